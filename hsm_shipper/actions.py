@@ -1,0 +1,86 @@
+"""The kernel's lines: one HSM request record of a metadata target's llog each.
+
+The format is the same since Lustre 2.5 (`hsm_actions_show_cb` in `lustre/mdt/mdt_hsm_cdt_actions.c`)::
+
+    lrh=[type=10680000 len=136 idx=1/3] fid=[0x200000401:0x3:0x0] dfid=[0x200000401:0x3:0x0]
+    compound/cookie=0x0/0x6b02856a action=ARCHIVE archive#=7 flags=0x0 extent=0x0-0xffffffffffffffff gid=0x0
+    datalen=0 status=WAITING data=[]
+
+(on one line). `idx=CAT/REC` is the record's *place*: stable for its life, reused after it. The cookie is unique
+within the MDT at any one time, except that a CANCEL carries its target's.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+_HEX = rb"0x[0-9a-fA-F]{1,16}"
+_FID = rb"0x[0-9a-fA-F]{1,16}:0x[0-9a-fA-F]{1,8}:0x[0-9a-fA-F]{1,8}"
+# Action and status are any printable word: a newer Lustre may have more of them. Fields may be added at the end.
+_LINE = re.compile(
+    rb"lrh=\[type=[0-9a-fA-F]{1,8} len=\d{1,10} idx=(\d{1,10})/(\d{1,10})\]"
+    rb" fid=\[(" + _FID + rb")\] dfid=\[" + _FID + rb"\]"
+    rb" compound/cookie=" + _HEX + rb"/(" + _HEX + rb")"
+    rb" action=([!-~]{1,64}) archive#=-?\d{1,10} flags=" + _HEX + rb" extent=" + _HEX + rb"-" + _HEX + rb" gid=" + _HEX
+    + rb" datalen=-?\d{1,10} status=([!-~]{1,64}) data=\[[^\]]*\](?: .*)?",
+    re.DOTALL,
+)  # fmt: skip
+_PLACE = re.compile(rb"\bidx=(\d{1,10})/(\d{1,10})\]")
+_INDEX_MAX = 0xFFFF_FFFF  # both halves of idx are __u32 in struct llog_cookie
+
+
+class ActionRecord(msgspec.Struct, frozen=True, gc=False):
+    """What the shipper needs of one line.
+
+    `place` is packed (see `pack_place`); `fid` has no brackets; `cookie` is the kernel's hex text, because a JSON
+    number would lose its low bits in consumers that read numbers as doubles.
+    """
+
+    place: int
+    fid: str
+    action: str
+    status: str
+    cookie: str
+
+    @property
+    def action_key(self) -> str:
+        """`fid:ACTION`, for people and older consumers: it identifies no single action."""
+        return f"{self.fid}:{self.action}"
+
+
+def pack_place(cat_idx: int, rec_idx: int) -> int:
+    """One integer for a place, sorted as the kernel sorts its listing: by CAT, then REC."""
+    return cat_idx << 32 | rec_idx
+
+
+def unpack_place(place: int) -> tuple[int, int]:
+    """(cat_idx, rec_idx) of a packed place."""
+    return place >> 32, place & _INDEX_MAX
+
+
+def is_place(cat_idx: int, rec_idx: int) -> bool:
+    """Whether both halves are in the kernel's range, unsigned 32 bits."""
+    return 0 <= cat_idx <= _INDEX_MAX and 0 <= rec_idx <= _INDEX_MAX
+
+
+def parse_line(line: bytes) -> ActionRecord | None:
+    """Parse one line without its newline; None if it is not understood."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        return None
+    cat, rec, fid, cookie, action, status = match.groups()
+    cat_idx, rec_idx = int(cat), int(rec)
+    if cat_idx > _INDEX_MAX or rec_idx > _INDEX_MAX:
+        return None
+    return ActionRecord(pack_place(cat_idx, rec_idx), fid.decode(), action.decode(), status.decode(), cookie.decode())
+
+
+def readable_place(line: bytes) -> int | None:
+    """The packed place of a line that is otherwise not understood, if its `idx=` still is."""
+    match = _PLACE.search(line)
+    if match is None:
+        return None
+    cat_idx, rec_idx = int(match[1]), int(match[2])
+    return pack_place(cat_idx, rec_idx) if is_place(cat_idx, rec_idx) else None

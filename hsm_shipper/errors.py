@@ -1,0 +1,76 @@
+"""Every error this project raises on purpose.
+
+    HsmError
+    ├── ConfigError            a configuration file, variable or command line that cannot be used
+    ├── AlreadyRunning         a lock that another process of this family holds
+    ├── SupervisorError        supervisord did not answer, or not as it should
+    ├── StateError             the state file of an MDT
+    │   ├── StateCorrupt       it is not a database, or a damaged one: set aside and rebuilt from the stream
+    │   ├── StateTooNew        a newer release wrote it: never touched
+    │   └── StateUnwritable    no room, no permission, a read-only file system, an I/O error
+    ├── StreamError            a stream in Redis
+    │   ├── StreamUnavailable  no server, or none that answered in time: tried again at the next poll
+    │   ├── StreamRefused      the server answered no: permissions, memory, a read-only replica, a wrong type
+    │   └── ReplayOvertaken    what was being read was trimmed away meanwhile: start the replay again
+    └── MalformedEvent         a stream entry that says nothing we can use: counted and passed over
+
+Each says what was tried, on what, and in `hint` what to do. Exceptions of sqlite3, redis and supervisor are
+translated where they first reach our code (`cache`, `stream`, `supervisor`) and nowhere else.
+"""
+
+
+class HsmError(Exception):
+    """Base of the tree: `str()` is one line, what was tried on what, followed by what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message}; {hint}" if hint else message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(HsmError):
+    """A configuration file, environment variable or command line that cannot be used."""
+
+
+class AlreadyRunning(HsmError):
+    """A lock is held by another process: a second shipper on the same folder, or a second worker on an MDT."""
+
+
+class SupervisorError(HsmError):
+    """supervisord did not answer, or not as it should."""
+
+
+class StateError(HsmError):
+    """The SQLite state file of an MDT."""
+
+
+class StateCorrupt(StateError):
+    """The file is no SQLite database, or a damaged one."""
+
+
+class StateTooNew(StateError):
+    """The file was written by a newer release."""
+
+
+class StateUnwritable(StateError):
+    """The file cannot be written: no room, no permission, a read-only file system, an I/O error, a lock."""
+
+
+class StreamError(HsmError):
+    """A Redis stream."""
+
+
+class StreamUnavailable(StreamError):
+    """No server, or none that answered in time."""
+
+
+class StreamRefused(StreamError):
+    """The server answered, and refused."""
+
+
+class ReplayOvertaken(StreamError):
+    """A trim removed the entries that a replay was reading."""
+
+
+class MalformedEvent(HsmError):
+    """A stream entry that does not decode to an event of the contract."""

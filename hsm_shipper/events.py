@@ -1,0 +1,175 @@
+"""The events on the wire: the JSON object in the field `data` of every stream entry.
+
+| key                           | NEW, UPDATE | PURGED   | what                                               |
+|-------------------------------|-------------|----------|----------------------------------------------------|
+| `event_type`                  | yes         | yes      | `NEW`, `UPDATE` or `PURGED`                        |
+| `mdt`                         | yes         | yes      | MDT name                                           |
+| `cat_idx`, `rec_idx`          | yes         | yes      | place of the record in the llog catalogue          |
+| `fid`, `action`, `action_key` | yes         | yes      | FID without brackets, action, `fid:ACTION`         |
+| `status`                      | kernel's    | `PURGED` |                                                    |
+| `timestamp`                   | yes         | yes      | when the shipper saw it, whole seconds             |
+| `raw`                         | by option   | no       | the kernel's line; left out by `include_raw: false`|
+| `hash`                        | at need     | yes      | MD5 of the line, hex: where `raw` is not it exactly|
+| `cookie`                      | yes         | yes      | the kernel's cookie, hex text                      |
+| `first_seen`, `status_since`  | yes         | yes      | whole seconds: of the action, of its status        |
+| `host`                        | yes         | yes      | the metadata server that wrote the entry           |
+| `last_status`                 | no          | yes      | the last status seen: the action's outcome         |
+| `refresh`                     | on refresh  | no       | `true`: nothing changed, an old state is repeated  |
+
+Earlier shippers of this family wrote entries without the last five rows, and PURGED with little but an `action_key`.
+`decode` reads those too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, Literal
+
+import msgspec
+
+from hsm_shipper.actions import ActionRecord, is_place, pack_place, parse_line, unpack_place
+from hsm_shipper.errors import MalformedEvent
+
+NEW: Final = "NEW"
+UPDATE: Final = "UPDATE"
+PURGED: Final = "PURGED"
+
+
+class Event(msgspec.Struct, omit_defaults=True, gc=False):
+    """One event; what an entry does not say is None. Times are seconds since the epoch."""
+
+    event_type: Literal["NEW", "UPDATE", "PURGED"]
+    action_key: str | None = None
+    mdt: str | None = None
+    cat_idx: int | None = None
+    rec_idx: int | None = None
+    fid: str | None = None
+    action: str | None = None
+    status: str | None = None
+    timestamp: int | float | None = None
+    raw: str | None = None
+    hash: str | None = None
+    cookie: str | None = None
+    first_seen: int | float | None = None
+    status_since: int | float | None = None
+    host: str | None = None
+    last_status: str | None = None
+    refresh: bool = False
+
+    @property
+    def place(self) -> int | None:
+        """The packed place, or None if the entry names none."""
+        if self.cat_idx is None or self.rec_idx is None:
+            return None
+        return pack_place(self.cat_idx, self.rec_idx)
+
+    @property
+    def line_digest(self) -> bytes | None:
+        """MD5 of the kernel's line, 16 bytes; None where the entry does not tell."""
+        if self.hash is not None:
+            return _digest_from_hex(self.hash)
+        return line_digest(self.raw.encode()) if self.raw is not None else None
+
+
+def line_digest(line: bytes) -> bytes:
+    """MD5 of a line without its newline, 16 bytes: decides whether a line changed; protects against nothing."""
+    return hashlib.md5(line, usedforsecurity=False).digest()
+
+
+def state_event(
+    event_type: Literal["NEW", "UPDATE"],
+    line: bytes,
+    record: ActionRecord,
+    *,
+    mdt: str,
+    host: str,
+    timestamp: int,
+    first_seen: int,
+    status_since: int,
+    include_raw: bool = True,
+    refresh: bool = False,
+) -> Event:
+    """A NEW or UPDATE event for `line`, whose parse is `record`."""
+    raw: str | None = None
+    digest_hex: str | None = None
+    if include_raw:
+        try:
+            raw = line.decode()
+        except UnicodeDecodeError:
+            raw = line.decode(errors="replace")
+            digest_hex = line_digest(line).hex()
+    else:
+        digest_hex = line_digest(line).hex()
+    cat_idx, rec_idx = unpack_place(record.place)
+    return Event(
+        event_type, record.action_key, mdt, cat_idx, rec_idx, record.fid, record.action, record.status,
+        timestamp, raw, digest_hex, record.cookie, first_seen, status_since, host, None, refresh,
+    )  # fmt: skip
+
+
+encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Event).decode
+
+
+def decode(data: bytes | None) -> Event:
+    """Decode the field `data` of an entry; `MalformedEvent` says why it is of no use.
+
+    What the entry leaves out and its `raw` line tells (place, FID, action, cookie) is filled in.
+    """
+    if data is None:
+        raise MalformedEvent("the entry has no field 'data'")
+    try:
+        event = _decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedEvent(f"the entry's 'data' is no event: {error}") from None
+    _complete(event)
+    return event
+
+
+def _complete(event: Event) -> None:
+    """Fill what only `raw` or `action_key` tells, and refuse what cannot be placed."""
+    named = event.cat_idx is not None and event.rec_idx is not None
+    if event.raw is not None and not (named and event.cookie and event.fid and event.action):
+        _fill_from_raw(event, event.raw)
+    if event.cat_idx is None or event.rec_idx is None:
+        event.cat_idx = event.rec_idx = None
+    elif not is_place(event.cat_idx, event.rec_idx):
+        raise MalformedEvent(f"place {event.cat_idx}/{event.rec_idx} is out of range")
+    if event.action_key and not (event.fid and event.action):
+        fid, _, action = event.action_key.rpartition(":")
+        event.fid, event.action = event.fid or fid, event.action or action
+    if event.hash is not None:
+        _digest_from_hex(event.hash)
+    if event.event_type == PURGED:
+        _check_purged(event)
+    elif event.cat_idx is None or not event.fid or not event.action or not event.status:
+        raise MalformedEvent(f"{event.event_type} without a place, FID, action or status")
+
+
+def _check_purged(event: Event) -> None:
+    if event.fid and event.action:
+        event.action_key = event.action_key or f"{event.fid}:{event.action}"
+    elif event.cat_idx is None or not (event.cookie or event.hash):
+        raise MalformedEvent("PURGED that names no action")
+
+
+def _fill_from_raw(event: Event, raw: str) -> None:
+    record = parse_line(raw.encode())
+    if record is None:
+        return
+    if event.cat_idx is None or event.rec_idx is None:
+        event.cat_idx, event.rec_idx = unpack_place(record.place)
+    event.cookie = event.cookie or record.cookie
+    event.fid = event.fid or record.fid
+    event.action = event.action or record.action
+    event.status = event.status or record.status
+
+
+def _digest_from_hex(text: str) -> bytes:
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        digest = b""
+    if len(digest) != 16:
+        raise MalformedEvent(f"hash {text[:40]!r} is no MD5")
+    return digest
