@@ -1,0 +1,176 @@
+"""The configuration: a YAML file, overridden key by key by environment variables `HSM_<KEY>`.
+
+Every key is optional. What cannot be used is an error that names the key, the value and, for an unknown key, the
+nearest one that exists: a typing mistake must not quietly become a default on a production server.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+
+from hsm_shipper.errors import ConfigError
+from hsm_shipper.keys import DEFAULT_PREFIX, check_prefix
+
+DEFAULT_FILE = Path("/etc/hsm-shipper/hsm-shipper.yaml")
+ENV_PREFIX = "HSM_"
+RETIRED_KEYS = frozenset({"trim_chunk_size", "use_approximate_trimming", "cache_path"})
+
+# sun_path of sockaddr_un is 108 bytes with its NUL (unix(7)); supervisord first binds `<name>.<pid>`.
+_RUN_DIR_MAX_BYTES = 107 - len("/supervisor.sock.4194304")
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=366 * 86_400)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """One loaded configuration; the names in the file are the family's, see `deploy/hsm-shipper.yaml`."""
+
+    mdt_watch_glob: str = "/sys/kernel/debug/lustre/mdt/*-MDT????/hsm/actions"
+    poll_interval_s: Seconds = msgspec.field(default=20.0, name="poll_interval")
+    reconcile_interval_s: Seconds = msgspec.field(default=21_600.0, name="reconcile_interval")
+    aggressive_trim_threshold: Count = 5000
+    redis_host: str = "localhost"
+    redis_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 6379
+    redis_db: Annotated[int, msgspec.Meta(ge=0)] = 1
+    redis_url: str | None = None
+    redis_username: str | None = None
+    redis_password_file: str | None = None
+    redis_stream_prefix: str = DEFAULT_PREFIX
+    state_dir: str = "/var/lib/hsm-shipper"
+    run_dir: str = "/run/hsm-shipper"
+    host: str = msgspec.field(default_factory=socket.gethostname)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_file: str | None = None
+    include_raw: bool = True
+
+    @property
+    def state_path(self) -> Path:
+        """`state_dir` as a path."""
+        return Path(self.state_dir)
+
+    @property
+    def run_path(self) -> Path:
+        """`run_dir` as a path."""
+        return Path(self.run_dir)
+
+
+class _Key(NamedTuple):
+    attribute: str
+    type: Any
+
+
+# By the name in the file.
+KEYS: dict[str, _Key] = {f.encode_name: _Key(f.name, f.type) for f in msgspec.structs.fields(Config)}
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A configuration with where it came from and what there was to remark."""
+
+    config: Config
+    file: Path | None
+    warnings: tuple[str, ...]
+
+
+def load_config(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> LoadedConfig:
+    """Load `file` (without one: `DEFAULT_FILE` if it is there) and the environment over it.
+
+    Raises `ConfigError` for a file that cannot be read or parsed and for any key or value that cannot be used.
+    """
+    if file is None and DEFAULT_FILE.exists():
+        file = DEFAULT_FILE
+    warnings: list[str] = []
+    values: dict[str, Any] = {}
+    if file is not None:
+        values |= _usable(_read_yaml(file), str(file), warnings)
+    values |= _from_environment(environ, warnings)
+    config = msgspec.convert(values, Config)
+    _check(config)
+    if config.redis_url is not None and values.keys() & {"redis_host", "redis_port", "redis_db"}:
+        warnings.append("redis_url is set, so redis_host, redis_port and redis_db are not used")
+    return LoadedConfig(config, file, tuple(warnings))
+
+
+def _read_yaml(file: Path) -> dict[object, object]:
+    import yaml  # late: 40 ms that a tool without a file need not pay
+
+    try:
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {file}: {error.strerror}", "name one with -c FILE") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration {file} is no YAML: {' '.join(str(error).split())}") from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"configuration {file} holds a {type(loaded).__name__}", "write one 'key: value' a line")
+    return loaded
+
+
+def _usable(loaded: Mapping[object, object], source: str, warnings: list[str]) -> dict[str, Any]:
+    values = {}
+    for key, value in loaded.items():
+        if key in RETIRED_KEYS:
+            warnings.append(f"{source}: {key} is of no use any more and changes nothing: remove it")
+        elif key not in KEYS:
+            raise ConfigError(f"{source}: unknown key {key!r} (value {value!r})", _nearest(str(key)))
+        else:
+            values[str(key)] = _convert(str(key), value, source, strict=True)
+    return values
+
+
+def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> dict[str, Any]:
+    values = {}
+    for name in sorted(environ):
+        if not name.startswith(ENV_PREFIX):
+            continue
+        key = name.removeprefix(ENV_PREFIX).lower()
+        if name == ENV_PREFIX + key.upper() and key in KEYS:
+            values[key] = _convert(key, environ[name], f"environment variable {name}", strict=False)
+        elif key in RETIRED_KEYS:
+            warnings.append(f"environment variable {name} is of no use any more and changes nothing: remove it")
+        else:
+            warnings.append(f"environment variable {name} is no configuration key: {_nearest(key)}")
+    return values
+
+
+def _convert(key: str, value: object, source: str, *, strict: bool) -> Any:
+    """`value` in the type of `key`; from the environment (not strict) text is read as that type."""
+    try:
+        return msgspec.convert(value, KEYS[key].type, strict=strict)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {key}: {value!r} cannot be used: {error}") from None
+
+
+def _nearest(key: str) -> str:
+    near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.0)
+    return f"the nearest known key is {near[0]!r}"
+
+
+def _check(config: Config) -> None:
+    """What types alone do not tell."""
+    check_prefix(config.redis_stream_prefix)
+    if not config.mdt_watch_glob.endswith("/hsm/actions"):
+        raise ConfigError(
+            f"mdt_watch_glob: {config.mdt_watch_glob!r} does not end in '/hsm/actions'",
+            "the MDT's name is read from the folder above it: '…/mdt/*-MDT????/hsm/actions'",
+        )
+    for key in ("state_dir", "run_dir"):
+        path = str(getattr(config, key))
+        if not path.startswith("/") or any(c.isspace() or not c.isprintable() for c in path):
+            raise ConfigError(f"{key}: {path!r} cannot be used", "give an absolute path without blanks")
+    if len(os.fsencode(config.run_dir)) > _RUN_DIR_MAX_BYTES:
+        raise ConfigError(
+            f"run_dir: {config.run_dir!r} is too long for a Unix socket",
+            f"use a path of at most {_RUN_DIR_MAX_BYTES} bytes",
+        )
+    if not config.host or not config.host.isprintable():
+        raise ConfigError(f"host: {config.host!r} cannot be used", "give the name of this metadata server")
