@@ -1,0 +1,11 @@
+"""Migrations of the state files, in order; sqlite-utils records each in the table `_sqlite_migrations`.
+
+A migration that has shipped is never edited: a change of the schema is a new one, added at the end.
+"""
+
+from sqlite_utils import Migrations
+
+from hsm_shipper.migrations import m0001_state
+
+migrations = Migrations("hsm_shipper")
+migrations(name="0001_state")(m0001_state.migrate)
