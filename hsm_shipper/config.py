@@ -163,10 +163,15 @@ def _check(config: Config) -> None:
             f"mdt_watch_glob: {config.mdt_watch_glob!r} does not end in '/hsm/actions'",
             "the MDT's name is read from the folder above it: '…/mdt/*-MDT????/hsm/actions'",
         )
-    for key in ("state_dir", "run_dir"):
-        path = str(getattr(config, key))
-        if not path.startswith("/") or any(c.isspace() or not c.isprintable() for c in path):
-            raise ConfigError(f"{key}: {path!r} cannot be used", "give an absolute path without blanks")
+    for key in ("mdt_watch_glob", "state_dir", "run_dir", "log_file", "redis_password_file"):
+        path = getattr(config, key)
+        if path is None:
+            continue
+        if not path.startswith("/"):  # the shipper runs in '/'
+            raise ConfigError(f"{key}: {path!r} is not absolute", "give a path that begins with '/'")
+        # supervisord expands '%' in paths, and ends them at a blank.
+        if key != "redis_password_file" and (not path.isprintable() or " " in path or "%" in path):
+            raise ConfigError(f"{key}: {path!r} cannot be used", "give a path without blanks and '%'")
     if len(os.fsencode(config.run_dir)) > _RUN_DIR_MAX_BYTES:
         raise ConfigError(
             f"run_dir: {config.run_dir!r} is too long for a Unix socket",

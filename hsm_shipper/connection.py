@@ -28,8 +28,9 @@ def client_kwargs(config: Config) -> dict[str, Any]:
         "retry": Retry(NoBackoff(), 0),
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": REPLY_TIMEOUT_S,
-        "socket_keepalive": True,
     }
+    if config.redis_url is None or not config.redis_url.startswith("unix:"):
+        kwargs["socket_keepalive"] = True
     if config.redis_username is not None:
         kwargs["username"] = config.redis_username
     if config.redis_password_file is not None:

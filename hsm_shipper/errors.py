@@ -7,10 +7,12 @@
     ├── StateError             the state file of an MDT
     │   ├── StateCorrupt       it is not a database, or a damaged one: set aside and rebuilt from the stream
     │   ├── StateTooNew        a newer release wrote it: never touched
-    │   └── StateUnwritable    no room, no permission, a read-only file system, an I/O error
+    │   ├── StateUnwritable    no room, no permission, a read-only file system, an I/O error
+    │   └── StateChanged       another process committed to it meanwhile: reload, then go on
     ├── StreamError            a stream in Redis
     │   ├── StreamUnavailable  no server, or none that answered in time: tried again at the next poll
     │   ├── StreamRefused      the server answered no: permissions, memory, a read-only replica, a wrong type
+    │   ├── StreamMoved        it is not where it was left (another writer, a lost reply, a flush): catch up
     │   └── ReplayOvertaken    what was being read was trimmed away meanwhile: start the replay again
     └── MalformedEvent         a stream entry that says nothing we can use: counted and passed over
 
@@ -56,6 +58,10 @@ class StateUnwritable(StateError):
     """The file cannot be written: no room, no permission, a read-only file system, an I/O error, a lock."""
 
 
+class StateChanged(StateError):
+    """Another process committed to the file (maintenance, a person): what was computed from it is void."""
+
+
 class StreamError(HsmError):
     """A Redis stream."""
 
@@ -66,6 +72,10 @@ class StreamUnavailable(StreamError):
 
 class StreamRefused(StreamError):
     """The server answered, and refused."""
+
+
+class StreamMoved(StreamError):
+    """The stream does not end where we left it: what was computed from there is void."""
 
 
 class ReplayOvertaken(StreamError):

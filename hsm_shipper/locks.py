@@ -25,18 +25,33 @@ class FileLock:
 
     def __init__(self, path: Path, what: str) -> None:
         self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise ConfigError(f"cannot open lock file {path}: {error.strerror}", "check the folder's owner") from None
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self.fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        self.fd = self._take(what)
+        # A holder may unlink its file before it lets go (a pid file): then what we hold keeps nobody out.
+        while not self._is_at_path():
             os.close(self.fd)
-            raise AlreadyRunning(f"{what} is already running (pid {holder}, lock {path})") from None
+            self.fd = self._take(what)
         self.write_pid()
+
+    def _take(self, what: str) -> int:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            message = f"cannot open lock file {self.path}: {error.strerror}"
+            raise ConfigError(message, "check the folder's owner") from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(fd)
+            raise AlreadyRunning(f"{what} is already running (pid {holder}, lock {self.path})") from None
+        return fd
+
+    def _is_at_path(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self.fd), self.path.stat())
+        except FileNotFoundError:
+            return False
 
     def write_pid(self) -> None:
         """Record this process as the holder; again after a fork that carries the lock on."""

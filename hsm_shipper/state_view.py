@@ -49,15 +49,15 @@ def state_files(state_dir: Path) -> dict[str, Path]:
 
 def read_poll_status(path: Path) -> PollStatus | None:
     """The status in the state file `path`; None without a file or before the first poll. Raises `StateError`."""
-    if not path.exists():
-        return None
     columns = PollStatus.__struct_fields__
     try:
+        if not path.exists():
+            return None
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=1.0)
         try:
             row = connection.execute(f"SELECT {', '.join(columns)} FROM poll_status").fetchone()
         finally:
             connection.close()
-    except sqlite3.Error as error:
+        return None if row is None else msgspec.convert(dict(zip(columns, row, strict=True)), PollStatus)
+    except (OSError, sqlite3.Error, msgspec.ValidationError) as error:
         raise StateError(f"cannot read state file {path}: {error}", "the worker rebuilds a broken one") from None
-    return None if row is None else msgspec.convert(dict(zip(columns, row, strict=True)), PollStatus)

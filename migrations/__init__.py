@@ -7,5 +7,9 @@ from sqlite_utils import Migrations
 
 from hsm_shipper.migrations import m0001_state
 
-migrations = Migrations("hsm_shipper")
-migrations(name="0001_state")(m0001_state.migrate)
+SET = "hsm_shipper"
+STEPS = {"0001_state": m0001_state.migrate}
+
+migrations = Migrations(SET)
+for _name, _step in STEPS.items():
+    migrations(name=_name)(_step)

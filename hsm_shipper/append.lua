@@ -1,0 +1,28 @@
+-- Compare-and-append: add entries only if the stream is still exactly where the caller's batch was computed from.
+-- KEYS[1]   the stream
+-- ARGV[1]   the last-generated id that the caller knows ('0-0' for no stream)
+-- ARGV[2]   the id of the newest entry that the caller knows, '' for none
+-- ARGV[3]   sha1 of that entry's fields and values, joined by NUL
+-- ARGV[4..] values of the field 'data', one entry each; without any, this only compares
+-- Returns   {1, id of the last entry}, or {0, last-generated id, newest entry's id, its sha1} ('' for none) where
+--           the stream is elsewhere; then nothing was added.
+-- A newest entry that is gone because the stream was trimmed to nothing is no move: nothing is left to contradict.
+local last, newest, digest = '0-0', '', ''
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      last = info[i + 1]
+    elseif info[i] == 'last-entry' and info[i + 1] then
+      newest = info[i + 1][1]
+      digest = redis.sha1hex(table.concat(info[i + 1][2], '\0'))
+    end
+  end
+end
+if last ~= ARGV[1] or (newest ~= '' and (newest ~= ARGV[2] or digest ~= ARGV[3])) then
+  return {0, last, newest, digest}
+end
+for i = 4, #ARGV do
+  last = redis.call('XADD', KEYS[1], '*', 'data', ARGV[i])
+end
+return {1, last}

@@ -1,0 +1,198 @@
+"""What the stream says, as this host knows it: state file, memory and stream position, kept in step.
+
+The one place where a change becomes real: appended if the stream is where we left it, and only then committed to the
+state file together with the new position, and only then remembered. Whatever fails between these steps shows as a
+mismatch, and `synchronise` folds what the stream really says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hsm_shipper.cache import Cache, open_cache
+from hsm_shipper.changes import Change
+from hsm_shipper.diff import Known
+from hsm_shipper.errors import MalformedEvent, ReplayOvertaken, StateChanged, StateError, StreamError
+from hsm_shipper.events import decode
+from hsm_shipper.fold import LiveAction, LiveActions
+from hsm_shipper.state_view import PollStatus
+from hsm_shipper.stream import ActionStream, Head, id_key
+
+_log = logging.getLogger(__name__)
+
+_REPLAYS_MAX = 5  # a trim takes far less time than a replay, so it hardly overtakes two in a row
+
+
+class Belief:
+    """The live actions of one MDT by its stream. Raises `StateError` and `StreamError`."""
+
+    def __init__(self, state_path: Path, stream: ActionStream, host: str) -> None:
+        self._state_path = state_path
+        self._stream = stream
+        self._host = host
+        self._cache: Cache | None = None
+        self._head: Head | None = None
+        self._in_step = False
+        self.known = Known()
+        self.missed: set[int] = set()
+        """Places that the last complete reading missed without being believed."""
+
+    @property
+    def _opened(self) -> Cache:
+        """The open state file."""
+        assert self._cache is not None, "open() comes first"
+        return self._cache
+
+    def open(self) -> None:
+        """Open the state file, or again if somebody replaced it; a broken one is set aside."""
+        if self._cache is not None and not self._cache.is_current():
+            _log.warning("state file %s was removed or replaced: it is opened anew", self._state_path)
+            self.close()
+        if self._cache is None:
+            self._cache, remark = open_cache(self._state_path)
+            if remark is not None:
+                _log.error("%s", remark)
+            self._load()
+
+    def close(self) -> None:
+        """Let go of the state file; `open` starts from what is in it."""
+        if self._cache is not None:
+            self._cache.close()
+        self._cache, self._head, self._in_step = None, None, False
+        self.known, self.missed = Known(), set()
+
+    def synchronise(self) -> None:
+        """Make sure that we are where the stream is, folding what it has said without us."""
+        if self._in_step:
+            return
+        with self._guarded():
+            head = self._stream.head()
+            if head != self._head:
+                self._fold(head)
+        self._in_step = True
+
+    def ship(self, changes: Sequence[Change]) -> None:
+        """Append the changes' events and make them what is known; without changes only look that nothing moved.
+
+        Raises `StreamMoved` or `StateChanged` where the changes were computed from what is true no more.
+        """
+        assert self._head is not None, "synchronise() comes first"
+        if not changes:
+            with self._guarded():
+                self._stream.append(self._head, ())
+            return
+        payloads = [change.payload for change in changes if change.payload is not None]
+        with self._guarded(), self._opened.transaction():
+            head = self._stream.append(self._head, payloads)
+            self._opened.apply(changes, head)
+        self._head = head
+        for change in changes:
+            if change.before is not None:
+                self.known.drop(change.before.place, change.before.digest)
+            if change.after is not None:
+                self.known.add(change.after.place, change.after.digest)
+
+    def remember_missed(self, places: set[int]) -> None:
+        """Keep the places that a reading missed for the next one, whoever makes it."""
+        if places != self.missed:
+            with self._guarded():
+                self._opened.set_missed(places)
+            self.missed = places
+
+    def actions_at(self, places: Sequence[int]) -> dict[int, LiveAction]:
+        """The live actions in the given packed places."""
+        with self._guarded():
+            return self._opened.actions_at(places)
+
+    def is_seen(self, action: LiveAction) -> bool:
+        """Whether the current reading holds the very line of `action`."""
+        return self.known.is_seen(action.place, action.digest)
+
+    def save_status(self, status: PollStatus) -> None:
+        """Leave the poll's status in the state file."""
+        with self._guarded():
+            self._opened.save_poll_status(status)
+
+    def saved_status(self) -> PollStatus | None:
+        """What the last poll left, also one of an earlier process."""
+        with self._guarded():
+            return self._opened.poll_status()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Whatever fails, the next call starts from what is certain."""
+        try:
+            yield
+        except StateChanged:
+            self._load()
+            raise
+        except StateError:
+            self.close()
+            raise
+        except StreamError:
+            self._in_step = False
+            raise
+
+    def _load(self) -> None:
+        self._head, self.known, self.missed = self._opened.load()
+        self._in_step = False
+
+    def _fold(self, head: Head) -> None:
+        for _ in range(_REPLAYS_MAX):
+            try:
+                live = self._replay(head)
+                break
+            except ReplayOvertaken as error:
+                _log.info("%s: starting again", error)
+                self._head = None
+        else:
+            raise ReplayOvertaken(f"stream {self._stream.key} is trimmed faster than it can be read")
+        self.known = Known()  # not needed while the rows are written, and there may be many
+        with self._opened.transaction():
+            self._opened.replace(live, head)
+        del live
+        self._load()
+
+    def _replay(self, head: Head) -> LiveActions:
+        """Fold the stream up to `head`: from where we are, if that is still a part of it, else from its beginning."""
+        live, after = LiveActions(), None
+        ours = self._head
+        behind = ours is not None and id_key(ours.last_id) <= id_key(head.last_id)
+        if ours is not None and behind and ours.newest_id == ours.last_id and self._stream.holds(ours):
+            live, after = self._opened.live_actions(), ours.last_id
+        malformed = 0
+        writers: Counter[str] = Counter()
+        for page in self._stream.replay(head.last_id, after):
+            for entry in page:
+                try:
+                    event = decode(entry.data)
+                except MalformedEvent as error:
+                    if not malformed:
+                        _log.warning(
+                            "stream %s: malformed entry %s is passed over: %s", self._stream.key, entry.id, error
+                        )
+                    malformed += 1
+                    continue
+                live.apply(entry.id, event)
+                writers[event.host or "an unnamed host"] += 1
+        self._tell(after, live, malformed, writers)
+        return live
+
+    def _tell(self, after: str | None, live: LiveActions, malformed: int, writers: Counter[str]) -> None:
+        whence = f"from entry {after}" if after is not None else "from its beginning"
+        _log.info(
+            "caught up with stream %s %s: %d entries, %d live actions, %d malformed entries",
+            self._stream.key,
+            whence,
+            writers.total() + malformed,
+            len(live),
+            malformed,
+        )
+        others = {host: count for host, count in writers.items() if host != self._host}
+        if others:
+            listed = ", ".join(f"{count} by {host}" for host, count in sorted(others.items()))
+            _log.info("of these, other hosts wrote: %s", listed)

@@ -1,0 +1,156 @@
+"""`hsm-action-shipper check`: looks at everything that the shipper needs, and tells what to do about it.
+
+It changes nothing, and needs no running shipper. What one check cannot see never keeps the others from looking.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from hsm_shipper import findings as found
+from hsm_shipper.actions import parse_line
+from hsm_shipper.check_redis import redis_findings
+from hsm_shipper.config import Config, LoadedConfig, load_config
+from hsm_shipper.coordinator import mdt_folder, read_hsm_control, read_tunable
+from hsm_shipper.errors import ConfigError, SupervisorError
+from hsm_shipper.findings import Finding, ok, problem, warning
+from hsm_shipper.present import Present, find_mdts
+from hsm_shipper.supervisor import NotRunning, Supervisor
+
+_FIRST_CHUNK_BYTES = 64 * 1024
+_MIB = 1024 * 1024
+# A state file of 350,000 live actions takes 28 MiB, and its log as much again.
+_ROOM_FOR_AN_MDT_BYTES = 64 * _MIB
+_NO_ROOM_BYTES = 8 * _MIB
+
+
+def main(config_file: Path | None, *, as_json: bool) -> int:
+    """Print every finding; returns the exit status, the worst level."""
+    findings = list(check(config_file))
+    print(found.to_json(findings) if as_json else found.to_text(findings))  # noqa: T201 - what was asked for
+    return int(found.worst(findings))
+
+
+def check(config_file: Path | None) -> Iterator[Finding]:
+    """Everything, in the order in which it matters."""
+    try:
+        loaded = load_config(config_file)
+    except ConfigError as error:
+        yield problem("configuration", error.message, error.hint or "correct it, then check again")
+        return
+    config = loaded.config
+    yield from _configuration(loaded)
+    present = find_mdts(config.mdt_watch_glob)
+    yield from _mdts(config, present)
+    yield from redis_findings(config, next(iter(present.mdts), None))
+    yield from _folder("state_dir", config.state_path)
+    yield from _room(config.state_path, len(present.mdts))
+    yield from _folder("run_dir", config.run_path)
+    yield from _log(config)
+    yield _shipper(config)
+
+
+def _configuration(loaded: LoadedConfig) -> Iterator[Finding]:
+    yield ok("configuration", str(loaded.file) if loaded.file else "no file: defaults and environment")
+    for text in loaded.warnings:
+        yield warning("configuration", text, "it is not in use")
+
+
+def _mdts(config: Config, present: Present) -> Iterator[Finding]:
+    for text in present.unreadable:
+        yield problem("MDTs", text, "run as root: debugfs is root's alone")
+    for text in present.remarks:
+        yield warning("MDTs", text, "look at mdt_watch_glob")
+    if not present.mdts and not present.unreadable:
+        yield warning(
+            "MDTs",
+            f"none on this server: nothing matches {config.mdt_watch_glob}",
+            "fine where an MDT may fail over to; else look whether Lustre and debugfs are mounted",
+        )
+    for mdt, actions in present.mdts.items():
+        yield _actions_file(mdt, actions)
+        yield _grace_delay(mdt, actions, config.poll_interval_s)
+
+
+def _actions_file(mdt: str, actions: Path) -> Finding:
+    begun = time.monotonic()
+    try:
+        with actions.open("rb", buffering=0) as file:
+            chunk = file.read(_FIRST_CHUNK_BYTES)
+    except OSError as error:
+        return problem(mdt, f"cannot read {actions}: {error.strerror}", "is the MDT mounted, and are we root?")
+    elapsed_s = time.monotonic() - begun
+    line = chunk.partition(b"\n")[0]
+    if line and parse_line(line) is None:
+        shown = line[:100].decode(errors="replace")
+        return problem(mdt, f"{actions} holds no HSM actions: {shown!r}", "look at mdt_watch_glob")
+    control = read_hsm_control(actions)
+    state = f"coordinator {control}" if control else "coordinator's state not readable"
+    return ok(mdt, f"{actions} is {'readable' if line else 'empty'} (first read {elapsed_s:.2f} s), {state}")
+
+
+def _grace_delay(mdt: str, actions: Path, poll_interval_s: float) -> Finding:
+    grace_delay_s = read_tunable(actions, "grace_delay")
+    if grace_delay_s is None:
+        return ok(mdt, f"grace_delay is not readable in {mdt_folder(actions) / 'hsm'}: poll_interval not compared")
+    text = f"poll_interval {poll_interval_s:g} s, grace_delay {grace_delay_s} s"
+    if poll_interval_s > grace_delay_s / 2:
+        return warning(mdt, f"{text}: final statuses may be missed", "poll at least twice in a grace delay")
+    return ok(mdt, text)
+
+
+def _folder(key: str, path: Path) -> Iterator[Finding]:
+    """Whether `path` can be used, or made: nothing is made here."""
+    standing = _nearest_existing(path)
+    if not standing.is_dir():
+        yield problem(key, f"{standing} is no folder", f"set {key}")
+    elif not os.access(standing, os.W_OK | os.X_OK):
+        yield problem(key, f"cannot write in {standing}", "run as its owner, or change it")
+    elif standing == path:
+        yield ok(key, f"{path} is writable")
+    else:
+        yield ok(key, f"{path} does not exist yet, and can be made")
+
+
+def _room(state_dir: Path, mdts: int) -> Iterator[Finding]:
+    try:
+        room = os.statvfs(_nearest_existing(state_dir))
+    except OSError as error:
+        yield problem("state_dir", f"cannot look at its file system: {error.strerror}", "check the mount")
+        return
+    free_bytes = room.f_bavail * room.f_frsize
+    text = f"{free_bytes / _MIB:,.0f} MiB free"
+    if free_bytes < _NO_ROOM_BYTES:
+        yield problem("state_dir", text, "make room: without it no event is shipped")
+    elif free_bytes < _ROOM_FOR_AN_MDT_BYTES * max(1, mdts):
+        yield warning("state_dir", text, f"make room: {_ROOM_FOR_AN_MDT_BYTES // _MIB} MiB for each MDT is safe")
+    else:
+        yield ok("state_dir", text)
+
+
+def _log(config: Config) -> Iterator[Finding]:
+    if config.log_file is None:
+        return
+    path = Path(config.log_file)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        yield problem("log_file", f"cannot write {path}", "make its folder, or set log_file")
+    else:
+        yield ok("log_file", f"{path} is writable")
+
+
+def _shipper(config: Config) -> Finding:
+    try:
+        return ok("shipper", f"running (pid {Supervisor(config.run_path).pid()})")
+    except NotRunning:
+        return ok("shipper", "not running")
+    except SupervisorError as error:
+        return problem("shipper", error.message, error.hint or "restart hsm-action-shipper")
+
+
+def _nearest_existing(path: Path) -> Path:
+    while not os.path.lexists(path):
+        path = path.parent
+    return path

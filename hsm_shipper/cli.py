@@ -1,0 +1,139 @@
+"""`hsm-action-shipper`: the one command on a metadata server."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hsm_shipper import __version__
+from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
+
+if TYPE_CHECKING:
+    from hsm_shipper.config import LoadedConfig
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_ALREADY_RUNNING = 3
+EXIT_INTERRUPTED = 130
+
+_DESCRIPTION = """\
+Ships the HSM actions of the MDTs on this metadata server to Redis streams, one for each MDT.
+
+Without a command it runs until SIGTERM or SIGINT: supervisord in the foreground, with a worker for
+each MDT, started and stopped as MDTs come to this server and leave it.
+"""
+
+_EPILOG = """\
+exit status:
+  0   stopped on request; with --daemon, it is up; with --run-once, every poll worked
+  1   it failed; with --run-once, at least one poll failed, and the message says which
+  2   the command line or the configuration cannot be used
+  3   another hsm-action-shipper has the same state_dir or run_dir
+  `status` and `check` have their own, see their --help
+
+examples:
+  hsm-action-shipper check                          is everything in place?
+  hsm-action-shipper --run-once                     a first look: poll every MDT once
+  hsm-action-shipper -c /etc/hsm-shipper/hsm-shipper.yaml
+  hsm-action-shipper --daemon                       stop it: kill $(cat /run/hsm-shipper/hsm-action-shipper.pid)
+  hsm-action-shipper status
+
+Without -c the configuration is /etc/hsm-shipper/hsm-shipper.yaml, if it is there. Any key can be overridden
+by an environment variable, as in HSM_POLL_INTERVAL=5.
+"""
+
+_STATUS_EPILOG = """\
+exit status:
+  0   discovery runs, and every MDT on this server is being polled
+  1   something is wrong: the last column or the lines below the table say what
+  2   no shipper runs here, or the command line or configuration cannot be used
+"""
+
+_CHECK_EPILOG = """\
+exit status, by the worst line:
+  0   all ok
+  1   a warning
+  2   a problem: something will not work, or the command line or configuration cannot be used
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except AlreadyRunning as error:
+        _say(f"error: {error}")
+        return EXIT_ALREADY_RUNNING
+    except ConfigError as error:
+        _say(f"error: {error}")
+        return EXIT_USAGE
+    except HsmError as error:
+        _say(f"error: {error}")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    config = argparse.ArgumentParser(add_help=False)
+    config.add_argument(
+        "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="configuration (YAML)"
+    )
+    parser = argparse.ArgumentParser(
+        prog="hsm-action-shipper", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw, parents=[config]
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--daemon", action="store_true", help="detach, and return once it is up")
+    mode.add_argument(
+        "--run-once", action="store_true", help="poll every MDT once in this process, without supervisord"
+    )
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    status = "how each MDT is doing"
+    check = "look for trouble: configuration, MDTs, Redis, folders"
+    for name, text, epilog in (("status", status, _STATUS_EPILOG), ("check", check, _CHECK_EPILOG)):
+        command = commands.add_parser(
+            name, help=text, description=text.capitalize() + ".", epilog=epilog, formatter_class=raw, parents=[config]
+        )
+        command.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Imported late: --help must not wait for them.
+    file: Path | None = options.config.absolute() if "config" in options else None
+    if options.command is not None and (options.daemon or options.run_once):
+        raise ConfigError(f"--daemon and --run-once do not go with {options.command}")
+    if options.command == "check":
+        from hsm_shipper import check
+
+        return check.main(file, as_json=options.json)
+    loaded = _load(file)
+    if options.command == "status":
+        from hsm_shipper import status
+
+        return status.main(loaded.config, as_json=options.json)
+    if options.run_once:
+        from hsm_shipper import once
+
+        return once.run(loaded.config)
+    from hsm_shipper import launch
+
+    return launch.run_detached(loaded) if options.daemon else launch.run_in_foreground(loaded)
+
+
+def _load(file: Path | None) -> LoadedConfig:
+    from hsm_shipper.config import load_config
+
+    loaded = load_config(file)
+    for warning in loaded.warnings:
+        _say(f"warning: {warning}")
+    return loaded
+
+
+def _say(message: str) -> None:
+    print(f"hsm-action-shipper: {message}", file=sys.stderr)  # noqa: T201 - the command's own voice

@@ -1,0 +1,228 @@
+"""What a reading of the actions file says, against what the stream is known to say. Pure: no I/O, no clock.
+
+`Known` is the memory of a worker: the MD5 of every live line. `Survey` runs a reading past it and keeps what is new;
+`judge` decides which of the actions that the reading missed may be believed gone.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import md5
+
+from hsm_shipper.actions import ActionRecord, parse_line, readable_place
+
+# More cached places than this beyond the last line read: the end of the list may have been cut off.
+_LOST_END = 10
+_HELD_BLOCK_BYTES = 1024 * 1024
+_SEEN = 1
+
+# A line's MD5, or for an entry that does not tell its hash the packed place: never equal to any bytes.
+Key = bytes | int
+
+
+class Known:
+    """The live lines by MD5, some 160 bytes each: 350,000 have to fit beside a metadata server's real work.
+
+    Each has a slot; `begin` starts a poll with every slot unseen.
+    """
+
+    def __init__(self, actions: Iterable[tuple[int, bytes | None]] = ()) -> None:
+        self.slots: dict[Key, int] = {}
+        self._places = array("Q")
+        self._free: list[int] = []
+        self.seen = bytearray()
+        for place, digest in actions:
+            self.add(place, digest)
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def begin(self) -> None:
+        """Forget what was seen."""
+        self.seen = bytearray(len(self._places))
+        for slot in self._free:
+            self.seen[slot] = _SEEN
+
+    def add(self, place: int, digest: bytes | None) -> None:
+        """Know the action in `place`; it counts as seen."""
+        if self._free:
+            slot = self._free.pop()
+            self._places[slot] = place
+            self.seen[slot] = _SEEN
+        else:
+            slot = len(self._places)
+            self._places.append(place)
+            self.seen.append(_SEEN)
+        self.slots[place if digest is None else digest] = slot
+
+    def drop(self, place: int, digest: bytes | None) -> None:
+        """Forget the action in `place`, whose line has `digest`."""
+        slot = self.slots.pop(place if digest is None else digest)
+        self.seen[slot] = _SEEN
+        self._free.append(slot)
+
+    def is_seen(self, place: int, digest: bytes | None) -> bool:
+        """Whether the action in `place` was seen since `begin`."""
+        return self.seen[self.slots[place if digest is None else digest]] == _SEEN
+
+    def unseen(self) -> set[int]:
+        """Packed places of every action whose line was not seen since `begin`."""
+        places = set()
+        slot = self.seen.find(0)
+        while slot >= 0:
+            places.add(self._places[slot])
+            slot = self.seen.find(0, slot + 1)
+        return places
+
+
+class HeldLines:
+    """Lines kept until the end of the file, packed: a purge turns every line of a long list new at once."""
+
+    def __init__(self) -> None:
+        self._blocks: list[bytes] = []
+        self._open: list[bytes] = []
+        self._open_bytes = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, line: bytes) -> None:
+        """Keep one line."""
+        self._open.append(line)
+        self._open_bytes += len(line)
+        self._count += 1
+        if self._open_bytes >= _HELD_BLOCK_BYTES:
+            self._blocks.append(zlib.compress(b"\n".join(self._open), level=1))
+            self._open, self._open_bytes = [], 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for block in self._blocks:
+            yield from zlib.decompress(block).split(b"\n")
+        yield from self._open
+
+
+class Survey:
+    """One reading against what is known: which lines are new, which places are still there."""
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._last_line: bytes | None = None
+        self.known_at_begin = len(known)
+        self.lines = 0
+        self.not_understood = 0
+        self.example: bytes | None = None
+        """The first line that was not understood."""
+        self._present: set[int] = set()  # places that hold something new, or something not understood
+        known.begin()
+
+    def take(self, lines: list[bytes]) -> list[tuple[bytes, ActionRecord]]:
+        """Run some lines of the listing past what is known; return those that are new, parsed.
+
+        A second new line for one place is not understood: the kernel gives each record one place.
+        """
+        fresh = []
+        for line in self._unknown(lines):
+            record = parse_line(line)
+            if record is None or record.place in self._present:
+                self.puzzle(line)
+            else:
+                if self.known_at_begin:
+                    self._present.add(record.place)
+                fresh.append((line, record))
+        return fresh
+
+    def _unknown(self, lines: list[bytes]) -> list[bytes]:
+        self.lines += len(lines)
+        if lines:
+            self._last_line = lines[-1]
+        digests = [md5(line, usedforsecurity=False).digest() for line in lines]
+        slots = list(map(self._known.slots.get, digests))
+        seen = self._known.seen
+        if None not in slots:
+            for slot in slots:
+                seen[slot] = _SEEN  # type: ignore[index]  # no None in it, which mypy cannot see
+            return []
+        unknown = []
+        for slot, line in zip(slots, lines, strict=True):
+            if slot is None:
+                unknown.append(line)
+            else:
+                seen[slot] = _SEEN
+        return unknown
+
+    def puzzle(self, line: bytes) -> None:
+        """Count a line that is not understood; where its place can be read, something is there."""
+        self.not_understood += 1
+        if self.example is None:
+            self.example = line
+        place = readable_place(line)
+        if place is not None:
+            self._present.add(place)
+
+    def last_place(self) -> int:
+        """Packed place of the last line read, -1 without one: the listing is sorted, so nothing lies beyond it."""
+        if self._last_line is None:
+            return -1
+        record = parse_line(self._last_line)
+        place = record.place if record is not None else readable_place(self._last_line)
+        return -1 if place is None else place
+
+    def missing(self) -> set[int]:
+        """Places of known actions whose place the listing does not hold."""
+        return self._known.unseen() - self._present
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which missing actions are believed gone, and which ones the next complete reading decides on."""
+
+    purge: set[int]
+    missed: set[int]
+    doubt: str | None
+    """Why not all of the missing ones are believed gone."""
+
+
+def judge(survey: Survey, missed_before: set[int], *, fault: str | None, coordinator: str | None) -> Verdict:
+    """Decide on what a reading missed.
+
+    `fault` says why the reading is incomplete; `coordinator` is `hsm_control` where it is init or stopping: no such
+    reading is proof that anything ended. A complete one that looks wrong purges only what the complete one before
+    missed as well: a list that shrinks step by step settles, and so does one with a line nobody understands.
+    """
+    missing = survey.missing()
+    doubt = _no_proof(survey, fault, coordinator)
+    if doubt is not None:
+        return Verdict(set(), missed_before & missing, doubt)
+    doubt = _suspicion(survey, missing)
+    if doubt is None:
+        return Verdict(missing, set(), None)
+    purge = missing & missed_before
+    return Verdict(purge, missing - purge, doubt)
+
+
+def _no_proof(survey: Survey, fault: str | None, coordinator: str | None) -> str | None:
+    if fault is not None:
+        return f"the reading is incomplete: {fault}"
+    if coordinator is not None:
+        return f"the coordinator is in state {coordinator!r}"
+    if 2 * survey.not_understood > survey.lines:
+        return f"{survey.not_understood} of {survey.lines} lines are not understood"
+    return None
+
+
+def _suspicion(survey: Survey, missing: set[int]) -> str | None:
+    if not missing:
+        return None
+    if 2 * len(missing) > survey.known_at_begin:
+        return f"{len(missing)} of {survey.known_at_begin} live actions are missing"
+    last_place = survey.last_place()
+    beyond = sum(place > last_place for place in missing)
+    if beyond > _LOST_END:
+        return f"the last {beyond} live actions are missing"
+    if survey.not_understood:
+        return f"{survey.not_understood} of {survey.lines} lines are not understood"
+    return None

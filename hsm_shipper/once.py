@@ -1,0 +1,53 @@
+"""`--run-once`: one poll of every MDT in this process, for cron, tests and first looks."""
+
+from __future__ import annotations
+
+import sys
+
+from hsm_shipper import logs
+from hsm_shipper.config import Config
+from hsm_shipper.errors import HsmError
+from hsm_shipper.forget import forget, stored_mdts
+from hsm_shipper.launch import shipper_lock
+from hsm_shipper.present import find_mdts
+from hsm_shipper.worker import run_once
+
+
+def run(config: Config) -> int:
+    """Poll every MDT on this server once, print a line for each, and return the exit status.
+
+    Refuses beside a running shipper by raising `AlreadyRunning`.
+    """
+    logs.setup("hsm-action-shipper", config)
+    with shipper_lock(config):
+        present = find_mdts(config.mdt_watch_glob)
+        troubles = list(present.unreadable)
+        for remark in present.remarks:
+            _say(remark)
+        if not present.mdts and not troubles:
+            _say(f"no MDT on this server: nothing matches {config.mdt_watch_glob}")
+        for mdt, actions in present.mdts.items():
+            try:
+                print(run_once(config, mdt, actions), flush=True)  # noqa: T201 - what was asked for
+            except HsmError as error:
+                troubles.append(f"{mdt}: poll failed: {error}")
+        if not present.unreadable:
+            troubles += _forget_absent(config, frozenset(present.mdts))
+        for trouble in troubles:
+            _say(trouble)
+    return 1 if troubles else 0
+
+
+def _forget_absent(config: Config, present: frozenset[str]) -> list[str]:
+    """As discovery does: an MDT that has left takes nothing with it but its state here."""
+    troubles = []
+    for mdt in sorted(stored_mdts(config.state_path) - present):
+        try:
+            forget(config.state_path, mdt)
+        except HsmError as error:
+            troubles.append(f"{mdt}: {error}")
+    return troubles
+
+
+def _say(message: str) -> None:
+    print(f"hsm-action-shipper: {logs.printable(message)}", file=sys.stderr)  # noqa: T201 - the command's own voice

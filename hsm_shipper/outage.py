@@ -1,0 +1,37 @@
+"""What an outage of Redis cost: states of actions that came and went while nothing could be shipped. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any
+
+
+class Outage:
+    """Counts line states that a poll saw, that could not be shipped, and that were gone at a later poll."""
+
+    def __init__(self) -> None:
+        self._waiting: set[bytes] = set()
+        self.polls = 0
+        """Polls that could not ship."""
+        self.states_missed = 0
+        """States seen during this outage that are in no stream and never will be."""
+
+    def __bool__(self) -> bool:
+        return self.polls > 0
+
+    def failed(self, unshipped: set[bytes], shipped: Container[Any], *, complete: bool) -> None:
+        """A poll saw these new lines (MD5 each) and could not ship them; `shipped` are lines that the stream has."""
+        self.polls += 1
+        if complete:
+            self._count_gone(unshipped, shipped)
+            self._waiting = unshipped
+        else:
+            self._waiting |= unshipped
+
+    def ended(self, shipped: Container[Any]) -> None:
+        """The stream is in step with the file again: nothing more is missed."""
+        self._count_gone(set(), shipped)
+        self._waiting = set()
+
+    def _count_gone(self, unshipped: set[bytes], shipped: Container[Any]) -> None:
+        self.states_missed += sum(1 for d in self._waiting if d not in unshipped and d not in shipped)

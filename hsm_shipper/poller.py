@@ -1,0 +1,338 @@
+"""One poll of one MDT: read the actions file, find what is new, decide what is gone, ship it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from hsm_shipper.actions import ActionRecord, parse_line
+from hsm_shipper.belief import Belief
+from hsm_shipper.cache import chunks
+from hsm_shipper.changes import Change, ChangeWriter, same_action
+from hsm_shipper.diff import HeldLines, Survey, Verdict, judge
+from hsm_shipper.errors import HsmError, StateChanged, StateError, StreamError, StreamMoved
+from hsm_shipper.events import NEW, PURGED, UPDATE, line_digest
+from hsm_shipper.fold import LiveAction
+from hsm_shipper.logs import RepeatedErrors, printable
+from hsm_shipper.outage import Outage
+from hsm_shipper.reader import ActionsFile, Reading
+from hsm_shipper.state_view import PollStatus
+
+_log = logging.getLogger(__name__)
+
+# One call of the script: 1,000 events of 500 B hold the server for 3 to 4 ms, and no reply is worth more.
+BATCH_EVENTS = 1000
+BATCH_BYTES = 1024 * 1024
+_ATTEMPTS = 2  # a second mismatch waits for the next poll: somebody else is writing, and reading costs the MDS
+_NOT_READY = frozenset({"init", "stopping"})
+_EXAMPLE_BYTES = 300
+
+
+@dataclass
+class PollResult:
+    """How a poll went; `str()` is one line for a person."""
+
+    mdt: str
+    lines: int = 0
+    live: int = 0
+    backlog: int = 0
+    """Changes seen in the file and not in the stream yet."""
+    not_understood: int = 0
+    states_missed: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+    duration_s: float = 0.0
+    error: HsmError | None = None
+    remark: str | None = None
+    """What was odd about the reading."""
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{self.events[kind]:,} {kind}" for kind in (NEW, UPDATE, PURGED))
+        text = f"{self.mdt}: {self.lines:,} lines, {self.live:,} live, shipped {counts} in {self.duration_s:.2f} s"
+        for addition in (self.remark, self.error):
+            if addition is not None:
+                text += f"; {addition}"
+        return text
+
+
+@dataclass
+class _Pass:
+    """One reading in the making."""
+
+    reading: Reading
+    survey: Survey
+    not_ready: str | None
+    held: HeldLines = field(default_factory=HeldLines)
+
+
+class Poller:
+    """Polls one MDT. `coordinator` tells `hsm_control`, None where it cannot be read."""
+
+    def __init__(
+        self,
+        actions_file: ActionsFile,
+        belief: Belief,
+        writer: ChangeWriter,
+        coordinator: Callable[[], str | None],
+    ) -> None:
+        self._actions_file = actions_file
+        self._belief = belief
+        self._writer = writer
+        self._coordinator = coordinator
+        self._outage = Outage()
+        self._errors = RepeatedErrors(_log)
+
+    def poll(self) -> PollResult:
+        """Poll once. Whatever fails is in the result and the log, never raised: polling goes on."""
+        result = PollResult(self._writer.mdt)
+        begun = time.monotonic()
+        try:
+            self._belief.open()
+            self._settle(result)
+        except HsmError as error:
+            result.error = error
+        result.live = len(self._belief.known)
+        result.duration_s = time.monotonic() - begun
+        self._tell(result)
+        self._save_status(result)
+        return result
+
+    def _settle(self, result: PollResult) -> None:
+        """Read and ship; what turns out to be computed from what is true no more is thrown away and read again."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._attempt(result)
+                return
+            except (StreamMoved, StateChanged) as error:
+                if attempt == _ATTEMPTS:
+                    raise
+                _log.info("%s: catching up", error)
+
+    def _attempt(self, result: PollResult) -> None:
+        trouble: StreamError | None = None
+        try:
+            self._belief.synchronise()
+        except StreamError as error:
+            trouble = error
+        current = _Pass(self._actions_file.read(), Survey(self._belief.known), self._not_ready())
+        # Without Redis the file is read all the same: the states that come and go meanwhile are counted.
+        trouble = self._read(current, result, trouble)
+        verdict, replaced = self._decide(current, result)
+        if trouble is None:
+            try:
+                self._ship(current, verdict, replaced, result)
+            except StreamMoved:
+                raise
+            except StreamError as error:
+                trouble = error
+        if trouble is not None:
+            self._note_outage(current)
+            result.backlog = len(current.held) + len(replaced) + len(verdict.purge)
+            raise trouble
+        self._end_outage(result)
+
+    def _read(self, current: _Pass, result: PollResult, trouble: StreamError | None) -> StreamError | None:
+        """Run the file past what is known; returns what kept events from being shipped.
+
+        New lines are held to the end of the file, for the purges go first in a poll. Where nothing is known yet there
+        is nothing to purge, and a long list need not wait in memory: it is shipped chunk by chunk.
+        """
+        streaming = not self._belief.known
+        last_place = -1
+        for lines in current.reading:
+            fresh = current.survey.take(lines)
+            if streaming and trouble is None and fresh and _ascends(fresh, last_place):
+                last_place = fresh[-1][1].place
+                timestamp = int(current.reading.taken_at)
+                try:
+                    self._commit([self._writer.state(line, record, None, timestamp) for line, record in fresh], result)
+                    continue
+                except StreamMoved:
+                    raise
+                except StreamError as error:
+                    trouble = error
+            for line, _ in fresh:
+                current.held.add(line)
+        result.lines = current.survey.lines
+        return trouble
+
+    def _decide(self, current: _Pass, result: PollResult) -> tuple[Verdict, set[int]]:
+        """What is believed gone, and the places where the listing holds another action than the stream does."""
+        replaced = self._replaced(current)
+        survey, fault = current.survey, current.reading.fault
+        not_ready = current.not_ready or self._not_ready()  # it may have begun to stop while we read
+        verdict = judge(survey, self._belief.missed, fault=fault, coordinator=not_ready)
+        result.not_understood = survey.not_understood
+        self._remark(current, verdict, result)
+        return verdict, replaced
+
+    def _replaced(self, current: _Pass) -> set[int]:
+        places = set()
+        for line, record, before in self._held_with_rows(current.held):
+            if before is None:
+                continue
+            if self._belief.is_seen(before):
+                current.survey.puzzle(line)  # a second line for the place of one that has not changed
+            elif not same_action(before, record):
+                places.add(record.place)
+        return places
+
+    def _ship(self, current: _Pass, verdict: Verdict, replaced: set[int], result: PollResult) -> None:
+        timestamp = int(current.reading.taken_at)
+        gone = sorted(replaced | verdict.purge)
+        self._ship_all(self._purges(gone, timestamp), result)
+        self._ship_all(self._states(current.held, timestamp), result)
+        if not result.events:
+            self._belief.ship(())
+        self._belief.remember_missed(verdict.missed)
+
+    def _purges(self, places: list[int], timestamp: int) -> Iterator[Change]:
+        for some in chunks(places, BATCH_EVENTS):
+            rows = self._belief.actions_at(some)
+            for place in some:
+                yield self._writer.purged(rows[place], timestamp)
+
+    def _states(self, held: HeldLines, timestamp: int) -> Iterator[Change]:
+        for line, record, before in self._held_with_rows(held):
+            if before is None or not self._belief.is_seen(before):
+                yield self._writer.state(line, record, before, timestamp)
+
+    def _held_with_rows(self, held: HeldLines) -> Iterator[tuple[bytes, ActionRecord, LiveAction | None]]:
+        """The held lines, parsed, each with what is known to be in its place."""
+        for some in grouped(held, BATCH_EVENTS):
+            parsed = [(line, record) for line in some if (record := parse_line(line)) is not None]
+            rows = self._belief.actions_at([record.place for _, record in parsed])
+            for line, record in parsed:
+                yield line, record, rows.get(record.place)
+
+    def _ship_all(self, changes: Iterator[Change], result: PollResult) -> None:
+        batch: list[Change] = []
+        size_bytes = 0
+        for change in changes:
+            batch.append(change)
+            size_bytes += len(change.payload or b"")
+            if len(batch) >= BATCH_EVENTS or size_bytes >= BATCH_BYTES:
+                self._commit(batch, result)
+                batch, size_bytes = [], 0
+        if batch:
+            self._commit(batch, result)
+
+    def _commit(self, batch: list[Change], result: PollResult) -> None:
+        self._belief.ship(batch)
+        result.events.update(change.kind for change in batch)
+
+    def _not_ready(self) -> str | None:
+        """The coordinator's state where it makes every listing doubtful."""
+        state = self._coordinator()
+        return state if state in _NOT_READY else None
+
+    def _note_outage(self, current: _Pass) -> None:
+        unshipped = {line_digest(line) for line in current.held}
+        self._outage.failed(unshipped, self._belief.known.slots, complete=current.reading.fault is None)
+
+    def _end_outage(self, result: PollResult) -> None:
+        if not self._outage.polls:
+            return
+        self._outage.ended(self._belief.known.slots)
+        result.states_missed = self._outage.states_missed
+        _log.warning(
+            "stream and file are in step again after %d polls without Redis: %d states of actions came and went "
+            "meanwhile and are in no stream",
+            self._outage.polls,
+            self._outage.states_missed,
+        )
+        self._outage = Outage()
+
+    def _remark(self, current: _Pass, verdict: Verdict, result: PollResult) -> None:
+        """Say, at a low rate, what is odd about a reading."""
+        path, survey, fault = self._actions_file.path, current.survey, current.reading.fault
+        if fault is not None:
+            self._errors.failed("reading the actions file", f"incomplete reading of {path}: {fault}; nothing is purged")
+        else:
+            self._errors.worked("reading the actions file")
+        if survey.example is not None:
+            example = printable(survey.example[:_EXAMPLE_BYTES].decode(errors="replace"))
+            text = f"{survey.not_understood} of {survey.lines} lines of {path} are not understood, the first: {example}"
+            self._errors.failed("understanding every line", text)
+        else:
+            self._errors.worked("understanding every line")
+        if verdict.missed and verdict.doubt is not None:
+            _log.info(
+                "%s: %d of them are purged, %d once another complete reading misses them too",
+                verdict.doubt,
+                len(verdict.purge),
+                len(verdict.missed),
+            )
+        result.remark = verdict.doubt
+
+    def _tell(self, result: PollResult) -> None:
+        if result.error is not None:
+            self._errors.failed(_part(result.error), result.error)
+        else:
+            self._errors.worked(_REDIS)
+            self._errors.worked(_STATE)
+        _log.log(logging.INFO if result.events else logging.DEBUG, "%s", result)
+
+    def _save_status(self, result: PollResult) -> None:
+        try:
+            before = self._belief.saved_status()
+            self._belief.save_status(self._status(result, before))
+        except StateError as error:
+            if result.error is None:
+                result.error = error
+            self._errors.failed(_STATE, error)
+
+    def _status(self, result: PollResult, before: PollStatus | None) -> PollStatus:
+        def total(name: str, more: int) -> int:
+            return more + (0 if before is None else getattr(before, name))
+
+        now = time.time()
+        error, error_at = (None, None) if before is None else (before.last_error, before.last_error_at)
+        if result.error is not None:
+            error, error_at = str(result.error), now
+        return PollStatus(
+            mdt=result.mdt,
+            host=self._writer.host,
+            pid=os.getpid(),
+            polls=total("polls", 1),
+            last_poll_at=now,
+            last_poll_duration_s=result.duration_s,
+            lines=result.lines,
+            live=result.live,
+            backlog=result.backlog,
+            events_new=total("events_new", result.events[NEW]),
+            events_update=total("events_update", result.events[UPDATE]),
+            events_purged=total("events_purged", result.events[PURGED]),
+            states_missed=total("states_missed", result.states_missed),
+            lines_not_understood=result.not_understood,
+            last_error=error,
+            last_error_at=error_at,
+        )
+
+
+_REDIS = "Redis"
+_STATE = "the state file"
+
+
+def _part(error: HsmError) -> str:
+    return _STATE if isinstance(error, StateError) else _REDIS
+
+
+def _ascends(fresh: list[tuple[bytes, ActionRecord]], last_place: int) -> bool:
+    """Whether places only grow, as the kernel sorts them: then none of them can come twice."""
+    for _, record in fresh:
+        if record.place <= last_place:
+            return False
+        last_place = record.place
+    return True
+
+
+def grouped(lines: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    """`lines` in runs of at most `size`."""
+    rest = iter(lines)
+    while some := list(islice(rest, size)):
+        yield some

@@ -1,0 +1,204 @@
+"""`hsm-action-shipper status`: how each MDT is doing, from supervisord and the state files, running or not."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from hsm_shipper.config import Config
+from hsm_shipper.discovery import worker_programs
+from hsm_shipper.errors import StateError, SupervisorError
+from hsm_shipper.forget import stored_mdts
+from hsm_shipper.logs import printable
+from hsm_shipper.present import find_mdts
+from hsm_shipper.state_view import PollStatus, read_poll_status, state_file
+from hsm_shipper.supervisor import DISCOVERY, NotRunning, Program, Supervisor
+
+EXIT_OK = 0
+EXIT_TROUBLE = 1
+EXIT_NOT_RUNNING = 2
+
+# A poll older than so many intervals is stale: two may be late on a busy server.
+_STALE_INTERVALS = 3
+
+_HEADERS = ("MDT", "worker", "last poll", "duration", "lines", "live", "shipped", "backlog", "last error")
+_ALIGN = ("left", "left", "left", "right", "right", "right", "right", "right", "left")
+
+
+@dataclass(frozen=True)
+class MdtStatus:
+    """One MDT: whether it is on this server, its worker in supervisord, its last poll, and what is wrong."""
+
+    mdt: str
+    present: bool
+    worker: Program | None
+    poll: PollStatus | None
+    poll_age_s: float | None
+    stale: bool
+    troubles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Status:
+    """Everything that `status` prints. `supervisord` is why it cannot be asked, or None."""
+
+    supervisord: str | None
+    running: bool
+    discovery: Program | None
+    mdts: tuple[MdtStatus, ...]
+    troubles: tuple[str, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """0 all polling, 1 something is wrong, 2 nothing runs."""
+        if not self.running:
+            return EXIT_NOT_RUNNING
+        return EXIT_TROUBLE if self.troubles or any(mdt.troubles for mdt in self.mdts) else EXIT_OK
+
+
+def main(config: Config, *, as_json: bool) -> int:
+    """Print the status; returns the exit status."""
+    now = time.time()
+    status = gather(config, now)
+    print(to_json(status, config) if as_json else to_text(status, now))  # noqa: T201 - what was asked for
+    return status.exit_status
+
+
+def gather(config: Config, now: float) -> Status:
+    """Look at supervisord, the MDTs and the state files; `now` in seconds since the epoch."""
+    troubles: list[str] = []
+    programs: dict[str, Program] = {}
+    supervisord, running = None, True
+    try:
+        programs = Supervisor(config.run_path).programs()
+    except SupervisorError as error:
+        supervisord, running = str(error), not isinstance(error, NotRunning)
+        troubles.append(supervisord)
+    discovery = programs.get(DISCOVERY)
+    if supervisord is None and (discovery is None or discovery.state != "RUNNING"):
+        troubles.append(f"discovery is {discovery.state if discovery else 'missing'}: MDTs that come are not noticed")
+    present = find_mdts(config.mdt_watch_glob)
+    troubles += present.unreadable
+    workers = worker_programs(programs)
+    mdts = sorted(present.mdts.keys() | workers.keys() | stored_mdts(config.state_path))
+    asked = supervisord is None
+    rows = tuple(_mdt_status(config, mdt, mdt in present.mdts, workers.get(mdt), now, asked=asked) for mdt in mdts)
+    return Status(supervisord, running, discovery, rows, tuple(troubles))
+
+
+def _mdt_status(
+    config: Config, mdt: str, present: bool, worker: Program | None, now: float, *, asked: bool
+) -> MdtStatus:
+    troubles = []
+    poll = None
+    try:
+        poll = read_poll_status(state_file(config.state_path, mdt))
+    except StateError as error:
+        troubles.append(str(error))
+    # A clock that was set back makes no poll of the future.
+    age_s = max(0.0, now - poll.last_poll_at) if poll else None
+    stale = poll is not None and age_s is not None and age_s > _stale_after_s(config, poll)
+    if asked and worker is None:
+        troubles.append("no worker" if present else "not on this server: its state is about to be removed")
+    if worker is not None and worker.state != "RUNNING":
+        troubles.append(f"worker is {worker.state}")
+    if present and asked and poll is None and not troubles:
+        troubles.append("not polled yet")
+    if stale:
+        troubles.append("no poll for a long time")
+    if poll is not None and poll.last_error_at is not None and poll.last_error_at >= poll.last_poll_at:
+        troubles.append(f"last poll failed: {poll.last_error}")
+    return MdtStatus(mdt, present, worker, poll, age_s, stale, tuple(troubles))
+
+
+def _stale_after_s(config: Config, poll: PollStatus) -> float:
+    return _STALE_INTERVALS * max(config.poll_interval_s, poll.last_poll_duration_s)
+
+
+def to_text(status: Status, now: float) -> str:
+    """A table for people, and below it what is wrong."""
+    from tabulate import tabulate
+
+    lines = []
+    if status.mdts:
+        rows = [_row(status, mdt, now) for mdt in status.mdts]
+        lines.append(tabulate(rows, _HEADERS, colalign=_ALIGN, disable_numparse=True))
+    else:
+        lines.append("no MDT on this server")
+    lines += [f"{mdt.mdt}: {trouble}" for mdt in status.mdts for trouble in mdt.troubles]
+    lines += status.troubles
+    return "\n".join(line if "\n" in line else printable(line) for line in lines)
+
+
+def _row(status: Status, mdt: MdtStatus, now: float) -> tuple[str, ...]:
+    worker = "unknown" if status.supervisord and status.running else "none" if mdt.worker is None else mdt.worker.state
+    poll = mdt.poll
+    if poll is None:
+        return (mdt.mdt, worker, "never", *("-" for _ in _HEADERS[3:]))
+    return (
+        mdt.mdt,
+        worker,
+        f"{duration(mdt.poll_age_s or 0.0)} ago" + (" (stale)" if mdt.stale else ""),
+        f"{poll.last_poll_duration_s:.2f} s",
+        f"{poll.lines:,}",
+        f"{poll.live:,}",
+        f"{poll.events_shipped:,}",
+        f"{poll.backlog:,}",
+        _last_error(poll, now),
+    )
+
+
+def _last_error(poll: PollStatus, now: float) -> str:
+    if poll.last_error is None or poll.last_error_at is None:
+        return "-"
+    text = printable(poll.last_error)
+    shown = text if len(text) <= 60 else text[:59] + "…"
+    return f"{duration(max(0.0, now - poll.last_error_at))} ago: {shown}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in the largest unit that leaves two digits, such as `45 s`, `12 min`, `30 h` or `9 d`."""
+    for unit, size, limit in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 72)):
+        if seconds < size * limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
+def to_json(status: Status, config: Config) -> str:
+    """One JSON object. Times are seconds since the epoch; what is not known is null."""
+    return json.dumps(
+        {
+            "ok": status.exit_status == EXIT_OK,
+            "running": status.running,
+            "troubles": status.troubles,
+            "discovery": _program(status.discovery),
+            "poll_interval_s": config.poll_interval_s,
+            "state_dir": config.state_dir,
+            "run_dir": config.run_dir,
+            "mdts": [
+                {
+                    "mdt": mdt.mdt,
+                    "present": mdt.present,
+                    "worker": _program(mdt.worker),
+                    "poll_age_s": mdt.poll_age_s,
+                    "stale": mdt.stale,
+                    "troubles": mdt.troubles,
+                    "poll": _poll(mdt.poll),
+                }
+                for mdt in status.mdts
+            ],
+        },
+        indent=2,
+    )
+
+
+def _program(program: Program | None) -> dict[str, Any] | None:
+    return None if program is None else program._asdict()
+
+
+def _poll(poll: PollStatus | None) -> dict[str, Any] | None:
+    return None if poll is None else msgspec.structs.asdict(poll) | {"events_shipped": poll.events_shipped}

@@ -1,0 +1,162 @@
+"""One MDT's stream in Redis: where its head is, compare-and-append, and replay. Redis' errors are translated here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, NamedTuple, cast
+
+import redis
+import redis.exceptions
+
+from hsm_shipper.errors import ReplayOvertaken, StreamMoved, StreamRefused, StreamUnavailable
+from hsm_shipper.keys import DATA_FIELD
+
+EMPTY_ID = "0-0"
+PAGE_ENTRIES = 1000
+
+_APPEND = (files("hsm_shipper") / "append.lua").read_text(encoding="ascii")
+_APPEND_SHA = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
+
+# The first word of a Redis error is its code (https://redis.io/docs/latest/develop/reference/protocol-spec/).
+_HINTS = {
+    "OOM": "Redis is at its maxmemory: give it more, or trim the streams",
+    "MISCONF": "Redis cannot save to disk and refuses writes: look at its log and its disk",
+    "READONLY": "this is a read-only replica: connect to the primary",
+    "NOPERM": "allow this Redis user the stream's key, @stream, EVAL and EVALSHA",
+    "NOAUTH": "set redis_username and redis_password_file",
+    "WRONGPASS": "check redis_username and redis_password_file",
+    "WRONGTYPE": "the key is no stream: another program uses this prefix; rename the key or change the prefix",
+    "NOREPLICAS": "too few replicas are in step (min-replicas-to-write): look at the replicas",
+}
+
+
+_PASSING = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.ClusterDownError,  # and MASTERDOWN
+    redis.exceptions.TryAgainError,
+)
+
+
+class Head(NamedTuple):
+    """Where a stream ends: its last-generated id, and its newest entry (None where none is left)."""
+
+    last_id: str
+    newest_id: str | None
+    newest_sha1: str | None
+
+
+class Entry(NamedTuple):
+    """One entry: its id and the value of its field `data`, None without one."""
+
+    id: str
+    data: bytes | None
+
+
+class ActionStream:
+    """The stream `key`. Every method raises `StreamUnavailable` or `StreamRefused` as the server's answer is."""
+
+    def __init__(self, client: redis.Redis, key: str, address: str) -> None:
+        self._client = client
+        self.key = key
+        self.address = address
+
+    def head(self) -> Head:
+        """Where the stream ends now."""
+        # No stream ends at '': the script finds a mismatch and tells where this one really ends.
+        _, last_id, newest_id, newest_sha1 = self._run(Head("", None, None), ())
+        return Head(_text(last_id), _text(newest_id) or None, _text(newest_sha1) or None)
+
+    def append(self, expected: Head, payloads: Sequence[bytes]) -> Head:
+        """Append `payloads` if the stream still ends at `expected`; `StreamMoved` if not, and nothing is added.
+
+        Without payloads this only compares. After `StreamUnavailable` it is not known whether they were added.
+        """
+        added, last_id, *_ = self._run(expected, payloads)
+        if not added:
+            raise StreamMoved(
+                f"stream {self.key} at {self.address} ends at {_text(last_id)}, not at {expected.last_id} as we left it"
+            )
+        if not payloads:
+            return expected
+        last_id = _text(last_id)
+        return Head(last_id, last_id, _digest((DATA_FIELD, payloads[-1])))
+
+    def _run(self, expected: Head, payloads: Sequence[bytes]) -> list[Any]:
+        arguments: tuple[Any, ...] = (
+            expected.last_id,
+            expected.newest_id or "",
+            expected.newest_sha1 or "",
+            *payloads,
+        )
+        with self._translated("append to" if payloads else "look at"):
+            try:
+                reply = self._client.evalsha(_APPEND_SHA, 1, self.key, *arguments)
+            except redis.exceptions.NoScriptError:
+                reply = self._client.eval(_APPEND, 1, self.key, *arguments)
+        return cast(list[Any], reply)
+
+    def holds(self, head: Head) -> bool:
+        """Whether the newest entry that `head` knows is still in the stream, with the same content."""
+        if head.newest_id is None:
+            return False
+        with self._translated("look at"):
+            found = cast(list[Any], self._client.xrange(self.key, head.newest_id, head.newest_id))
+        return bool(found) and _digest([part for pair in found[0][1].items() for part in pair]) == head.newest_sha1
+
+    def replay(self, until: str, after: str | None = None) -> Iterator[list[Entry]]:
+        """Pages of entries up to the id `until`: from the first, or those behind the entry `after`.
+
+        Each page begins with the last entry of the one before, which is looked for and left out: if it is gone, a
+        trim has overtaken the replay and what was read so far is worth nothing (`ReplayOvertaken`).
+        """
+        last = after
+        while last != until:
+            with self._translated("replay"):
+                page = cast(
+                    list[tuple[bytes, dict[bytes, bytes] | None]],
+                    self._client.xrange(self.key, last or "-", until, count=PAGE_ENTRIES),
+                )
+            entries = [Entry(_text(id), fields.get(DATA_FIELD) if fields else None) for id, fields in page]
+            full = len(entries) == PAGE_ENTRIES
+            if last is not None:
+                if not entries or entries[0].id != last:
+                    raise ReplayOvertaken(f"entry {last} of stream {self.key} went while it was replayed")
+                del entries[0]
+            if entries:
+                last = entries[-1].id
+                yield entries
+            if not full:
+                return
+
+    @contextlib.contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except redis.RedisError as error:
+            message = f"cannot {what} stream {self.key} at {self.address}: {error}"
+            if isinstance(error, _PASSING) and not isinstance(error, redis.AuthenticationError):
+                hint = "is Redis up and reachable? It is tried again at every poll"
+                raise StreamUnavailable(message, hint) from error
+            if isinstance(error, redis.exceptions.ReadOnlyError):
+                self._client.connection_pool.disconnect()  # behind a proxy the next connection may find the primary
+            code = error.status_code or str(error).partition(" ")[0]
+            raise StreamRefused(message, _HINTS.get(code, "look at the server's log")) from error
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _digest(parts: Sequence[bytes]) -> str:
+    """What `append.lua` computes of an entry's fields and values."""
+    return sha1(b"\0".join(parts), usedforsecurity=False).hexdigest()
+
+
+def id_key(entry_id: str) -> tuple[int, int]:
+    """Sort key of an entry id `<milliseconds>-<sequence>`."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence)

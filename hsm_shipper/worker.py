@@ -1,0 +1,87 @@
+"""The worker: polls one MDT until it is told to stop. One process per MDT, started by supervisord.
+
+python -m hsm_shipper.worker --mdt elm-MDT0000 --actions /sys/…/elm-MDT0000/hsm/actions [--config FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from functools import partial
+from pathlib import Path
+
+from hsm_shipper import logs
+from hsm_shipper.belief import Belief
+from hsm_shipper.changes import ChangeWriter
+from hsm_shipper.config import Config, load_config
+from hsm_shipper.connection import address, connect
+from hsm_shipper.coordinator import read_hsm_control
+from hsm_shipper.errors import HsmError
+from hsm_shipper.keys import stream_key
+from hsm_shipper.locks import FileLock, worker_lock_path
+from hsm_shipper.orphan import exit_with_parent
+from hsm_shipper.poller import Poller, PollResult
+from hsm_shipper.reader import ActionsFile
+from hsm_shipper.state_view import state_file
+from hsm_shipper.stopping import Cadence, StopSignal
+from hsm_shipper.stream import ActionStream
+
+_log = logging.getLogger(__name__)
+
+
+def make_poller(config: Config, mdt: str, actions: Path) -> tuple[Poller, Belief]:
+    """A poller of `mdt` and what it keeps open. The caller holds the worker's lock."""
+    stream = ActionStream(connect(config), stream_key(config.redis_stream_prefix, mdt), address(config))
+    belief = Belief(state_file(config.state_path, mdt), stream, config.host)
+    writer = ChangeWriter(mdt, config.host, config.include_raw)
+    return Poller(ActionsFile(actions), belief, writer, partial(read_hsm_control, actions)), belief
+
+
+def run_once(config: Config, mdt: str, actions: Path) -> PollResult:
+    """Poll `mdt` once in this process. Raises `AlreadyRunning`, or the poll's own `HsmError`."""
+    with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
+        poller, belief = make_poller(config, mdt, actions)
+        try:
+            result = poller.poll()
+        finally:
+            belief.close()
+    if result.error is not None:
+        raise result.error
+    return result
+
+
+def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
+    """Poll `mdt` every `poll_interval_s` until told to stop. Raises `AlreadyRunning`."""
+    with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
+        poller, belief = make_poller(config, mdt, actions)
+        _log.info("polling %s every %g s", actions, config.poll_interval_s)
+        cadence = Cadence(config.poll_interval_s)
+        poller.poll()
+        while not stop.wait(cadence.seconds_to_next()):
+            poller.poll()
+        belief.close()
+    _log.info("stopped")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the worker; 0 once stopped, 1 with one line of error if it cannot begin."""
+    parser = argparse.ArgumentParser(description="Polls one MDT; started by hsm-action-shipper.")
+    parser.add_argument("--mdt", required=True)
+    parser.add_argument("--actions", type=Path, required=True)
+    parser.add_argument("--config", type=Path)
+    options = parser.parse_args(arguments)
+    stop = StopSignal()
+    try:
+        config = load_config(options.config).config
+        logs.setup(f"mdt-{options.mdt}", config)
+        exit_with_parent()
+        run(config, options.mdt, options.actions, stop)
+    except HsmError as error:
+        _log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Reads the streams that hsm_shipper writes: the consumer library and the command-line tools on top of it."""

@@ -1,0 +1,72 @@
+"""Command-line options that every tool has: which Redis, and which streams in it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imported late: a tool's --help needs neither msgspec nor Redis
+    from hsm_shipper.config import LoadedConfig
+
+
+def add_connection_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `load` reads."""
+    group = parser.add_argument_group(
+        "connection", "By default as in the configuration file and the environment (HSM_REDIS_HOST and so on)."
+    )
+    group.add_argument(
+        "-c", "--config", type=Path, metavar="FILE", help="configuration (default: /etc/hsm-shipper/hsm-shipper.yaml)"
+    )
+    group.add_argument("--host", help="Redis server (default: localhost)")
+    group.add_argument("--port", type=_port, help="its port (default: 6379)")
+    group.add_argument("--db", type=_database, help="number of the database (default: 1)")
+    group.add_argument("--stream-prefix", metavar="PREFIX", help="prefix of the streams (default: hsm:actions)")
+    group.add_argument(
+        "--redis-url",
+        metavar="URL",
+        help="redis://, rediss:// or unix:// in place of host, port and db; a password is better kept in the "
+        "configuration's redis_password_file: other users see command lines",
+    )
+
+
+def load(args: argparse.Namespace) -> LoadedConfig:
+    """The configuration with the options over it; `ConfigError` for whatever cannot be used."""
+    from dataclasses import replace
+
+    from msgspec import structs
+
+    from hsm_shipper.config import load_config
+    from hsm_shipper.errors import ConfigError
+    from hsm_shipper.keys import check_prefix
+
+    loaded = load_config(args.config)
+    address = {"redis_host": args.host, "redis_port": args.port, "redis_db": args.db}
+    changes = {key: value for key, value in address.items() if value is not None}
+    if args.redis_url is not None:
+        if changes:
+            raise ConfigError("--redis-url names the server already", "leave --host, --port and --db out")
+        changes["redis_url"] = args.redis_url
+    elif args.host is not None:
+        changes["redis_url"] = None
+    elif changes and loaded.config.redis_url is not None:
+        raise ConfigError(
+            "--port and --db do not change the configured redis_url", "give --host with them, or another --redis-url"
+        )
+    if args.stream_prefix is not None:
+        changes["redis_stream_prefix"] = check_prefix(args.stream_prefix)
+    return replace(loaded, config=structs.replace(loaded.config, **changes))
+
+
+def _port(text: str) -> int:
+    return _whole_number(text, 1, 65_535)
+
+
+def _database(text: str) -> int:
+    return _whole_number(text, 0, 2**31 - 1)
+
+
+def _whole_number(text: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+    return int(text)

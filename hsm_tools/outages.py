@@ -1,0 +1,92 @@
+"""Trouble with Redis: which of it passes, when to try again, and what is said about it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+
+import redis
+
+from hsm_shipper.errors import StreamRefused
+
+_FIRST_DELAY_S = 0.1
+_LONGEST_DELAY_S = 30.0
+
+# Error codes (first word of the reply) that redis-py has no class for: a script that runs too long, and a blocked
+# client of a server that has just become a replica.
+_PASSING_CODES = frozenset({"BUSY", "UNBLOCKED"})
+
+logger = logging.getLogger("hsm_tools.consumer")
+
+
+def error_code(error: redis.RedisError) -> str:
+    """First word of the server's error reply; only of use for codes that redis-py leaves in the message."""
+    return str(error).partition(" ")[0]
+
+
+def passes(error: redis.RedisError) -> bool:
+    """Whether trying again may help; what a person must put right does not pass."""
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
+        return False  # redis-py files them under ConnectionError
+    passing = (
+        redis.ConnectionError,  # also: still loading its data, too many clients
+        redis.TimeoutError,
+        redis.ReadOnlyError,
+        redis.exceptions.ClusterDownError,  # also: a replica without its master
+        redis.exceptions.TryAgainError,
+    )
+    return isinstance(error, passing) or error_code(error) in _PASSING_CODES
+
+
+def refusal(error: redis.RedisError, prefix: str, address: str) -> StreamRefused:
+    """What the user is told about an error that does not pass."""
+    if isinstance(error, redis.AuthenticationError):
+        hint = "give the right user name and password"
+    elif isinstance(error, redis.exceptions.NoPermissionError):
+        hint = f"the user needs +select +scan +type +xinfo +xread +xrange on keys {prefix}:*"
+    else:
+        hint = "check that this is the right server, port and database"
+    return StreamRefused(f"reading the streams {prefix}:* from {address} was refused: {error}", hint)
+
+
+def retry_delay_s(tries: int) -> float:
+    """How long to wait after `tries` failures in a row: 0.1 s doubling up to 30 s, less a random half."""
+    longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(tries - 1, 16))
+    return longest * random.uniform(0.5, 1.0)
+
+
+class Outage:
+    """A time without Redis: one line when it starts, one when it is over, and growing waits between the tries."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._tries = 0
+        self._started_s = 0.0
+        self._next_try_s = 0.0
+
+    def failed(self, error: redis.RedisError) -> None:
+        """A try failed: wait longer before the next one."""
+        now_s = time.monotonic()
+        if self._tries == 0:
+            self._started_s = now_s
+            logger.warning("no answer from Redis at %s (%s): trying again until there is one", self.address, error)
+        self._tries += 1
+        self._next_try_s = now_s + retry_delay_s(self._tries)
+
+    def wait(self, limit_s: float) -> bool:
+        """Sleep until the next try is due, at most `limit_s`; whether it is due."""
+        if self._tries == 0:
+            return True
+        left_s = self._next_try_s - time.monotonic()
+        if left_s > 0:
+            time.sleep(min(left_s, limit_s))
+        return left_s <= limit_s
+
+    def ended(self) -> None:
+        """A try succeeded."""
+        if self._tries:
+            away_s = time.monotonic() - self._started_s
+            tries = "1 try" if self._tries == 1 else f"{self._tries} tries"
+            logger.warning("Redis at %s is back after %s, %.1f s", self.address, tries, away_s)
+            self._tries = 0

@@ -1,0 +1,128 @@
+"""Where a reader stands in a stream, and what the server's counters tell of entries that it did not see.
+
+Pure bookkeeping: `consumer` reads, and shows what `XINFO STREAM` says now and then.
+
+- *Went back in time*: `last-generated-id` is below our position, or fewer entries were ever added than we have
+  counted. The server was rolled back, or the stream was deleted and created again.
+- *Entries missed*: `entries-added` counts every entry that was ever appended, and unlike `max-deleted-entry-id` it
+  also tells of trims. We count along, so each position carries the number of its entry. Standing at the last id, any
+  difference is exactly the number of entries that were removed before we read them. With more to read, `added - ours`
+  entries lie ahead of us; what exceeds the stream's length is gone. That is exact while a trim is ahead of us, and
+  never too much. (Whether the entry at our position is still there tells nothing: an ordinary trim removes it.)
+
+Redis before 7.0 has no `entries-added`: there only ids that go backwards are noticed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+BEGINNING = b"0-0"
+
+# A landmark is the last entry of a page, so these reach back over the last 64 arrivals of events.
+_LANDMARKS_MAX = 64
+
+
+class StreamInfo(NamedTuple):
+    """What `XINFO STREAM` says of a stream; `entries_added` is None where the server does not tell."""
+
+    last_id: bytes
+    length: int
+    entries_added: int | None
+
+    @property
+    def removed(self) -> int | None:
+        """How many entries were added once and are there no more."""
+        return None if self.entries_added is None else max(0, self.entries_added - self.length)
+
+
+def id_parts(entry_id: bytes) -> tuple[int, int]:
+    """(milliseconds, sequence number) of an entry id: ids compare by these, never as text."""
+    milliseconds, _, sequence = entry_id.partition(b"-")
+    return int(milliseconds), int(sequence)
+
+
+class Position:
+    """A reader's place in one stream: everything up to and including `id` is behind it.
+
+    `number` is how many entries had ever been added up to `id`, None where that is not known. `exists` says whether
+    the stream was there when it was last seen.
+    """
+
+    def __init__(self, entry_id: bytes, number: int | None, *, exists: bool = True) -> None:
+        self.id = entry_id
+        self.number = number
+        self.exists = exists
+        self._landmarks = deque([entry_id], _LANDMARKS_MAX)
+
+    @classmethod
+    def at_end(cls, info: StreamInfo) -> Position:
+        """Past every entry there is: what `$` means, resolved once."""
+        return cls(info.last_id, info.entries_added)
+
+    @classmethod
+    def at_beginning(cls, info: StreamInfo) -> Position:
+        """Before the first entry there is; what was removed before counts as none of our business."""
+        return cls(BEGINNING, info.removed)
+
+    @classmethod
+    def before_birth(cls) -> Position:
+        """Before the first entry ever, of a stream that did not exist when reading started."""
+        return cls(BEGINNING, 0)
+
+    def advance(self, last_id: bytes, count: int) -> None:
+        """Having read `count` more entries, the last of them `last_id`."""
+        self.id = last_id
+        self.exists = True
+        if self.number is not None:
+            self.number += count
+        self._landmarks.append(last_id)
+
+    def forget(self) -> None:
+        """The stream is gone: if it comes back, every entry of it is new."""
+        self.rewind(None)
+        self.number = 0
+        self.exists = False
+
+    def went_back(self, info: StreamInfo) -> bool:
+        """Whether the stream's history is not the one that was read up to here."""
+        if id_parts(info.last_id) < id_parts(self.id):
+            return True
+        return self.number is not None and info.entries_added is not None and info.entries_added < self.number
+
+    def landmarks(self, info: StreamInfo) -> list[bytes]:
+        """Ids of entries that were read and may still be in the stream, the newest first.
+
+        After a rollback every entry up to one that survived was read: it is safe to read on from there.
+        """
+        limit = id_parts(info.last_id)
+        return [
+            landmark for landmark in reversed(self._landmarks) if landmark != BEGINNING and id_parts(landmark) <= limit
+        ]
+
+    def rewind(self, landmark: bytes | None) -> None:
+        """Read on after `landmark`, or from the first entry; the number is found again by `missed`."""
+        self.id = landmark or BEGINNING
+        self.number = None
+        while self._landmarks and self._landmarks[-1] != self.id:
+            self._landmarks.pop()
+        if not self._landmarks:
+            self._landmarks.append(self.id)
+
+    def missed(self, info: StreamInfo) -> int:
+        """How many entries were removed before they could be read, each counted in one answer only."""
+        self.exists = True
+        if info.entries_added is None:
+            return 0
+        at_end = id_parts(info.last_id) == id_parts(self.id)
+        if self.number is None:
+            if at_end:
+                self.number = info.entries_added
+            elif self.id == BEGINNING:
+                self.number = info.removed
+            return 0
+        ahead = 0 if at_end else info.length
+        missed = max(0, info.entries_added - self.number - ahead)
+        self.number += missed
+        return missed

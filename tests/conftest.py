@@ -1,0 +1,47 @@
+"""Fixtures that every tier shares: real Redis servers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import RedisServer
+
+PrivateServer = Callable[..., RedisServer]
+
+_databases = itertools.cycle(range(1, 64))
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One server for all tests of a pytest worker; they keep apart by `redis_db`, and never stop it."""
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_db(redis_server: RedisServer) -> int:
+    """The number of an empty database on `redis_server`."""
+    db = next(_databases)
+    with redis_server.client(db) as client:
+        client.flushdb()
+    return db
+
+
+@pytest.fixture
+def private_server(tmp_path: Path) -> Iterator[PrivateServer]:
+    """Makes running servers for this test alone: `private_server(appendonly="yes", maxmemory="4mb")`."""
+    servers: list[RedisServer] = []
+
+    def make(**options: str) -> RedisServer:
+        settings = {name.replace("_", "-"): value for name, value in options.items()}
+        servers.append(RedisServer(tmp_path / f"redis-{len(servers)}", settings))
+        return servers[-1].start()
+
+    yield make
+    for server in servers:
+        server.kill()
