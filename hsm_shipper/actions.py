@@ -16,18 +16,19 @@ import re
 
 import msgspec
 
-_HEX = rb"0x[0-9a-fA-F]{1,16}"
-_FID = rb"0x[0-9a-fA-F]{1,16}:0x[0-9a-fA-F]{1,8}:0x[0-9a-fA-F]{1,8}"
+# Matched on Latin-1 text, where each byte is one character: the groups need no decoding of their own.
+_HEX = r"0x[0-9a-fA-F]{1,16}"
+_FID = r"0x[0-9a-fA-F]{1,16}:0x[0-9a-fA-F]{1,8}:0x[0-9a-fA-F]{1,8}"
 # Action and status are any printable word: a newer Lustre may have more of them. Fields may be added at the end.
 _LINE = re.compile(
-    rb"lrh=\[type=[0-9a-fA-F]{1,8} len=\d{1,10} idx=(\d{1,10})/(\d{1,10})\]"
-    rb" fid=\[(" + _FID + rb")\] dfid=\[" + _FID + rb"\]"
-    rb" compound/cookie=" + _HEX + rb"/(" + _HEX + rb")"
-    rb" action=([!-~]{1,64}) archive#=-?\d{1,10} flags=" + _HEX + rb" extent=" + _HEX + rb"-" + _HEX + rb" gid=" + _HEX
-    + rb" datalen=-?\d{1,10} status=([!-~]{1,64}) data=\[[^\]]*\](?: .*)?",
+    rf"lrh=\[type=[0-9a-fA-F]{{1,8}} len=[0-9]{{1,10}} idx=([0-9]{{1,10}})/([0-9]{{1,10}})\]"
+    rf" fid=\[({_FID})\] dfid=\[{_FID}\]"
+    rf" compound/cookie={_HEX}/({_HEX})"
+    rf" action=([!-~]{{1,64}}) archive#=-?[0-9]{{1,10}} flags={_HEX} extent={_HEX}-{_HEX} gid={_HEX}"
+    r" datalen=-?[0-9]{1,10} status=([!-~]{1,64}) data=\[[^\]]*\](?: .*)?",
     re.DOTALL,
-)  # fmt: skip
-_PLACE = re.compile(rb"\bidx=(\d{1,10})/(\d{1,10})\]")
+)
+_PLACE = re.compile(rb"\bidx=([0-9]{1,10})/([0-9]{1,10})\]")
 _INDEX_MAX = 0xFFFF_FFFF  # both halves of idx are __u32 in struct llog_cookie
 
 
@@ -67,14 +68,14 @@ def is_place(cat_idx: int, rec_idx: int) -> bool:
 
 def parse_line(line: bytes) -> ActionRecord | None:
     """Parse one line without its newline; None if it is not understood."""
-    match = _LINE.fullmatch(line)
+    match = _LINE.fullmatch(line.decode("latin-1"))
     if match is None:
         return None
     cat, rec, fid, cookie, action, status = match.groups()
     cat_idx, rec_idx = int(cat), int(rec)
     if cat_idx > _INDEX_MAX or rec_idx > _INDEX_MAX:
         return None
-    return ActionRecord(pack_place(cat_idx, rec_idx), fid.decode(), action.decode(), status.decode(), cookie.decode())
+    return ActionRecord(cat_idx << 32 | rec_idx, fid, action, status, cookie)
 
 
 def readable_place(line: bytes) -> int | None:

@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hsm_shipper.cache import Cache, open_cache
 from hsm_shipper.changes import Change
@@ -20,11 +21,16 @@ from hsm_shipper.errors import MalformedEvent, ReplayOvertaken, StateChanged, St
 from hsm_shipper.events import decode
 from hsm_shipper.fold import LiveAction, LiveActions
 from hsm_shipper.state_view import PollStatus
-from hsm_shipper.stream import ActionStream, Head, id_key
+from hsm_shipper.stream import ActionStream, Head, PendingAppend, id_key
 
 _log = logging.getLogger(__name__)
 
 _REPLAYS_MAX = 5  # a trim takes far less time than a replay, so it hardly overtakes two in a row
+
+
+class _Flight(NamedTuple):
+    changes: Sequence[Change]
+    pending: PendingAppend
 
 
 class Belief:
@@ -37,6 +43,9 @@ class Belief:
         self._cache: Cache | None = None
         self._head: Head | None = None
         self._in_step = False
+        self._flight: _Flight | None = None
+        self.shipped: Counter[str] = Counter()
+        """Settled changes by kind, until the poller clears it."""
         self.known = Known()
         self.missed: set[int] = set()
         """Places that the last complete reading missed without being believed."""
@@ -62,6 +71,7 @@ class Belief:
         """Let go of the state file; `open` starts from what is in it."""
         if self._cache is not None:
             self._cache.close()
+        self._abandon()
         self._cache, self._head, self._in_step = None, None, False
         self.known, self.missed = Known(), set()
 
@@ -76,25 +86,38 @@ class Belief:
         self._in_step = True
 
     def ship(self, changes: Sequence[Change]) -> None:
-        """Append the changes' events and make them what is known; without changes only look that nothing moved.
+        """Begin to ship a batch, having settled the one before: the server appends while the next one is prepared.
 
         Raises `StreamMoved` or `StateChanged` where the changes were computed from what is true no more.
         """
+        self.settle()
         assert self._head is not None, "synchronise() comes first"
-        if not changes:
-            with self._guarded():
-                self._stream.append(self._head, ())
-            return
         payloads = [change.payload for change in changes if change.payload is not None]
-        with self._guarded(), self._opened.transaction():
-            head = self._stream.append(self._head, payloads)
-            self._opened.apply(changes, head)
+        with self._guarded():
+            self._flight = _Flight(changes, self._stream.start_append(self._head, payloads))
+
+    def settle(self) -> None:
+        """Wait for the batch on its way, and make it what is known."""
+        if self._flight is None:
+            return
+        flight, self._flight = self._flight, None
+        with self._guarded():
+            head = flight.pending.finish()
+            with self._opened.transaction():
+                self._opened.apply(flight.changes, head)
         self._head = head
-        for change in changes:
+        for change in flight.changes:
             if change.before is not None:
                 self.known.drop(change.before.place, change.before.digest)
             if change.after is not None:
                 self.known.add(change.after.place, change.after.digest)
+            self.shipped[change.kind] += 1
+
+    def compare(self) -> None:
+        """Look that the stream is still where we left it; raises `StreamMoved` if not."""
+        assert self._head is not None, "synchronise() comes first"
+        with self._guarded():
+            self._stream.compare(self._head)
 
     def remember_missed(self, places: set[int]) -> None:
         """Keep the places that a reading missed for the next one, whoever makes it."""
@@ -128,14 +151,21 @@ class Belief:
         try:
             yield
         except StateChanged:
+            self._abandon()
             self._load()
             raise
         except StateError:
             self.close()
             raise
         except StreamError:
+            self._abandon()
             self._in_step = False
             raise
+
+    def _abandon(self) -> None:
+        if self._flight is not None:
+            self._flight.pending.abandon()
+            self._flight = None
 
     def _load(self) -> None:
         self._head, self.known, self.missed = self._opened.load()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from hsm_shipper.actions import ActionRecord, unpack_place
-from hsm_shipper.events import NEW, PURGED, UPDATE, Event, encode, line_digest, state_event
+from hsm_shipper.diff import NewLine
+from hsm_shipper.events import NEW, PURGED, UPDATE, Event, encode
 from hsm_shipper.fold import LiveAction
+
+ADOPTED: Final = "ADOPTED"
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -30,18 +33,30 @@ class ChangeWriter(msgspec.Struct, frozen=True):
     host: str
     include_raw: bool = True
 
-    def state(self, line: bytes, record: ActionRecord, before: LiveAction | None, timestamp: int) -> Change:
-        """The change that `line` makes, `before` being what the cache has in its place: nothing or the same action."""
-        digest = line_digest(line)
-        if before is None:
-            after = _live(record, digest, timestamp, timestamp)
-            return Change(NEW, self._payload(NEW, line, record, after, timestamp), None, after)
-        first_seen = timestamp if before.first_seen is None else before.first_seen
-        kept = before.status == record.status and before.status_since is not None
-        after = _live(record, digest, first_seen, before.status_since if kept else timestamp)
-        if before.digest is None and before.status == record.status:
-            return Change("ADOPTED", None, before, after)
-        return Change(UPDATE, self._payload(UPDATE, line, record, after, timestamp), before, after)
+    def state(self, new: NewLine, before: LiveAction | None, timestamp: int) -> Change:
+        """The change that a line makes, `before` being what the cache has in its place: nothing or the same action."""
+        record = new.record
+        first_seen = status_since = timestamp
+        if before is not None:
+            if before.first_seen is not None:
+                first_seen = before.first_seen
+            if before.status == record.status and before.status_since is not None:
+                status_since = before.status_since
+        after = LiveAction(
+            place=record.place,
+            fid=record.fid,
+            action=record.action,
+            status=record.status,
+            cookie=record.cookie,
+            digest=new.digest,
+            first_seen=first_seen,
+            status_since=status_since,
+            entry_id="",
+        )
+        if before is not None and before.digest is None and before.status == record.status:
+            return Change(ADOPTED, None, before, after)
+        kind: Literal["NEW", "UPDATE"] = NEW if before is None else UPDATE
+        return Change(kind, self._payload(kind, new, after, timestamp), before, after)
 
     def purged(self, before: LiveAction, timestamp: int) -> Change:
         """The change that ends `before`."""
@@ -65,23 +80,22 @@ class ChangeWriter(msgspec.Struct, frozen=True):
         )
         return Change(PURGED, encode(event), before, None)
 
-    def _payload(
-        self, kind: Literal["NEW", "UPDATE"], line: bytes, record: ActionRecord, after: LiveAction, timestamp: int
-    ) -> bytes:
-        assert after.first_seen is not None and after.status_since is not None
+    def _payload(self, kind: Literal["NEW", "UPDATE"], new: NewLine, after: LiveAction, timestamp: int) -> bytes:
+        raw: str | None = None
+        exact = False
+        if self.include_raw:
+            try:
+                raw, exact = new.line.decode(), True
+            except UnicodeDecodeError:
+                raw = new.line.decode(errors="replace")
+        cat_idx, rec_idx = unpack_place(after.place)
         return encode(
-            state_event(
-                kind,
-                line,
-                record,
-                mdt=self.mdt,
-                host=self.host,
-                timestamp=timestamp,
-                first_seen=after.first_seen,
-                status_since=after.status_since,
-                include_raw=self.include_raw,
+            Event(
+                kind, f"{after.fid}:{after.action}", self.mdt, cat_idx, rec_idx, after.fid, after.action, after.status,
+                timestamp, raw, None if exact else new.digest.hex(), after.cookie, after.first_seen,
+                after.status_since, self.host,
             )
-        )
+        )  # fmt: skip
 
 
 def same_action(before: LiveAction, record: ActionRecord) -> bool:
@@ -90,10 +104,4 @@ def same_action(before: LiveAction, record: ActionRecord) -> bool:
         before.fid == record.fid
         and before.action == record.action
         and (before.cookie is None or before.cookie == record.cookie)
-    )
-
-
-def _live(record: ActionRecord, digest: bytes, first_seen: int, status_since: int | None) -> LiveAction:
-    return LiveAction(
-        record.place, record.fid, record.action, record.status, record.cookie, digest, first_seen, status_since, ""
     )

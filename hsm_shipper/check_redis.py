@@ -58,7 +58,11 @@ def unreachable(where: str, error: redis.RedisError) -> Finding:
     if isinstance(error, redis.exceptions.BusyLoadingError):
         return problem(_SUBJECT, f"{where} is loading its data: {error}", "check again when it is done")
     if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
-        return problem(_SUBJECT, f"cannot reach {where}: {error}", "start it, or look at redis_host and redis_port")
+        return problem(
+            _SUBJECT,
+            f"cannot reach {where}: {str(error).rstrip('.')}",
+            "start it, or look at redis_host and redis_port",
+        )
     return problem(_SUBJECT, f"{where} refuses us: {error}", "look at its log")
 
 

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import md5
+from typing import NamedTuple
 
 from hsm_shipper.actions import ActionRecord, parse_line, readable_place
 
@@ -78,8 +79,16 @@ class Known:
         return places
 
 
+class NewLine(NamedTuple):
+    """A line whose MD5 is not known, with its parse."""
+
+    line: bytes
+    digest: bytes
+    record: ActionRecord
+
+
 class HeldLines:
-    """Lines kept until the end of the file, packed: a purge turns every line of a long list new at once."""
+    """New lines kept until the end of the file, packed: a purge turns every line of a long list new at once."""
 
     def __init__(self) -> None:
         self._blocks: list[bytes] = []
@@ -99,10 +108,16 @@ class HeldLines:
             self._blocks.append(zlib.compress(b"\n".join(self._open), level=1))
             self._open, self._open_bytes = [], 0
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[NewLine]:
         for block in self._blocks:
-            yield from zlib.decompress(block).split(b"\n")
-        yield from self._open
+            yield from map(_parsed, zlib.decompress(block).split(b"\n"))
+        yield from map(_parsed, self._open)
+
+
+def _parsed(line: bytes) -> NewLine:
+    record = parse_line(line)
+    assert record is not None, "only what was understood is held"
+    return NewLine(line, md5(line, usedforsecurity=False).digest(), record)
 
 
 class Survey:
@@ -119,23 +134,23 @@ class Survey:
         self._present: set[int] = set()  # places that hold something new, or something not understood
         known.begin()
 
-    def take(self, lines: list[bytes]) -> list[tuple[bytes, ActionRecord]]:
-        """Run some lines of the listing past what is known; return those that are new, parsed.
+    def take(self, lines: list[bytes]) -> list[NewLine]:
+        """Run some lines of the listing past what is known; return those that are new and understood.
 
         A second new line for one place is not understood: the kernel gives each record one place.
         """
-        fresh = []
-        for line in self._unknown(lines):
+        new = []
+        for line, digest in self._unknown(lines):
             record = parse_line(line)
             if record is None or record.place in self._present:
                 self.puzzle(line)
             else:
                 if self.known_at_begin:
                     self._present.add(record.place)
-                fresh.append((line, record))
-        return fresh
+                new.append(NewLine(line, digest, record))
+        return new
 
-    def _unknown(self, lines: list[bytes]) -> list[bytes]:
+    def _unknown(self, lines: list[bytes]) -> list[tuple[bytes, bytes]]:
         self.lines += len(lines)
         if lines:
             self._last_line = lines[-1]
@@ -147,9 +162,9 @@ class Survey:
                 seen[slot] = _SEEN  # type: ignore[index]  # no None in it, which mypy cannot see
             return []
         unknown = []
-        for slot, line in zip(slots, lines, strict=True):
+        for slot, line, digest in zip(slots, lines, digests, strict=True):
             if slot is None:
-                unknown.append(line)
+                unknown.append((line, digest))
             else:
                 seen[slot] = _SEEN
         return unknown

@@ -27,7 +27,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from hsm_shipper.actions import ActionRecord, is_place, pack_place, parse_line, unpack_place
+from hsm_shipper.actions import is_place, pack_place, parse_line, unpack_place
 from hsm_shipper.errors import MalformedEvent
 
 NEW: Final = "NEW"
@@ -74,37 +74,6 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
 def line_digest(line: bytes) -> bytes:
     """MD5 of a line without its newline, 16 bytes: decides whether a line changed; protects against nothing."""
     return hashlib.md5(line, usedforsecurity=False).digest()
-
-
-def state_event(
-    event_type: Literal["NEW", "UPDATE"],
-    line: bytes,
-    record: ActionRecord,
-    *,
-    mdt: str,
-    host: str,
-    timestamp: int,
-    first_seen: int,
-    status_since: int,
-    include_raw: bool = True,
-    refresh: bool = False,
-) -> Event:
-    """A NEW or UPDATE event for `line`, whose parse is `record`."""
-    raw: str | None = None
-    digest_hex: str | None = None
-    if include_raw:
-        try:
-            raw = line.decode()
-        except UnicodeDecodeError:
-            raw = line.decode(errors="replace")
-            digest_hex = line_digest(line).hex()
-    else:
-        digest_hex = line_digest(line).hex()
-    cat_idx, rec_idx = unpack_place(record.place)
-    return Event(
-        event_type, record.action_key, mdt, cat_idx, rec_idx, record.fid, record.action, record.status,
-        timestamp, raw, digest_hex, record.cookie, first_seen, status_since, host, None, refresh,
-    )  # fmt: skip
 
 
 encode = msgspec.json.Encoder().encode

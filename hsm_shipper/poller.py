@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from hsm_shipper.actions import ActionRecord, parse_line
 from hsm_shipper.belief import Belief
 from hsm_shipper.cache import chunks
 from hsm_shipper.changes import Change, ChangeWriter, same_action
-from hsm_shipper.diff import HeldLines, Survey, Verdict, judge
+from hsm_shipper.diff import HeldLines, NewLine, Survey, Verdict, judge
 from hsm_shipper.errors import HsmError, StateChanged, StateError, StreamError, StreamMoved
-from hsm_shipper.events import NEW, PURGED, UPDATE, line_digest
+from hsm_shipper.events import NEW, PURGED, UPDATE
 from hsm_shipper.fold import LiveAction
 from hsm_shipper.logs import RepeatedErrors, printable
 from hsm_shipper.outage import Outage
@@ -90,11 +89,13 @@ class Poller:
         """Poll once. Whatever fails is in the result and the log, never raised: polling goes on."""
         result = PollResult(self._writer.mdt)
         begun = time.monotonic()
+        self._belief.shipped.clear()
         try:
             self._belief.open()
             self._settle(result)
         except HsmError as error:
             result.error = error
+        result.events.update(self._belief.shipped)
         result.live = len(self._belief.known)
         result.duration_s = time.monotonic() - begun
         self._tell(result)
@@ -124,7 +125,7 @@ class Poller:
         verdict, replaced = self._decide(current, result)
         if trouble is None:
             try:
-                self._ship(current, verdict, replaced, result)
+                self._ship(current, verdict, replaced)
             except StreamMoved:
                 raise
             except StreamError as error:
@@ -142,23 +143,34 @@ class Poller:
         is nothing to purge, and a long list need not wait in memory: it is shipped chunk by chunk.
         """
         streaming = not self._belief.known
+        in_flight: list[NewLine] = []
         last_place = -1
         for lines in current.reading:
             fresh = current.survey.take(lines)
             if streaming and trouble is None and fresh and _ascends(fresh, last_place):
-                last_place = fresh[-1][1].place
-                timestamp = int(current.reading.taken_at)
-                try:
-                    self._commit([self._writer.state(line, record, None, timestamp) for line, record in fresh], result)
+                trouble = self._stream_new(fresh, int(current.reading.taken_at))
+                if trouble is None:
+                    last_place = fresh[-1].record.place
+                    in_flight = fresh
                     continue
-                except StreamMoved:
-                    raise
-                except StreamError as error:
-                    trouble = error
-            for line, _ in fresh:
-                current.held.add(line)
+                fresh = in_flight + fresh
+            for new in fresh:
+                current.held.add(new.line)
         result.lines = current.survey.lines
-        return trouble
+        return self._stream_new([], 0) if trouble is None else trouble
+
+    def _stream_new(self, fresh: list[NewLine], timestamp: int) -> StreamError | None:
+        """Begin to ship lines of a listing of which nothing is known; without any, settle the ones before."""
+        try:
+            if fresh:
+                self._belief.ship([self._writer.state(new, None, timestamp) for new in fresh])
+            else:
+                self._belief.settle()
+        except StreamMoved:
+            raise
+        except StreamError as error:
+            return error
+        return None
 
     def _decide(self, current: _Pass, result: PollResult) -> tuple[Verdict, set[int]]:
         """What is believed gone, and the places where the listing holds another action than the stream does."""
@@ -172,22 +184,22 @@ class Poller:
 
     def _replaced(self, current: _Pass) -> set[int]:
         places = set()
-        for line, record, before in self._held_with_rows(current.held):
+        for new, before in self._held_with_rows(current.held):
             if before is None:
                 continue
             if self._belief.is_seen(before):
-                current.survey.puzzle(line)  # a second line for the place of one that has not changed
-            elif not same_action(before, record):
-                places.add(record.place)
+                current.survey.puzzle(new.line)  # a second line for the place of one that has not changed
+            elif not same_action(before, new.record):
+                places.add(new.record.place)
         return places
 
-    def _ship(self, current: _Pass, verdict: Verdict, replaced: set[int], result: PollResult) -> None:
+    def _ship(self, current: _Pass, verdict: Verdict, replaced: set[int]) -> None:
         timestamp = int(current.reading.taken_at)
         gone = sorted(replaced | verdict.purge)
-        self._ship_all(self._purges(gone, timestamp), result)
-        self._ship_all(self._states(current.held, timestamp), result)
-        if not result.events:
-            self._belief.ship(())
+        self._ship_all(self._purges(gone, timestamp))
+        self._ship_all(self._states(current.held, timestamp))
+        if not self._belief.shipped:
+            self._belief.compare()
         self._belief.remember_missed(verdict.missed)
 
     def _purges(self, places: list[int], timestamp: int) -> Iterator[Change]:
@@ -197,33 +209,29 @@ class Poller:
                 yield self._writer.purged(rows[place], timestamp)
 
     def _states(self, held: HeldLines, timestamp: int) -> Iterator[Change]:
-        for line, record, before in self._held_with_rows(held):
+        for new, before in self._held_with_rows(held):
             if before is None or not self._belief.is_seen(before):
-                yield self._writer.state(line, record, before, timestamp)
+                yield self._writer.state(new, before, timestamp)
 
-    def _held_with_rows(self, held: HeldLines) -> Iterator[tuple[bytes, ActionRecord, LiveAction | None]]:
-        """The held lines, parsed, each with what is known to be in its place."""
-        for some in grouped(held, BATCH_EVENTS):
-            parsed = [(line, record) for line in some if (record := parse_line(line)) is not None]
-            rows = self._belief.actions_at([record.place for _, record in parsed])
-            for line, record in parsed:
-                yield line, record, rows.get(record.place)
+    def _held_with_rows(self, held: HeldLines) -> Iterator[tuple[NewLine, LiveAction | None]]:
+        """The held lines, each with what is known to be in its place."""
+        for some in _grouped(held, BATCH_EVENTS):
+            rows = self._belief.actions_at([new.record.place for new in some])
+            for new in some:
+                yield new, rows.get(new.record.place)
 
-    def _ship_all(self, changes: Iterator[Change], result: PollResult) -> None:
+    def _ship_all(self, changes: Iterator[Change]) -> None:
         batch: list[Change] = []
         size_bytes = 0
         for change in changes:
             batch.append(change)
             size_bytes += len(change.payload or b"")
             if len(batch) >= BATCH_EVENTS or size_bytes >= BATCH_BYTES:
-                self._commit(batch, result)
+                self._belief.ship(batch)
                 batch, size_bytes = [], 0
         if batch:
-            self._commit(batch, result)
-
-    def _commit(self, batch: list[Change], result: PollResult) -> None:
-        self._belief.ship(batch)
-        result.events.update(change.kind for change in batch)
+            self._belief.ship(batch)
+        self._belief.settle()
 
     def _not_ready(self) -> str | None:
         """The coordinator's state where it makes every listing doubtful."""
@@ -231,8 +239,9 @@ class Poller:
         return state if state in _NOT_READY else None
 
     def _note_outage(self, current: _Pass) -> None:
-        unshipped = {line_digest(line) for line in current.held}
-        self._outage.failed(unshipped, self._belief.known.slots, complete=current.reading.fault is None)
+        shipped = self._belief.known.slots
+        unshipped = {new.digest for new in current.held if new.digest not in shipped}
+        self._outage.failed(unshipped, shipped, complete=current.reading.fault is None)
 
     def _end_outage(self, result: PollResult) -> None:
         if not self._outage.polls:
@@ -322,16 +331,16 @@ def _part(error: HsmError) -> str:
     return _STATE if isinstance(error, StateError) else _REDIS
 
 
-def _ascends(fresh: list[tuple[bytes, ActionRecord]], last_place: int) -> bool:
+def _ascends(fresh: list[NewLine], last_place: int) -> bool:
     """Whether places only grow, as the kernel sorts them: then none of them can come twice."""
-    for _, record in fresh:
-        if record.place <= last_place:
+    for new in fresh:
+        if new.record.place <= last_place:
             return False
-        last_place = record.place
+        last_place = new.record.place
     return True
 
 
-def grouped(lines: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+def _grouped(lines: Iterable[NewLine], size: int) -> Iterator[list[NewLine]]:
     """`lines` in runs of at most `size`."""
     rest = iter(lines)
     while some := list(islice(rest, size)):

@@ -61,49 +61,32 @@ class ActionStream:
 
     def __init__(self, client: redis.Redis, key: str, address: str) -> None:
         self._client = client
+        self.pool = client.connection_pool
         self.key = key
         self.address = address
 
     def head(self) -> Head:
         """Where the stream ends now."""
         # No stream ends at '': the script finds a mismatch and tells where this one really ends.
-        _, last_id, newest_id, newest_sha1 = self._run(Head("", None, None), ())
+        pending = self.start_append(Head("", None, None), ())
+        _, last_id, newest_id, newest_sha1 = pending.reply()
         return Head(_text(last_id), _text(newest_id) or None, _text(newest_sha1) or None)
 
-    def append(self, expected: Head, payloads: Sequence[bytes]) -> Head:
-        """Append `payloads` if the stream still ends at `expected`; `StreamMoved` if not, and nothing is added.
+    def start_append(self, expected: Head, payloads: Sequence[bytes]) -> PendingAppend:
+        """Send a compare-and-append without waiting: the server works while we prepare the next one."""
+        with self.translated("append to" if payloads else "look at"):
+            connection = self.pool.get_connection()
+            return PendingAppend(self, connection, expected, payloads)
 
-        Without payloads this only compares. After `StreamUnavailable` it is not known whether they were added.
-        """
-        added, last_id, *_ = self._run(expected, payloads)
-        if not added:
-            raise StreamMoved(
-                f"stream {self.key} at {self.address} ends at {_text(last_id)}, not at {expected.last_id} as we left it"
-            )
-        if not payloads:
-            return expected
-        last_id = _text(last_id)
-        return Head(last_id, last_id, _digest((DATA_FIELD, payloads[-1])))
-
-    def _run(self, expected: Head, payloads: Sequence[bytes]) -> list[Any]:
-        arguments: tuple[Any, ...] = (
-            expected.last_id,
-            expected.newest_id or "",
-            expected.newest_sha1 or "",
-            *payloads,
-        )
-        with self._translated("append to" if payloads else "look at"):
-            try:
-                reply = self._client.evalsha(_APPEND_SHA, 1, self.key, *arguments)
-            except redis.exceptions.NoScriptError:
-                reply = self._client.eval(_APPEND, 1, self.key, *arguments)
-        return cast(list[Any], reply)
+    def compare(self, expected: Head) -> None:
+        """Raise `StreamMoved` unless the stream still ends at `expected`."""
+        self.start_append(expected, ()).finish()
 
     def holds(self, head: Head) -> bool:
         """Whether the newest entry that `head` knows is still in the stream, with the same content."""
         if head.newest_id is None:
             return False
-        with self._translated("look at"):
+        with self.translated("look at"):
             found = cast(list[Any], self._client.xrange(self.key, head.newest_id, head.newest_id))
         return bool(found) and _digest([part for pair in found[0][1].items() for part in pair]) == head.newest_sha1
 
@@ -115,7 +98,7 @@ class ActionStream:
         """
         last = after
         while last != until:
-            with self._translated("replay"):
+            with self.translated("replay"):
                 page = cast(
                     list[tuple[bytes, dict[bytes, bytes] | None]],
                     self._client.xrange(self.key, last or "-", until, count=PAGE_ENTRIES),
@@ -133,7 +116,8 @@ class ActionStream:
                 return
 
     @contextlib.contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
+    def translated(self, what: str) -> Iterator[None]:
+        """Raise what redis-py raises as errors of ours; `what` was to be done with the stream."""
         try:
             yield
         except redis.RedisError as error:
@@ -142,9 +126,71 @@ class ActionStream:
                 hint = "is Redis up and reachable? It is tried again at every poll"
                 raise StreamUnavailable(message, hint) from error
             if isinstance(error, redis.exceptions.ReadOnlyError):
-                self._client.connection_pool.disconnect()  # behind a proxy the next connection may find the primary
+                self.pool.disconnect()  # behind a proxy the next connection may find the primary
             code = error.status_code or str(error).partition(" ")[0]
             raise StreamRefused(message, _HINTS.get(code, "look at the server's log")) from error
+
+
+class PendingAppend:
+    """A compare-and-append on its way: `finish` or `abandon` it."""
+
+    def __init__(self, stream: ActionStream, connection: Any, expected: Head, payloads: Sequence[bytes]) -> None:
+        self._stream = stream
+        self._connection = connection  # redis-py's connections are but half typed
+        self._expected = expected
+        self._payloads = payloads
+        self._send("EVALSHA", _APPEND_SHA)
+
+    def finish(self) -> Head:
+        """Where the stream ends now; `StreamMoved` if it was elsewhere, and then nothing was added.
+
+        Without payloads this only compares. After `StreamUnavailable` it is not known whether they were added.
+        """
+        added, last_id, *_ = self.reply()
+        if not added:
+            raise StreamMoved(
+                f"stream {self._stream.key} at {self._stream.address} ends at {_text(last_id)}, "
+                f"not at {self._expected.last_id} as we left it"
+            )
+        if not self._payloads:
+            return self._expected
+        last_id = _text(last_id)
+        return Head(last_id, last_id, _digest((DATA_FIELD, self._payloads[-1])))
+
+    def reply(self) -> list[Any]:
+        """The script's reply as it is."""
+        assert self._connection is not None, "finish an append once"
+        with self._stream.translated("append to" if self._payloads else "look at"):
+            try:
+                try:
+                    reply = self._connection.read_response()
+                except redis.exceptions.NoScriptError:  # a server that was restarted, or has never seen it
+                    self._send("EVAL", _APPEND)
+                    reply = self._connection.read_response()
+            except (redis.ConnectionError, redis.TimeoutError):
+                self._connection.disconnect()
+                raise
+            finally:
+                self._stream.pool.release(self._connection)
+                self._connection = None
+        return cast(list[Any], reply)
+
+    def abandon(self) -> None:
+        """Forget about the reply, and with it the connection that it would come by."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._stream.pool.release(self._connection)
+            self._connection = None
+
+    def _send(self, command: str, script: str) -> None:
+        assert self._connection is not None
+        head = self._expected
+        position = (head.last_id, head.newest_id or "", head.newest_sha1 or "")
+        try:
+            self._connection.send_command(command, script, 1, self._stream.key, *position, *self._payloads)
+        except BaseException:
+            self.abandon()
+            raise
 
 
 def _text(value: bytes | str) -> str:

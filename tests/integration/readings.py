@@ -1,0 +1,66 @@
+"""What the tests of the reader and of the tail share: writing entries, and taking events with a deadline."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import redis
+
+from hsm_tools.consumer import StreamEvent
+
+MDT0 = "hsm:actions:elm-MDT0000"
+MDT1 = "hsm:actions:elm-MDT0001"
+
+
+def event_data(n: int = 0, **changes: Any) -> dict[str, Any]:
+    """The object of a NEW event; `n` makes it distinguishable."""
+    fid = f"0x200000401:{n:#x}:0x0"
+    data = {"event_type": "NEW", "mdt": "elm-MDT0000", "cat_idx": 1, "rec_idx": n, "fid": fid, "action": "ARCHIVE"}
+    data |= {"status": "WAITING", "timestamp": 1759401125, "action_key": f"{fid}:ARCHIVE", "cookie": hex(n)}
+    return data | changes
+
+
+def add(client: redis.Redis, stream: str, numbers: Iterator[int] | range | list[int], ids: str = "*") -> list[str]:
+    """Append an entry for each of `numbers` in one round trip; `ids` may be a format with `{}` for the number."""
+    pipe = client.pipeline(transaction=False)
+    for n in numbers:
+        pipe.xadd(stream, {"data": json.dumps(event_data(n))}, id=ids.format(n))
+    return [entry_id.decode() for entry_id in pipe.execute()]
+
+
+def take(events: Iterator[StreamEvent | None], count: int, timeout_s: float = 20.0) -> list[StreamEvent]:
+    """The next `count` events of a reading with `block_ms` > 0, whatever Nones come between."""
+    taken: list[StreamEvent] = []
+    deadline_s = time.monotonic() + timeout_s
+    while len(taken) < count:
+        event = next(events)
+        if event is not None:
+            taken.append(event)
+        assert time.monotonic() < deadline_s, f"only {len(taken)} of {count} events within {timeout_s:g} s"
+    return taken
+
+
+def history(events: Iterator[StreamEvent | None]) -> list[StreamEvent]:
+    """What comes before the first None."""
+    taken = []
+    for event in events:
+        if event is None:
+            return taken
+        taken.append(event)
+    raise AssertionError("the reading ended")
+
+
+def settle(events: Iterator[StreamEvent | None], seconds: float) -> None:
+    """Let an idle reader go on for a time in which nothing may come."""
+    deadline_s = time.monotonic() + seconds
+    while time.monotonic() < deadline_s:
+        event = next(events)
+        assert event is None, f"unexpected: {event}"
+
+
+def numbers(events: list[StreamEvent]) -> list[int]:
+    """The numbers that `event_data` put into the events."""
+    return [event.data["rec_idx"] for event in events]
