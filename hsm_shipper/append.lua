@@ -3,10 +3,10 @@
 -- ARGV[1]   the last-generated id that the caller knows ('0-0' for no stream)
 -- ARGV[2]   the id of the newest entry that the caller knows, '' for none
 -- ARGV[3]   sha1 of that entry's fields and values, joined by NUL
--- ARGV[4..] values of the field 'data', one entry each; without any, this only compares
+-- ARGV[4]   '1' if the caller knows of live actions: their entries are never trimmed, so some entry must be left
+-- ARGV[5..] values of the field 'data', one entry each; without any, this only compares
 -- Returns   {1, id of the last entry}, or {0, last-generated id, newest entry's id, its sha1} ('' for none) where
 --           the stream is elsewhere; then nothing was added.
--- A newest entry that is gone because the stream was trimmed to nothing is no move: nothing is left to contradict.
 local last, newest, digest = '0-0', '', ''
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local info = redis.call('XINFO', 'STREAM', KEYS[1])
@@ -19,10 +19,14 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
     end
   end
 end
-if last ~= ARGV[1] or (newest ~= '' and (newest ~= ARGV[2] or digest ~= ARGV[3])) then
+local contradicted = newest ~= ARGV[2] or digest ~= ARGV[3]
+if newest == '' and ARGV[4] ~= '1' then
+  contradicted = false -- trimmed to nothing: that says nothing about what was appended before
+end
+if last ~= ARGV[1] or contradicted then
   return {0, last, newest, digest}
 end
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   last = redis.call('XADD', KEYS[1], '*', 'data', ARGV[i])
 end
 return {1, last}

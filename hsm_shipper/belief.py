@@ -94,7 +94,9 @@ class Belief:
         assert self._head is not None, "synchronise() comes first"
         payloads = [change.payload for change in changes if change.payload is not None]
         with self._guarded():
-            self._flight = _Flight(changes, self._stream.start_append(self._head, payloads))
+            self._flight = _Flight(
+                changes, self._stream.start_append(self._head, payloads, entries_needed=len(self.known) > 0)
+            )
 
     def settle(self) -> None:
         """Wait for the batch on its way, and make it what is known."""
@@ -117,7 +119,7 @@ class Belief:
         """Look that the stream is still where we left it; raises `StreamMoved` if not."""
         assert self._head is not None, "synchronise() comes first"
         with self._guarded():
-            self._stream.compare(self._head)
+            self._stream.compare(self._head, entries_needed=len(self.known) > 0)
 
     def remember_missed(self, places: set[int]) -> None:
         """Keep the places that a reading missed for the next one, whoever makes it."""

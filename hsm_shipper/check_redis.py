@@ -18,13 +18,25 @@ _SUBJECT = "Redis"
 _OLDEST_VERSION = (6, 2)
 _NEARLY_FULL = 0.9
 
-# What the shipper does to a stream, on a key beside it. DEL comes first: if it is not allowed, nothing is left behind.
-# The stream itself is only asked to be shorter than it can ever be.
+# What the shipper does to a stream and to the keys beside it, on a key beside it. DEL comes first: where it is not
+# allowed, nothing is left behind. The stream itself is only asked to be no longer than it can ever be.
 _PROBE = """
 -- KEYS[1] a key of its own in the stream's slot, KEYS[2] the stream
 redis.call('DEL', KEYS[1])
-redis.call('XADD', KEYS[1], '*', 'data', 'check')
+redis.call('SET', KEYS[1], 'check', 'PX', 60000)
 redis.call('DEL', KEYS[1])
+redis.call('XADD', KEYS[1], '*', 'data', 'check')
+local replies = {
+  redis.pcall('XINFO', 'STREAM', KEYS[1]),
+  redis.pcall('XRANGE', KEYS[1], '-', '+', 'COUNT', 1),
+}
+redis.call('DEL', KEYS[1])
+for _, reply in ipairs(replies) do
+  if reply.err then
+    return reply
+  end
+end
+redis.call('EXISTS', KEYS[2])
 return redis.call('XTRIM', KEYS[2], 'MAXLEN', '9223372036854775807')
 """
 
@@ -153,7 +165,7 @@ def _probe(client: redis.Redis, key: str) -> Finding:
 
 def _advice(error: redis.RedisError, key: str) -> str:
     if isinstance(error, redis.exceptions.NoPermissionError) or "ACL" in str(error):
-        return f"allow the user scripts, streams and DEL on the keys {key} and {{{key}}}:*"
+        return f"allow the user @scripting, @stream, EXISTS, SET and DEL on the keys {key} and {{{key}}}:*"
     if isinstance(error, redis.exceptions.ReadOnlyError):
         return "name the primary in redis_host"
     if isinstance(error, redis.exceptions.OutOfMemoryError):

@@ -123,7 +123,7 @@ def _run(options: argparse.Namespace) -> int:
         return once.run(loaded.config)
     from hsm_shipper import launch
 
-    return launch.run_detached(loaded) if options.daemon else launch.run_in_foreground(loaded)
+    return launch.run_detached(loaded.config) if options.daemon else launch.run_in_foreground(loaded.config)
 
 
 def _load(file: Path | None) -> LoadedConfig:

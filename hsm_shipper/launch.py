@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import msgspec
+
 from hsm_shipper import daemonize
-from hsm_shipper.config import Config, LoadedConfig
+from hsm_shipper.config import Config
 from hsm_shipper.errors import ConfigError, SupervisorError
 from hsm_shipper.locks import SHIPPER_LOCK, FileLock
 from hsm_shipper.orphan import SUPERVISORD_PID_VARIABLE
@@ -23,6 +25,7 @@ from hsm_shipper.supervisor import ProgramFiles, Supervisor
 SUPERVISORD_CONF = Path(__file__).with_name("supervisord.conf")
 PID_FILE = "hsm-action-shipper.pid"
 LOG_FILE = "hsm-action-shipper.log"
+CONFIG_FILE = "config.json"
 
 # supervisord holds some four descriptors for each program.
 _MIN_FDS = 8192
@@ -37,23 +40,21 @@ def shipper_lock(config: Config) -> FileLock:
     return FileLock(config.state_path / SHIPPER_LOCK, f"hsm-action-shipper on {config.state_dir}")
 
 
-def run_in_foreground(loaded: LoadedConfig) -> int:
+def run_in_foreground(config: Config) -> int:
     """Run supervisord until a stop signal; returns the exit status. Raises `HsmError` if it cannot start."""
-    config = loaded.config
     log_file = Path(config.log_file) if config.log_file else None
     with _exclusively(config) as locks:
         if log_file is not None:
             _open_log(log_file).close()
         with daemonize.daemon_process(locks), daemonize.reopenable_stderr():
-            return _supervisord(loaded, log_file or daemonize.STDERR)
+            return _supervisord(config, log_file or daemonize.STDERR)
 
 
-def run_detached(loaded: LoadedConfig) -> int:
+def run_detached(config: Config) -> int:
     """Start supervisord in a process of its own; returns once it answers, 0, or has failed, 1.
 
     Returns in the detached process too, when it ends. Raises `HsmError` if it cannot start.
     """
-    config = loaded.config
     log_file = Path(config.log_file or config.run_path / LOG_FILE)
     with _exclusively(config) as locks:
         log = _open_log(log_file)
@@ -63,7 +64,7 @@ def run_detached(loaded: LoadedConfig) -> int:
         child = os.fork()
         if child == 0:
             with daemonize.daemon_process(locks, log, kept=[held_while_alive]):
-                return _supervisord(loaded, log_file)
+                return _supervisord(config, log_file)
         os.close(held_while_alive)
         os.waitpid(child, 0)  # detaching forks again
         return _wait_until_up(config, log_file, alive)
@@ -79,23 +80,34 @@ def _exclusively(config: Config) -> Iterator[list[FileLock]]:
             yield [state_lock, run_lock]
 
 
-def _supervisord(loaded: LoadedConfig, log: Path) -> int:
+def _supervisord(config: Config, log: Path) -> int:
     import supervisor.supervisord
 
-    config = loaded.config
+    _write_config(config)
     os.environ |= {
         "SHIPPER_RUN_DIR": config.run_dir,
         "SHIPPER_LOG": str(log),
         "SHIPPER_LOG_LEVEL": _LOG_LEVELS[config.log_level],
         "SHIPPER_MINFDS": str(_min_fds()),
         "SHIPPER_PYTHON": shlex.quote(sys.executable),
-        "SHIPPER_CONFIG_OPTION": f"--config {shlex.quote(str(loaded.file))}" if loaded.file else "",
         SUPERVISORD_PID_VARIABLE: str(os.getpid()),
     }
     as_root = ["-u", "0"] if os.getuid() == 0 else []  # without, it warns that it stays root, as it must
     supervisor.supervisord.main(["-c", str(SUPERVISORD_CONF), *as_root])
-    (config.run_path / PID_FILE).unlink(missing_ok=True)
+    for name in (PID_FILE, CONFIG_FILE):
+        (config.run_path / name).unlink(missing_ok=True)
     return 0
+
+
+def _write_config(config: Config) -> None:
+    """The configuration for all programs: they start again at any time, when the file may be half edited."""
+    path = config.run_path / CONFIG_FILE
+    try:
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # has passwords
+            file.write(msgspec.json.encode(config))  # which is YAML
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}", "check the folder's owner") from None
 
 
 def _min_fds() -> int:

@@ -129,9 +129,9 @@ def to_text(status: Status, now: float) -> str:
         lines.append(tabulate(rows, _HEADERS, colalign=_ALIGN, disable_numparse=True))
     else:
         lines.append("no MDT on this server")
-    lines += [f"{mdt.mdt}: {trouble}" for mdt in status.mdts for trouble in mdt.troubles]
-    lines += status.troubles
-    return "\n".join(line if "\n" in line else printable(line) for line in lines)
+    lines += [printable(f"{mdt.mdt}: {trouble}") for mdt in status.mdts for trouble in mdt.troubles]
+    lines += [printable(trouble) for trouble in status.troubles]
+    return "\n".join(lines)
 
 
 def _row(status: Status, mdt: MdtStatus, now: float) -> tuple[str, ...]:

@@ -68,19 +68,22 @@ class ActionStream:
     def head(self) -> Head:
         """Where the stream ends now."""
         # No stream ends at '': the script finds a mismatch and tells where this one really ends.
-        pending = self.start_append(Head("", None, None), ())
+        pending = self.start_append(Head("", None, None), (), entries_needed=False)
         _, last_id, newest_id, newest_sha1 = pending.reply()
         return Head(_text(last_id), _text(newest_id) or None, _text(newest_sha1) or None)
 
-    def start_append(self, expected: Head, payloads: Sequence[bytes]) -> PendingAppend:
-        """Send a compare-and-append without waiting: the server works while we prepare the next one."""
+    def start_append(self, expected: Head, payloads: Sequence[bytes], *, entries_needed: bool) -> PendingAppend:
+        """Send a compare-and-append without waiting: the server works while we prepare the next one.
+
+        With `entries_needed` a stream without any entry has moved: live actions need theirs.
+        """
         with self.translated("append to" if payloads else "look at"):
             connection = self.pool.get_connection()
-            return PendingAppend(self, connection, expected, payloads)
+            return PendingAppend(self, connection, expected, payloads, entries_needed)
 
-    def compare(self, expected: Head) -> None:
+    def compare(self, expected: Head, *, entries_needed: bool) -> None:
         """Raise `StreamMoved` unless the stream still ends at `expected`."""
-        self.start_append(expected, ()).finish()
+        self.start_append(expected, (), entries_needed=entries_needed).finish()
 
     def holds(self, head: Head) -> bool:
         """Whether the newest entry that `head` knows is still in the stream, with the same content."""
@@ -134,11 +137,24 @@ class ActionStream:
 class PendingAppend:
     """A compare-and-append on its way: `finish` or `abandon` it."""
 
-    def __init__(self, stream: ActionStream, connection: Any, expected: Head, payloads: Sequence[bytes]) -> None:
+    def __init__(
+        self,
+        stream: ActionStream,
+        connection: Any,
+        expected: Head,
+        payloads: Sequence[bytes],
+        entries_needed: bool,
+    ) -> None:
         self._stream = stream
         self._connection = connection  # redis-py's connections are but half typed
         self._expected = expected
         self._payloads = payloads
+        self._position = (
+            expected.last_id,
+            expected.newest_id or "",
+            expected.newest_sha1 or "",
+            "1" if entries_needed else "0",
+        )
         self._send("EVALSHA", _APPEND_SHA)
 
     def finish(self) -> Head:
@@ -184,10 +200,8 @@ class PendingAppend:
 
     def _send(self, command: str, script: str) -> None:
         assert self._connection is not None
-        head = self._expected
-        position = (head.last_id, head.newest_id or "", head.newest_sha1 or "")
         try:
-            self._connection.send_command(command, script, 1, self._stream.key, *position, *self._payloads)
+            self._connection.send_command(command, script, 1, self._stream.key, *self._position, *self._payloads)
         except BaseException:
             self.abandon()
             raise

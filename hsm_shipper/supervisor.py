@@ -32,7 +32,7 @@ STILL_RUNNING = 91
 _PROGRAM = """\
 ; Written by discovery when {mdt} came to this server, removed when it leaves. Do not edit: discovery puts it back.
 [program:{prefix}{mdt}]
-command={command} %(ENV_SHIPPER_CONFIG_OPTION)s
+command={command} --config %(ENV_SHIPPER_RUN_DIR)s/config.json
 priority=100
 ; Always started again. One that keeps failing at start ends FATAL: discovery tries it again, ever less often.
 autorestart=true

@@ -153,7 +153,6 @@ class StreamReader:
             if not passes(error):
                 raise refusal(error, self._prefix, outage.address) from error
             outage.failed(error)
-            streams.look_again()
             return []
         outage.ended()
         return [event for stream, entries in pages for event in self._decoded(stream, entries)]

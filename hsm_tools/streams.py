@@ -12,7 +12,7 @@ import redis
 
 from hsm_shipper.keys import is_mdt_name, mdt_of, stream_pattern
 from hsm_tools.outages import error_code
-from hsm_tools.positions import Position, StreamInfo
+from hsm_tools.positions import Position, StreamInfo, id_parts
 
 # One read blocks for no longer than this, so that discovery and the looks at the streams stay on time.
 _LONGEST_BLOCK_S = 1.0
@@ -41,29 +41,45 @@ class StreamSet:
         self._prefix = prefix
         self._discovery_interval_s = discovery_interval_s
         self._positions: dict[bytes, Position] = {}
+        self._history: dict[bytes, StreamInfo] = {}  # where it ends, of the streams that still have some to read
         self._started = False
         self._ignored: set[bytes] = set()
         self._scan_due_s = self._look_due_s = self._looked_at_s = -math.inf
         self._scan_is_cheap = True
-        reply_timeout_s = client.connection_pool.connection_kwargs.get("socket_timeout") or math.inf
-        self._longest_block_s = min(_LONGEST_BLOCK_S, reply_timeout_s / 2)
-        # The reply as it was sent: half the cost, and the same for every release of redis-py.
+        self._server_is_new = True
+        self._prepare(client)
+
+    def _prepare(self, client: redis.Redis) -> None:
+        # The reply as it was sent: half the cost, and one shape for both protocols but for the outermost.
         client.set_response_callback("XREAD", lambda reply, **_options: reply)
+        settings = client.connection_pool.connection_kwargs
+        self._longest_block_s = min(_LONGEST_BLOCK_S, (settings.get("socket_timeout") or math.inf) / 2)
+        introduce = settings.get("redis_connect_func") or (lambda connection: connection.on_connect())
+
+        def connected(connection: Any) -> None:
+            # redis-py also replaces a broken connection without a word. What answers now may be another server, or an
+            # older self of the same: it is looked at before anything that it says is taken for new.
+            self._server_is_new = True
+            self._scan_due_s = -math.inf
+            introduce(connection)
+
+        settings["redis_connect_func"] = connected
 
     def read(self, limit_s: float) -> list[Page]:
         """The next entries of all streams; [] when none came within `limit_s` or, if that is less, about a second."""
-        if time.monotonic() >= self._look_due_s:
-            self._look()
-        block_s = max(0.001, min(limit_s, self._longest_block_s, self._look_due_s - time.monotonic()))
-        pages = self._next_pages(block_s)
+        until_s = time.monotonic() + min(limit_s, self._longest_block_s)
+        while True:
+            if self._server_is_new or time.monotonic() >= self._look_due_s:
+                self._look()
+            reply = self._next(min(until_s, self._look_due_s) - time.monotonic())
+            if not self._server_is_new:
+                break
+        pages = [self._advance(key, entries) for key, entries in reply]
         if not pages:
-            self.caught_up = True
+            self._history.clear()
             self._look_due_s = min(self._look_due_s, self._looked_at_s + _IDLE_LOOK_INTERVAL_S)
+        self.caught_up = self.caught_up or not self._history
         return pages
-
-    def look_again(self) -> None:
-        """Look at every stream before anything else is read: the server may be another one, or an older self."""
-        self._scan_due_s = self._look_due_s = -math.inf
 
     def scan(self) -> set[bytes]:
         """The keys of all streams of the prefix that are there now."""
@@ -86,23 +102,26 @@ class StreamSet:
             logger.debug("%r is not read: it is not named after an MDT", key)
         return False
 
-    def _next_pages(self, block_s: float) -> list[Page]:
+    def _next(self, block_s: float) -> Iterable[tuple[bytes, list[Any]]]:
+        block_s = max(block_s, 0.001)  # 0 would be for ever
         if not self._positions:
             if self.caught_up:
                 time.sleep(block_s)
-            return []
+            return ()
         try:
-            reply = self._xread(block_s)
+            return self._xread(block_s)
         except redis.ResponseError as error:
             if error_code(error) != "WRONGTYPE":
                 raise
             self._look()  # drops the key that is no stream any more
-            reply = self._xread(block_s) if self._positions else ()
-        pages = []
-        for key, entries in reply:
-            self._positions[key].advance(entries[-1][0], len(entries))
-            pages.append((key.decode(), entries))
-        return pages
+            return self._xread(block_s) if self._positions else ()
+
+    def _advance(self, key: bytes, entries: list[Any]) -> Page:
+        last_id: bytes = entries[-1][0]
+        self._positions[key].advance(last_id, len(entries))
+        if key in self._history and id_parts(last_id) >= id_parts(self._history[key].last_id):
+            del self._history[key]
+        return key.decode(), entries
 
     def _xread(self, block_s: float) -> Iterable[tuple[bytes, list[Any]]]:
         count = max(_PAGE_ENTRIES_MIN, _PAGE_ENTRIES // len(self._positions))
@@ -114,21 +133,25 @@ class StreamSet:
         """Find new streams, and see what became of the known ones."""
         scan = self._scan_is_cheap or time.monotonic() >= self._scan_due_s
         found = self.scan() if scan else set()
+        self._server_is_new = False
         for key, info in self._inspect({*self._positions, *found}).items():
             if key in self._positions:
                 self._follow_up(key, info)
             elif isinstance(info, StreamInfo):
-                self._positions[key] = self._first_position(info)
+                self._positions[key] = self._first_position(key, info)
         if not self._started and not self._positions:
             logger.info("no stream matches %s yet: waiting for one", stream_pattern(self._prefix))
         self._started = True
         self._looked_at_s = time.monotonic()
         self._look_due_s = self._looked_at_s + self._discovery_interval_s
 
-    def _first_position(self, info: StreamInfo) -> Position:
+    def _first_position(self, key: bytes, info: StreamInfo) -> Position:
         if self._started:
             return Position.before_birth()
-        return Position.at_end(info) if self.caught_up else Position.at_beginning(info)
+        if self.caught_up:
+            return Position.at_end(info)
+        self._history[key] = info
+        return Position.at_beginning(info)
 
     def _inspect(self, keys: set[bytes]) -> dict[bytes, StreamInfo | str]:
         """What there is under each key: a stream, or its type (`none`, `string`, ...); left out when in transition."""

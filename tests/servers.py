@@ -88,7 +88,10 @@ class RedisServer:
         return redis.Redis(self.host, self.port, db, **settings)
 
     def start(self) -> RedisServer:
-        """Start, and wait until it answers and has loaded its data."""
+        """Start, and wait until it answers and has loaded its data.
+
+        Call it from the main thread: the kernel ends the server with the thread that started it.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [str(server_binary()), "--bind", self.host, "--port", str(self.port), "--dir", str(self.folder)]
         command += ["--daemonize", "no", "--logfile", str(self.folder / "server.log")]

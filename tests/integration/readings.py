@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 import redis
 
 from hsm_tools.consumer import StreamEvent
+from tests.waiting import eventually
 
 MDT0 = "hsm:actions:elm-MDT0000"
 MDT1 = "hsm:actions:elm-MDT0001"
@@ -45,7 +48,7 @@ def take(events: Iterator[StreamEvent | None], count: int, timeout_s: float = 20
 
 def history(events: Iterator[StreamEvent | None]) -> list[StreamEvent]:
     """What comes before the first None."""
-    taken = []
+    taken: list[StreamEvent] = []
     for event in events:
         if event is None:
             return taken
@@ -53,12 +56,26 @@ def history(events: Iterator[StreamEvent | None]) -> list[StreamEvent]:
     raise AssertionError("the reading ended")
 
 
-def settle(events: Iterator[StreamEvent | None], seconds: float) -> None:
-    """Let an idle reader go on for a time in which nothing may come."""
-    deadline_s = time.monotonic() + seconds
-    while time.monotonic() < deadline_s:
+def idle_until(events: Iterator[StreamEvent | None], check: Callable[[], object], timeout_s: float = 20.0) -> None:
+    """Let an idle reader go on until something is true; nothing may come meanwhile."""
+
+    def go_on() -> object:
         event = next(events)
         assert event is None, f"unexpected: {event}"
+        return check()
+
+    eventually(go_on, timeout_s, interval_s=0)
+
+
+def stay_idle(events: Iterator[StreamEvent | None], seconds: float) -> None:
+    """Let an idle reader go on for a time in which nothing may come."""
+    enough_s = time.monotonic() + seconds
+    idle_until(events, lambda: time.monotonic() >= enough_s)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the reader has logged so far, but for debugging."""
+    return [r.getMessage() for r in caplog.records if r.name == "hsm_tools.consumer" and r.levelno >= logging.INFO]
 
 
 def numbers(events: list[StreamEvent]) -> list[int]:

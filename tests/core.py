@@ -1,0 +1,252 @@
+"""What the tests of the core share: the kernel's lines, and one MDT with its file, state file and stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import redis
+
+from hsm_shipper.actions import pack_place, parse_line, unpack_place
+from hsm_shipper.belief import Belief
+from hsm_shipper.cache import Cache
+from hsm_shipper.changes import ChangeWriter
+from hsm_shipper.config import Config
+from hsm_shipper.connection import client_kwargs
+from hsm_shipper.errors import MalformedEvent
+from hsm_shipper.events import decode
+from hsm_shipper.fold import LiveAction, LiveActions
+from hsm_shipper.poller import Poller, PollResult
+from hsm_shipper.reader import ActionsFile, RawFile, open_raw
+from hsm_shipper.stream import ActionStream
+from tests.servers import RedisServer
+from tests.simulator import Record
+
+FIXTURES = Path(__file__).parent / "fixtures" / "actions"
+MDT = "elm-MDT0000"
+KEY = f"hsm:actions:{MDT}"
+HOST = "mds1"
+
+
+def line(
+    rec: int = 1,
+    status: str = "WAITING",
+    *,
+    cat: int = 1,
+    fid: str | None = None,
+    action: str = "ARCHIVE",
+    cookie: int | None = None,
+    archive_id: int = 1,
+) -> bytes:
+    """The kernel's line of a record; FID and cookie follow from `rec` unless they are given."""
+    fid = fid or f"0x200000401:{rec:#x}:0x0"
+    cookie = 0x6B020000 + rec if cookie is None else cookie
+    return Record(cat, rec, fid, fid, cookie, 0, action, archive_id, 0, b"", status, 0.0).line
+
+
+def lines(recs: Iterable[int], status: str = "WAITING") -> list[bytes]:
+    """A line for each of `recs`."""
+    return [line(rec, status) for rec in recs]
+
+
+def digest(data: bytes) -> bytes:
+    """MD5 of a line."""
+    return md5(data, usedforsecurity=False).digest()
+
+
+def place(rec: int, cat: int = 1) -> int:
+    """The packed place of `line(rec, cat=cat)`."""
+    return pack_place(cat, rec)
+
+
+def by_place(listing: Iterable[bytes]) -> dict[int, bytes]:
+    """The MD5 of every line that is understood, by its packed place."""
+    return {record.place: digest(data) for data in listing if (record := parse_line(data)) is not None}
+
+
+def live_action(data: bytes, first_seen: int | None = 100, status_since: int | None = 200) -> LiveAction:
+    """What is known of the action that `data` shows."""
+    record = parse_line(data)
+    assert record is not None
+    return LiveAction(
+        record.place,
+        record.fid,
+        record.action,
+        record.status,
+        record.cookie,
+        digest(data),
+        first_seen,
+        status_since,
+        "",
+    )
+
+
+class Wire:
+    """What goes wrong between client and server, once each."""
+
+    def __init__(self) -> None:
+        self.lose_reply = False
+        """The server does what it was asked by the next append, and its reply is lost."""
+        self.fail_sending: str | None = None
+        """The connection breaks before this command is sent."""
+        self.before_append: Callable[[], object] | None = None
+        """Called before the next append that has something to add is sent."""
+
+
+_Connection: Any = redis.Connection  # redis-py's connections are but half typed
+
+
+class FaultyConnection(_Connection):  # type: ignore[misc]
+    """A connection over a `Wire`."""
+
+    def __init__(self, *, wire: Wire, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._wire = wire
+        self._appends = False
+
+    def send_command(self, *args: Any, **kwargs: Any) -> None:
+        """Send, unless the wire breaks."""
+        if args[0] == self._wire.fail_sending:
+            self._wire.fail_sending = None
+            self.disconnect()
+            raise redis.ConnectionError("injected: broken before it was sent")
+        self._appends = args[0] in ("EVALSHA", "EVAL") and len(args) > 7
+        if self._appends and self._wire.before_append is not None:
+            act, self._wire.before_append = self._wire.before_append, None
+            act()
+        super().send_command(*args, **kwargs)
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        """Read, unless the reply is lost."""
+        reply = super().read_response(*args, **kwargs)
+        if self._appends and self._wire.lose_reply:
+            self._wire.lose_reply = False
+            self.disconnect()
+            raise redis.ConnectionError("injected: the reply was lost")
+        return reply
+
+
+def shipper_client(server: RedisServer, db: int, wire: Wire | None = None, **kwargs: Any) -> redis.Redis:
+    """A client with the settings of the project's own, over a wire that may fail."""
+    settings = client_kwargs(Config(redis_host=server.host, redis_port=server.port, redis_db=db)) | kwargs
+    pool = redis.ConnectionPool(connection_class=FaultyConnection, wire=wire or Wire(), **settings)
+    return redis.Redis(connection_pool=pool)
+
+
+class OneMdt:
+    """One MDT and the real loop that polls it: actions file and state file in a folder, its stream on a server."""
+
+    def __init__(
+        self,
+        folder: Path,
+        client: redis.Redis,
+        *,
+        host: str = HOST,
+        include_raw: bool = True,
+        opener: Callable[[Path], RawFile] = open_raw,
+        actions: Path | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.actions = actions or folder / "actions"
+        self.state = folder / f"{MDT}.sqlite3"
+        self.client = client
+        self.host = host
+        self.hsm_control: str | None = "enabled"
+        self.stream = ActionStream(client, KEY, "redis://test")
+        self.belief = Belief(self.state, self.stream, host)
+        writer = ChangeWriter(MDT, host, include_raw)
+        self.poller = Poller(ActionsFile(self.actions, opener), self.belief, writer, lambda: self.hsm_control)
+        self._told = "-"
+
+    def shows(self, *listing: bytes) -> None:
+        """The kernel's listing from now on."""
+        self.actions.write_bytes(b"".join(data + b"\n" for data in listing))
+
+    def poll(self, *listing: bytes) -> PollResult:
+        """Show `listing`, poll once, and fail if the poll did."""
+        self.shows(*listing)
+        result = self.poller.poll()
+        assert result.error is None, result.error
+        return result
+
+    def events(self) -> list[dict[str, Any]]:
+        """The objects of the entries that were added since the last call."""
+        start = self._told if self._told == "-" else f"({self._told}"
+        found = entries(self.client, start)
+        if found:
+            self._told = found[-1][0]
+        return [msgspec.json.decode(data) for _, data in found]
+
+    def told(self) -> list[str]:
+        """What was added to the stream since the last call, in words: `NEW 1/2 WAITING`, `PURGED 1/2 SUCCEED`."""
+        return [
+            f"{event['event_type']} {event['cat_idx']}/{event['rec_idx']} {event.get('last_status', event['status'])}"
+            for event in self.events()
+        ]
+
+    def forget_told(self) -> None:
+        """Look at the stream from its beginning again."""
+        self._told = "-"
+
+    def fold(self) -> LiveActions:
+        """What the stream says is live."""
+        return fold(self.client)
+
+    def known_rows(self) -> list[tuple[object, ...]]:
+        """What the state file says is live."""
+        cache = Cache(self.state)
+        try:
+            return rows(cache.live_actions())
+        finally:
+            cache.close()
+
+    def check(self, *listing: bytes) -> None:
+        """Stream and state file say exactly what `listing` does."""
+        live = self.fold()
+        assert {action.place: action.digest for action in live} == by_place(listing)
+        assert self.known_rows() == rows(live)
+
+
+def entries(client: redis.Redis, start: str = "-", key: str = KEY) -> list[tuple[str, bytes]]:
+    """Ids and data of the entries of a stream."""
+    found: Any = client.xrange(key, start)
+    return [(entry_id.decode(), fields[b"data"]) for entry_id, fields in found if b"data" in fields]
+
+
+def fold(client: redis.Redis, key: str = KEY) -> LiveActions:
+    """What a stream says is live; malformed entries are passed over."""
+    live = LiveActions()
+    for entry_id, data in entries(client, key=key):
+        try:
+            live.apply(entry_id, decode(data))
+        except MalformedEvent:
+            continue
+    return live
+
+
+def rows(live: LiveActions) -> list[tuple[object, ...]]:
+    """Live actions in a form to compare: without the entries that hold them."""
+    return sorted(msgspec.structs.astuple(action)[:-1] for action in live)
+
+
+def add(client: redis.Redis, *events: dict[str, Any] | bytes, key: str = KEY) -> list[str]:
+    """Append entries as another program would."""
+    ids = []
+    for event in events:
+        data = event if isinstance(event, bytes) else msgspec.json.encode(event)
+        entry_id: Any = client.xadd(key, {"data": data})
+        ids.append(entry_id.decode())
+    return ids
+
+
+def earlier_event(data: bytes, kind: str = "NEW", timestamp: int = 1_759_401_125, **changes: Any) -> dict[str, Any]:
+    """The object of a NEW or UPDATE as earlier shippers wrote it: with `raw`, without our extra keys."""
+    record = parse_line(data)
+    assert record is not None
+    cat, rec = unpack_place(record.place)
+    event = {"event_type": kind, "mdt": MDT, "cat_idx": cat, "rec_idx": rec, "fid": record.fid}
+    event |= {"action": record.action, "status": record.status, "timestamp": timestamp, "raw": data.decode()}
+    return event | {"action_key": record.action_key} | changes

@@ -1,0 +1,307 @@
+"""Random lives of an MDT with random faults: the stream ends up true, and never says what is not so."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from hsm_shipper.actions import parse_line
+from hsm_shipper.errors import MalformedEvent
+from hsm_shipper.events import NEW, PURGED, UPDATE, decode
+from tests.faults.world import KEY, Bytes, World
+from tests.servers import RedisServer
+from tests.truth import Place, Verdict, entries_of
+
+_PLACES = st.tuples(st.integers(1, 2), st.integers(1, 12))
+_ACTIONS = st.sampled_from(["ARCHIVE", "RESTORE", "REMOVE", "CANCEL"])
+_STATUSES = st.sampled_from(["WAITING", "STARTED", "SUCCEED", "FAILED", "CANCELED", "HALF DONE".replace(" ", "_")])
+_FIDS = st.integers(1, 4)  # few files, so that one often has several actions
+_APPEND_FAULTS = st.sampled_from(["unreachable", "reply lost", "killed"])
+_READ_ERRORS = st.sampled_from([errno.ENOENT, errno.EIO, errno.ENOMEM])
+
+Identity = tuple[Place, str, str, str]
+
+
+def _line(place: Place, fid: int, cookie: int, action: str, status: str) -> bytes:
+    name = f"0x200000401:0x{fid:x}:0x0"
+    return (
+        f"lrh=[type=10680000 len=136 idx={place[0]}/{place[1]}] fid=[{name}] dfid=[{name}] "
+        f"compound/cookie=0x0/0x{cookie:x} action={action} archive#=1 flags=0x0 "
+        f"extent=0x0-0xffffffffffffffff gid=0x0 datalen=0 status={status} data=[]"
+    ).encode()
+
+
+class Life(RuleBasedStateMachine):
+    """`settled` is how many entries were judged; each rule that polls judges the new ones against the listing then."""
+
+    server: ClassVar[RedisServer]
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.client = self.server.client(63)
+        self.client.flushdb()
+        self.world = World(self.client, Path(self.folder.name))
+        self.cookie = 0x6B000000
+        self.dump: bytes | None = None
+        self.ever: set[bytes] = set()
+        self._begin_epoch()
+
+    # -- the life of an MDT
+
+    @rule(place=_PLACES, fid=_FIDS, action=_ACTIONS, status=_STATUSES)
+    def submit(self, place: Place, fid: int, action: str, status: str) -> None:
+        """A new record; in a place that is taken it is the place's next one."""
+        self.cookie += 1
+        self._set(place, _line(place, fid, self.cookie, action, status))
+
+    @rule(data=st.data(), status=_STATUSES)
+    @precondition(lambda self: self.world.lines)
+    def change_status(self, data: st.DataObject, status: str) -> None:
+        place = data.draw(st.sampled_from(sorted(self.world.lines)))
+        line = self.world.lines[place]
+        old = line.split(b" status=")[1].split(b" ")[0]
+        self._set(place, line.replace(b" status=" + old, b" status=" + status.encode()))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.world.lines)
+    def remove(self, data: st.DataObject) -> None:
+        for place in data.draw(st.sets(st.sampled_from(sorted(self.world.lines)), min_size=1)):
+            del self.world.lines[place]
+
+    @rule(data=st.data())
+    @precondition(lambda self: len(self.world.lines) > 1)
+    def swap_places(self, data: st.DataObject) -> None:
+        """Two records that changed places, as in a recreated llog: both get new cookies, the files stay."""
+        one, two = data.draw(st.permutations(sorted(self.world.lines)))[:2]
+        records = []
+        for place in (one, two):
+            record = parse_line(self.world.lines[place])
+            assert record is not None
+            records.append(record)
+        for place, record in ((one, records[1]), (two, records[0])):
+            fid = int(record.fid.split(":")[1], 16)
+            self._set(place, _line(place, fid, int(record.cookie, 16), record.action, record.status))
+
+    # -- polls, good and bad
+
+    @rule()
+    def poll(self) -> None:
+        self.world.server.poll()
+        self._judge()
+
+    @rule(error=_READ_ERRORS, share=st.floats(0, 1))
+    def poll_with_read_error(self, error: int, share: float) -> None:
+        listing = self.world.listing()
+        self.world.server.next_read = lambda: Bytes(listing[: int(share * len(listing))], error)
+        self.world.server.poll()
+        self._judge()
+
+    @rule(torn_bytes=st.integers(1, 60))
+    @precondition(lambda self: self.world.lines)
+    def poll_with_torn_end(self, torn_bytes: int) -> None:
+        listing = self.world.listing()
+        self.world.server.next_read = lambda: Bytes(listing[:-torn_bytes])
+        self.world.server.poll()
+        self._judge()
+
+    @rule(share=st.floats(0, 0.5, exclude_max=True))
+    @precondition(lambda self: self._is_settled())
+    def poll_a_list_cut_short(self, share: float) -> None:
+        """A short list that ends like a good one is not believed, and the next good reading says so."""
+        lines = sorted(self.world.lines)
+        cut = b"".join(self.world.lines[place] + b"\n" for place in lines[: int(share * len(lines))])
+        self.world.server.next_read = lambda: Bytes(cut)
+        self.world.server.poll()
+        self._judge()
+        self.poll()
+
+    @rule()
+    def poll_while_stopping(self) -> None:
+        self.world.hsm_control = "stopping"
+        before = self.verdict.events[PURGED]
+        self.world.server.poll()
+        self.world.hsm_control = "enabled"
+        self._judge(may_purge_missing=False)
+        assert self.verdict.events[PURGED] >= before
+
+    @rule(fault=_APPEND_FAULTS, after=st.integers(0, 1))
+    def poll_with_append_fault(self, fault: str, after: int) -> None:
+        self.world.server.stream.arm(fault, after)
+        self.world.server.poll()
+        self.world.server.stream.fault = None
+        self._judge()
+
+    # -- hosts come and go
+
+    @rule()
+    def kill_process(self) -> None:
+        self.world.server.kill()
+
+    @rule()
+    def fail_over(self) -> None:
+        self.world.mounted_on = self.world.other.host
+
+    @rule()
+    def fail_over_forgetting(self) -> None:
+        """As discovery does it: the host that loses the MDT removes its state."""
+        self._lose_state()
+        self.fail_over()
+
+    @rule()
+    def fail_over_while_reading(self) -> None:
+        """The old host has read a list, and ships it after the new one has already polled."""
+        loser, listing = self.world.server, self.world.listing()
+
+        def meanwhile() -> None:
+            self.fail_over()
+            self.world.server.poll()
+
+        loser.next_read = lambda: Bytes(listing, at_end=meanwhile)
+        loser.poll()
+        self._judge()
+
+    # -- state files
+
+    @rule(how=st.sampled_from(["deleted", "truncated", "garbage"]), restarted=st.booleans())
+    def lose_state(self, how: str, restarted: bool) -> None:
+        if restarted:
+            self._lose_state(how)
+        elif how == "deleted":
+            self.world.server.state_path.unlink(missing_ok=True)
+
+    def _lose_state(self, how: str = "deleted") -> None:
+        server = self.world.server
+        server.belief.close()
+        path = server.state_path
+        if path.exists():
+            content = path.read_bytes()
+            path.unlink()
+            if how != "deleted":
+                path.write_bytes(content[: len(content) // 2] if how == "truncated" else b"\xa5" * len(content))
+        server.start()
+
+    # -- Redis loses what it had acknowledged; what it says after that is judged afresh
+
+    @rule()
+    def flush(self) -> None:
+        self.client.flushdb()
+        self._begin_epoch()
+
+    @rule()
+    def remember_stream(self) -> None:
+        self.dump = self.client.dump(KEY)
+
+    @rule()
+    @precondition(lambda self: self.dump is not None)
+    def roll_back(self) -> None:
+        assert self.dump is not None
+        self.client.restore(KEY, 0, self.dump, replace=True)
+        self._begin_epoch()
+
+    @rule()
+    def delete_newest_entry(self) -> None:
+        entries = entries_of(self.client, KEY)
+        if entries:
+            self.client.xdel(KEY, entries[-1][0])
+            self._begin_epoch()
+
+    @rule(fields=st.sampled_from([{"data": "no JSON"}, {"data": "{}"}, {"other": "field"}, {"data": "\x00"}]))
+    def append_malformed(self, fields: dict[str, str]) -> None:
+        self.client.xadd(KEY, {**fields})
+
+    # -- what must hold
+
+    @invariant()
+    def nothing_false(self) -> None:
+        assert self.verdict.complaints == []
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        for _ in range(3):  # a list that lost most of its actions is believed at its second reading
+            self.world.server.poll()
+            self._judge()
+        try:
+            assert self.verdict.complaints == []
+            assert self.world.stream_is_true()
+            entries = self.client.xlen(KEY)
+            result = self.world.server.poll()
+            assert result.error is None
+            assert self.client.xlen(KEY) == entries, "a poll that sees no change appends nothing"
+        finally:
+            self.world.close()
+            self.client.close()
+            self.folder.cleanup()
+
+    # -- the judge
+
+    def _set(self, place: Place, line: bytes) -> None:
+        self.world.lines[place] = line
+        self.ever.add(line)
+
+    def _is_settled(self) -> bool:
+        return bool(self.world.lines) and self.world.stream_is_true() and not self.world.server.belief.missed
+
+    def _begin_epoch(self) -> None:
+        """Take what the stream says now for granted, and judge what comes after it."""
+        self.verdict: Verdict = self.world.verdict()
+        self.verdict.complaints.clear()
+        entries = entries_of(self.client, KEY)
+        self.judged_up_to = entries[-1][0] if entries else "0-0"
+
+    def _judge(self, *, may_purge_missing: bool = True) -> None:
+        live_now = {_identity(line) for line in self.world.lines.values()}
+        for entry_id, data in entries_of(self.client, KEY, f"({self.judged_up_to}"):
+            self.verdict.add(entry_id, data)
+            self.judged_up_to = entry_id
+            self._judge_entry(data, live_now, may_purge_missing)
+
+    def _judge_entry(self, data: bytes | None, live_now: set[Identity], may_purge_missing: bool) -> None:
+        try:
+            event = decode(data)
+        except MalformedEvent:  # this test's own
+            return
+        if event.event_type in (NEW, UPDATE):
+            assert event.raw is not None
+            assert event.raw.encode() in self.ever, "an event that no listing ever held"
+            return
+        assert event.cat_idx is not None
+        assert event.rec_idx is not None
+        place = (event.cat_idx, event.rec_idx)
+        identity = (place, str(event.cookie), str(event.fid), str(event.action))
+        assert identity not in live_now, "PURGED of an action that is still in the file"
+        assert may_purge_missing or place in self.world.lines, "PURGED of a missing action while stopping"
+
+
+def _identity(line: bytes) -> Identity:
+    record = parse_line(line)
+    assert record is not None
+    return (record.place >> 32, record.place & 0xFFFFFFFF), record.cookie, record.fid, record.action
+
+
+@pytest.mark.timeout(600)
+def test_any_life_ends_in_a_true_stream(redis_server: RedisServer) -> None:
+    Life.server = redis_server
+    examples = int(os.environ.get("HSM_TEST_EXAMPLES", "200"))
+    run_state_machine_as_test(
+        Life,
+        settings=settings(
+            max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -1,0 +1,150 @@
+"""Two metadata servers, one MDT, one stream, and everything that can go wrong between them, in one process.
+
+The real loop (poller, belief, cache, stream) against a real server; faults enter through constructor arguments only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import redis
+
+from hsm_shipper.belief import Belief
+from hsm_shipper.changes import ChangeWriter
+from hsm_shipper.errors import StreamUnavailable
+from hsm_shipper.poller import Poller, PollResult
+from hsm_shipper.reader import ActionsFile, RawFile
+from hsm_shipper.stream import ActionStream, Head, PendingAppend
+from tests.truth import Place, Verdict, digests_of, judge_stream
+
+MDT = "elm-MDT0000"
+KEY = f"hsm:actions:{MDT}"
+
+
+class Killed(BaseException):
+    """Where a kill -9 would have ended the process: nothing may catch it on its way."""
+
+
+class FaultyStream(ActionStream):
+    """A stream whose n-th append from now is lost before it, loses its reply, or is the process' last act."""
+
+    fault: str | None = None
+    after = 0
+
+    def arm(self, fault: str, after: int) -> None:
+        """Let the append that comes after `after` good ones fail: `unreachable`, `reply lost` or `killed`."""
+        self.fault, self.after = fault, after
+
+    def start_append(self, expected: Head, payloads: Sequence[bytes], *, entries_needed: bool) -> PendingAppend:
+        if self.fault is None or not payloads or self.after:
+            self.after -= 1 if payloads and self.after else 0
+            return super().start_append(expected, payloads, entries_needed=entries_needed)
+        fault, self.fault = self.fault, None
+        if fault == "unreachable":
+            raise StreamUnavailable("injected: the server cannot be reached")
+        super().start_append(expected, payloads, entries_needed=entries_needed).finish()
+        if fault == "killed":
+            raise Killed
+        raise StreamUnavailable("injected: the reply was lost")
+
+
+class Bytes:
+    """An open actions file: some content, then its end or an error; `at_end` happens before the reader sees it."""
+
+    def __init__(self, content: bytes, error: int | None = None, at_end: Callable[[], None] | None = None) -> None:
+        self._rest = content
+        self._error = error
+        self._at_end = at_end
+
+    def read(self, size: int, /) -> bytes:
+        chunk, self._rest = self._rest[:size], self._rest[size:]
+        if not chunk:
+            if self._at_end is not None:
+                self._at_end()
+            if self._error is not None:
+                raise OSError(self._error, os.strerror(self._error))
+        return chunk
+
+    def close(self) -> None:
+        pass
+
+
+class Server:
+    """One metadata server: its own state file, the shared stream."""
+
+    def __init__(self, world: World, host: str) -> None:
+        self.world = world
+        self.host = host
+        self.state_path = world.folder / f"{host}.sqlite3"
+        self.next_read: Callable[[], RawFile] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """A fresh process on the state file that is there."""
+        self.stream = FaultyStream(self.world.client, KEY, "the test's server")
+        self.belief = Belief(self.state_path, self.stream, self.host)
+        actions_file = ActionsFile(Path("actions"), self._open)
+        self.poller = Poller(actions_file, self.belief, ChangeWriter(MDT, self.host), lambda: self.world.hsm_control)
+
+    def kill(self) -> None:
+        """End the process; what it had not committed is gone."""
+        self.belief.close()
+        self.start()
+
+    def poll(self) -> PollResult:
+        """One poll; a `Killed` on the way is a kill -9, and another process starts."""
+        try:
+            return self.poller.poll()
+        except Killed:
+            self.kill()
+            return self.poller.poll()
+
+    def _open(self, path: Path) -> RawFile:
+        if self.next_read is not None:
+            opener, self.next_read = self.next_read, None
+            return opener()
+        if self.world.mounted_on != self.host:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return Bytes(self.world.listing())
+
+
+class World:
+    """The listing of one MDT and who serves it."""
+
+    def __init__(self, client: redis.Redis, folder: Path) -> None:
+        self.client = client
+        self.folder = folder
+        self.lines: dict[Place, bytes] = {}
+        self.hsm_control = "enabled"
+        self.mounted_on = "mds1"
+        self.servers = {host: Server(self, host) for host in ("mds1", "mds2")}
+
+    @property
+    def server(self) -> Server:
+        """The server that has the MDT."""
+        return self.servers[self.mounted_on]
+
+    @property
+    def other(self) -> Server:
+        """The one that has not."""
+        return self.servers["mds2" if self.mounted_on == "mds1" else "mds1"]
+
+    def listing(self) -> bytes:
+        """The actions file, sorted as the kernel sorts it."""
+        return b"".join(self.lines[place] + b"\n" for place in sorted(self.lines))
+
+    def verdict(self) -> Verdict:
+        """The whole stream, judged."""
+        return judge_stream(self.client, KEY)
+
+    def stream_is_true(self) -> bool:
+        """Whether folding the stream gives the listing."""
+        return self.verdict().digests() == digests_of(self.listing())
+
+    def close(self) -> None:
+        """Close the state files."""
+        for server in self.servers.values():
+            server.belief.close()

@@ -1,0 +1,164 @@
+"""The configuration: what loads, what is refused and how that is said, and the sample file."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from hsm_shipper.config import KEYS, RETIRED_KEYS, Config, load_config
+from hsm_shipper.errors import ConfigError
+
+SAMPLE = Path(__file__).parents[2] / "deploy/hsm-shipper.yaml"
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Any:
+    """Loads a configuration file with the given text, and the given environment."""
+
+    def load(text: str, **environ: str) -> Any:
+        file = tmp_path / "shipper.yaml"
+        file.write_text(text)
+        return load_config(file, environ)
+
+    return load
+
+
+def refusal(load: Any, text: str, **environ: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        load(text, **environ)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_every_key_is_optional(load: Any) -> None:
+    assert load("").config == Config()
+    assert load_config(None, {}).config == Config()
+
+
+def test_defaults_are_the_familys() -> None:
+    config = Config()
+    assert config.mdt_watch_glob == "/sys/kernel/debug/lustre/mdt/*-MDT????/hsm/actions"
+    assert (config.poll_interval_s, config.reconcile_interval_s, config.aggressive_trim_threshold) == (20, 21600, 5000)
+    assert (config.redis_host, config.redis_port, config.redis_db) == ("localhost", 6379, 1)
+    assert (config.redis_stream_prefix, config.include_raw) == ("hsm:actions", True)
+    assert (config.state_dir, config.run_dir) == ("/var/lib/hsm-shipper", "/run/hsm-shipper")
+    assert config.host == socket.gethostname()
+
+
+def test_the_sample_file_has_every_key_and_says_the_defaults(load: Any) -> None:
+    text = SAMPLE.read_text()
+    assert load(text).config == Config()
+    assert load(text).warnings == ()
+    # With the optional ones taken out of their comments.
+    lines = [line.removeprefix("# ") for line in text.splitlines()]
+    optional = [line for line in lines if line.partition(":")[0] in KEYS]
+    assert yaml.safe_load("\n".join(optional)).keys() == KEYS.keys()
+
+
+def test_an_unknown_key_names_itself_its_value_and_the_nearest(load: Any) -> None:
+    text = refusal(load, "pol_interval: 7")
+    assert "shipper.yaml" in text and "'pol_interval'" in text and "7" in text and "'poll_interval'" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("poll_interval", "soon"),
+        ("poll_interval", "0"),
+        ("poll_interval", "-3"),
+        ("poll_interval", ".inf"),
+        ("poll_interval", ".nan"),
+        ("poll_interval", "yes"),
+        ("aggressive_trim_threshold", "1.5"),
+        ("redis_port", "65536"),
+        ("redis_port", "'6379'"),
+        ("redis_db", "-1"),
+        ("redis_host", "[a, b]"),
+        ("include_raw", "'true'"),
+        ("log_level", "LOUD"),
+        ("redis_stream_prefix", "'hsm:*'"),
+        ("redis_stream_prefix", "'{hsm}'"),
+        ("redis_stream_prefix", "''"),
+        ("mdt_watch_glob", "/proc/fs/lustre/mdt/*"),
+        ("mdt_watch_glob", "sys/*/hsm/actions"),
+        ("state_dir", "var/lib"),
+        ("state_dir", "'/var/lib/my shipper'"),
+        ("run_dir", "/run/50%"),
+        ("run_dir", "/run/" + "long" * 20),
+        ("log_file", "shipper.log"),
+        ("redis_password_file", "secret"),
+        ("host", "''"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_its_key(load: Any, key: str, value: str) -> None:
+    text = refusal(load, f"{key}: {value}")
+    assert (key if key != "redis_stream_prefix" else "stream prefix") in text
+    assert str(yaml.safe_load(value)) in text
+
+
+@pytest.mark.parametrize("text", ["- a\n- b", "just text", "a: [", "\x00", "{1: 2}", "? [a]\n: 1"])
+def test_a_file_that_is_no_mapping_of_keys_is_refused(load: Any, text: str) -> None:
+    assert "shipper.yaml" in refusal(load, text)
+
+
+def test_a_file_that_is_not_there_is_refused_if_it_was_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "none.yaml", {})
+
+
+def test_the_environment_overrides_key_by_key(load: Any) -> None:
+    loaded = load(
+        "poll_interval: 7\nredis_db: 2",
+        HSM_POLL_INTERVAL="2.5",
+        HSM_INCLUDE_RAW="false",
+        HSM_REDIS_PORT="7000",
+        HSM_LOG_LEVEL="DEBUG",
+        PATH="/bin",
+    )
+    config = loaded.config
+    assert (config.poll_interval_s, config.redis_db, config.redis_port) == (2.5, 2, 7000)
+    assert (config.include_raw, config.log_level, loaded.warnings) == (False, "DEBUG", ())
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("POLL_INTERVAL", "7"), ("REDIS_PORT", "7000"), ("INCLUDE_RAW", "0"), ("HOST", "mds1"), ("LOG_FILE", "/l")],
+)
+def test_any_key_can_be_overridden(load: Any, key: str, text: str) -> None:
+    assert load("", **{f"HSM_{key}": text}).config != Config()
+
+
+def test_an_override_that_cannot_be_used_names_its_variable(load: Any) -> None:
+    text = refusal(load, "", HSM_REDIS_PORT="many")
+    assert "HSM_REDIS_PORT" in text and "'many'" in text
+
+
+def test_an_unknown_variable_is_a_warning_with_the_nearest_key(load: Any) -> None:
+    (warning,) = load("", HSM_REDIS_HOTS="a").warnings
+    assert "HSM_REDIS_HOTS" in warning and "'redis_host'" in warning
+    (warning,) = load("", HSM_redis_host="a").warnings
+    assert "HSM_redis_host" in warning
+
+
+@pytest.mark.parametrize("key", sorted(RETIRED_KEYS))
+def test_keys_of_earlier_shippers_are_taken_and_change_nothing(load: Any, key: str) -> None:
+    for loaded in (load(f"{key}: 1"), load("", **{f"HSM_{key.upper()}": "1"})):
+        assert loaded.config == Config()
+        (warning,) = loaded.warnings
+        assert key in warning.lower() and "no use" in warning
+
+
+def test_a_url_beside_a_host_is_said_to_win(load: Any) -> None:
+    loaded = load("redis_url: redis://other/3\nredis_host: here")
+    assert loaded.config.redis_url == "redis://other/3"
+    assert "redis_url is set" in loaded.warnings[0]
+
+
+def test_every_key_has_a_name_in_the_file_without_units() -> None:
+    assert {field.encode_name for field in msgspec.structs.fields(Config)} == set(KEYS)
+    assert not [key for key in KEYS if key.endswith("_s")]
