@@ -1,0 +1,401 @@
+"""What happens at a site over days and at three in the morning, with the installed command and a real server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from hsm_shipper.state_view import state_file
+from tests.acceptance.site import Oracle, SimulatedServer, is_true, verdict
+from tests.servers import RedisServer
+from tests.simulator import SimulatedMdt, Workload, populate
+from tests.truth import digests_of
+from tests.waiting import eventually
+
+FIXTURES = Path(__file__).parents[1] / "fixtures/actions"
+MDT = "elm-MDT0000"
+STREAM = f"hsm:actions:{MDT}"
+
+MakeServer = Callable[..., SimulatedServer]
+
+
+@pytest.fixture
+def make_server(redis_server: RedisServer, redis_db: int) -> Iterator[MakeServer]:
+    """Makes metadata servers on one Redis database: `make_server("mds1", include_raw=False)`."""
+    servers: list[SimulatedServer] = []
+
+    def make(host: str = "mds1", redis: RedisServer = redis_server, **keys: object) -> SimulatedServer:
+        servers.append(SimulatedServer(redis, redis_db if redis is redis_server else 0, host, **keys))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+def run_once(server: SimulatedServer) -> str:
+    """One poll of everything by the installed command, which must work; returns what it printed."""
+    done = server.run("--run-once")
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_day_of_life_is_told_exactly(make_server: MakeServer) -> None:
+    server, mdt, oracle = make_server(), SimulatedMdt(MDT, seed=7), Oracle()
+    populate(mdt, 300)
+    workload = Workload(mdt, arrivals_per_s=0.1)
+    mdt.mount(server.mds)
+    server.start()
+    server.wait_running(MDT)
+    server.wait_polled(mdt)
+    oracle.see(mdt.listing())
+    for _ in range(24 * 6):
+        workload.advance(600)
+        mdt.write()
+        status = server.wait_polled(mdt)
+        oracle.see(mdt.listing())
+        assert status.live == len(mdt)
+    told = verdict(server.redis, mdt)
+    assert told.complaints == []
+    assert told.events == oracle.expected
+    assert told.events["NEW"] > 1000
+    assert is_true(server.redis, mdt)
+
+
+def test_failover_and_back(make_server: MakeServer) -> None:
+    mds1, mds2 = make_server("mds1"), make_server("mds2")
+    mdt = SimulatedMdt(MDT, seed=1)
+    populate(mdt, 500)
+    oracle = Oracle()
+    mdt.mount(mds1.mds)
+    for server in (mds1, mds2):
+        server.start()
+    mds1.wait_polled(mdt)
+    oracle.see(mdt.listing())
+    for loser, winner in ((mds1, mds2), (mds2, mds1), (mds1, mds2)):
+        mdt.unmount()
+        eventually(lambda loser=loser: not state_file(loser.state_dir, MDT).exists(), timeout_s=30)  # type: ignore[misc]
+        running = [record for record in mdt.records() if record.status == "STARTED"]
+        for record in running[:5]:
+            mdt.set_status(record, "SUCCEED")
+        mdt.remove(running[6])
+        mdt.submit("ARCHIVE")
+        mdt.mount(winner.mds)
+        winner.wait_running(MDT)
+        winner.wait_polled(mdt)
+        oracle.see(mdt.listing())
+    told = verdict(mds1.redis, mdt)
+    assert told.complaints == []
+    assert told.events == oracle.expected
+    assert is_true(mds1.redis, mdt)
+
+
+def test_an_mdt_that_left_is_not_purged(make_server: MakeServer) -> None:
+    server, mdt = make_server(), SimulatedMdt(MDT)
+    populate(mdt, 50)
+    mdt.mount(server.mds)
+    server.start()
+    server.wait_running(MDT)
+    server.wait_polled(mdt)
+    mdt.unmount()
+    server.wait_running()
+    eventually(lambda: not state_file(server.state_dir, MDT).exists())
+    assert verdict(server.redis, mdt).events == {"NEW": 50}
+
+
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "garbage", "empty", "wal deleted"])
+def test_a_lost_state_file_costs_no_event(make_server: MakeServer, damage: str) -> None:
+    server, mdt = make_server(), SimulatedMdt(MDT)
+    populate(mdt, 200)
+    mdt.mount(server.mds)
+    run_once(server)
+    path = state_file(server.state_dir, MDT)
+    content = path.read_bytes()
+    if damage in ("deleted", "wal deleted"):
+        path.unlink()
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 3])
+    if damage == "garbage":
+        path.write_bytes(b"\xa5" * len(content))
+    if damage == "empty":
+        path.write_bytes(b"")
+    mdt.submit("RESTORE")
+    mdt.write()
+    run_once(server)
+    told = verdict(server.redis, mdt)
+    assert told.events == {"NEW": 201}
+    assert told.complaints == []
+    assert is_true(server.redis, mdt)
+
+
+def test_a_state_file_deleted_under_a_running_worker(make_server: MakeServer) -> None:
+    server, mdt = make_server(), SimulatedMdt(MDT)
+    populate(mdt, 200)
+    mdt.mount(server.mds)
+    server.start()
+    server.wait_running(MDT)
+    server.wait_polled(mdt)
+    for path in server.state_dir.glob(f"{MDT}.sqlite3*"):
+        path.unlink()
+    record = mdt.submit("RESTORE")
+    mdt.write()
+    eventually(lambda: is_true(server.redis, mdt))
+    mdt.remove(record)
+    mdt.write()
+    eventually(lambda: is_true(server.redis, mdt))
+    told = verdict(server.redis, mdt)
+    assert told.events == {"NEW": 201, "PURGED": 1}
+    assert told.complaints == []
+
+
+def test_one_empty_reading_is_not_believed_two_are(make_server: MakeServer) -> None:
+    server, mdt = make_server(), SimulatedMdt(MDT)
+    populate(mdt, 40)
+    mdt.mount(server.mds)
+    run_once(server)
+    server.mds.write_actions(MDT, [])
+    assert "40 of 40 live actions are missing" in run_once(server)
+    assert verdict(server.redis, mdt).events == {"NEW": 40}
+    run_once(server)
+    assert verdict(server.redis, mdt).events == {"NEW": 40, "PURGED": 40}
+
+
+def test_a_list_cut_short_once_changes_nothing(make_server: MakeServer) -> None:
+    server, mdt = make_server(), SimulatedMdt(MDT)
+    populate(mdt, 100)
+    mdt.mount(server.mds)
+    run_once(server)
+    for kept in (0, 20, 85):
+        server.mds.write_actions(MDT, [line + b"\n" for line in mdt.lines()[:kept]])
+        run_once(server)
+        mdt.write()
+        run_once(server)
+    server.mds.write_actions(MDT, [mdt.listing()[:-30]])  # a torn last line
+    run_once(server)
+    assert verdict(server.redis, mdt).events == {"NEW": 100}
+
+
+def test_the_real_listings_in_order(make_server: MakeServer) -> None:
+    """Lustre 2.17.57 with a copytool: everything in the order in which it happened."""
+    server, mdt, oracle = make_server(), SimulatedMdt("lustre-MDT0000"), Oracle()
+    mdt.mount(server.mds)
+    server.start()
+    server.wait_running(mdt.name)
+    server.wait_polled(mdt)
+    listings = sorted((FIXTURES / "lustre-2.17.57").glob("[0-9]*.txt"))
+    assert len(listings) > 30
+    for path in listings:
+        listing = path.read_bytes()
+        server.mds.write_actions(mdt.name, [listing])
+        server.wait_polled(mdt)
+        oracle.see(listing)
+    told = verdict(server.redis, mdt)
+    assert told.complaints == []
+    assert told.events == oracle.expected
+
+
+def test_hostile_lines_are_counted_and_harm_nothing(make_server: MakeServer) -> None:
+    server, mdt = make_server(), SimulatedMdt(MDT)
+    populate(mdt, 30)
+    mdt.mount(server.mds)
+    good = [line + b"\n" for line in mdt.lines()]
+    strange = good[0].replace(b"action=", b"action=NEVER_SEEN_").replace(b"/1]", b"/64001]", 1)
+    raw = good[1].replace(b"data=[", b"data=[\xff\xfe\x00").replace(b"/2]", b"/64002]", 1)
+    hostile = [
+        b"lrh=[type=10680000 len=136 idx=99999999999999999999/7] fid=[0x1:0x1:0x0]\n",
+        b"x" * 70_000 + b"\n",
+        b"\x00\x01\x02\n",
+        b"\n",
+        b"\x1b]0;owned\x07\n",
+    ]
+    server.mds.write_actions(MDT, [*good, strange, raw, *hostile])
+    run_once(server)
+    out = run_once(server)
+    assert "\x1b" not in out
+    status = server.status(mdt)
+    assert status is not None
+    assert (status.live, status.lines_not_understood) == (32, len(hostile))
+    told = verdict(server.redis, mdt)
+    assert told.events == {"NEW": 32}
+    assert told.complaints == []
+    server.mds.write_actions(MDT, [*good[1:], strange, raw, *hostile])
+    run_once(server)
+    run_once(server)
+    assert verdict(server.redis, mdt).events == {"NEW": 32, "PURGED": 1}, "lines nobody understands settle"
+
+
+def _as_earlier_shipper(line: bytes, raw: bool) -> str:
+    words = dict(word.split("=", 1) for word in line.decode().split(" ") if "=" in word)
+    cat, rec = words["idx"].rstrip("]").split("/")
+    fid = words["fid"].strip("[]")
+    event = {
+        "event_type": "NEW",
+        "action_key": f"{fid}:{words['action']}",
+        "mdt": MDT,
+        "cat_idx": int(cat),
+        "rec_idx": int(rec),
+        "fid": fid,
+        "action": words["action"],
+        "status": words["status"],
+        "timestamp": 1_700_000_000,
+    }
+    if raw:
+        event["raw"] = line.decode()
+    return json.dumps(event)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_the_stream_of_an_earlier_shipper_goes_on(make_server: MakeServer, raw: bool) -> None:
+    server, mdt = make_server(), SimulatedMdt(MDT)
+    populate(mdt, 20)
+    gone, ended = mdt.submit("ARCHIVE"), mdt.submit("REMOVE")
+    for line in mdt.lines():
+        server.redis.xadd(STREAM, {"data": _as_earlier_shipper(line, raw)})
+    server.redis.xadd(STREAM, {"data": json.dumps({"event_type": "PURGED", "action_key": f"{ended.fid}:REMOVE"})})
+    mdt.remove(gone)
+    mdt.remove(ended)
+    mdt.mount(server.mds)
+    run_once(server)
+    told = verdict(server.redis, mdt)
+    assert told.events == {"NEW": 22, "PURGED": 2}, "nothing is sent again; what had ended unseen is purged"
+    assert told.complaints == []
+    assert told.digests().keys() == digests_of(mdt.listing()).keys()
+    run_once(server)
+    assert server.redis.xlen(STREAM) == 24
+
+
+def test_redis_flushed_while_the_listing_does_not_change(make_server: MakeServer) -> None:
+    server, mdt = make_server(), SimulatedMdt(MDT)
+    populate(mdt, 60)
+    mdt.mount(server.mds)
+    server.start()
+    server.wait_running(MDT)
+    server.wait_polled(mdt)
+    server.redis.flushdb()
+    eventually(lambda: is_true(server.redis, mdt))
+    told = verdict(server.redis, mdt)
+    assert told.events == {"NEW": 60}
+    assert told.complaints == []
+
+
+def test_newest_entry_deleted_or_malformed(make_server: MakeServer) -> None:
+    server, mdt = make_server(), SimulatedMdt(MDT)
+    populate(mdt, 60)
+    mdt.mount(server.mds)
+    server.start()
+    server.wait_running(MDT)
+    server.wait_polled(mdt)
+    newest = server.redis.xrevrange(STREAM, count=1)
+    assert newest
+    entry_id = newest[0][0]
+    assert entry_id is not None
+    server.redis.xdel(STREAM, entry_id)
+    eventually(lambda: is_true(server.redis, mdt))
+    server.redis.xadd(STREAM, {"data": "{"})
+    server.wait_polled(mdt)
+    mdt.submit("ARCHIVE")
+    mdt.write()
+    eventually(lambda: is_true(server.redis, mdt))
+    told = verdict(server.redis, mdt)
+    assert (told.events["NEW"], told.malformed) == (61, 1)
+    assert told.complaints == []
+
+
+def test_redis_down_at_start_and_states_that_came_and_went(
+    make_server: MakeServer, private_server: Callable[..., RedisServer]
+) -> None:
+    broker = private_server(appendonly="yes")
+    server, mdt = make_server(redis=broker), SimulatedMdt(MDT)
+    populate(mdt, 30)
+    mdt.mount(server.mds)
+    broker.stop()
+    server.start()
+    server.wait_running(MDT)
+    eventually(lambda: (s := server.status(mdt)) is not None and s.backlog == 30 and s.last_error)
+    unseen = mdt.submit("RESTORE")
+    mdt.write()
+    eventually(lambda: (s := server.status(mdt)) is not None and s.backlog == 31)
+    mdt.remove(unseen)
+    mdt.write()
+    eventually(lambda: (s := server.status(mdt)) is not None and s.backlog == 30)
+    broker.start()
+    status = server.wait_polled(mdt)
+    assert (status.backlog, status.states_missed) == (0, 1)
+    with broker.client() as client:
+        assert is_true(client, mdt)
+        assert verdict(client, mdt).complaints == []
+    log = server.log.read_text()
+    assert "cannot look at stream" in log
+    assert "1 states of actions came and went" in log
+
+
+def test_redis_rolled_back(make_server: MakeServer, private_server: Callable[..., RedisServer]) -> None:
+    """Killed without having saved, and back with an older snapshot: the stream is healed."""
+    broker = private_server()
+    server, mdt = make_server(redis=broker), SimulatedMdt(MDT)
+    populate(mdt, 30)
+    mdt.mount(server.mds)
+    server.start()
+    server.wait_running(MDT)
+    server.wait_polled(mdt)
+    with broker.client() as client:
+        client.save()
+    ended = mdt.records()[0]
+    for _ in range(10):
+        mdt.submit("ARCHIVE")
+    mdt.remove(ended)
+    mdt.write()
+    server.wait_polled(mdt)
+    broker.kill()
+    broker.start()
+    with broker.client() as client:
+
+        def healed() -> bool:
+            try:
+                return is_true(client, mdt)
+            except redis.ConnectionError:
+                return False
+
+        eventually(healed, timeout_s=30)
+        told = verdict(client, mdt)
+    assert told.complaints == []
+    assert told.events == {"NEW": 40, "PURGED": 1}
+
+
+def test_two_shippers_on_one_state_folder(make_server: MakeServer) -> None:
+    server, mdt = make_server(), SimulatedMdt(MDT)
+    populate(mdt, 5)
+    mdt.mount(server.mds)
+    server.start()
+    server.wait_running(MDT)
+    second = server.root / "second.yaml"
+    keys = json.loads(server.config.read_text()) | {"run_dir": str(server.root / "run2")}
+    second.write_text(json.dumps(keys))
+    original, server.config = server.config, second
+    refused = server.run()
+    server.config = original
+    assert refused.returncode == 3
+    assert f"pid {server.pid}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert verdict(server.redis, mdt).complaints == []
+
+
+def test_no_raw_lines_on_request(make_server: MakeServer) -> None:
+    server, mdt = make_server(include_raw=False), SimulatedMdt(MDT)
+    populate(mdt, 30)
+    mdt.mount(server.mds)
+    run_once(server)
+    shutil.rmtree(server.state_dir)
+    mdt.remove(mdt.records()[3])
+    mdt.write()
+    run_once(server)
+    told = verdict(server.redis, mdt)
+    assert told.events == {"NEW": 30, "PURGED": 1}
+    assert told.complaints == []
+    assert is_true(server.redis, mdt)
+    assert all("raw" not in event for event in server.events(MDT))
