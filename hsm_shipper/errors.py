@@ -4,6 +4,7 @@
     ├── ConfigError            a configuration file, variable or command line that cannot be used
     ├── AlreadyRunning         a lock that another process of this family holds
     ├── SupervisorError        supervisord did not answer, or not as it should
+    ├── ActionsError           an actions file that cannot be read to its end: nothing is purged on it
     ├── StateError             the state file of an MDT
     │   ├── StateCorrupt       it is not a database, or a damaged one: set aside and rebuilt from the stream
     │   ├── StateTooNew        a newer release wrote it: never touched
@@ -40,6 +41,10 @@ class AlreadyRunning(HsmError):
 
 class SupervisorError(HsmError):
     """supervisord did not answer, or not as it should."""
+
+
+class ActionsError(HsmError):
+    """The actions file of an MDT cannot be read, or not to its end."""
 
 
 class StateError(HsmError):

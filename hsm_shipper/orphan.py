@@ -29,5 +29,5 @@ def exit_with_parent() -> None:
     # It may have died before the kernel knew our wish: then nobody will tell us any more.
     if str(os.getppid()) != expected:
         raise SupervisorError(
-            f"supervisord (pid {expected}) is gone, so this process ends", f"or unset {SUPERVISORD_PID_VARIABLE}"
+            f"supervisord (pid {expected}) is gone already: this process has nobody to work for"
         )

@@ -14,7 +14,7 @@ from hsm_shipper.belief import Belief
 from hsm_shipper.cache import chunks
 from hsm_shipper.changes import Change, ChangeWriter, same_action
 from hsm_shipper.diff import HeldLines, NewLine, Survey, Verdict, judge
-from hsm_shipper.errors import HsmError, StateChanged, StateError, StreamError, StreamMoved
+from hsm_shipper.errors import ActionsError, HsmError, StateChanged, StateError, StreamError, StreamMoved
 from hsm_shipper.events import NEW, PURGED, UPDATE
 from hsm_shipper.fold import LiveAction
 from hsm_shipper.logs import RepeatedErrors, printable
@@ -30,6 +30,10 @@ BATCH_BYTES = 1024 * 1024
 _ATTEMPTS = 2  # a second mismatch waits for the next poll: somebody else is writing, and reading costs the MDS
 _NOT_READY = frozenset({"init", "stopping"})
 _EXAMPLE_BYTES = 300
+
+
+_STATE = "the state file"
+_PARTS: dict[str, type[HsmError]] = {"Redis": StreamError, _STATE: StateError, "the actions file": ActionsError}
 
 
 @dataclass
@@ -260,9 +264,7 @@ class Poller:
         """Say, at a low rate, what is odd about a reading."""
         path, survey, fault = self._actions_file.path, current.survey, current.reading.fault
         if fault is not None:
-            self._errors.failed("reading the actions file", f"incomplete reading of {path}: {fault}; nothing is purged")
-        else:
-            self._errors.worked("reading the actions file")
+            result.error = ActionsError(f"incomplete reading of {path}: {fault}", "nothing is purged on it")
         if survey.example is not None:
             example = printable(survey.example[:_EXAMPLE_BYTES].decode(errors="replace"))
             text = f"{survey.not_understood} of {survey.lines} lines of {path} are not understood, the first: {example}"
@@ -276,14 +278,16 @@ class Poller:
                 len(verdict.purge),
                 len(verdict.missed),
             )
-        result.remark = verdict.doubt
+        if fault is None:
+            result.remark = verdict.doubt
 
     def _tell(self, result: PollResult) -> None:
-        if result.error is not None:
-            self._errors.failed(_part(result.error), result.error)
-        else:
-            self._errors.worked(_REDIS)
-            self._errors.worked(_STATE)
+        error = result.error
+        for part, kind in _PARTS.items():
+            if isinstance(error, kind):
+                self._errors.failed(part, error)
+            elif error is None or isinstance(error, ActionsError):  # after another error it was perhaps not tried
+                self._errors.worked(part)
         _log.log(logging.INFO if result.events else logging.DEBUG, "%s", result)
 
     def _save_status(self, result: PollResult) -> None:
@@ -321,14 +325,6 @@ class Poller:
             last_error=error,
             last_error_at=error_at,
         )
-
-
-_REDIS = "Redis"
-_STATE = "the state file"
-
-
-def _part(error: HsmError) -> str:
-    return _STATE if isinstance(error, StateError) else _REDIS
 
 
 def _ascends(fresh: list[NewLine], last_place: int) -> bool:

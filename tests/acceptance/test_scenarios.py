@@ -175,8 +175,10 @@ def test_a_list_cut_short_once_changes_nothing(make_server: MakeServer) -> None:
         run_once(server)
         mdt.write()
         run_once(server)
-    server.mds.write_actions(MDT, [mdt.listing()[:-30]])  # a torn last line
-    run_once(server)
+    server.mds.write_actions(MDT, [mdt.listing()[:-30]])
+    torn = server.run("--run-once")
+    assert torn.returncode == 1
+    assert "its last line has no newline" in torn.stderr
     assert verdict(server.redis, mdt).events == {"NEW": 100}
 
 
