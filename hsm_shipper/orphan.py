@@ -28,6 +28,4 @@ def exit_with_parent() -> None:
         raise SupervisorError(f"cannot ask for a signal at supervisord's death: {os.strerror(ctypes.get_errno())}")
     # It may have died before the kernel knew our wish: then nobody will tell us any more.
     if str(os.getppid()) != expected:
-        raise SupervisorError(
-            f"supervisord (pid {expected}) is gone already: this process has nobody to work for"
-        )
+        raise SupervisorError(f"supervisord (pid {expected}) is gone already: this process has nobody to work for")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,12 +13,11 @@ from hsm_shipper.cache import chunks
 from hsm_shipper.changes import Change, ChangeWriter, same_action
 from hsm_shipper.diff import HeldLines, NewLine, Survey, Verdict, judge
 from hsm_shipper.errors import ActionsError, HsmError, StateChanged, StateError, StreamError, StreamMoved
-from hsm_shipper.events import NEW, PURGED, UPDATE
 from hsm_shipper.fold import LiveAction
 from hsm_shipper.logs import RepeatedErrors, printable
 from hsm_shipper.outage import Outage
 from hsm_shipper.reader import ActionsFile, Reading
-from hsm_shipper.state_view import PollStatus
+from hsm_shipper.result import PollResult
 
 _log = logging.getLogger(__name__)
 
@@ -34,32 +31,6 @@ _EXAMPLE_BYTES = 300
 
 _STATE = "the state file"
 _PARTS: dict[str, type[HsmError]] = {"Redis": StreamError, _STATE: StateError, "the actions file": ActionsError}
-
-
-@dataclass
-class PollResult:
-    """How a poll went; `str()` is one line for a person."""
-
-    mdt: str
-    lines: int = 0
-    live: int = 0
-    backlog: int = 0
-    """Changes seen in the file and not in the stream yet."""
-    not_understood: int = 0
-    states_missed: int = 0
-    events: Counter[str] = field(default_factory=Counter)
-    duration_s: float = 0.0
-    error: HsmError | None = None
-    remark: str | None = None
-    """What was odd about the reading."""
-
-    def __str__(self) -> str:
-        counts = ", ".join(f"{self.events[kind]:,} {kind}" for kind in (NEW, UPDATE, PURGED))
-        text = f"{self.mdt}: {self.lines:,} lines, {self.live:,} live, shipped {counts} in {self.duration_s:.2f} s"
-        for addition in (self.remark, self.error):
-            if addition is not None:
-                text += f"; {addition}"
-        return text
 
 
 @dataclass
@@ -293,38 +264,11 @@ class Poller:
     def _save_status(self, result: PollResult) -> None:
         try:
             before = self._belief.saved_status()
-            self._belief.save_status(self._status(result, before))
+            self._belief.save_status(result.status(self._writer.host, before))
         except StateError as error:
             if result.error is None:
                 result.error = error
             self._errors.failed(_STATE, error)
-
-    def _status(self, result: PollResult, before: PollStatus | None) -> PollStatus:
-        def total(name: str, more: int) -> int:
-            return more + (0 if before is None else getattr(before, name))
-
-        now = time.time()
-        error, error_at = (None, None) if before is None else (before.last_error, before.last_error_at)
-        if result.error is not None:
-            error, error_at = str(result.error), now
-        return PollStatus(
-            mdt=result.mdt,
-            host=self._writer.host,
-            pid=os.getpid(),
-            polls=total("polls", 1),
-            last_poll_at=now,
-            last_poll_duration_s=result.duration_s,
-            lines=result.lines,
-            live=result.live,
-            backlog=result.backlog,
-            events_new=total("events_new", result.events[NEW]),
-            events_update=total("events_update", result.events[UPDATE]),
-            events_purged=total("events_purged", result.events[PURGED]),
-            states_missed=total("states_missed", result.states_missed),
-            lines_not_understood=result.not_understood,
-            last_error=error,
-            last_error_at=error_at,
-        )
 
 
 def _ascends(fresh: list[NewLine], last_place: int) -> bool:

@@ -21,8 +21,9 @@ from hsm_shipper.errors import HsmError
 from hsm_shipper.keys import stream_key
 from hsm_shipper.locks import FileLock, worker_lock_path
 from hsm_shipper.orphan import exit_with_parent
-from hsm_shipper.poller import Poller, PollResult
+from hsm_shipper.poller import Poller
 from hsm_shipper.reader import ActionsFile
+from hsm_shipper.result import PollResult
 from hsm_shipper.state_view import state_file
 from hsm_shipper.stopping import Cadence, StopSignal
 from hsm_shipper.stream import ActionStream

@@ -15,8 +15,9 @@ import redis
 from hsm_shipper.belief import Belief
 from hsm_shipper.changes import ChangeWriter
 from hsm_shipper.errors import StreamUnavailable
-from hsm_shipper.poller import Poller, PollResult
+from hsm_shipper.poller import Poller
 from hsm_shipper.reader import ActionsFile, RawFile
+from hsm_shipper.result import PollResult
 from hsm_shipper.stream import ActionStream, Head, PendingAppend
 from tests.truth import Place, Verdict, digests_of, judge_stream
 
