@@ -89,7 +89,7 @@ def decode(data: bytes | None) -> Event:
         raise MalformedEvent("the entry has no field 'data'")
     try:
         event = _decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # nested a thousandfold
         raise MalformedEvent(f"the entry's 'data' is no event: {error}") from None
     _complete(event)
     return event

@@ -131,7 +131,7 @@ class StreamSet:
 
     def _look(self) -> None:
         """Find new streams, and see what became of the known ones."""
-        scan = self._scan_is_cheap or time.monotonic() >= self._scan_due_s
+        scan = not self._started or self._scan_is_cheap or time.monotonic() >= self._scan_due_s
         found = self.scan() if scan else set()
         self._server_is_new = False
         for key, info in self._inspect({*self._positions, *found}).items():

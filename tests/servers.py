@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.waiting import eventually
 
@@ -84,7 +86,7 @@ class RedisServer:
 
     def client(self, db: int = 0, **kwargs: Any) -> redis.Redis:
         """A client that does not retry, as the project's own."""
-        settings: dict[str, Any] = {"protocol": 2, "socket_timeout": 15, **kwargs}
+        settings: dict[str, Any] = {"protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_timeout": 15, **kwargs}
         return redis.Redis(self.host, self.port, db, **settings)
 
     def start(self) -> RedisServer:

@@ -34,6 +34,11 @@ def add(client: redis.Redis, stream: str, numbers: Iterator[int] | range | list[
     return [entry_id.decode() for entry_id in pipe.execute()]
 
 
+def reads(client: redis.Redis) -> int:
+    """How many XREADs the server has answered, by anyone."""
+    return int(client.info("commandstats").get("cmdstat_xread", {"calls": 0})["calls"])
+
+
 def take(events: Iterator[StreamEvent | None], count: int, timeout_s: float = 20.0) -> list[StreamEvent]:
     """The next `count` events of a reading with `block_ms` > 0, whatever Nones come between."""
     taken: list[StreamEvent] = []

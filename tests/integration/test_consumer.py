@@ -17,7 +17,19 @@ import redis
 from hsm_shipper.config import Config
 from hsm_shipper.errors import ConfigError
 from hsm_tools.consumer import StreamEvent, StreamReader
-from tests.integration.readings import MDT0, MDT1, add, event_data, history, idle_until, numbers, said, stay_idle, take
+from tests.integration.readings import (
+    MDT0,
+    MDT1,
+    add,
+    event_data,
+    history,
+    idle_until,
+    numbers,
+    reads,
+    said,
+    stay_idle,
+    take,
+)
 from tests.servers import RedisServer
 from tests.waiting import eventually
 
@@ -112,13 +124,10 @@ def test_block_ms_0_never_yields_none(client: redis.Redis, reader: StreamReader)
             if event is None or event.data["rec_idx"] == 2:
                 return
 
-    def reads() -> int:
-        return int(client.info("commandstats").get("cmdstat_xread", {"calls": 0})["calls"])
-
-    before = reads()
+    before = reads(client)
     thread = threading.Thread(target=read)
     thread.start()
-    eventually(lambda: reads() >= before + 3)  # it has waited in vain at least twice
+    eventually(lambda: reads(client) >= before + 3)  # it has waited in vain at least twice
     add(client, MDT0, [1, 2])
     thread.join(10)
     assert [event and event.data["rec_idx"] for event in got] == [1, 2]

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_tools.consumer import StreamReader
+from hsm_tools.positions import StreamInfo
+from hsm_tools.streams import StreamSet
 from tests.conftest import PrivateServer
-from tests.integration.readings import MDT0, MDT1, add, history, idle_until, numbers, said, take
+from tests.integration.readings import MDT0, MDT1, add, history, idle_until, numbers, reads, said, take
 from tests.servers import RedisServer, free_port
 from tests.waiting import eventually
 
@@ -95,6 +98,28 @@ def test_no_none_in_the_middle_of_history(private_server: PrivateServer, caplog:
     reading.join()
     assert numbers(read) == [*range(20_000)]
     assert len(said(caplog)) == 2
+
+
+def test_a_first_look_that_breaks_off_is_begun_again(
+    redis_server: RedisServer, redis_db: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = redis_server.client(redis_db)
+    client.mset({f"other:{n}": n for n in range(5000)})  # too many to scan again without need
+    add(client, MDT0, [0])
+    inspect, failures = StreamSet._inspect, [redis.ConnectionError("lost"), redis.TimeoutError("late")]
+
+    def breaks_off(self: StreamSet, keys: set[bytes]) -> dict[bytes, StreamInfo | str]:
+        if failures:
+            raise failures.pop()
+        return inspect(self, keys)
+
+    monkeypatch.setattr(StreamSet, "_inspect", breaks_off)
+    events = StreamReader(redis_server.host, redis_server.port, redis_db).events(block_ms=50)
+    before = reads(client)
+    idle_until(events, lambda: reads(client) > before)
+    assert not failures
+    add(client, MDT0, [1])
+    assert numbers(take(events, 1)) == [1]
 
 
 def test_a_rollback_is_said_and_what_follows_is_read_once(
