@@ -15,10 +15,10 @@ from hsm_shipper.actions import parse_line
 from hsm_shipper.check_redis import redis_findings
 from hsm_shipper.config import Config, LoadedConfig, load_config
 from hsm_shipper.coordinator import mdt_folder, read_hsm_control, read_tunable
-from hsm_shipper.errors import ConfigError, SupervisorError
+from hsm_shipper.errors import ConfigError, NotRunning, SupervisorError
 from hsm_shipper.findings import Finding, ok, problem, warning
 from hsm_shipper.present import Present, find_mdts
-from hsm_shipper.supervisor import NotRunning, Supervisor
+from hsm_shipper.supervisor import Supervisor
 
 _FIRST_CHUNK_BYTES = 64 * 1024
 _MIB = 1024 * 1024

@@ -4,6 +4,8 @@
     ├── ConfigError            a configuration file, variable or command line that cannot be used
     ├── AlreadyRunning         a lock that another process of this family holds
     ├── SupervisorError        supervisord did not answer, or not as it should
+    │   ├── NotRunning         there is none
+    │   └── ShuttingDown       it is stopping, and takes no more orders
     ├── ActionsError           an actions file that cannot be read to its end: nothing is purged on it
     ├── StateError             the state file of an MDT
     │   ├── StateCorrupt       it is not a database, or a damaged one: set aside and rebuilt from the stream
@@ -41,6 +43,14 @@ class AlreadyRunning(HsmError):
 
 class SupervisorError(HsmError):
     """supervisord did not answer, or not as it should."""
+
+
+class NotRunning(SupervisorError):
+    """Nobody listens on supervisord's socket."""
+
+
+class ShuttingDown(SupervisorError):
+    """supervisord is stopping or reloading: it answers, and refuses everything."""
 
 
 class ActionsError(HsmError):

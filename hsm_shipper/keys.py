@@ -5,8 +5,9 @@
 | `<prefix>:<mdt>`                  | stream | worker      | the events of one MDT, field `data`            |
 | `{<prefix>:<mdt>}:heartbeat`      | string | worker      | JSON of the last poll, expires                 |
 | `{<prefix>:<mdt>}:maintenance`    | string | maintenance | lock of the one maintenance run on this stream |
+| `{<prefix>:<mdt>}:check`          | stream | `check`     | what it may do there; removed at once          |
 
-The braces make all three of an MDT hash to one cluster slot, and keep the last two from ever matching `<prefix>:*`,
+The braces make all four of an MDT hash to one cluster slot, and keep the last three from ever matching `<prefix>:*`,
 which consumers scan for. That is why a prefix may hold no brace and no glob character.
 """
 

@@ -51,9 +51,9 @@ def run_in_foreground(config: Config) -> int:
 
 
 def run_detached(config: Config) -> int:
-    """Start supervisord in a process of its own; returns once it answers, 0, or has failed, 1.
+    """Start supervisord in a process of its own; returns the exit status once it answers.
 
-    Returns in the detached process too, when it ends. Raises `HsmError` if it cannot start.
+    Returns in the detached process too, when it ends. Raises `HsmError` if it cannot start, or ends at once.
     """
     log_file = Path(config.log_file or config.run_path / LOG_FILE)
     with _exclusively(config) as locks:

@@ -82,7 +82,3 @@ class RepeatedErrors:
         if failing is not None:
             elapsed_s = self._monotonic() - failing.since
             self._logger.info("%s: recovered after %d failures (%.0f s)", key, failing.times, elapsed_s)
-
-    def forget(self, key: str) -> None:
-        """Nothing more will be tried under `key`."""
-        self._failing.pop(key, None)

@@ -11,12 +11,12 @@ import msgspec
 
 from hsm_shipper.config import Config
 from hsm_shipper.discovery import worker_programs
-from hsm_shipper.errors import StateError, SupervisorError
+from hsm_shipper.errors import NotRunning, StateError, SupervisorError
 from hsm_shipper.forget import stored_mdts
 from hsm_shipper.logs import printable
 from hsm_shipper.present import find_mdts
 from hsm_shipper.state_view import PollStatus, read_poll_status, state_file
-from hsm_shipper.supervisor import DISCOVERY, NotRunning, Program, Supervisor
+from hsm_shipper.supervisor import DISCOVERY, Program, Supervisor
 
 EXIT_OK = 0
 EXIT_TROUBLE = 1
@@ -79,7 +79,7 @@ def gather(config: Config, now: float) -> Status:
         supervisord, running = str(error), not isinstance(error, NotRunning)
         troubles.append(supervisord)
     discovery = programs.get(DISCOVERY)
-    if supervisord is None and (discovery is None or discovery.state != "RUNNING"):
+    if supervisord is None and (discovery is None or discovery.state not in ("STARTING", "RUNNING")):
         troubles.append(f"discovery is {discovery.state if discovery else 'missing'}: MDTs that come are not noticed")
     present = find_mdts(config.mdt_watch_glob)
     troubles += present.unreadable

@@ -18,11 +18,6 @@ class StopSignal:
         self._received = False
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
 
-    @property
-    def received(self) -> bool:
-        """Whether this process has been asked to stop."""
-        return self._received or not _STOP_SIGNALS.isdisjoint(signal.sigpending())
-
     def wait(self, timeout_s: float) -> bool:
         """Wait at most `timeout_s` seconds; True, and at once, if this process has been asked to stop."""
         if not self._received:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.parsers.expat import ExpatError
 
-from hsm_shipper.errors import SupervisorError
+from hsm_shipper.errors import NotRunning, ShuttingDown, SupervisorError
 
 REPLY_TIMEOUT_S = 10.0
 WORKER_PREFIX = "mdt-"
@@ -34,8 +34,10 @@ _PROGRAM = """\
 [program:{prefix}{mdt}]
 command={command} --config %(ENV_SHIPPER_RUN_DIR)s/config.json
 priority=100
-; Always started again. One that keeps failing at start ends FATAL: discovery tries it again, ever less often.
-autorestart=true
+; One that is killed, or stopped by anybody but supervisord, is started again at once. One that gives up (1) is left
+; EXITED, or FATAL if it keeps doing so within a second: discovery starts it again, ever less often.
+autorestart=unexpected
+exitcodes=1
 startsecs=1
 ; On TERM a worker finishes the batch that it is sending; a Redis that hangs may take that long to give up on.
 stopwaitsecs=30
@@ -44,14 +46,6 @@ stdout_logfile=%(ENV_SHIPPER_LOG)s
 stdout_logfile_maxbytes=0
 """
 _README = "; One file for each MDT on this server, written by discovery.\n"
-
-
-class NotRunning(SupervisorError):
-    """Nobody listens on the socket."""
-
-
-class ShuttingDown(SupervisorError):
-    """supervisord is stopping or reloading: it answers, and refuses everything."""
 
 
 class Program(NamedTuple):

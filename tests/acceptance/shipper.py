@@ -17,10 +17,11 @@ from typing import Any, cast
 import redis
 
 from hsm_shipper.errors import SupervisorError
-from hsm_shipper.supervisor import WORKER_PREFIX, Program, Supervisor
+from hsm_shipper.supervisor import WORKER_PREFIX, Program, Supervisor, socket_path
 from tests.waiting import eventually
 
 COMMAND = Path(sys.executable).with_name("hsm-action-shipper")
+SUPERVISORCTL = COMMAND.with_name("supervisorctl")
 DEBUGFS = Path("sys/kernel/debug/lustre/mdt")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
@@ -88,6 +89,12 @@ class MetadataServer:
         command = [str(COMMAND), "-c", str(self.config), *arguments]
         environment = clean_environment() | environ
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    def supervisorctl(self, *arguments: str) -> str:
+        """What `supervisorctl` prints, started from a folder of no importance."""
+        command = [str(SUPERVISORCTL), "-s", f"unix://{socket_path(self.run_dir)}", *arguments]
+        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout + done.stderr
 
     def start(self, stderr: int | None = None, before: Callable[[], None] | None = None) -> None:
         """Start the shipper in the foreground, its log in `log`, and wait until supervisord answers."""

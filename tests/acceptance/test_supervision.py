@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from hsm_shipper.launch import LOG_FILE, PID_FILE
 from hsm_shipper.locks import FileLock, worker_lock_path
-from hsm_shipper.supervisor import DISCOVERY, socket_path
+from hsm_shipper.supervisor import DISCOVERY
 from tests.acceptance.shipper import MetadataServer, action_line
-from tests.servers import RedisServer
 from tests.waiting import eventually
-
-SUPERVISORCTL = Path(sys.executable).with_name("supervisorctl")
-
-
-@pytest.fixture
-def server(redis_server: RedisServer, redis_db: int) -> Iterator[MetadataServer]:
-    """A metadata server without MDTs; its shipper is not started."""
-    server = MetadataServer(redis_server.port, redis_db)
-    yield server
-    server.close()
-
-
-def supervisorctl(server: MetadataServer, *arguments: str) -> str:
-    """What `supervisorctl` prints, started from a folder of no importance."""
-    command = [str(SUPERVISORCTL), "-s", f"unix://{socket_path(server.run_dir)}", *arguments]
-    done = subprocess.run(command, cwd=server.root, capture_output=True, text=True, timeout=60, check=False)
-    return done.stdout + done.stderr
 
 
 def test_arrival_and_departure(server: MetadataServer) -> None:
@@ -153,7 +127,7 @@ def test_workers_do_not_notice_that_discovery_is_restarted(server: MetadataServe
     server.start()
     server.wait_running("elm-MDT0000")
     before = server.programs()
-    assert "discovery: started" in supervisorctl(server, "restart", DISCOVERY)
+    assert "discovery: started" in server.supervisorctl("restart", DISCOVERY)
     server.wait_pid_changed(DISCOVERY, before[DISCOVERY].pid)
     after = server.worker("elm-MDT0000")
     assert after is not None and after.pid == before["mdt-elm-MDT0000"].pid
@@ -176,11 +150,11 @@ def test_nothing_outlives_a_killed_supervisord_and_the_next_one_starts_clean(ser
     assert [event["event_type"] for event in server.events("elm-MDT0000")] == ["NEW"]
 
 
-def test_a_worker_that_ended_fatal_is_started_again(server: MetadataServer) -> None:
+def test_a_worker_that_gave_up_is_started_again(server: MetadataServer) -> None:
     with FileLock(worker_lock_path(server.state_dir, "elm-MDT0000"), "this test"):
         server.add_mdt("elm-MDT0000", action_line(1))
         server.start()
-        eventually(lambda: (worker := server.worker("elm-MDT0000")) and worker.state == "FATAL", 60.0)
+        eventually(lambda: (worker := server.worker("elm-MDT0000")) and worker.state in ("FATAL", "EXITED"), 60.0)
         assert f"is already running (pid {os.getpid()}" in server.log.read_text()
     server.wait_running("elm-MDT0000")
     server.wait_events("elm-MDT0000", 1)
@@ -190,134 +164,8 @@ def test_a_worker_that_an_operator_stopped_stays_stopped(server: MetadataServer)
     server.add_mdt("elm-MDT0000")
     server.start()
     server.wait_running("elm-MDT0000")
-    supervisorctl(server, "stop", "mdt-elm-MDT0000")
+    server.supervisorctl("stop", "mdt-elm-MDT0000")
     server.add_mdt("elm-MDT0001")
     eventually(lambda: server.worker("elm-MDT0001"))  # discovery has looked since
     worker = server.worker("elm-MDT0000")
     assert worker is not None and worker.state == "STOPPED"
-
-
-def test_a_second_shipper_is_refused_also_after_a_reload(server: MetadataServer) -> None:
-    server.add_mdt("elm-MDT0000", action_line(1))
-    server.start()
-    server.wait_running("elm-MDT0000")
-    worker = server.worker("elm-MDT0000")
-    assert worker is not None
-    for _ in range(2):
-        for arguments in ((), ("--daemon",), ("--run-once",)):
-            refused = server.run(*arguments)
-            assert refused.returncode == 3
-            assert refused.stderr.count("\n") == 1
-            assert f"is already running (pid {server.pid}" in refused.stderr
-        # Other state in the same run_dir is no better.
-        refused = server.run(HSM_STATE_DIR=str(server.root / "other"))
-        assert refused.returncode == 3 and f"pid {server.pid}" in refused.stderr
-        supervisorctl(server, "reload")
-        worker_pid = server.wait_pid_changed("mdt-elm-MDT0000", worker.pid)
-        worker = worker._replace(pid=worker_pid)
-    assert server.stop() == 0
-    assert server.run("--run-once").returncode == 0
-
-
-def test_daemon_starts_detached_and_stops_at_sigterm(server: MetadataServer) -> None:
-    server.add_mdt("elm-MDT0000", action_line(1))
-    started = server.run("--daemon")
-    assert started.returncode == 0, started.stderr
-    pid = server.supervisor.pid()
-    log = server.run_dir / LOG_FILE
-    assert started.stdout == f"hsm-action-shipper runs detached (pid {pid}), log {log}\n"
-    pid_file = server.run_dir / PID_FILE
-    assert pid_file.read_text() == f"{pid}\n"
-    assert os.getsid(pid) not in (os.getsid(0), pid)
-    server.wait_running("elm-MDT0000")
-    assert server.run("--daemon").returncode == 3
-    worker = server.programs()["mdt-elm-MDT0000"]
-    supervisorctl(server, "reload")
-    server.wait_pid_changed("mdt-elm-MDT0000", worker.pid)
-    assert server.run("--daemon").returncode == 3
-
-    os.kill(pid, signal.SIGTERM)
-    eventually(lambda: not server.processes(), 10.0)
-    assert not pid_file.exists()
-    text = log.read_text()
-    assert " INFO discovery: " in text and " INFO mdt-elm-MDT0000: " in text and "Traceback" not in text
-
-
-def test_daemon_that_cannot_start_says_so(server: MetadataServer) -> None:
-    server.configure(log_file=f"{server.root}/no/such/log")
-    failed = server.run("--daemon")
-    assert failed.returncode == 2
-    assert failed.stderr.count("\n") == 1 and "cannot write log file" in failed.stderr
-
-
-def test_sixteen_workers_stop_within_three_seconds(server: MetadataServer) -> None:
-    mdts = [f"elm-MDT{number:04x}" for number in range(16)]
-    for mdt in mdts:
-        server.add_mdt(mdt, action_line(1))
-    server.start()
-    eventually(lambda: server.is_running(*mdts), 90.0)
-    # Discovery looks once more when all of them run, and knows their pids from then on.
-    server.add_mdt("elm-MDT0100")
-    eventually(lambda: server.is_running(*mdts, "elm-MDT0100"), 30.0)
-    begun = time.monotonic()
-    assert server.stop() == 0
-    assert time.monotonic() - begun < 3.0
-    assert not server.processes()
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_the_foreground_stops_quietly(server: MetadataServer, how: signal.Signals) -> None:
-    server.add_mdt("elm-MDT0000")
-    server.start()
-    server.wait_running("elm-MDT0000")
-    assert server.stop(how) == 0
-    log = server.log.read_text()
-    assert "Traceback" not in log and "ERROR" not in log
-    assert "mdt-elm-MDT0000: stopped" in log
-    assert sorted(path.name for path in server.run_dir.iterdir()) == ["mdt.d"]
-
-
-def test_the_log_reaches_a_socket(server: MetadataServer) -> None:
-    """As systemd's journal is one."""
-    server.add_mdt("elm-MDT0000")
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        server.start(stderr=theirs.fileno())
-        theirs.close()
-        server.wait_running("elm-MDT0000")
-        assert server.stop() == 0
-        text = b"".join(iter(lambda: ours.recv(65536), b"")).decode()
-    assert "supervisord started" in text and "mdt-elm-MDT0000: stopped" in text
-    assert text.endswith("\n")
-
-
-def test_one_log_file_that_can_be_rotated(server: MetadataServer) -> None:
-    log_file = server.root / "shipper.log"
-    server.configure(log_file=str(log_file))
-    server.add_mdt("elm-MDT0000")
-    server.start()
-    server.wait_running("elm-MDT0000")
-    log_file.rename(server.root / "shipper.log.1")
-    os.kill(int((server.run_dir / "supervisord.pid").read_text()), signal.SIGUSR2)
-    eventually(log_file.exists)
-    assert server.stop() == 0
-    old, new = (server.root / "shipper.log.1").read_text(), log_file.read_text()
-    assert "discovery: watching" in old and "mdt-elm-MDT0000: polling" in old
-    assert "mdt-elm-MDT0000: stopped" in new
-    assert server.log.read_text() == ""
-
-
-def test_supervisorctl_works_as_documented(server: MetadataServer) -> None:
-    server.add_mdt("elm-MDT0000")
-    server.start()
-    server.wait_running("elm-MDT0000")
-    eventually(lambda: supervisorctl(server, "status").count("RUNNING") == 2)
-    assert "mdt-elm-MDT0000: stopped" in supervisorctl(server, "restart", "mdt-elm-MDT0000")
-
-
-def test_a_low_limit_of_descriptors_does_not_keep_it_from_starting(server: MetadataServer) -> None:
-    limit: Callable[[], None] = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))  # noqa: E731
-    server.add_mdt("elm-MDT0000")
-    server.start(before=limit)
-    server.wait_running("elm-MDT0000")
-    assert server.stop() == 0

@@ -1,0 +1,155 @@
+"""`hsm-action-shipper check`: what it finds fault with, and that it leaves everything as it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.shipper import MetadataServer, action_line
+from tests.conftest import PrivateServer
+from tests.servers import free_port
+
+
+def findings(server: MetadataServer, subject: str, *, level: str = "") -> list[str]:
+    """What `check` says on a subject, at one level or all."""
+    told = json.loads(server.run("check", "--json").stdout)
+    return [
+        f"{finding['text']}; {finding['advice']}"
+        for finding in told["findings"]
+        if finding["subject"] == subject and level in ("", finding["level"])
+    ]
+
+
+def test_check_with_all_in_place(good_server: MetadataServer) -> None:
+    server = good_server
+    server.add_mdt("elm-MDT0000", action_line(1))
+    sysfs = server.root / "sys/fs/lustre/mdt/elm-MDT0000"
+    (sysfs / "hsm").mkdir(parents=True)
+    (sysfs / "hsm/grace_delay").write_text("60\n")
+    (sysfs / "hsm_control").write_text("enabled\n")
+    done = server.run("check")
+    assert done.returncode == 0, done.stdout
+    *lines, counts = done.stdout.splitlines()
+    assert all(line.startswith("ok ") for line in lines)
+    assert counts == f"{len(lines)} ok, 0 warning, 0 problem"
+    assert "coordinator enabled" in done.stdout and "poll_interval 0.5 s, grace_delay 60 s" in done.stdout
+    assert "append-only file" in done.stdout and "not running" in done.stdout
+    # It leaves nothing behind, anywhere.
+    assert server.redis.dbsize() == 0
+    assert not server.state_dir.exists() and not server.run_dir.exists()
+
+    server.configure(poll_interval=31)
+    done = server.run("check")
+    assert done.returncode == 1
+    assert "final statuses may be missed" in done.stdout
+
+
+def test_check_tells_a_running_shipper(good_server: MetadataServer) -> None:
+    good_server.add_mdt("elm-MDT0000")
+    good_server.start()
+    assert findings(good_server, "shipper") == [f"running (pid {good_server.pid}); "]
+
+
+def test_check_of_a_bad_configuration(server: MetadataServer) -> None:
+    server.configure(redis_prot=1)
+    done = server.run("check")
+    assert done.returncode == 2
+    assert done.stdout.startswith("problem  configuration  ") and "'redis_port'" in done.stdout
+
+
+def test_check_tells_warnings_of_the_configuration(good_server: MetadataServer) -> None:
+    good_server.add_mdt("elm-MDT0000")
+    good_server.configure(cache_path="/var/cache")
+    assert good_server.run("check").returncode == 1
+    assert "cache_path" in findings(good_server, "configuration", level="warning")[0]
+
+
+def test_check_of_mdts_and_folders(good_server: MetadataServer) -> None:
+    server = good_server
+    assert "none on this server" in findings(server, "MDTs", level="warning")[0]
+    actions = server.add_mdt("elm-MDT0000", b"something else\n")
+    assert "holds no HSM actions" in findings(server, "elm-MDT0000", level="problem")[0]
+    actions.unlink()
+    actions.mkdir()
+    assert "Is a directory" in findings(server, "elm-MDT0000", level="problem")[0]
+    server.state_dir.write_text("in the way")
+    server.configure(log_file=f"{server.root}/no/such/log")
+    assert "is no folder" in findings(server, "state_dir", level="problem")[0]
+    assert findings(server, "log_file", level="problem")
+    assert server.run("check").returncode == 2
+
+
+def test_check_without_redis() -> None:
+    server = MetadataServer(free_port())
+    try:
+        done = server.run("check")
+        assert done.returncode == 2
+        assert "problem  Redis" in done.stdout and "cannot reach redis://127.0.0.1:" in done.stdout
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "level", "text"),
+    [
+        ({"save": ""}, "warning", "a restart loses every event"),
+        ({"save": "60 1000"}, "ok", "snapshots only (save 60 1000)"),
+        ({"maxmemory": "50mb", "maxmemory_policy": "allkeys-lru"}, "problem", "whole streams are thrown away"),
+        ({"maxmemory_policy": "allkeys-lfu"}, "warning", "whole streams are thrown away"),
+        ({"maxmemory": "50mb", "maxmemory_policy": "volatile-ttl"}, "warning", "heartbeats and locks"),
+        ({"maxmemory": "1mb"}, "problem", "of maxmemory is in use"),
+        ({"replicaof": "127.0.0.1 1", "replica_serve_stale_data": "yes"}, "problem", "it is a replica of 127.0.0.1:1"),
+        ({"requirepass": "secret"}, "problem", "refuses us"),
+    ],
+)
+def test_check_of_redis(private_server: PrivateServer, options: dict[str, str], level: str, text: str) -> None:
+    server = MetadataServer(private_server(**options).port)
+    try:
+        assert any(text in line for line in findings(server, "Redis", level=level)), findings(server, "Redis")
+        assert server.run("check").returncode == (2 if level == "problem" else 1)
+    finally:
+        server.close()
+
+
+def test_check_as_a_user_with_few_rights(good_server: MetadataServer, tmp_path: Path) -> None:
+    server = good_server
+    server.add_mdt("elm-MDT0000", action_line(1))
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    server.configure(redis_username="shipper", redis_password_file=str(password))
+
+    def allow(*rules: str) -> None:
+        server.redis.execute_command("ACL", "SETUSER", "shipper", "on", ">secret", *rules)  # type: ignore[no-untyped-call]
+
+    assert "refuses us" in findings(server, "Redis", level="problem")[0]
+
+    # No INFO, no CONFIG, no scripts.
+    allow("resetkeys", "~hsm:actions:*", "~{hsm:actions:*", "-@all", "+ping", "+@stream")
+    assert "INFO is refused" in findings(server, "Redis", level="warning")[0]
+    assert "a script that writes is refused" in findings(server, "Redis", level="problem")[0]
+    # Scripts, but not for the keys beside the stream; not even a ping.
+    allow("resetkeys", "~hsm:actions:*", "-@all", "+@scripting", "+@stream", "+exists", "+set", "+del")
+    assert "{hsm:actions:elm-MDT0000}:*" in findings(server, "Redis", level="problem")[0]
+    # Scripts, but nothing may be deleted: nothing is left behind.
+    allow("resetkeys", "~hsm:actions:*", "~{hsm:actions:*", "-@all", "+@scripting", "+@stream", "+exists", "+set")
+    assert findings(server, "Redis", level="problem")
+    assert server.redis.dbsize() == 0
+    # Streams, but not all of them.
+    allow("+del", "-xrange")
+    assert findings(server, "Redis", level="problem")
+    assert server.redis.dbsize() == 0
+    # What it needs, and INFO: only CONFIG is missing, and is not needed.
+    allow("+xrange", "+info")
+    assert findings(server, "Redis", level="problem") == findings(server, "Redis", level="warning") == []
+    assert "secret" not in server.run("check").stdout
+
+
+def test_check_leaves_a_stream_as_it_is(good_server: MetadataServer) -> None:
+    good_server.add_mdt("elm-MDT0000", action_line(1))
+    good_server.run("--run-once")
+    before = good_server.redis.xinfo_stream("hsm:actions:elm-MDT0000", full=True)
+    assert good_server.run("check").returncode == 0
+    assert good_server.redis.xinfo_stream("hsm:actions:elm-MDT0000", full=True) == before
+    assert good_server.redis.keys() == [b"hsm:actions:elm-MDT0000"]

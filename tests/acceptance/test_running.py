@@ -1,0 +1,142 @@
+"""The installed command as a process: one at a time, detached or not, its log, its limits, and how it stops."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from hsm_shipper.launch import LOG_FILE, PID_FILE
+from tests.acceptance.shipper import MetadataServer, action_line
+from tests.waiting import eventually
+
+
+def test_a_second_shipper_is_refused_also_after_a_reload(server: MetadataServer) -> None:
+    server.add_mdt("elm-MDT0000", action_line(1))
+    server.start()
+    server.wait_running("elm-MDT0000")
+    worker = server.worker("elm-MDT0000")
+    assert worker is not None
+    for _ in range(2):
+        for arguments in ((), ("--daemon",), ("--run-once",)):
+            refused = server.run(*arguments)
+            assert refused.returncode == 3
+            assert refused.stderr.count("\n") == 1
+            assert f"is already running (pid {server.pid}" in refused.stderr
+        # Other state in the same run_dir is no better.
+        refused = server.run(HSM_STATE_DIR=str(server.root / "other"))
+        assert refused.returncode == 3 and f"pid {server.pid}" in refused.stderr
+        server.supervisorctl("reload")
+        worker_pid = server.wait_pid_changed("mdt-elm-MDT0000", worker.pid)
+        worker = worker._replace(pid=worker_pid)
+    assert server.stop() == 0
+    assert server.run("--run-once").returncode == 0
+
+
+def test_daemon_starts_detached_and_stops_at_sigterm(server: MetadataServer) -> None:
+    server.add_mdt("elm-MDT0000", action_line(1))
+    started = server.run("--daemon")
+    assert started.returncode == 0, started.stderr
+    pid = server.supervisor.pid()
+    log = server.run_dir / LOG_FILE
+    assert started.stdout == f"hsm-action-shipper runs detached (pid {pid}), log {log}\n"
+    pid_file = server.run_dir / PID_FILE
+    assert pid_file.read_text() == f"{pid}\n"
+    assert os.getsid(pid) not in (os.getsid(0), pid)
+    server.wait_running("elm-MDT0000")
+    assert server.run("--daemon").returncode == 3
+    worker = server.programs()["mdt-elm-MDT0000"]
+    server.supervisorctl("reload")
+    server.wait_pid_changed("mdt-elm-MDT0000", worker.pid)
+    assert server.run("--daemon").returncode == 3
+
+    os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not server.processes(), 10.0)
+    assert not pid_file.exists()
+    text = log.read_text()
+    assert " INFO discovery: " in text and " INFO mdt-elm-MDT0000: " in text and "Traceback" not in text
+
+
+def test_daemon_that_cannot_start_says_so(server: MetadataServer) -> None:
+    server.configure(log_file=f"{server.root}/no/such/log")
+    failed = server.run("--daemon")
+    assert failed.returncode == 2
+    assert failed.stderr.count("\n") == 1 and "cannot write log file" in failed.stderr
+
+
+def test_sixteen_workers_stop_within_three_seconds(server: MetadataServer) -> None:
+    mdts = [f"elm-MDT{number:04x}" for number in range(16)]
+    for mdt in mdts:
+        server.add_mdt(mdt, action_line(1))
+    server.start()
+    eventually(lambda: server.is_running(*mdts), 90.0)
+    # Discovery looks once more when all of them run, and knows their pids from then on.
+    server.add_mdt("elm-MDT0100")
+    eventually(lambda: server.is_running(*mdts, "elm-MDT0100"), 30.0)
+    begun = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - begun < 3.0
+    assert not server.processes()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_the_foreground_stops_quietly(server: MetadataServer, how: signal.Signals) -> None:
+    server.add_mdt("elm-MDT0000")
+    server.start()
+    server.wait_running("elm-MDT0000")
+    assert server.stop(how) == 0
+    log = server.log.read_text()
+    assert "Traceback" not in log and "ERROR" not in log
+    assert "mdt-elm-MDT0000: stopped" in log
+    assert sorted(path.name for path in server.run_dir.iterdir()) == ["mdt.d"]
+
+
+def test_the_log_reaches_a_socket(server: MetadataServer) -> None:
+    """As systemd's journal is one."""
+    server.add_mdt("elm-MDT0000")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        server.start(stderr=theirs.fileno())
+        theirs.close()
+        server.wait_running("elm-MDT0000")
+        assert server.stop() == 0
+        text = b"".join(iter(lambda: ours.recv(65536), b"")).decode()
+    assert "supervisord started" in text and "mdt-elm-MDT0000: stopped" in text
+    assert text.endswith("\n")
+
+
+def test_one_log_file_that_can_be_rotated(server: MetadataServer) -> None:
+    log_file = server.root / "shipper.log"
+    server.configure(log_file=str(log_file))
+    server.add_mdt("elm-MDT0000")
+    server.start()
+    server.wait_running("elm-MDT0000")
+    log_file.rename(server.root / "shipper.log.1")
+    os.kill(int((server.run_dir / "supervisord.pid").read_text()), signal.SIGUSR2)
+    eventually(log_file.exists)
+    assert server.stop() == 0
+    old, new = (server.root / "shipper.log.1").read_text(), log_file.read_text()
+    assert "discovery: watching" in old and "mdt-elm-MDT0000: polling" in old
+    assert "mdt-elm-MDT0000: stopped" in new
+    assert server.log.read_text() == ""
+
+
+def test_supervisorctl_works_as_documented(server: MetadataServer) -> None:
+    server.add_mdt("elm-MDT0000")
+    server.start()
+    server.wait_running("elm-MDT0000")
+    eventually(lambda: server.supervisorctl("status").count("RUNNING") == 2)
+    assert "mdt-elm-MDT0000: stopped" in server.supervisorctl("restart", "mdt-elm-MDT0000")
+
+
+def test_a_low_limit_of_descriptors_does_not_keep_it_from_starting(server: MetadataServer) -> None:
+    limit: Callable[[], None] = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))  # noqa: E731
+    server.add_mdt("elm-MDT0000")
+    server.start(before=limit)
+    server.wait_running("elm-MDT0000")
+    assert server.stop() == 0

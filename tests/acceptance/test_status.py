@@ -1,0 +1,112 @@
+"""`hsm-action-shipper status`: the table, the JSON and the exit status, whatever state things are in."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+
+import pytest
+
+from hsm_shipper.supervisor import DISCOVERY
+from tests.acceptance.shipper import MetadataServer, action_line
+from tests.waiting import eventually
+
+
+def test_status_of_a_running_shipper(server: MetadataServer) -> None:
+    server.add_mdt("elm-MDT0000", action_line(1), action_line(2))
+    server.add_mdt("elm-MDT0001")
+    server.start()
+    server.wait_running("elm-MDT0000", "elm-MDT0001")
+    eventually(lambda: server.run("status").returncode == 0)
+    shown = server.run("status")
+    assert shown.returncode == 0
+    header, _, first, second = shown.stdout.splitlines()
+    columns = ["MDT", "worker", "last poll", "duration", "lines", "live", "shipped", "backlog", "last error"]
+    assert [header.index(column) for column in columns] == sorted(header.index(column) for column in columns)
+    assert first.split()[:2] == ["elm-MDT0000", "RUNNING"]
+    assert first.split()[-5:] == ["2", "2", "2", "0", "-"]
+    assert second.split()[-5:] == ["0", "0", "0", "0", "-"]
+
+    told = json.loads(server.run("status", "--json").stdout)
+    assert told["ok"] and told["running"] and told["troubles"] == []
+    mdt = told["mdts"][0]
+    assert (mdt["mdt"], mdt["worker"]["state"], mdt["stale"], mdt["present"]) == ("elm-MDT0000", "RUNNING", False, True)
+    assert (mdt["poll"]["live"], mdt["poll"]["events_shipped"]) == (2, 2)
+
+
+def test_status_without_a_running_shipper(server: MetadataServer) -> None:
+    shown = server.run("status")
+    assert shown.returncode == 2
+    assert shown.stdout == (
+        f"no MDT on this server\nsupervisord is not running (nobody listens on {server.run_dir}/supervisor.sock)\n"
+    )
+    server.add_mdt("elm-MDT0000", action_line(1))
+    server.run("--run-once")
+    shown = server.run("status")
+    assert shown.returncode == 2
+    assert "elm-MDT0000  none" in shown.stdout and "nobody listens" in shown.stdout
+    told = json.loads(server.run("status", "--json").stdout)
+    assert not told["ok"] and not told["running"]
+    assert told["mdts"][0]["worker"] is None and told["mdts"][0]["poll"]["lines"] == 1
+
+
+def test_status_tells_an_error_and_makes_it_harmless(server: MetadataServer) -> None:
+    server.add_mdt("elm-MDT0000", action_line(1))
+    server.run("--run-once")
+    with sqlite3.connect(server.state_dir / "elm-MDT0000.sqlite3") as database:
+        database.execute(
+            "UPDATE poll_status SET last_error = ?, last_error_at = last_poll_at", ("\x1b[2J broken\nhere",)
+        )
+    database.close()
+    shown = server.run("status")
+    assert "\x1b" not in shown.stdout and r"\x1b[2J broken\nhere" in shown.stdout
+    assert r"elm-MDT0000: last poll failed: \x1b[2J" in shown.stdout
+
+
+def test_status_shows_stale_polls(server: MetadataServer) -> None:
+    server.add_mdt("elm-MDT0000")
+    server.start()
+    server.wait_running("elm-MDT0000")
+    eventually(lambda: server.run("status").returncode == 0)
+    worker = server.programs()["mdt-elm-MDT0000"]
+    os.kill(worker.pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: "(stale)" in server.run("status").stdout)
+        shown = server.run("status")
+        assert shown.returncode == 1
+        assert "elm-MDT0000: no poll for a long time" in shown.stdout
+    finally:
+        os.kill(worker.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("content", [b"no database " * 100, b""])
+def test_status_with_a_broken_state_file(server: MetadataServer, content: bytes) -> None:
+    server.add_mdt("elm-MDT0000")
+    server.state_dir.mkdir()
+    (server.state_dir / "elm-MDT0000.sqlite3").write_bytes(content)
+    shown = server.run("status")
+    assert shown.returncode == 2
+    assert "elm-MDT0000: cannot read state file" in shown.stdout
+    assert "elm-MDT0000  none      never" in shown.stdout
+
+
+def test_status_while_discovery_is_stopped(server: MetadataServer) -> None:
+    server.start()
+    eventually(lambda: server.run("status").returncode == 0)
+    server.supervisor._call("stopProcess", DISCOVERY)
+    shown = server.run("status")
+    assert shown.returncode == 1
+    assert "discovery is STOPPED" in shown.stdout
+
+
+def test_status_of_a_supervisord_that_hangs(server: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.start()
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        shown = server.run("status")
+        assert shown.returncode == 1
+        assert "did not answer" in shown.stdout and "timed out" in shown.stdout
+    finally:
+        os.kill(server.pid, signal.SIGCONT)

@@ -1,0 +1,66 @@
+"""The log: one line a record, control characters harmless, repeated errors at a low rate."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from hsm_shipper import logs
+from hsm_shipper.config import Config
+
+
+class Clock:
+    """A monotonic clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger, put back as it was."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield root
+    root.handlers[:], root.level = before, level
+
+
+def test_lines_look_like_supervisords(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.setup("mdt-elm-MDT0000", Config(log_level="WARNING"))
+    logging.getLogger("x").warning("trouble with %s", "a\x1b[2J\nb")
+    logging.getLogger("x").info("not this")
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING mdt-elm-MDT0000: trouble with a\\x1b\[2J\\nb\n",
+        capsys.readouterr().err,
+    )
+
+
+def test_text_that_is_harmless_stays_as_it_is() -> None:
+    assert logs.printable("plain, größer, 日本") == "plain, größer, 日本"
+    assert logs.printable("\x00\t\u202e\udc80") == r"\x00\t\u202e\udc80"
+
+
+def test_a_repeated_error_is_said_at_a_low_rate(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    errors = logs.RepeatedErrors(logging.getLogger("t"), repeat_interval_s=60.0, monotonic=clock)
+    caplog.set_level(logging.INFO)
+    for _ in range(13):
+        errors.failed("Redis", "cannot reach it")
+        errors.failed("disk", "full")
+        clock.now += 10
+    errors.worked("Redis")
+    errors.worked("Redis")
+    errors.worked("never failed")
+    said = [message for message in caplog.messages if "full" not in message]
+    assert said == [
+        "cannot reach it",
+        "cannot reach it (still; 7 times in 60 s)",
+        "cannot reach it (still; 13 times in 120 s)",
+        "Redis: recovered after 13 failures (130 s)",
+    ]
