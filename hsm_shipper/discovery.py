@@ -18,21 +18,13 @@ from pathlib import Path
 
 from hsm_shipper import logs
 from hsm_shipper.config import Config, load_config
-from hsm_shipper.errors import HsmError, SupervisorError
+from hsm_shipper.errors import HsmError, NotRunning, ShuttingDown, SupervisorError
 from hsm_shipper.forget import forget, stored_mdts
 from hsm_shipper.orphan import exit_with_parent
 from hsm_shipper.plan import Plan, RestartBackoff, Seen, decide, is_settled
 from hsm_shipper.present import find_mdts
 from hsm_shipper.stopping import Cadence, StopSignal
-from hsm_shipper.supervisor import (
-    WORKER_PREFIX,
-    NotRunning,
-    Program,
-    ProgramFiles,
-    ShuttingDown,
-    Supervisor,
-    worker_program,
-)
+from hsm_shipper.supervisor import WORKER_PREFIX, Program, ProgramFiles, Supervisor, worker_program
 
 logger = logging.getLogger(__name__)
 
