@@ -21,8 +21,8 @@ from hsm_shipper.events import line_digest
 from hsm_shipper.fold import LiveAction
 from tests.simulator import SimulatedMdt, populate
 from tests.simulator.demo import EXIT_INTERRUPTED, EXIT_WRONG, conclude
-from tests.simulator.demo_report import MdtReport
-from tests.truth import Verdict, digests_of
+from tests.simulator.demo_report import MdtReport, SimulatedVerdict
+from tests.truth import digests_of
 from tests.waiting import eventually
 
 MDT = "elm-MDT0000"
@@ -136,7 +136,7 @@ def after(change: Change) -> LiveAction:
 
 
 def report(mdt: SimulatedMdt, changes: list[Change]) -> MdtReport:
-    verdict = Verdict()
+    verdict = SimulatedVerdict()
     for number, change in enumerate(changes):
         verdict.add(f"{number}-0", change.payload)
     return MdtReport(MDT, verdict, digests_of(mdt.listing()))
@@ -170,6 +170,7 @@ def again(index: int) -> Callable[[list[Change]], list[Change]]:
         pytest.param(again(5), 0, 1, id="a NEW twice"),
         pytest.param(again(-2), 0, 1, id="an UPDATE twice"),
         pytest.param(again(-1), 0, 1, id="a PURGED twice"),
+        pytest.param(again(1), 1, 1, id="back after its PURGED"),
     ],
 )
 def test_a_stream_that_lies_is_found_out(

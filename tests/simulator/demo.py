@@ -17,18 +17,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import redis
 
 from hsm_shipper.errors import HsmError
-from hsm_shipper.keys import DEFAULT_PREFIX, stream_key
+from hsm_shipper.keys import DATA_FIELD, DEFAULT_PREFIX, stream_key
 from hsm_shipper.state_view import PollStatus
 from tests.servers import RedisServer
-from tests.truth import digests_of, judge_stream
+from tests.truth import digests_of
 from tests.waiting import eventually
 
 from . import DEFAULT_MIX, ENABLED, SimulatedMdt, Workload, populate
-from .demo_report import MdtReport, table, wrong
+from .demo_report import MdtReport, SimulatedVerdict, table, wrong
 from .demo_server import DemoError, Server, end, start
 from .records import FINAL_STATUSES
 
@@ -43,7 +44,8 @@ _TIMEOUT_S = 30.0
 _SPEED = 5.0
 _TICK_S = 0.5
 _ARRIVALS_PER_S = 0.15
-_MEAN_WORK_S = 25.0
+_MEAN_WORK_S = 20.0
+_MAX_REQUESTS = 4  # at a time: some have to wait
 _GRACE_DELAY_S = 600
 _MIX = {kind: weight for kind, weight in DEFAULT_MIX.items() if kind[1] in FINAL_STATUSES}
 # For so long no server has the MDT that fails over: the one that had it must notice.
@@ -93,7 +95,7 @@ class Site:
         """Take an MDT from its server, and after a while mount it on another one, with changes in between."""
         mdt = workload.mdt
         origin = self._server_of.pop(mdt)
-        say(f"{origin.name}: {mdt.name} fails over to {to.name} and is unmounted; {self.events(mdt):,} events so far")
+        say(f"{origin.name}: {mdt.name} is unmounted, to fail over to {to.name}; it has {self.events(mdt):,} events")
         mdt.unmount()
         self.live(_AWAY_S)
         before = self.events(mdt)
@@ -102,9 +104,9 @@ class Site:
         workload.advance(_AWAY_S * _SPEED)  # before the listing is there: the first one that is seen has changes in it
         mdt.write()
         self._server_of[mdt] = to
-        say(f"{to.name}: {mdt.name} is mounted with {len(mdt):,} requests; {before:,} events, none because it was away")
+        say(f"{to.name}: {mdt.name} is mounted, changed meanwhile; it has {before:,} events, and {len(mdt):,} requests")
         self.wait_until(f"{to.name} to poll {mdt.name}", lambda: self.last_poll(mdt) is not None)
-        say(f"{to.name}: {mdt.name} is polled; {self.events(mdt) - before} events since, for what has changed")
+        say(f"{to.name}: {mdt.name} is polled; {self.events(mdt) - before:,} events since, for what has changed")
 
     def wait_for_final_polls(self) -> None:
         """Two polls of every list as it is: a reading that looks wrong is believed when the next one says the same."""
@@ -140,18 +142,19 @@ class Site:
 
     def events(self, mdt: SimulatedMdt) -> int:
         """The length of an MDT's stream."""
-        return int(self._redis.xlen(stream_key(DEFAULT_PREFIX, mdt.name)))
+        return int(self._redis.xlen(_key(mdt)))
 
     def reports(self) -> list[MdtReport]:
         """What the streams say, beside what the actions files hold."""
-        return [
-            MdtReport(
-                mdt.name,
-                judge_stream(self._redis, stream_key(DEFAULT_PREFIX, mdt.name)),
-                digests_of(server.mds.actions_path(mdt.name).read_bytes()),
-            )
-            for mdt, server in sorted(self._server_of.items(), key=lambda item: item[0].name)
-        ]
+        reports = []
+        for mdt, server in sorted(self._server_of.items(), key=lambda item: item[0].name):
+            stream = SimulatedVerdict()
+            entries = cast(list[tuple[bytes, dict[bytes, bytes]]], self._redis.xrange(_key(mdt)))
+            for entry_id, fields in entries:
+                stream.add(entry_id.decode(), fields.get(DATA_FIELD))
+            listing = server.mds.actions_path(mdt.name).read_bytes()
+            reports.append(MdtReport(mdt.name, stream, digests_of(listing)))
+        return reports
 
     def _check_servers(self) -> None:
         for server in self.servers:
@@ -159,9 +162,13 @@ class Site:
 
 
 def _workload(number: int, requests: int) -> Workload:
-    mdt = SimulatedMdt(f"elm-MDT{number:04x}", grace_delay_s=_GRACE_DELAY_S)
+    mdt = SimulatedMdt(f"elm-MDT{number:04x}", grace_delay_s=_GRACE_DELAY_S, max_requests=_MAX_REQUESTS)
     populate(mdt, requests, _MIX)
     return Workload(mdt, arrivals_per_s=_ARRIVALS_PER_S, mean_work_s=_MEAN_WORK_S)
+
+
+def _key(mdt: SimulatedMdt) -> str:
+    return stream_key(DEFAULT_PREFIX, mdt.name)
 
 
 def play(site: Site, duration_s: float) -> None:

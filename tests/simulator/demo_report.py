@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tabulate import tabulate
 
-from hsm_shipper.events import NEW, PURGED, UPDATE
+from hsm_shipper.errors import MalformedEvent
+from hsm_shipper.events import NEW, PURGED, UPDATE, decode
 from tests.truth import Place, Verdict
 
-_HEADERS = ("MDT", NEW, UPDATE, PURGED, "live in file", "live in stream", "that differ", "false or duplicate events")
+_HEADERS = ("MDT", NEW, UPDATE, PURGED, "live\nin file", "live\nin stream", "that\ndiffer", "false or\nduplicate")
 _SHOWN_COMPLAINTS = 5
+
+
+@dataclass
+class SimulatedVerdict(Verdict):
+    """A stream, replayed, of a simulated MDT: there no action ever comes back, so one that does was PURGED falsely."""
+
+    ended: set[tuple[object, ...]] = field(default_factory=set)
+
+    def add(self, entry_id: str, data: bytes | None) -> None:
+        """Judge the next entry."""
+        super().add(entry_id, data)
+        try:
+            event = decode(data)
+        except MalformedEvent:
+            return
+        name = (event.place, event.fid, event.action, event.cookie)
+        if event.event_type == PURGED:
+            self.ended.add(name)
+        elif name in self.ended:
+            self.complaints.append(f"{entry_id}: {event.action_key} is back, so that its PURGED was false")
 
 
 @dataclass(frozen=True)
@@ -59,7 +80,7 @@ def table(reports: Sequence[MdtReport]) -> str:
     names = [*(report.mdt for report in reports), "all"]
     shown = [[name, *(f"{number:,}" for number in row)] for name, row in zip(names, rows, strict=True)]
     alignment = ("left", *("right" for _ in _HEADERS[1:]))
-    return tabulate(shown, _HEADERS, disable_numparse=True, colalign=alignment, maxheadercolwidths=16)
+    return tabulate(shown, _HEADERS, disable_numparse=True, colalign=alignment)
 
 
 def wrong(reports: Sequence[MdtReport]) -> list[str]:

@@ -1,0 +1,29 @@
+"""A child that polls one MDT as its worker does: `python -m benchmarks.poll_child CONFIG MDT ACTIONS`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from benchmarks.child import serve
+from hsm_shipper.config import load_config
+from hsm_shipper.worker import make_poller
+
+
+def main(config_file: str, mdt: str, actions: str) -> None:
+    """Poll once for each line of standard input, and say what was shipped."""
+    config = load_config(Path(config_file), environ={}).config
+    poller, belief = make_poller(config, mdt, Path(actions))
+
+    def poll() -> dict[str, int]:
+        result = poller.poll()
+        if result.error is not None:
+            sys.exit(f"poll failed: {result.error}")
+        return dict(result.events)
+
+    serve(poll)
+    belief.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,79 @@
+"""What was measured, as rows of a table for people and of JSON for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from tabulate import tabulate
+
+from benchmarks.child import Run
+
+_HEADERS = ("what", "median", "min … max", "floor", "ratio", "aim", "reached", "memory", "aim", "reached")
+_ALIGNMENT = ("left", *("right",) * 9)
+
+
+@dataclass
+class Row:
+    """Something that was run a few times; with a floor, the ratio of the medians says how far above it it is."""
+
+    what: str
+    floor: Row | None = None
+    ratio_aim: float | None = None
+    memory_aim_mb: float | None = None
+    memory_shown: bool = True
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def durations_s(self) -> list[float]:
+        """How long each run took."""
+        return [run.duration_s for run in self.runs]
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times the floor it took."""
+        return None if self.floor is None else median(self.durations_s) / median(self.floor.durations_s)
+
+    @property
+    def peak_mb(self) -> float:
+        """The most memory that any of the processes had."""
+        return max(run.peak_mb for run in self.runs)
+
+    def for_machines(self) -> dict[str, Any]:
+        """The row as a JSON object."""
+        return {
+            "what": self.what,
+            "durations_s": self.durations_s,
+            "median_s": median(self.durations_s),
+            "floor": None if self.floor is None else self.floor.what,
+            "ratio": self.ratio,
+            "ratio_aim": self.ratio_aim,
+            "peak_mb": self.peak_mb,
+            "memory_aim_mb": self.memory_aim_mb,
+        }
+
+    def for_people(self) -> tuple[str, ...]:
+        """The cells of the table."""
+        return (
+            self.what,
+            f"{median(self.durations_s):.2f} s",
+            f"{min(self.durations_s):.2f} … {max(self.durations_s):.2f}",
+            "" if self.floor is None else f"{median(self.floor.durations_s):.2f} s",
+            "" if self.ratio is None else f"{self.ratio:.2f}",
+            *_aim(self.ratio, self.ratio_aim, "≤ {:.2f}"),
+            f"{self.peak_mb:.0f} MB" if self.memory_shown else "",
+            *_aim(self.peak_mb, self.memory_aim_mb, "≤ {:.0f} MB"),
+        )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows for people."""
+    return tabulate([row.for_people() for row in rows], _HEADERS, disable_numparse=True, colalign=_ALIGNMENT)
+
+
+def _aim(value: float | None, aim: float | None, form: str) -> tuple[str, str]:
+    if value is None or aim is None:
+        return "", ""
+    return form.format(aim), "yes" if value <= aim else "NO"
