@@ -26,6 +26,8 @@ from hsm_shipper.state_view import PollStatus
 from hsm_shipper.stream import Head
 
 BUSY_TIMEOUT_S = 30.0
+# Changes of a long list are spread over all its pages: what was read to compare is still at hand to be written.
+_CACHE_KIB = 16 * 1024
 
 T = TypeVar("T")
 _COLUMNS = "cat_idx, rec_idx, fid, action, status, cookie, hash, first_seen, status_since"
@@ -59,6 +61,7 @@ class Cache:
         with _translated(self.path, "open"):
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             verdict = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise StateCorrupt(f"state file {self.path} is damaged: {verdict}")

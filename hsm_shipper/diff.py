@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import md5
+from itertools import repeat
 from typing import NamedTuple
 
 from hsm_shipper.actions import ActionRecord, parse_line, readable_place
@@ -19,6 +20,7 @@ from hsm_shipper.actions import ActionRecord, parse_line, readable_place
 _LOST_END = 10
 _HELD_BLOCK_BYTES = 1024 * 1024
 _SEEN = 1
+_NO_SLOT = 0  # marked like any other, so that the one loop over every line of the list needs no branch
 
 # A line's MD5, or for an entry that does not tell its hash the packed place: never equal to any bytes.
 Key = bytes | int
@@ -32,9 +34,9 @@ class Known:
 
     def __init__(self, actions: Iterable[tuple[int, bytes | None]] = ()) -> None:
         self.slots: dict[Key, int] = {}
-        self._places = array("Q")
+        self._places = array("Q", [0])
         self._free: list[int] = []
-        self.seen = bytearray()
+        self.seen = bytearray([_SEEN])
         for place, digest in actions:
             self.add(place, digest)
 
@@ -44,6 +46,7 @@ class Known:
     def begin(self) -> None:
         """Forget what was seen."""
         self.seen = bytearray(len(self._places))
+        self.seen[_NO_SLOT] = _SEEN
         for slot in self._free:
             self.seen[slot] = _SEEN
 
@@ -155,18 +158,15 @@ class Survey:
         if lines:
             self._last_line = lines[-1]
         digests = [md5(line, usedforsecurity=False).digest() for line in lines]
-        slots = list(map(self._known.slots.get, digests))
+        slots = list(map(self._known.slots.get, digests, repeat(_NO_SLOT)))
         seen = self._known.seen
-        if None not in slots:
-            for slot in slots:
-                seen[slot] = _SEEN  # type: ignore[index]  # no None in it, which mypy cannot see
-            return []
+        for slot in slots:
+            seen[slot] = _SEEN
         unknown = []
-        for slot, line, digest in zip(slots, lines, digests, strict=True):
-            if slot is None:
-                unknown.append((line, digest))
-            else:
-                seen[slot] = _SEEN
+        index = -1
+        for _ in range(slots.count(_NO_SLOT)):
+            index = slots.index(_NO_SLOT, index + 1)
+            unknown.append((lines[index], digests[index]))
         return unknown
 
     def puzzle(self, line: bytes) -> None:

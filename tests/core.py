@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sqlite3
 from collections.abc import Callable, Iterable
 from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import redis
 
 from hsm_shipper.actions import pack_place, parse_line, unpack_place
@@ -16,14 +20,14 @@ from hsm_shipper.cache import Cache
 from hsm_shipper.changes import ChangeWriter
 from hsm_shipper.config import Config
 from hsm_shipper.connection import client_kwargs
-from hsm_shipper.errors import MalformedEvent
-from hsm_shipper.events import decode
 from hsm_shipper.fold import LiveAction, LiveActions
-from hsm_shipper.poller import Poller, PollResult
+from hsm_shipper.poller import Poller
 from hsm_shipper.reader import ActionsFile, RawFile, open_raw
+from hsm_shipper.result import PollResult
 from hsm_shipper.stream import ActionStream
 from tests.servers import RedisServer
 from tests.simulator import Record
+from tests.truth import entries_of, judge_stream
 
 FIXTURES = Path(__file__).parent / "fixtures" / "actions"
 MDT = "elm-MDT0000"
@@ -85,9 +89,11 @@ def live_action(data: bytes, first_seen: int | None = 100, status_since: int | N
 
 
 class Wire:
-    """What goes wrong between client and server, once each."""
+    """What goes wrong between client and server: while it is down, and once each the rest."""
 
     def __init__(self) -> None:
+        self.down = False
+        """Nothing gets through."""
         self.lose_reply = False
         """The server does what it was asked by the next append, and its reply is lost."""
         self.fail_sending: str | None = None
@@ -95,6 +101,9 @@ class Wire:
         self.before_append: Callable[[], object] | None = None
         """Called before the next append that has something to add is sent."""
 
+
+# Of the script: the command, the script, the number of keys, the key and where the stream is expected to end (four).
+_ARGUMENTS_TO_COMPARE = 8
 
 _Connection: Any = redis.Connection  # redis-py's connections are but half typed
 
@@ -109,11 +118,11 @@ class FaultyConnection(_Connection):  # type: ignore[misc]
 
     def send_command(self, *args: Any, **kwargs: Any) -> None:
         """Send, unless the wire breaks."""
-        if args[0] == self._wire.fail_sending:
+        if self._wire.down or args[0] == self._wire.fail_sending:
             self._wire.fail_sending = None
             self.disconnect()
             raise redis.ConnectionError("injected: broken before it was sent")
-        self._appends = args[0] in ("EVALSHA", "EVAL") and len(args) > 7
+        self._appends = args[0] in ("EVALSHA", "EVAL") and len(args) > _ARGUMENTS_TO_COMPARE
         if self._appends and self._wire.before_append is not None:
             act, self._wire.before_append = self._wire.before_append, None
             act()
@@ -136,6 +145,78 @@ def shipper_client(server: RedisServer, db: int, wire: Wire | None = None, **kwa
     return redis.Redis(connection_pool=pool)
 
 
+class FaultyFile:
+    """The actions file, until an error comes in place of so many bytes, or of the end of the file."""
+
+    def __init__(self, path: Path, after_bytes: int, error: int) -> None:
+        self._file = open_raw(path)
+        self._left = after_bytes
+        self._error = error
+
+    def read(self, size: int, /) -> bytes | None:
+        """Some of the file, then the error."""
+        chunk = self._file.read(min(size, self._left))
+        if not chunk:
+            raise OSError(self._error, os.strerror(self._error))
+        self._left -= len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Opener:
+    """Opens the actions file, or what a test puts in its place for the next reading."""
+
+    def __init__(self) -> None:
+        self.next: Callable[[Path], RawFile] | None = None
+
+    def __call__(self, path: Path) -> RawFile:
+        opener, self.next = self.next or open_raw, None
+        return opener(path)
+
+    def fail_after(self, after_bytes: int, error: int) -> None:
+        """The next reading ends so."""
+        self.next = lambda path: FaultyFile(path, after_bytes, error)
+
+
+class FullDisk:
+    """A file system for SQLite files that can be filled up."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._room: int | None = None
+        self._connections: list[sqlite3.Connection] = []
+        connect = sqlite3.connect
+
+        def limited(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+            connection: sqlite3.Connection = connect(*args, **kwargs)
+            self._connections.append(connection)
+            self._limit(connection)
+            return connection
+
+        monkeypatch.setattr(sqlite3, "connect", limited)
+
+    def fill(self) -> None:
+        """No file gets any bigger."""
+        self._room = 1
+        self._limit_all()
+
+    def make_room(self) -> None:
+        """Files may grow again."""
+        self._room = 1_000_000
+        self._limit_all()
+
+    def _limit_all(self) -> None:
+        for connection in self._connections:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed
+                self._limit(connection)
+
+    def _limit(self, connection: sqlite3.Connection) -> None:
+        if self._room is not None:  # SQLite takes the size of the file if that is more
+            connection.execute(f"PRAGMA max_page_count = {self._room}")
+
+
 class OneMdt:
     """One MDT and the real loop that polls it: actions file and state file in a folder, its stream on a server."""
 
@@ -148,6 +229,7 @@ class OneMdt:
         include_raw: bool = True,
         opener: Callable[[Path], RawFile] = open_raw,
         actions: Path | None = None,
+        stream_class: type[ActionStream] = ActionStream,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.actions = actions or folder / "actions"
@@ -155,7 +237,7 @@ class OneMdt:
         self.client = client
         self.host = host
         self.hsm_control: str | None = "enabled"
-        self.stream = ActionStream(client, KEY, "redis://test")
+        self.stream = stream_class(client, KEY, "redis://test")
         self.belief = Belief(self.state, self.stream, host)
         writer = ChangeWriter(MDT, host, include_raw)
         self.poller = Poller(ActionsFile(self.actions, opener), self.belief, writer, lambda: self.hsm_control)
@@ -174,11 +256,10 @@ class OneMdt:
 
     def events(self) -> list[dict[str, Any]]:
         """The objects of the entries that were added since the last call."""
-        start = self._told if self._told == "-" else f"({self._told}"
-        found = entries(self.client, start)
+        found = entries_of(self.client, KEY, self._told if self._told == "-" else f"({self._told}")
         if found:
             self._told = found[-1][0]
-        return [msgspec.json.decode(data) for _, data in found]
+        return [msgspec.json.decode(data) for _, data in found if data is not None]
 
     def told(self) -> list[str]:
         """What was added to the stream since the last call, in words: `NEW 1/2 WAITING`, `PURGED 1/2 SUCCEED`."""
@@ -191,10 +272,6 @@ class OneMdt:
         """Look at the stream from its beginning again."""
         self._told = "-"
 
-    def fold(self) -> LiveActions:
-        """What the stream says is live."""
-        return fold(self.client)
-
     def known_rows(self) -> list[tuple[object, ...]]:
         """What the state file says is live."""
         cache = Cache(self.state)
@@ -204,27 +281,11 @@ class OneMdt:
             cache.close()
 
     def check(self, *listing: bytes) -> None:
-        """Stream and state file say exactly what `listing` does."""
-        live = self.fold()
-        assert {action.place: action.digest for action in live} == by_place(listing)
-        assert self.known_rows() == rows(live)
-
-
-def entries(client: redis.Redis, start: str = "-", key: str = KEY) -> list[tuple[str, bytes]]:
-    """Ids and data of the entries of a stream."""
-    found: Any = client.xrange(key, start)
-    return [(entry_id.decode(), fields[b"data"]) for entry_id, fields in found if b"data" in fields]
-
-
-def fold(client: redis.Redis, key: str = KEY) -> LiveActions:
-    """What a stream says is live; malformed entries are passed over."""
-    live = LiveActions()
-    for entry_id, data in entries(client, key=key):
-        try:
-            live.apply(entry_id, decode(data))
-        except MalformedEvent:
-            continue
-    return live
+        """Stream and state file say exactly what `listing` does, and the stream never said anything else."""
+        verdict = judge_stream(self.client, KEY)
+        assert verdict.complaints == []
+        assert {action.place: action.digest for action in verdict.live} == by_place(listing)
+        assert self.known_rows() == rows(verdict.live)
 
 
 def rows(live: LiveActions) -> list[tuple[object, ...]]:

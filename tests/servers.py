@@ -100,7 +100,7 @@ class RedisServer:
         for name, value in self.options.items():
             command += [f"--{name}", value]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent
+            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
         )
         eventually(self._answers, _START_TIMEOUT_S)
         return self
@@ -149,5 +149,5 @@ class RedisServer:
         return " / ".join(self.log.splitlines()[-3:]) if (self.folder / "server.log").exists() else "it logged nothing"
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -11,7 +11,7 @@ from typing import IO
 from hsm_shipper.errors import StateError
 from hsm_shipper.state_view import PollStatus, read_poll_status, state_file
 from tests.acceptance.shipper import clean_environment
-from tests.servers import _die_with_parent
+from tests.servers import die_with_parent
 
 from . import SimulatedMds
 
@@ -100,7 +100,7 @@ def start(name: str, config: Path, output: IO[bytes] | None = None) -> subproces
         stdout=output,
         stderr=output,
         start_new_session=True,  # Ctrl-C is for the demo alone, which stops the others in good order
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
     )
 
 
