@@ -29,7 +29,7 @@ _LINE = re.compile(
     re.DOTALL,
 )
 _PLACE = re.compile(rb"\bidx=([0-9]{1,10})/([0-9]{1,10})\]")
-_INDEX_MAX = 0xFFFF_FFFF  # both halves of idx are __u32 in struct llog_cookie
+INDEX_MAX = 0xFFFF_FFFF  # both halves of idx are __u32 in struct llog_cookie
 
 
 class ActionRecord(msgspec.Struct, frozen=True, gc=False):
@@ -58,12 +58,7 @@ def pack_place(cat_idx: int, rec_idx: int) -> int:
 
 def unpack_place(place: int) -> tuple[int, int]:
     """(cat_idx, rec_idx) of a packed place."""
-    return place >> 32, place & _INDEX_MAX
-
-
-def is_place(cat_idx: int, rec_idx: int) -> bool:
-    """Whether both halves are in the kernel's range, unsigned 32 bits."""
-    return 0 <= cat_idx <= _INDEX_MAX and 0 <= rec_idx <= _INDEX_MAX
+    return place >> 32, place & INDEX_MAX
 
 
 def parse_line(line: bytes) -> ActionRecord | None:
@@ -73,7 +68,7 @@ def parse_line(line: bytes) -> ActionRecord | None:
         return None
     cat, rec, fid, cookie, action, status = match.groups()
     cat_idx, rec_idx = int(cat), int(rec)
-    if cat_idx > _INDEX_MAX or rec_idx > _INDEX_MAX:
+    if cat_idx > INDEX_MAX or rec_idx > INDEX_MAX:
         return None
     return ActionRecord(cat_idx << 32 | rec_idx, fid, action, status, cookie)
 
@@ -84,4 +79,4 @@ def readable_place(line: bytes) -> int | None:
     if match is None:
         return None
     cat_idx, rec_idx = int(match[1]), int(match[2])
-    return pack_place(cat_idx, rec_idx) if is_place(cat_idx, rec_idx) else None
+    return pack_place(cat_idx, rec_idx) if cat_idx <= INDEX_MAX and rec_idx <= INDEX_MAX else None

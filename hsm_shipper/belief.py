@@ -21,7 +21,7 @@ from hsm_shipper.errors import MalformedEvent, ReplayOvertaken, StateChanged, St
 from hsm_shipper.events import decode
 from hsm_shipper.fold import LiveAction, LiveActions
 from hsm_shipper.state_view import PollStatus
-from hsm_shipper.stream import ActionStream, Head, PendingAppend, id_key
+from hsm_shipper.stream import ActionStream, Head, PendingAppend
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +49,13 @@ class Belief:
         self.known = Known()
         self.missed: set[int] = set()
         """Places that the last complete reading missed without being believed."""
+        self.marked: set[int] = set()
+        """Places of actions whose state is to be appended again."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a state file to write to."""
+        return self._cache is not None
 
     @property
     def _opened(self) -> Cache:
@@ -66,6 +73,10 @@ class Belief:
             if remark is not None:
                 _log.error("%s", remark)
             self._load()
+            return
+        with self._guarded():
+            if self._cache.is_changed():
+                self._load()
 
     def close(self) -> None:
         """Let go of the state file; `open` starts from what is in it."""
@@ -73,7 +84,7 @@ class Belief:
             self._cache.close()
         self._abandon()
         self._cache, self._head, self._in_step = None, None, False
-        self.known, self.missed = Known(), set()
+        self.known, self.missed, self.marked = Known(), set(), set()
 
     def synchronise(self) -> None:
         """Make sure that we are where the stream is, folding what it has said without us."""
@@ -105,8 +116,11 @@ class Belief:
         flight, self._flight = self._flight, None
         with self._guarded():
             head = flight.pending.finish()
+            refreshed = {change.place for change in flight.changes} & self.marked if self.marked else self.marked
             with self._opened.transaction():
                 self._opened.apply(flight.changes, head)
+                self._opened.unmark(refreshed)
+        self.marked -= refreshed
         self._head = head
         for change in flight.changes:
             if change.before is not None:
@@ -129,9 +143,12 @@ class Belief:
             self.missed = places
 
     def actions_at(self, places: Sequence[int]) -> dict[int, LiveAction]:
-        """The live actions in the given packed places."""
+        """The live actions in the given packed places; `StateChanged` if they are not what is known any more."""
         with self._guarded():
-            return self._opened.actions_at(places)
+            found = self._opened.actions_at(places)
+            if self._opened.is_changed():
+                raise StateChanged(f"state file {self._state_path} was changed by another process")
+            return found
 
     def is_seen(self, action: LiveAction) -> bool:
         """Whether the current reading holds the very line of `action`."""
@@ -170,7 +187,7 @@ class Belief:
             self._flight = None
 
     def _load(self) -> None:
-        self._head, self.known, self.missed = self._opened.load()
+        self._head, self.known, self.missed, self.marked = self._opened.load()
         self._in_step = False
 
     def _fold(self, head: Head) -> None:
@@ -193,8 +210,7 @@ class Belief:
         """Fold the stream up to `head`: from where we are, if that is still a part of it, else from its beginning."""
         live, after = LiveActions(), None
         ours = self._head
-        behind = ours is not None and id_key(ours.last_id) <= id_key(head.last_id)
-        if ours is not None and behind and ours.newest_id == ours.last_id and self._stream.holds(ours):
+        if ours is not None and ours.newest_id == ours.last_id and self._stream.holds(ours):
             live, after = self._opened.live_actions(), ours.last_id
         malformed = 0
         writers: Counter[str] = Counter()

@@ -12,18 +12,26 @@ from hsm_shipper.events import NEW, PURGED, UPDATE, Event, encode
 from hsm_shipper.fold import LiveAction
 
 ADOPTED: Final = "ADOPTED"
+REFRESH: Final = "REFRESH"
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
     """One step of the belief: `before` leaves it, `after` enters it, `payload` tells the stream.
 
-    `payload` is None where the stream already says it and only our row learns the line's hash.
+    `payload` is None where the stream already says it and only our row learns the line's hash (ADOPTED).
     """
 
-    kind: Literal["NEW", "UPDATE", "PURGED", "ADOPTED"]
+    kind: Literal["NEW", "UPDATE", "REFRESH", "PURGED", "ADOPTED"]
     payload: bytes | None
     before: LiveAction | None
     after: LiveAction | None
+
+    @property
+    def place(self) -> int:
+        """The packed place that it happens in."""
+        action = self.after or self.before
+        assert action is not None, "a change has a before or an after"
+        return action.place
 
 
 class ChangeWriter(msgspec.Struct, frozen=True):
@@ -34,7 +42,10 @@ class ChangeWriter(msgspec.Struct, frozen=True):
     include_raw: bool = True
 
     def state(self, new: NewLine, before: LiveAction | None, timestamp: int) -> Change:
-        """The change that a line makes, `before` being what the cache has in its place: nothing or the same action."""
+        """The change that a line makes, `before` being what the cache has in its place: nothing or the same action.
+
+        The very line that the stream already holds is a refresh: the same state, times and all, in a new entry.
+        """
         record = new.record
         first_seen = status_since = timestamp
         if before is not None:
@@ -42,7 +53,7 @@ class ChangeWriter(msgspec.Struct, frozen=True):
                 first_seen = before.first_seen
             if before.status == record.status and before.status_since is not None:
                 status_since = before.status_since
-        after = LiveAction(
+        after = LiveAction.make(
             place=record.place,
             fid=record.fid,
             action=record.action,
@@ -51,10 +62,11 @@ class ChangeWriter(msgspec.Struct, frozen=True):
             digest=new.digest,
             first_seen=first_seen,
             status_since=status_since,
-            entry_id="",
         )
         if before is not None and before.digest is None and before.status == record.status:
             return Change(ADOPTED, None, before, after)
+        if before is not None and before.digest == new.digest:  # looked at only because it is marked
+            return Change(REFRESH, self._payload(UPDATE, new, after, timestamp, refresh=True), before, after)
         kind: Literal["NEW", "UPDATE"] = NEW if before is None else UPDATE
         return Change(kind, self._payload(kind, new, after, timestamp), before, after)
 
@@ -80,7 +92,15 @@ class ChangeWriter(msgspec.Struct, frozen=True):
         )
         return Change(PURGED, encode(event), before, None)
 
-    def _payload(self, kind: Literal["NEW", "UPDATE"], new: NewLine, after: LiveAction, timestamp: int) -> bytes:
+    def _payload(
+        self,
+        kind: Literal["NEW", "UPDATE"],
+        new: NewLine,
+        after: LiveAction,
+        timestamp: int,
+        *,
+        refresh: bool = False,
+    ) -> bytes:
         raw: str | None = None
         exact = False
         if self.include_raw:
@@ -93,7 +113,7 @@ class ChangeWriter(msgspec.Struct, frozen=True):
             Event(
                 kind, f"{after.fid}:{after.action}", self.mdt, cat_idx, rec_idx, after.fid, after.action, after.status,
                 timestamp, raw, None if exact else new.digest.hex(), after.cookie, after.first_seen,
-                after.status_since, self.host,
+                after.status_since, self.host, None, refresh,
             )
         )  # fmt: skip
 

@@ -18,11 +18,13 @@ from hsm_shipper.actions import ActionRecord, parse_line, readable_place
 
 # More cached places than this beyond the last line read: the end of the list may have been cut off.
 _LOST_END = 10
-_HELD_BLOCK_BYTES = 1024 * 1024
+# Held lines of some 650 bytes each, parsed; more than that are packed.
+HELD_OPEN_MAX = 10_000
 _SEEN = 1
 _NO_SLOT = 0  # marked like any other, so that the one loop over every line of the list needs no branch
 
-# A line's MD5, or for an entry that does not tell its hash the packed place: never equal to any bytes.
+# A line's MD5. Where the line is to be looked at whatever it is (its entry does not tell its hash, or it is to be
+# refreshed), the packed place: never equal to any bytes.
 Key = bytes | int
 
 
@@ -34,6 +36,9 @@ class Known:
 
     def __init__(self, actions: Iterable[tuple[int, bytes | None]] = ()) -> None:
         self.slots: dict[Key, int] = {}
+        # A stream may say of two places that they hold the same line (somebody else's entry). The line's MD5 then
+        # tells of neither of them that it is there.
+        self._ambiguous: set[bytes] = set()
         self._places = array("Q", [0])
         self._free: list[int] = []
         self.seen = bytearray([_SEEN])
@@ -60,17 +65,30 @@ class Known:
             slot = len(self._places)
             self._places.append(place)
             self.seen.append(_SEEN)
-        self.slots[place if digest is None else digest] = slot
+        self.slots[self._new_key(place, digest)] = slot
 
     def drop(self, place: int, digest: bytes | None) -> None:
         """Forget the action in `place`, whose line has `digest`."""
-        slot = self.slots.pop(place if digest is None else digest)
+        slot = self.slots.pop(self._key(place, digest))
         self.seen[slot] = _SEEN
         self._free.append(slot)
 
     def is_seen(self, place: int, digest: bytes | None) -> bool:
         """Whether the action in `place` was seen since `begin`."""
-        return self.seen[self.slots[place if digest is None else digest]] == _SEEN
+        return self.seen[self.slots[self._key(place, digest)]] == _SEEN
+
+    def _new_key(self, place: int, digest: bytes | None) -> Key:
+        if digest is None or digest in self._ambiguous:
+            return place
+        if digest in self.slots:
+            self._ambiguous.add(digest)
+            other = self.slots.pop(digest)
+            self.slots[self._places[other]] = other
+            return place
+        return digest
+
+    def _key(self, place: int, digest: bytes | None) -> Key:
+        return digest if digest is not None and digest in self.slots else place
 
     def unseen(self) -> set[int]:
         """Packed places of every action whose line was not seen since `begin`."""
@@ -91,30 +109,29 @@ class NewLine(NamedTuple):
 
 
 class HeldLines:
-    """New lines kept until the end of the file, packed: a purge turns every line of a long list new at once."""
+    """New lines kept until the end of the file; many of them packed: a purge turns every line of a long list new."""
 
     def __init__(self) -> None:
         self._blocks: list[bytes] = []
-        self._open: list[bytes] = []
-        self._open_bytes = 0
+        self._open: list[NewLine] = []
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, line: bytes) -> None:
-        """Keep one line."""
-        self._open.append(line)
-        self._open_bytes += len(line)
-        self._count += 1
-        if self._open_bytes >= _HELD_BLOCK_BYTES:
-            self._blocks.append(zlib.compress(b"\n".join(self._open), level=1))
-            self._open, self._open_bytes = [], 0
+    def extend(self, lines: Iterable[NewLine]) -> None:
+        """Keep some more."""
+        before = len(self._open)
+        self._open.extend(lines)
+        self._count += len(self._open) - before
+        if len(self._open) >= HELD_OPEN_MAX:
+            self._blocks.append(zlib.compress(b"\n".join(new.line for new in self._open), level=1))
+            self._open = []
 
     def __iter__(self) -> Iterator[NewLine]:
         for block in self._blocks:
             yield from map(_parsed, zlib.decompress(block).split(b"\n"))
-        yield from map(_parsed, self._open)
+        yield from self._open
 
 
 def _parsed(line: bytes) -> NewLine:
@@ -138,20 +155,29 @@ class Survey:
         known.begin()
 
     def take(self, lines: list[bytes]) -> list[NewLine]:
-        """Run some lines of the listing past what is known; return those that are new and understood.
-
-        A second new line for one place is not understood: the kernel gives each record one place.
-        """
+        """Run some lines of the listing past what is known; return those that are new and understood."""
         new = []
         for line, digest in self._unknown(lines):
             record = parse_line(line)
-            if record is None or record.place in self._present:
+            if record is None:
                 self.puzzle(line)
             else:
-                if self.known_at_begin:
-                    self._present.add(record.place)
                 new.append(NewLine(line, digest, record))
         return new
+
+    def claim(self, lines: Iterable[NewLine]) -> list[NewLine]:
+        """Mark the places of new lines as taken; return the lines, but for further ones of a place that was.
+
+        Those are not understood: the kernel gives each record one place.
+        """
+        claimed = []
+        for new in lines:
+            if new.record.place in self._present:
+                self.puzzle(new.line)
+            else:
+                self._present.add(new.record.place)
+                claimed.append(new)
+        return claimed
 
     def _unknown(self, lines: list[bytes]) -> list[tuple[bytes, bytes]]:
         self.lines += len(lines)

@@ -3,6 +3,8 @@
     HsmError
     ├── ConfigError            a configuration file, variable or command line that cannot be used
     ├── AlreadyRunning         a lock that another process of this family holds
+    │   └── LockHeld           the lock in Redis of a stream's maintenance
+    ├── CalledOff              no need to go on: this process is to stop, or the MDT has left
     ├── SupervisorError        supervisord did not answer, or not as it should
     │   ├── NotRunning         there is none
     │   └── ShuttingDown       it is stopping, and takes no more orders
@@ -16,6 +18,7 @@
     │   ├── StreamUnavailable  no server, or none that answered in time: tried again at the next poll
     │   ├── StreamRefused      the server answered no: permissions, memory, a read-only replica, a wrong type
     │   ├── StreamMoved        it is not where it was left (another writer, a lost reply, a flush): catch up
+    │   ├── LockLost           the lock of its maintenance expired or was taken away: the run ends where it stands
     │   └── ReplayOvertaken    what was being read was trimmed away meanwhile: start the replay again
     └── MalformedEvent         a stream entry that says nothing we can use: counted and passed over
 
@@ -39,6 +42,18 @@ class ConfigError(HsmError):
 
 class AlreadyRunning(HsmError):
     """A lock is held by another process: a second shipper on the same folder, or a second worker on an MDT."""
+
+
+class LockHeld(AlreadyRunning):
+    """Another run holds the lock. `retry_after_s`: seconds until it expires, unless it is renewed."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class CalledOff(HsmError):
+    """There is no need to go on: this process is to stop, or the MDT has left. No failure."""
 
 
 class SupervisorError(HsmError):
@@ -91,6 +106,10 @@ class StreamRefused(StreamError):
 
 class StreamMoved(StreamError):
     """The stream does not end where we left it: what was computed from there is void."""
+
+
+class LockLost(StreamError):
+    """The lock expired or was taken away while it was held: the run must end."""
 
 
 class ReplayOvertaken(StreamError):

@@ -23,16 +23,23 @@ Earlier shippers of this family wrote entries without the last five rows, and PU
 from __future__ import annotations
 
 import hashlib
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from hsm_shipper.actions import is_place, pack_place, parse_line, unpack_place
+from hsm_shipper.actions import INDEX_MAX, pack_place, parse_line, unpack_place
 from hsm_shipper.errors import MalformedEvent
 
 NEW: Final = "NEW"
 UPDATE: Final = "UPDATE"
 PURGED: Final = "PURGED"
+
+
+# Beyond 2^53 a number is no time, and neither doubles nor SQLite's integers hold it.
+_SECONDS = msgspec.Meta(ge=-(2**53), le=2**53)
+Seconds = Annotated[int, _SECONDS] | Annotated[float, _SECONDS]
+# Both halves of idx are __u32 in struct llog_cookie.
+LlogIndex = Annotated[int, msgspec.Meta(ge=0, le=INDEX_MAX)]
 
 
 class Event(msgspec.Struct, omit_defaults=True, gc=False):
@@ -41,17 +48,17 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
     event_type: Literal["NEW", "UPDATE", "PURGED"]
     action_key: str | None = None
     mdt: str | None = None
-    cat_idx: int | None = None
-    rec_idx: int | None = None
+    cat_idx: LlogIndex | None = None
+    rec_idx: LlogIndex | None = None
     fid: str | None = None
     action: str | None = None
     status: str | None = None
-    timestamp: int | float | None = None
+    timestamp: Seconds | None = None
     raw: str | None = None
     hash: str | None = None
     cookie: str | None = None
-    first_seen: int | float | None = None
-    status_since: int | float | None = None
+    first_seen: Seconds | None = None
+    status_since: Seconds | None = None
     host: str | None = None
     last_status: str | None = None
     refresh: bool = False
@@ -68,7 +75,9 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
         """MD5 of the kernel's line, 16 bytes; None where the entry does not tell."""
         if self.hash is not None:
             return _digest_from_hex(self.hash)
-        return line_digest(self.raw.encode()) if self.raw is not None else None
+        if self.raw is not None:
+            return hashlib.md5(self.raw.encode(), usedforsecurity=False).digest()
+        return None
 
 
 def line_digest(line: bytes) -> bytes:
@@ -91,24 +100,23 @@ def decode(data: bytes | None) -> Event:
         event = _decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # nested a thousandfold
         raise MalformedEvent(f"the entry's 'data' is no event: {error}") from None
-    _complete(event)
+    named = event.cat_idx is not None and event.rec_idx is not None
+    if not (named and event.cookie and event.fid and event.action and event.status and event.action_key):
+        _complete(event)
+    if event.hash is not None:
+        _digest_from_hex(event.hash)
     return event
 
 
 def _complete(event: Event) -> None:
     """Fill what only `raw` or `action_key` tells, and refuse what cannot be placed."""
-    named = event.cat_idx is not None and event.rec_idx is not None
-    if event.raw is not None and not (named and event.cookie and event.fid and event.action):
+    if event.raw is not None:
         _fill_from_raw(event, event.raw)
     if event.cat_idx is None or event.rec_idx is None:
         event.cat_idx = event.rec_idx = None
-    elif not is_place(event.cat_idx, event.rec_idx):
-        raise MalformedEvent(f"place {event.cat_idx}/{event.rec_idx} is out of range")
     if event.action_key and not (event.fid and event.action):
         fid, _, action = event.action_key.rpartition(":")
         event.fid, event.action = event.fid or fid, event.action or action
-    if event.hash is not None:
-        _digest_from_hex(event.hash)
     if event.event_type == PURGED:
         _check_purged(event)
     elif event.cat_idx is None or not event.fid or not event.action or not event.status:

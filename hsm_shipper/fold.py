@@ -12,29 +12,86 @@ that all of them agree. The rules:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from sys import intern as _intern
 
 import msgspec
 
 from hsm_shipper.actions import unpack_place
 from hsm_shipper.events import PURGED, Event
 
+# No line has an MD5 of all zeros but with a chance of 2^-128.
+_NO_DIGEST = bytes(16)
+
+
+def pack_id(entry_id: str) -> int:
+    """One integer for an entry id `<milliseconds>-<sequence>`, sorted as Redis sorts ids."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds) << 64 | int(sequence)
+
+
+def unpack_id(entry: int) -> str:
+    """The entry id of a packed one."""
+    return f"{entry >> 64}-{entry & 0xFFFF_FFFF_FFFF_FFFF}"
+
 
 class LiveAction(msgspec.Struct, gc=False):
     """One live action. Times are seconds since the epoch, None where the stream does not tell.
 
-    `digest` is the MD5 of the kernel's line (16 bytes), None where the entry has neither `raw` nor `hash`;
-    `entry_id` is the stream entry that holds this state.
+    Some 400 bytes with its place in a dict: `make` packs what would be an object of its own in a naive one.
     """
 
     place: int
     fid: str
     action: str
     status: str
-    cookie: str | None
-    digest: bytes | None
+    mark: bytes
     first_seen: int | None
     status_since: int | None
-    entry_id: str
+    entry: int
+
+    @classmethod
+    def make(
+        cls,
+        place: int,
+        fid: str,
+        action: str,
+        status: str,
+        cookie: str | None,
+        digest: bytes | None,
+        first_seen: int | None,
+        status_since: int | None,
+        entry: int = 0,
+    ) -> LiveAction:
+        """An action with `digest`, the MD5 of the kernel's line (16 bytes), and the packed id of its stream entry.
+
+        `cookie` and `digest` are None where the entry does not tell them.
+        """
+        return cls(
+            place,
+            fid,
+            _intern(action),
+            _intern(status),
+            (digest or _NO_DIGEST) + (b"" if cookie is None else cookie.encode()),
+            first_seen,
+            first_seen if status_since == first_seen else status_since,
+            entry,
+        )
+
+    @property
+    def digest(self) -> bytes | None:
+        """MD5 of the kernel's line, 16 bytes; None where the entry has neither `raw` nor `hash`."""
+        digest = self.mark[:16]
+        return None if digest == _NO_DIGEST else digest
+
+    @property
+    def cookie(self) -> str | None:
+        """The kernel's cookie, hex text; None where the entry does not tell it."""
+        return self.mark[16:].decode() or None
+
+    @property
+    def entry_id(self) -> str:
+        """The stream entry that holds this state."""
+        return unpack_id(self.entry)
 
     @property
     def action_key(self) -> str:
@@ -50,6 +107,22 @@ class LiveAction(msgspec.Struct, gc=False):
     def rec_idx(self) -> int:
         """Record index of the record's place."""
         return unpack_place(self.place)[1]
+
+
+def same_action(one: LiveAction, other: LiveAction) -> bool:
+    """Whether both are one action: cookie, FID and action agree, a cookie that is not told agreeing with any."""
+    cookies_agree = one.cookie is None or other.cookie is None or one.cookie == other.cookie
+    return cookies_agree and one.fid == other.fid and one.action == other.action
+
+
+def same_state(one: LiveAction, other: LiveAction) -> bool:
+    """Whether both are one action in one state: the same line, or the same status where one does not tell its line."""
+    if one.digest is not None and other.digest is not None:
+        if one.digest != other.digest:
+            return False
+    elif one.status != other.status:
+        return False
+    return same_action(one, other)
 
 
 class LiveActions:
@@ -81,39 +154,46 @@ class LiveActions:
 
     def put(self, action: LiveAction) -> None:
         """Place an action whose state is known from elsewhere (the state file), as a NEW would."""
-        occupant = self.by_place.get(action.place)
         if self._places_by_key is not None:
+            occupant = self.by_place.get(action.place)
             if occupant is not None:
                 self._forget_key(occupant)
             self._places_by_key.setdefault(action.action_key, set()).add(action.place)
         self.by_place[action.place] = action
 
     def _put(self, entry_id: str, event: Event) -> None:
-        place, fid, action, status = event.place, event.fid, event.action, event.status
-        assert place is not None and fid and action and status, "events.decode() refuses such an event"
-        timestamp = _whole(event.timestamp)
-        first_seen, status_since = _whole(event.first_seen), _whole(event.status_since)
-        if first_seen is None or status_since is None:  # an earlier shipper's entry: its history tells
-            before = self.by_place.get(place)
-            same = before is not None and _same_action(before, event)
-            if first_seen is None:
-                first_seen = before.first_seen if before is not None and same else timestamp
-            if status_since is None:
-                kept = before is not None and same and before.status == status
-                status_since = before.status_since if before is not None and kept else timestamp
+        cat_idx, rec_idx, fid, action, status = event.cat_idx, event.rec_idx, event.fid, event.action, event.status
+        assert cat_idx is not None and rec_idx is not None and fid and action and status, "decode() refuses these"
+        place = cat_idx << 32 | rec_idx
+        first_seen, status_since = event.first_seen, event.status_since
+        if first_seen is None or status_since is None:
+            first_seen, status_since = self._times(place, event)
+        digest = event.line_digest
+        seen = None if first_seen is None else int(first_seen)  # most often one object is both times
         self.put(
             LiveAction(
                 place,
                 fid,
-                action,
-                status,
-                event.cookie,
-                event.line_digest,
-                first_seen,
-                status_since,
-                entry_id,
+                _intern(action),
+                _intern(status),
+                (digest or _NO_DIGEST) + (event.cookie or "").encode(),
+                seen,
+                seen if status_since == seen else None if status_since is None else int(status_since),
+                pack_id(entry_id),
             )
         )
+
+    def _times(self, place: int, event: Event) -> tuple[int | float | None, int | float | None]:
+        """first_seen and status_since of an earlier shipper's entry: what came before it tells."""
+        first_seen, status_since = event.first_seen, event.status_since
+        before = self.by_place.get(place)
+        same = before is not None and _is_same(before, event)
+        if first_seen is None:
+            first_seen = before.first_seen if before is not None and same else event.timestamp
+        if status_since is None:
+            kept = before is not None and same and before.status == event.status
+            status_since = before.status_since if before is not None and kept else event.timestamp
+        return first_seen, status_since
 
     def _remove(self, action: LiveAction) -> None:
         del self.by_place[action.place]
@@ -146,10 +226,6 @@ def _names(purged: Event, occupant: LiveAction) -> bool:
     return purged.fid == occupant.fid and purged.action == occupant.action
 
 
-def _same_action(action: LiveAction, event: Event) -> bool:
+def _is_same(action: LiveAction, event: Event) -> bool:
     cookies_agree = action.cookie is None or event.cookie is None or action.cookie == event.cookie
     return cookies_agree and action.fid == event.fid and action.action == event.action
-
-
-def _whole(seconds: int | float | None) -> int | None:
-    return None if seconds is None else int(seconds)

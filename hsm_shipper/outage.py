@@ -28,6 +28,10 @@ class Outage:
         else:
             self._waiting |= unshipped
 
+    def delivered(self, shipped: Container[Any]) -> None:
+        """What the stream turned out to hold was not missed: its reply was lost, or another host shipped it."""
+        self._waiting = {digest for digest in self._waiting if digest not in shipped}
+
     def ended(self, shipped: Container[Any]) -> None:
         """The stream is in step with the file again: nothing more is missed."""
         self._count_gone(set(), shipped)

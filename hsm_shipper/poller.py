@@ -11,7 +11,7 @@ from itertools import islice
 from hsm_shipper.belief import Belief
 from hsm_shipper.cache import chunks
 from hsm_shipper.changes import Change, ChangeWriter, same_action
-from hsm_shipper.diff import HeldLines, NewLine, Survey, Verdict, judge
+from hsm_shipper.diff import HELD_OPEN_MAX, HeldLines, NewLine, Survey, Verdict, judge
 from hsm_shipper.errors import ActionsError, HsmError, StateChanged, StateError, StreamError, StreamMoved
 from hsm_shipper.fold import LiveAction
 from hsm_shipper.logs import RepeatedErrors, printable
@@ -41,6 +41,8 @@ class _Pass:
     survey: Survey
     not_ready: str | None
     held: HeldLines = field(default_factory=HeldLines)
+    before: dict[int, LiveAction] | None = None
+    """What was known to be in the places of the held lines, where there are not too many of them."""
 
 
 class Poller:
@@ -89,9 +91,11 @@ class Poller:
                 _log.info("%s: catching up", error)
 
     def _attempt(self, result: PollResult) -> None:
+        result.error = result.remark = None
         trouble: StreamError | None = None
         try:
             self._belief.synchronise()
+            self._outage.delivered(self._belief.known.slots)
         except StreamError as error:
             trouble = error
         current = _Pass(self._actions_file.read(), Survey(self._belief.known), self._not_ready())
@@ -109,7 +113,8 @@ class Poller:
             self._note_outage(current)
             result.backlog = len(current.held) + len(replaced) + len(verdict.purge)
             raise trouble
-        self._end_outage(result)
+        if current.reading.fault is None:
+            self._end_outage(result)
 
     def _read(self, current: _Pass, result: PollResult, trouble: StreamError | None) -> StreamError | None:
         """Run the file past what is known; returns what kept events from being shipped.
@@ -128,9 +133,8 @@ class Poller:
                     last_place = fresh[-1].record.place
                     in_flight = fresh
                     continue
-                fresh = in_flight + fresh
-            for new in fresh:
-                current.held.add(new.line)
+                fresh = [new for new in in_flight if new.digest not in self._belief.known.slots] + fresh
+            current.held.extend(current.survey.claim(fresh))
         result.lines = current.survey.lines
         return self._stream_new([], 0) if trouble is None else trouble
 
@@ -159,20 +163,25 @@ class Poller:
 
     def _replaced(self, current: _Pass) -> set[int]:
         places = set()
-        for new, before in self._held_with_rows(current.held):
+        befores: dict[int, LiveAction] = {}
+        for new, before in self._held_with_rows(current):
             if before is None:
                 continue
             if self._belief.is_seen(before):
                 current.survey.puzzle(new.line)  # a second line for the place of one that has not changed
             elif not same_action(before, new.record):
                 places.add(new.record.place)
+                continue  # purged before any line is looked at again
+            if len(current.held) <= HELD_OPEN_MAX:
+                befores[new.record.place] = before
+        current.before = befores if len(current.held) <= HELD_OPEN_MAX else None
         return places
 
     def _ship(self, current: _Pass, verdict: Verdict, replaced: set[int]) -> None:
         timestamp = int(current.reading.taken_at)
         gone = sorted(replaced | verdict.purge)
         self._ship_all(self._purges(gone, timestamp))
-        self._ship_all(self._states(current.held, timestamp))
+        self._ship_all(self._states(current, timestamp))
         if not self._belief.shipped:
             self._belief.compare()
         self._belief.remember_missed(verdict.missed)
@@ -183,15 +192,21 @@ class Poller:
             for place in some:
                 yield self._writer.purged(rows[place], timestamp)
 
-    def _states(self, held: HeldLines, timestamp: int) -> Iterator[Change]:
-        for new, before in self._held_with_rows(held):
-            if before is None or not self._belief.is_seen(before):
+    def _states(self, current: _Pass, timestamp: int) -> Iterator[Change]:
+        for new, before in self._held_with_rows(current):
+            if before is None or not (self._belief.is_seen(before) or self._is_said(new, before)):
                 yield self._writer.state(new, before, timestamp)
 
-    def _held_with_rows(self, held: HeldLines) -> Iterator[tuple[NewLine, LiveAction | None]]:
+    def _is_said(self, new: NewLine, before: LiveAction) -> bool:
+        """Whether the stream holds this very line in this very place, and need not say it again."""
+        return before.digest == new.digest and before.place not in self._belief.marked
+
+    def _held_with_rows(self, current: _Pass) -> Iterator[tuple[NewLine, LiveAction | None]]:
         """The held lines, each with what is known to be in its place."""
-        for some in _grouped(held, BATCH_EVENTS):
-            rows = self._belief.actions_at([new.record.place for new in some])
+        for some in _grouped(current.held, BATCH_EVENTS):
+            rows = current.before
+            if rows is None:
+                rows = self._belief.actions_at([new.record.place for new in some])
             for new in some:
                 yield new, rows.get(new.record.place)
 
@@ -262,9 +277,13 @@ class Poller:
         _log.log(logging.INFO if result.events else logging.DEBUG, "%s", result)
 
     def _save_status(self, result: PollResult) -> None:
+        if not self._belief.is_open:
+            return  # which is what the error is about
         try:
             before = self._belief.saved_status()
-            self._belief.save_status(result.status(self._writer.host, before))
+            status = result.status_after(self._writer.host, before)
+            self._belief.save_status(status)
+            result.status = status
         except StateError as error:
             if result.error is None:
                 result.error = error

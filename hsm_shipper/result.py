@@ -28,6 +28,8 @@ class PollResult:
     error: HsmError | None = None
     remark: str | None = None
     """What was odd about the reading."""
+    status: PollStatus | None = None
+    """What the state file remembers of it; None if that could not be written."""
 
     def __str__(self) -> str:
         counts = ", ".join(f"{self.events[kind]:,} {kind}" for kind in (NEW, UPDATE, PURGED))
@@ -37,7 +39,7 @@ class PollResult:
                 text += f"; {addition}"
         return text
 
-    def status(self, host: str, before: PollStatus | None) -> PollStatus:
+    def status_after(self, host: str, before: PollStatus | None) -> PollStatus:
         """What the state file remembers of this poll, its counters going on from `before`."""
 
         def total(name: str, more: int) -> int:

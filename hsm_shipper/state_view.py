@@ -55,6 +55,9 @@ def read_poll_status(path: Path) -> PollStatus | None:
             return None
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=1.0)
         try:
+            made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'poll_status'").fetchone()
+            if made is None:  # a new worker is about to
+                return None
             row = connection.execute(f"SELECT {', '.join(columns)} FROM poll_status").fetchone()
         finally:
             connection.close()

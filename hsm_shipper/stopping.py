@@ -21,7 +21,9 @@ class StopSignal:
     def wait(self, timeout_s: float) -> bool:
         """Wait at most `timeout_s` seconds; True, and at once, if this process has been asked to stop."""
         if not self._received:
-            self._received = signal.sigtimedwait(_STOP_SIGNALS, max(0.0, timeout_s)) is not None
+            info = signal.sigtimedwait(_STOP_SIGNALS, max(0.0, timeout_s))
+            # A process that SIGSTOP held beyond its timeout gets what is no signal at all from CPython (to 3.13).
+            self._received = info is not None and info.si_signo in _STOP_SIGNALS
         return self._received
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, NamedTuple, cast
@@ -18,6 +19,7 @@ EMPTY_ID = "0-0"
 PAGE_ENTRIES = 1000
 
 _APPEND = (files("hsm_shipper") / "append.lua").read_text(encoding="ascii")
+_TRIM = (files("hsm_shipper") / "trim.lua").read_text(encoding="ascii")
 _APPEND_SHA = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
 
 # The first word of a Redis error is its code (https://redis.io/docs/latest/develop/reference/protocol-spec/).
@@ -54,6 +56,13 @@ class Entry(NamedTuple):
 
     id: str
     data: bytes | None
+
+
+class Group(NamedTuple):
+    """A consumer group, and the id of the first entry that it has pending or was not given yet."""
+
+    name: str
+    needs_from: str
 
 
 class ActionStream:
@@ -99,24 +108,48 @@ class ActionStream:
         Each page begins with the last entry of the one before, which is looked for and left out: if it is gone, a
         trim has overtaken the replay and what was read so far is worth nothing (`ReplayOvertaken`).
         """
+        if after == until:
+            return
         last = after
-        while last != until:
-            with self.translated("replay"):
-                page = cast(
-                    list[tuple[bytes, dict[bytes, bytes] | None]],
-                    self._client.xrange(self.key, last or "-", until, count=PAGE_ENTRIES),
-                )
-            entries = [Entry(_text(id), fields.get(DATA_FIELD) if fields else None) for id, fields in page]
-            full = len(entries) == PAGE_ENTRIES
-            if last is not None:
-                if not entries or entries[0].id != last:
-                    raise ReplayOvertaken(f"entry {last} of stream {self.key} went while it was replayed")
-                del entries[0]
-            if entries:
-                last = entries[-1].id
-                yield entries
-            if not full:
-                return
+        with self.translated("replay"), closing(_PageReader(self.pool, self.key, until)) as pages:
+            pages.ask(last)
+            while True:
+                page = pages.answer()
+                full = len(page) == PAGE_ENTRIES
+                if last is not None:
+                    if not page or page[0][0] != last.encode():
+                        raise ReplayOvertaken(f"entry {last} of stream {self.key} went while it was replayed")
+                    del page[0]
+                if page:
+                    last = page[-1][0].decode()
+                    if full:
+                        pages.ask(last)  # the server looks it up while the caller works on this one
+                    yield [Entry(entry_id.decode(), _data(fields)) for entry_id, fields in page]
+                if not full:
+                    return
+
+    def length(self) -> int:
+        """How many entries it has."""
+        with self.translated("look at"):
+            return int(self._client.xlen(self.key))
+
+    def trim(self, min_id: str, folded_to: str) -> int | None:
+        """Remove the entries below `min_id`; how many went, None where the stream ends before `folded_to`."""
+        with self.translated("trim"):
+            removed = cast(int, self._client.eval(_TRIM, 1, self.key, min_id, *folded_to.split("-")))
+        return None if removed < 0 else removed
+
+    def groups(self) -> list[Group]:
+        """The consumer groups of the stream."""
+        with self.translated("look at the consumer groups of"):
+            if not self._client.exists(self.key):
+                return []
+            found = []
+            for info in self._client.xinfo_groups(self.key):
+                pending = self._client.xpending(self.key, info["name"])
+                needs = _text(pending["min"]) if pending["pending"] else _next_id(_text(info["last-delivered-id"]))
+                found.append(Group(_text(info["name"]), needs))
+        return found
 
     @contextlib.contextmanager
     def translated(self, what: str) -> Iterator[None]:
@@ -132,6 +165,34 @@ class ActionStream:
                 self.pool.disconnect()  # behind a proxy the next connection may find the primary
             code = error.status_code or str(error).partition(" ")[0]
             raise StreamRefused(message, _HINTS.get(code, "look at the server's log")) from error
+
+
+class _PageReader:
+    """XRANGE page by page on a connection of its own, each asked for before the one before is used up.
+
+    The reply is taken as it is: redis-py's way of it makes a dict of every entry and costs twice the time.
+    """
+
+    def __init__(self, pool: Any, key: str, until: str) -> None:
+        self._pool = pool
+        self._connection = pool.get_connection()
+        self._key = key
+        self._until = until
+        self._asked = False
+
+    def ask(self, start: str | None) -> None:
+        self._connection.send_command("XRANGE", self._key, start or "-", self._until, "COUNT", PAGE_ENTRIES)
+        self._asked = True
+
+    def answer(self) -> list[Any]:
+        page = self._connection.read_response()
+        self._asked = False
+        return cast(list[Any], page)
+
+    def close(self) -> None:
+        if self._asked:
+            self._connection.disconnect()  # an answer that nobody waits for may still come by it
+        self._pool.release(self._connection)
 
 
 class PendingAppend:
@@ -175,21 +236,25 @@ class PendingAppend:
 
     def reply(self) -> list[Any]:
         """The script's reply as it is."""
-        assert self._connection is not None, "finish an append once"
         with self._stream.translated("append to" if self._payloads else "look at"):
             try:
-                try:
-                    reply = self._connection.read_response()
-                except redis.exceptions.NoScriptError:  # a server that was restarted, or has never seen it
-                    self._send("EVAL", _APPEND)
-                    reply = self._connection.read_response()
-            except (redis.ConnectionError, redis.TimeoutError):
-                self._connection.disconnect()
-                raise
-            finally:
-                self._stream.pool.release(self._connection)
-                self._connection = None
+                reply = self._read()
+            except redis.exceptions.NoScriptError:  # a server that was restarted, or has never seen it
+                self._send("EVAL", _APPEND)
+                reply = self._read()
+        self._stream.pool.release(self._connection)
+        self._connection = None
         return cast(list[Any], reply)
+
+    def _read(self) -> Any:
+        assert self._connection is not None, "finish an append once"
+        try:
+            return self._connection.read_response()
+        except redis.exceptions.NoScriptError:
+            raise
+        except BaseException:
+            self.abandon()
+            raise
 
     def abandon(self) -> None:
         """Forget about the reply, and with it the connection that it would come by."""
@@ -207,6 +272,15 @@ class PendingAppend:
             raise
 
 
+def _data(fields: list[bytes] | None) -> bytes | None:
+    """The value of the field `data` in [field, value, ...]."""
+    if not fields:
+        return None
+    if fields[0] == DATA_FIELD:
+        return fields[1]
+    return dict(zip(fields[::2], fields[1::2], strict=True)).get(DATA_FIELD)
+
+
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
@@ -216,7 +290,7 @@ def _digest(parts: Sequence[bytes]) -> str:
     return sha1(b"\0".join(parts), usedforsecurity=False).hexdigest()
 
 
-def id_key(entry_id: str) -> tuple[int, int]:
-    """Sort key of an entry id `<milliseconds>-<sequence>`."""
+def _next_id(entry_id: str) -> str:
+    """The id just past `entry_id`."""
     milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds), int(sequence)
+    return f"{milliseconds}-{int(sequence) + 1}"

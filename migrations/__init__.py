@@ -5,10 +5,10 @@ A migration that has shipped is never edited: a change of the schema is a new on
 
 from sqlite_utils import Migrations
 
-from hsm_shipper.migrations import m0001_state
+from hsm_shipper.migrations import m0001_state, m0002_refresh
 
 SET = "hsm_shipper"
-STEPS = {"0001_state": m0001_state.migrate}
+STEPS = {"0001_state": m0001_state.migrate, "0002_refresh": m0002_refresh.migrate}
 
 migrations = Migrations(SET)
 for _name, _step in STEPS.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable
 from hashlib import md5
 from pathlib import Path
@@ -71,21 +72,21 @@ def by_place(listing: Iterable[bytes]) -> dict[int, bytes]:
     return {record.place: digest(data) for data in listing if (record := parse_line(data)) is not None}
 
 
-def live_action(data: bytes, first_seen: int | None = 100, status_since: int | None = 200) -> LiveAction:
-    """What is known of the action that `data` shows."""
+def live_action(data: bytes, **changes: Any) -> LiveAction:
+    """What is known of the action that `data` shows, first seen at 100 and in its status since 200."""
     record = parse_line(data)
     assert record is not None
-    return LiveAction(
-        record.place,
-        record.fid,
-        record.action,
-        record.status,
-        record.cookie,
-        digest(data),
-        first_seen,
-        status_since,
-        "",
-    )
+    fields: dict[str, Any] = {
+        "place": record.place,
+        "fid": record.fid,
+        "action": record.action,
+        "status": record.status,
+        "cookie": record.cookie,
+        "digest": digest(data),
+        "first_seen": 100,
+        "status_since": 200,
+    }
+    return LiveAction.make(**(fields | changes))
 
 
 class Wire:
@@ -98,6 +99,8 @@ class Wire:
         """The server does what it was asked by the next append, and its reply is lost."""
         self.fail_sending: str | None = None
         """The connection breaks before this command is sent."""
+        self.sent: list[str] = []
+        """Every command so far."""
         self.before_append: Callable[[], object] | None = None
         """Called before the next append that has something to add is sent."""
 
@@ -118,6 +121,7 @@ class FaultyConnection(_Connection):  # type: ignore[misc]
 
     def send_command(self, *args: Any, **kwargs: Any) -> None:
         """Send, unless the wire breaks."""
+        self._wire.sent.append(args[0])
         if self._wire.down or args[0] == self._wire.fail_sending:
             self._wire.fail_sending = None
             self.disconnect()
@@ -146,9 +150,9 @@ def shipper_client(server: RedisServer, db: int, wire: Wire | None = None, **kwa
 
 
 class FaultyFile:
-    """The actions file, until an error comes in place of so many bytes, or of the end of the file."""
+    """The actions file; with `error`, that comes behind so many bytes or in place of the end of the file."""
 
-    def __init__(self, path: Path, after_bytes: int, error: int) -> None:
+    def __init__(self, path: Path, after_bytes: int = sys.maxsize, error: int | None = None) -> None:
         self._file = open_raw(path)
         self._left = after_bytes
         self._error = error
@@ -156,9 +160,9 @@ class FaultyFile:
     def read(self, size: int, /) -> bytes | None:
         """Some of the file, then the error."""
         chunk = self._file.read(min(size, self._left))
-        if not chunk:
+        if not chunk and self._error is not None:
             raise OSError(self._error, os.strerror(self._error))
-        self._left -= len(chunk)
+        self._left -= len(chunk or b"")
         return chunk
 
     def close(self) -> None:

@@ -26,6 +26,9 @@ class Verdict:
     malformed: int = 0
     complaints: list[str] = field(default_factory=list)
     """Every false or duplicate event, in words."""
+    trimmed: bool = False
+    """Whether the stream's beginning is gone: what is first said of a place may go on from there."""
+    _mentioned: set[int] = field(default_factory=set)
 
     def add(self, entry_id: str, data: bytes | None) -> None:
         """Judge the next entry by what the ones before it said."""
@@ -37,8 +40,10 @@ class Verdict:
         self.events[event.event_type] += 1
         self.refreshes += event.refresh
         complaint = _complaint(self.live, event)
-        if complaint is not None:
+        goes_on = self.trimmed and event.place is not None and event.place not in self._mentioned
+        if complaint is not None and not goes_on:
             self.complaints.append(f"{entry_id}: {complaint}")
+        self._mentioned.add(event.place or 0)
         self.live.apply(entry_id, event)
 
     def digests(self) -> dict[Place, bytes | None]:
@@ -48,7 +53,8 @@ class Verdict:
 
 def judge_stream(client: redis.Redis, key: str) -> Verdict:
     """Replay the whole stream `key`."""
-    verdict = Verdict()
+    trimmed = client.exists(key) and client.xinfo_stream(key)["entries-added"] > client.xlen(key)
+    verdict = Verdict(trimmed=bool(trimmed))
     for entry_id, data in entries_of(client, key):
         verdict.add(entry_id, data)
     return verdict

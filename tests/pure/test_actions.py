@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_shipper.actions import is_place, pack_place, parse_line, readable_place, unpack_place
+from hsm_shipper.actions import pack_place, parse_line, readable_place, unpack_place
 from tests.core import FIXTURES, line
 
 LISTINGS = sorted(FIXTURES.glob("*/*.txt"))
@@ -175,11 +175,3 @@ def test_a_packed_place_is_unpacked_again(cat: int, rec: int) -> None:
 @given(st.tuples(U32, U32), st.tuples(U32, U32))
 def test_packed_places_sort_as_the_kernel_sorts_its_listing(one: tuple[int, int], other: tuple[int, int]) -> None:
     assert (pack_place(*one) < pack_place(*other)) is (one < other)
-
-
-@pytest.mark.parametrize(
-    ("cat", "rec", "expected"),
-    [(0, 0, True), (2**32 - 1, 2**32 - 1, True), (-1, 0, False), (0, -1, False), (2**32, 0, False), (0, 2**32, False)],
-)
-def test_a_place_has_two_halves_of_32_bits(cat: int, rec: int, expected: bool) -> None:
-    assert is_place(cat, rec) is expected

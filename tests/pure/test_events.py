@@ -37,7 +37,7 @@ def state_on_wire(data: bytes, *, include_raw: bool = True, update: bool = False
 
 def purged_on_wire(data: bytes, **changes: Any) -> dict[str, Any]:
     """The object that the shipper appends when the action of `data` is gone."""
-    before = msgspec.structs.replace(live_action(data), **changes)
+    before = live_action(data, **changes)
     change = ChangeWriter(MDT, HOST).purged(before, 1000)
     assert change.payload is not None
     return dict(msgspec.json.decode(change.payload))
@@ -153,16 +153,33 @@ def test_the_cookie_that_an_earlier_shipper_did_not_name_is_read_from_raw() -> N
 
 
 @pytest.mark.parametrize(
-    "unnamed", [{}, {"cat_idx": None, "rec_idx": None}, {"cat_idx": 7}, {"rec_idx": 7}, {"fid": None, "action": None}]
+    "named",
+    [
+        {},
+        {"cat_idx": None, "rec_idx": None},
+        {"cat_idx": 7},
+        {"rec_idx": 7},
+        {"fid": None, "action": None, "status": None},
+        {"cat_idx": 7, "cookie": "0x6b020003", "fid": "0x200000401:0x3:0x0", "action": "ARCHIVE", "status": "WAITING"},
+        {"rec_idx": 7, "cookie": "0x6b020003", "fid": "0x200000401:0x3:0x0", "action": "ARCHIVE", "status": "WAITING"},
+    ],
+    ids=count(),
 )
-def test_what_an_earlier_shipper_did_not_name_is_read_from_raw(unnamed: dict[str, Any]) -> None:
+def test_what_an_entry_does_not_name_is_read_from_raw(named: dict[str, Any]) -> None:
     event = earlier_event(line(3, cat=2))
-    for key in ("cat_idx", "rec_idx", "fid", "action", "action_key"):
+    for key in ("cat_idx", "rec_idx", "fid", "action", "action_key", "status"):
         del event[key]
-    read = decoded(event | unnamed)
+    read = decoded(event | named)
     assert read.place is not None
     assert unpack_place(read.place) == (2, 3)
-    assert (read.fid, read.action) == ("0x200000401:0x3:0x0", "ARCHIVE")
+    assert (read.fid, read.action, read.status) == ("0x200000401:0x3:0x0", "ARCHIVE", "WAITING")
+    assert read.cookie == "0x6b020003"
+
+
+@pytest.mark.parametrize("named", [{"fid": "0x1:0x2:0x0"}, {"action": "X"}], ids=["FID", "action"])
+def test_what_purged_does_not_name_is_read_from_its_action_key(named: dict[str, Any]) -> None:
+    read = decoded({"event_type": "PURGED", "action_key": "0x1:0x2:0x0:X"} | named)
+    assert (read.fid, read.action) == ("0x1:0x2:0x0", "X")
 
 
 @pytest.mark.parametrize("place", [{}, {"cat_idx": None, "rec_idx": None}, {"cat_idx": 1}], ids=count())

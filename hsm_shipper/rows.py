@@ -1,0 +1,79 @@
+"""Rows of the state file, as actions and back, and SQLite's exceptions as errors of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hsm_shipper.actions import pack_place, unpack_place
+from hsm_shipper.errors import StateCorrupt, StateError, StateUnwritable
+from hsm_shipper.fold import LiveAction
+
+BUSY_TIMEOUT_S = 30.0
+COLUMNS = "cat_idx, rec_idx, fid, action, status, cookie, hash, first_seen, status_since"
+
+_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_HINTS = {
+    sqlite3.SQLITE_FULL: "make room on its file system: polling goes on and recovers by itself",
+    sqlite3.SQLITE_BUSY: "another program holds it locked: look for an open sqlite3 shell with a transaction",
+}
+
+
+def read_actions(
+    connection: sqlite3.Connection, condition: str = "", parameters: Iterable[Any] = ()
+) -> Iterator[LiveAction]:
+    """The live actions, all or those that meet an SQL condition."""
+    where = f" WHERE {condition}" if condition else ""
+    return map(_action, connection.execute(f"SELECT {COLUMNS} FROM actions{where}", tuple(parameters)))
+
+
+def write_actions(connection: sqlite3.Connection, actions: Iterable[LiveAction]) -> None:
+    """Put the actions in their places, replacing an occupant."""
+    marks = ", ".join("?" * 9)
+    connection.executemany(f"INSERT OR REPLACE INTO actions ({COLUMNS}) VALUES ({marks})", map(_row, actions))
+
+
+def delete_actions(connection: sqlite3.Connection, actions: Iterable[LiveAction]) -> None:
+    """Empty the places of the actions."""
+    places = (unpack_place(action.place) for action in actions)
+    connection.executemany("DELETE FROM actions WHERE cat_idx = ? AND rec_idx = ?", places)
+
+
+@contextlib.contextmanager
+def translated(path: Path, what: str) -> Iterator[None]:
+    """Raise what sqlite3 raises as `StateError`; `what` was to be done with the file."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        primary = None if code is None else code & 0xFF
+        message = f"cannot {what} state file {path}: {error}"
+        if primary in _CORRUPT or (what == "migrate" and primary == sqlite3.SQLITE_ERROR):
+            raise StateCorrupt(message) from error
+        if primary in (None, sqlite3.SQLITE_ERROR):
+            raise StateError(message) from error
+        hint = _HINTS.get(primary, "check the folder's owner, permissions and file system")
+        raise StateUnwritable(message, hint) from error
+
+
+def _action(row: tuple[Any, ...]) -> LiveAction:
+    cat, rec, fid, action, status, cookie, text, first_seen, status_since = row
+    digest = None if text is None else bytes.fromhex(text)
+    return LiveAction.make(pack_place(cat, rec), fid, action, status, cookie, digest, first_seen, status_since)
+
+
+def _row(action: LiveAction) -> tuple[Any, ...]:
+    digest = action.digest
+    return (
+        *unpack_place(action.place),
+        action.fid,
+        action.action,
+        action.status,
+        action.cookie,
+        None if digest is None else digest.hex(),
+        action.first_seen,
+        action.status_since,
+    )

@@ -1,0 +1,77 @@
+"""Catching up with a stream: from where we were, if that is still there, also while it is trimmed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+
+from hsm_shipper.errors import ReplayOvertaken
+from hsm_shipper.stream import ActionStream, Entry
+from tests.core import KEY, OneMdt, add, earlier_event, line, lines, shipper_client
+from tests.servers import RedisServer
+from tests.truth import entries_of
+
+LISTING = lines([1, 2, 3])
+
+
+@pytest.fixture
+def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
+    return shipper_client(redis_server, redis_db)
+
+
+def test_a_catch_up_reads_only_what_is_new_where_our_last_entry_is_still_there(
+    tmp_path: Path, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    mdt = OneMdt(tmp_path / "mds1", client)
+    other = OneMdt(tmp_path / "mds2", client, host="mds2")
+    mdt.poll(*LISTING)
+    ours = entries_of(mdt.client, KEY)[-1][0]
+    other.poll(*LISTING, line(4))
+    add(mdt.client, b"{}")
+    caplog.set_level(logging.INFO)
+    mdt.poll(*LISTING, line(4))
+    told = f"caught up with stream {KEY} from entry {ours}: 2 entries, 4 live actions, 1 malformed entries"
+    assert told in caplog.messages
+
+
+class OvertakenStream(ActionStream):
+    """A stream that is trimmed, as often as `trims` says, while the first page of a replay is looked at."""
+
+    trims = 0
+
+    def replay(self, until: str, after: str | None = None) -> Iterator[list[Entry]]:
+        first = True
+        for page in super().replay(until, after):
+            yield page
+            if first and self.trims:
+                self.trims -= 1
+                # Beyond the page that is asked for already.
+                further = entries_of(self._client, self.key, page[-1].id)[2500][0]
+                self._client.xtrim(self.key, minid=further, approximate=False)
+            first = False
+
+
+@pytest.mark.parametrize(("trims", "error"), [(1, None), (4, None), (5, ReplayOvertaken)])
+@pytest.mark.parametrize("known", [False, True], ids=["from its beginning", "from where we were"])
+def test_a_catch_up_that_a_trim_overtakes_starts_again(
+    tmp_path: Path, client: redis.Redis, trims: int, error: type[Exception] | None, known: bool
+) -> None:
+    mdt = OneMdt(tmp_path, client, stream_class=OvertakenStream)
+    if known:
+        mdt.poll(line(1))
+    pipe = client.pipeline(transaction=False)
+    for number in range(20_000):
+        pipe.xadd(KEY, {"data": msgspec.json.encode(earlier_event(line(1, f"STATE{number}"), "UPDATE"))})
+    pipe.execute()
+    assert isinstance(mdt.stream, OvertakenStream)
+    mdt.stream.trims = trims
+    mdt.shows(line(1, "STATE19999"))
+    assert type(mdt.poller.poll().error) is (error or type(None))
+    before = client.xlen(KEY)
+    assert mdt.poll(line(1, "STATE19999")).events == {}
+    assert client.xlen(KEY) == before

@@ -1,0 +1,228 @@
+"""The state file as a store: what it keeps, and its transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hsm_shipper import cache as cache_module
+from hsm_shipper.cache import Cache
+from hsm_shipper.changes import Change
+from hsm_shipper.errors import StateChanged, StateUnwritable
+from hsm_shipper.fold import LiveAction, LiveActions
+from hsm_shipper.state_view import PollStatus
+from hsm_shipper.stream import Head
+from tests.core import FullDisk, digest, line, lines, live_action, place, rows
+
+HEAD = Head("5-0", "5-0", "ab" * 20)
+STATUS = PollStatus(
+    mdt="elm-MDT0000", host="mds1", pid=7, polls=3, last_poll_at=1_759_401_125.5, last_poll_duration_s=0.1234,
+    lines=9, live=8, backlog=1, events_new=20, events_update=30, events_purged=12, states_missed=2,
+    lines_not_understood=1, last_error="Redis went away", last_error_at=1_759_401_065.0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "elm-MDT0000.sqlite3"
+
+
+@pytest.fixture
+def cache(path: Path) -> Iterator[Cache]:
+    opened = Cache(path)
+    opened.load()
+    yield opened
+    opened.close()
+
+
+def new(data: bytes) -> Change:
+    """The change that brings in the action of `data`."""
+    return Change("NEW", None, None, live_action(data))
+
+
+def gone(data: bytes) -> Change:
+    """The change that ends the action of `data`."""
+    return Change("PURGED", None, live_action(data), None)
+
+
+def apply(cache: Cache, *changes: Change, head: Head = HEAD) -> None:
+    """Make the changes in one transaction."""
+    with cache.transaction():
+        cache.apply(changes, head)
+
+
+def content(cache: Cache) -> list[tuple[object, ...]]:
+    """The live actions."""
+    return rows(cache.live_actions())
+
+
+def of(*listing: bytes) -> list[tuple[object, ...]]:
+    """The live actions that these lines show."""
+    live = LiveActions()
+    for data in listing:
+        live.put(live_action(data))
+    return rows(live)
+
+
+# What it keeps
+
+
+def test_a_new_file_knows_nothing(cache: Cache) -> None:
+    head, known, missed, _ = cache.load()
+    assert (head, len(known), missed, content(cache), cache.poll_status()) == (None, 0, set(), [], None)
+
+
+def test_what_was_applied_is_there_when_the_file_is_opened_again(path: Path, cache: Cache) -> None:
+    apply(cache, new(line(1)), new(line(2, cat=2**32 - 1)))
+    cache.set_missed({place(1), place(2**32 - 1, cat=7)})
+    cache.close()
+    again = Cache(path)
+    head, known, missed, _ = again.load()
+    assert (head, missed) == (HEAD, {place(1), place(2**32 - 1, cat=7)})
+    assert set(known.slots) == {digest(line(1)), digest(line(2, cat=2**32 - 1))}
+    assert content(again) == of(line(1), line(2, cat=2**32 - 1))
+    again.close()
+
+
+def test_what_is_not_known_of_an_action_stays_unknown(cache: Cache) -> None:
+    unknown = LiveAction.make(place(1), "0x1:0x1:0x0", "ARCHIVE", "WAITING", None, None, None, None)
+    apply(cache, Change("NEW", None, None, unknown))
+    assert list(cache.live_actions()) == [unknown]
+    assert set(cache.load()[1].slots) == {place(1)}
+
+
+def test_a_change_replaces_the_row_and_an_end_removes_it(cache: Cache) -> None:
+    apply(cache, new(line(1)), new(line(2)), new(line(3)))
+    apply(cache, gone(line(2)), new(line(3, "STARTED")))
+    assert content(cache) == of(line(1), line(3, "STARTED"))
+
+
+def test_a_place_that_a_batch_empties_may_be_filled_by_the_same_batch(cache: Cache) -> None:
+    apply(cache, new(line(1)))
+    apply(cache, gone(line(1)), new(line(1, cookie=9)))
+    assert content(cache) == of(line(1, cookie=9))
+
+
+def test_a_head_without_entries_is_kept(cache: Cache) -> None:
+    apply(cache, head=Head("7-1", None, None))
+    assert cache.load()[0] == Head("7-1", None, None)
+
+
+def test_a_fold_replaces_everything_and_voids_what_was_missed(cache: Cache) -> None:
+    apply(cache, new(line(1)), new(line(2)))
+    cache.set_missed({place(1)})
+    live = LiveActions()
+    live.put(live_action(line(2, "STARTED")))
+    with cache.transaction():
+        cache.replace(live, Head("9-0", None, None))
+    head, _, missed, _ = cache.load()
+    assert (head, missed, content(cache)) == (Head("9-0", None, None), set(), of(line(2, "STARTED")))
+
+
+def test_what_was_missed_is_replaced_as_a_whole(cache: Cache) -> None:
+    cache.set_missed({place(1), place(2)})
+    cache.set_missed({place(2), place(3)})
+    assert cache.load()[2] == {place(2), place(3)}
+
+
+def test_actions_are_found_by_their_places_whatever_their_number(cache: Cache) -> None:
+    listing = lines(range(1, 2001)) + [line(rec, cat=2) for rec in range(1, 4)]
+    apply(cache, *map(new, listing))
+    asked = [place(rec) for rec in range(1, 2001, 2)] + [place(2, cat=2), place(9, cat=2), place(1, cat=3)]
+    found = cache.actions_at(asked[::-1])
+    assert found == {action.place: action for action in map(live_action, listing) if action.place in set(asked)}
+    assert len(found) == 1001
+
+
+# Transactions
+
+
+def test_what_goes_wrong_in_a_transaction_leaves_no_trace(cache: Cache) -> None:
+    apply(cache, new(line(1)))
+
+    def fail_half_way() -> None:
+        cache.apply([new(line(2))], Head("9-0", None, None))
+        raise KeyError
+
+    with pytest.raises(KeyError), cache.transaction():
+        fail_half_way()
+    assert (cache.load()[0], content(cache)) == (HEAD, of(line(1)))
+    apply(cache, new(line(3)))
+
+
+def test_a_commit_of_another_process_is_noticed_until_it_is_loaded(path: Path, cache: Cache) -> None:
+    apply(cache, new(line(1)))
+    with sqlite3.connect(path) as other:
+        other.execute("DELETE FROM actions")
+    other.close()
+    for _ in range(2):
+        with pytest.raises(StateChanged), cache.transaction():
+            pytest.fail("the body must not run")
+    cache.load()
+    apply(cache, new(line(2)))
+    assert content(cache) == of(line(2))
+
+
+def test_commits_of_our_own_are_no_change(path: Path, cache: Cache) -> None:
+    apply(cache, new(line(1)))
+    cache.save_poll_status(STATUS)
+    cache.set_missed({place(1)})
+    apply(cache, new(line(2)))
+
+
+def test_who_only_reads_or_rolls_back_changes_nothing(path: Path, cache: Cache) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("DELETE FROM actions")
+    other.execute("ROLLBACK")
+    other.execute("SELECT * FROM actions").fetchall()
+    apply(cache, new(line(1)))
+    other.close()
+
+
+def test_who_reads_for_long_holds_up_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "BUSY_TIMEOUT_S", 0.05)
+    cache = Cache(path)
+    cache.load()
+    apply(cache, new(line(1)))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN")
+    before = other.execute("SELECT count(*) FROM actions").fetchone()
+    apply(cache, new(line(2)))
+    assert other.execute("SELECT count(*) FROM actions").fetchone() == before
+    other.close()
+    cache.close()
+
+
+def test_a_file_that_somebody_holds_locked_is_said_to_be(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "BUSY_TIMEOUT_S", 0.05)
+    cache = Cache(path)
+    cache.load()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StateUnwritable) as locked:
+        apply(cache, new(line(1)))
+    assert "sqlite3 shell" in locked.value.hint
+    other.execute("ROLLBACK")
+    other.close()
+    apply(cache, new(line(1)))
+    cache.close()
+
+
+def test_a_full_disk_undoes_the_batch_and_says_what_to_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FullDisk(monkeypatch)
+    cache = Cache(path)
+    cache.load()
+    apply(cache, new(line(1)))
+    disk.fill()
+    with pytest.raises(StateUnwritable) as full:
+        apply(cache, *map(new, lines(range(2, 2000))), head=Head("9-0", None, None))
+    assert "make room" in full.value.hint
+    assert (cache.load()[0], content(cache)) == (HEAD, of(line(1)))
+    disk.make_room()
+    apply(cache, *map(new, lines(range(2, 2000))))
+    assert len(content(cache)) == 1999
+    cache.close()

@@ -1,0 +1,71 @@
+"""Writing the heartbeat, on a real server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+import redis
+
+from hsm_shipper.config import Config
+from hsm_shipper.errors import StreamError
+from hsm_shipper.heartbeat import Heartbeat, decode
+from hsm_shipper.keys import heartbeat_key
+from hsm_shipper.pulse import Pulse
+from hsm_shipper.result import PollResult
+from tests.conftest import PrivateServer
+from tests.core import shipper_client
+from tests.simulator import ARCHIVE, SimulatedMds, SimulatedMdt
+
+MDT = "elm-MDT0000"
+KEY = heartbeat_key("hsm:actions", MDT)
+
+
+@pytest.fixture
+def mds(tmp_path: Path) -> SimulatedMds:
+    mds, mdt = SimulatedMds(tmp_path), SimulatedMdt(MDT, grace_delay_s=45, max_requests=7)
+    mdt.mount(mds)
+    mdt.start(mdt.submit(ARCHIVE))
+    mdt.write()
+    return mds
+
+
+def beat(client: redis.Redis, actions: Path, error: StreamError | None = None) -> Heartbeat | None:
+    """Beat after a poll, and read what is there."""
+    result = PollResult(MDT, lines=5, live=4, backlog=1, duration_s=0.5, error=error)
+    Pulse(client, Config(poll_interval_s=30), MDT, actions).beat(result.status_after("mds1", None))
+    data = cast("bytes | None", client.get(KEY))
+    return None if data is None else decode(data)
+
+
+def test_it_tells_of_the_poll_and_of_the_coordinator(private_server: PrivateServer, mds: SimulatedMds) -> None:
+    client = shipper_client(private_server(), 0)
+    told = beat(client, mds.actions_path(MDT))
+    assert told is not None
+    assert (told.host, told.mdt, told.lines, told.live, told.backlog) == ("mds1", MDT, 5, 4, 1)
+    assert (told.poll_interval_s, told.last_poll_duration_s, told.last_error) == (30, 0.5, None)
+    assert (told.hsm_control, told.max_requests, told.grace_delay_s, told.loop_period_s) == ("enabled", 7, 45, 10)
+    assert told.copytools is not None and sum(copytool.current for copytool in told.copytools) == 1
+    assert 85_000 < client.pttl(KEY) <= 90_000
+
+
+def test_it_tells_what_was_wrong_and_what_cannot_be_read(private_server: PrivateServer, tmp_path: Path) -> None:
+    client = shipper_client(private_server(), 0)
+    told = beat(client, tmp_path / MDT / "hsm/actions", StreamError("it failed"))
+    assert told is not None and told.last_error == "it failed"
+    assert (told.hsm_control, told.max_requests, told.copytools) == (None, None, None)
+
+
+def test_one_that_cannot_be_written_is_said_once(
+    private_server: PrivateServer, mds: SimulatedMds, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = private_server()
+    client = shipper_client(server, 0)
+    server.kill()
+    pulse = Pulse(client, Config(), MDT, mds.actions_path(MDT))
+    status = PollResult(MDT).status_after("mds1", None)
+    for _ in range(3):
+        pulse.beat(status)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert f"cannot write the heartbeat {KEY} at redis://localhost:6379/1" in caplog.text

@@ -1,0 +1,118 @@
+"""Replaying a stream of a real server page by page."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from hsm_shipper.errors import ReplayOvertaken
+from hsm_shipper.fold import pack_id
+from hsm_shipper.stream import EMPTY_ID, PAGE_ENTRIES, ActionStream, Entry, Head
+from tests.core import KEY, shipper_client
+from tests.servers import RedisServer
+
+
+@pytest.fixture
+def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
+    return shipper_client(redis_server, redis_db)
+
+
+@pytest.fixture
+def stream(client: redis.Redis) -> ActionStream:
+    return ActionStream(client, KEY, "redis://test")
+
+
+def filled(client: redis.Redis, count: int) -> list[str]:
+    """Append `count` entries behind the back of the stream; their ids."""
+    pipe = client.pipeline(transaction=False)
+    for number in range(count):
+        pipe.xadd(KEY, {"data": b"%d" % number}, id=f"{number + 1}-0")
+    return [entry_id.decode() for entry_id in pipe.execute()]
+
+
+def replayed(stream: ActionStream, until: str, after: str | None = None) -> list[Entry]:
+    """All entries of a replay."""
+    return [entry for page in stream.replay(until, after) for entry in page]
+
+
+@pytest.mark.parametrize(
+    "count", [0, 1, PAGE_ENTRIES - 1, PAGE_ENTRIES, PAGE_ENTRIES + 1, 2 * PAGE_ENTRIES - 1, 2 * PAGE_ENTRIES]
+)
+def test_a_replay_reads_every_entry_once(client: redis.Redis, stream: ActionStream, count: int) -> None:
+    ids = filled(client, count)
+    read = replayed(stream, stream.head().last_id)
+    assert read == [Entry(entry_id, b"%d" % number) for number, entry_id in enumerate(ids)]
+
+
+def test_a_replay_ends_where_it_shall(client: redis.Redis, stream: ActionStream) -> None:
+    ids = filled(client, 5)
+    assert [entry.id for entry in replayed(stream, ids[2])] == ids[:3]
+
+
+def test_a_replay_goes_on_behind_an_entry(client: redis.Redis, stream: ActionStream) -> None:
+    ids = filled(client, 1500)
+    assert [entry.id for entry in replayed(stream, ids[-1], ids[2])] == ids[3:]
+    assert replayed(stream, ids[-1], ids[-1]) == []
+
+
+@pytest.mark.parametrize("count", [3, PAGE_ENTRIES])
+def test_a_replay_ends_though_its_last_entry_was_deleted(client: redis.Redis, stream: ActionStream, count: int) -> None:
+    ids = filled(client, count + 1)
+    client.xdel(KEY, ids[-1])
+    assert [entry.id for entry in replayed(stream, ids[-1])] == ids[:-1]
+
+
+def test_an_entry_without_the_field_is_given_on_without_data(client: redis.Redis, stream: ActionStream) -> None:
+    client.xadd(KEY, {"other": "x"}, id="1-0")
+    assert replayed(stream, "1-0") == [Entry("1-0", None)]
+
+
+def test_a_trim_that_overtakes_a_replay_is_noticed(client: redis.Redis, stream: ActionStream) -> None:
+    ids = filled(client, 3500)
+    pages = stream.replay(ids[-1])
+    assert len(next(pages)) == PAGE_ENTRIES
+    client.xtrim(KEY, maxlen=100, approximate=False)  # the second page is on its way, the third is not asked for yet
+    with pytest.raises(ReplayOvertaken):
+        list(pages)
+
+
+def test_a_trim_behind_a_replay_is_no_matter(client: redis.Redis, stream: ActionStream) -> None:
+    ids = filled(client, 2500)
+    pages = stream.replay(ids[-1])
+    read = next(pages)
+    client.xtrim(KEY, minid=ids[PAGE_ENTRIES - 1], approximate=False)
+    assert [entry.id for entry in read + [entry for page in pages for entry in page]] == ids
+
+
+def test_a_last_entry_of_a_page_that_is_deleted_meanwhile_is_noticed(client: redis.Redis, stream: ActionStream) -> None:
+    ids = filled(client, 3500)
+    pages = stream.replay(ids[-1])
+    next(pages)
+    client.xdel(KEY, next(pages)[-1].id, ids[2997])  # whichever of the next two pages is on its way
+    with pytest.raises(ReplayOvertaken):
+        list(pages)
+
+
+@pytest.mark.parametrize("after", ["2-0", "9-0"], ids=["deleted", "never there"])
+def test_a_replay_behind_an_entry_that_is_gone_is_overtaken(
+    client: redis.Redis, stream: ActionStream, after: str
+) -> None:
+    client.xdel(KEY, filled(client, 5)[1])
+    with pytest.raises(ReplayOvertaken):
+        replayed(stream, "10-0", after)
+
+
+def test_a_newest_entry_is_held_only_with_its_content(client: redis.Redis, stream: ActionStream) -> None:
+    ids = filled(client, 3)
+    head = stream.head()
+    assert stream.holds(head)
+    client.xadd(KEY, {"data": b"c"})
+    assert stream.holds(head)
+    assert not stream.holds(Head(EMPTY_ID, None, None))
+    assert not stream.holds(head._replace(newest_sha1="0" * 40))
+    client.xdel(KEY, ids[-1])
+    assert not stream.holds(head)
+
+
+def test_ids_sort_by_number() -> None:
+    assert sorted(["10-0", "9-10", "9-9"], key=pack_id) == ["9-9", "9-10", "10-0"]

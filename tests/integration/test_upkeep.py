@@ -1,0 +1,102 @@
+"""Upkeep of a state file beside its worker: damage is found, a long log is cut, and the worker is not disturbed."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hsm_shipper import upkeep
+from hsm_shipper.cache import Cache
+from hsm_shipper.errors import StateCorrupt, StateError
+from hsm_shipper.fold import LiveActions
+from hsm_shipper.stream import Head
+from hsm_shipper.upkeep import check, set_aside, tidy
+from tests.core import line, live_action
+
+ACTIONS = 3000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "elm-MDT0000.sqlite3"
+
+
+@pytest.fixture
+def worker(path: Path) -> Iterator[Cache]:
+    """The state file as its worker has it open, with some actions."""
+    cache = Cache(path)
+    cache.load()
+    with cache.transaction():
+        cache.replace(live_actions(range(ACTIONS)), Head("1-1", None, None))
+    cache.load()
+    yield cache
+    cache.close()
+
+
+def live_actions(recs: Iterable[int]) -> LiveActions:
+    """What is known of as many records."""
+    live = LiveActions()
+    for rec in recs:
+        live.put(live_action(line(rec)))
+    return live
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def test_upkeep_of_a_sound_file_does_not_disturb_its_worker(worker: Cache, path: Path) -> None:
+    check(path)
+    tidy(path)
+    assert not worker.is_changed()
+    assert log_of(path).stat().st_size > 0
+
+
+def test_a_long_log_is_cut_unless_somebody_needs_it(
+    worker: Cache, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(upkeep, "LOG_MAX_BYTES", 100_000)
+    caplog.set_level("INFO")
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM actions").fetchone()
+        with worker.transaction():
+            worker.replace(live_actions([1]), Head("2-1", None, None))
+        tidy(path)
+        assert log_of(path).stat().st_size > 100_000
+        assert "is in use and stays so" in caplog.text
+    tidy(path)
+    assert log_of(path).stat().st_size == 0 and "is cut" in caplog.text
+    assert len(worker.live_actions()) == 1
+
+
+def test_damage_is_found_and_the_file_set_aside(worker: Cache, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as file:
+        file.seek(8 * 4096)
+        file.write(os.urandom(20 * 4096))
+    with pytest.raises(StateCorrupt) as damage:
+        check(path)
+    told = set_aside(path, damage.value)
+    assert str(path) in str(told) and f"set aside as {path}.broken" in str(told) and "\n" not in str(told)
+    assert not worker.is_current() and not path.exists() and not log_of(path).exists()
+    assert path.with_name(f"{path.name}.broken").stat().st_size > 20 * 4096
+
+
+def test_what_is_no_database(path: Path) -> None:
+    path.write_bytes(b"no database " * 1000)
+    with pytest.raises(StateCorrupt):
+        check(path)
+
+
+def test_a_file_that_is_not_there_is_not_made(path: Path) -> None:
+    for look in (check, tidy):
+        with pytest.raises(StateError):
+            look(path)
+    assert not path.exists()

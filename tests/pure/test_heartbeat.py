@@ -1,0 +1,82 @@
+"""The heartbeat: what it says, how long it lasts, and the copytools of an `agents` file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hsm_shipper.agents import Copytool, parse_agents
+from hsm_shipper.heartbeat import Heartbeat, decode, encode, expiry_s
+from tests.simulator import ARCHIVE, SimulatedMds, SimulatedMdt
+
+HEARTBEAT = Heartbeat(
+    host="mds1",
+    pid=4711,
+    mdt="elm-MDT0000",
+    last_poll_at=1795352400.5,
+    last_poll_duration_s=0.25,
+    poll_interval_s=20.0,
+    lines=351_204,
+    live=351_200,
+    backlog=4,
+    last_error="cannot reach",
+    hsm_control="enabled",
+    max_requests=1000,
+    grace_delay_s=60,
+    loop_period_s=10,
+    copytools=[Copytool(uuid="80379a60", archive_ids=[1, 2], current=3, ok=120, errors=1)],
+)
+
+
+def test_it_is_json_and_comes_back() -> None:
+    data = encode(HEARTBEAT)
+    told = json.loads(data)
+    assert told["lines"] == 351_204 and told["copytools"][0]["archive_ids"] == [1, 2]
+    assert decode(data) == HEARTBEAT
+
+
+def test_one_of_a_newer_release_is_read_and_what_is_none_is_none() -> None:
+    told = json.loads(encode(HEARTBEAT)) | {"weather": "fine"}
+    assert decode(json.dumps(told).encode()) == HEARTBEAT
+    del told["hsm_control"], told["copytools"]
+    heartbeat = decode(json.dumps(told).encode())
+    assert heartbeat is not None and heartbeat.hsm_control is None and heartbeat.copytools is None
+    for data in (b"", b"{}", b"[1]", b"\xff", b'{"host": 1}'):
+        assert decode(data) is None
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "duration_s", "expiry"), [(20, 0.1, 60), (1, 0.1, 60), (60, 5, 180), (20, 90, 270)]
+)
+def test_it_lasts_three_polls_and_at_least_a_minute(interval_s: float, duration_s: float, expiry: float) -> None:
+    assert expiry_s(interval_s, duration_s) == expiry
+
+
+def test_agents_as_the_kernel_prints_them() -> None:
+    copytools, not_understood = parse_agents(
+        b"uuid=80379a60-1f8a-743f-daf2-307cde793ec2 archive_id=ANY requests=[current:0 ok:0 errors:0]\n"
+        b"uuid=80379a60-1f8a-743f-daf2-307cde793ec3 archive_id=1,2,-294967296 requests=[current:3 ok:120 errors:7]\n"
+    )
+    first, second = copytools
+    assert (first.uuid, first.archive_ids) == ("80379a60-1f8a-743f-daf2-307cde793ec2", [])
+    assert second.archive_ids == [1, 2, -294967296]
+    assert (second.current, second.ok, second.errors, not_understood) == (3, 120, 7, 0)
+
+
+def test_agents_that_are_not_understood_are_counted() -> None:
+    good = b"uuid=a archive_id=1 requests=[current:0 ok:0 errors:0]"
+    bad = [b"", b"uuid=a", good + b" more=1", good.replace(b"ok:0", b"ok:-"), good[:-1], b"\xff\x00"]
+    copytools, not_understood = parse_agents(b"\n".join([good, *bad]))
+    assert len(copytools) == 1 and not_understood == len(bad)
+    assert parse_agents(b"") == ([], 0)
+
+
+def test_agents_as_the_simulator_shows_them(tmp_path_factory: pytest.TempPathFactory) -> None:
+    mds, mdt = SimulatedMds(tmp_path_factory.mktemp("mds")), SimulatedMdt("elm-MDT0000")
+    mdt.mount(mds)
+    for _ in range(3):
+        mdt.start(mdt.submit(ARCHIVE))
+    mdt.write()
+    copytools, not_understood = parse_agents(mds.agents_path("elm-MDT0000").read_bytes())
+    assert sum(copytool.current for copytool in copytools) == 3 and not_understood == 0

@@ -1,0 +1,128 @@
+"""Jobs: one run at a time, one for all that were missed, and stopping that waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from hsm_shipper.jobs import RUNS_AT_A_TIME, Jobs
+from tests.waiting import eventually
+
+INTERVAL_S = 0.1
+
+
+class Runs:
+    """Counts runs, and how many there are at once; each waits for `gate`."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.lock = threading.Lock()
+        self.done: list[str] = []
+        self.begun: list[float] = []
+        self.now = 0
+        self.most = 0
+
+    def __call__(self, mdt: str) -> None:
+        with self.lock:
+            self.begun.append(time.monotonic())
+            self.now += 1
+            self.most = max(self.most, self.now)
+        self.gate.wait(20)
+        with self.lock:
+            self.now -= 1
+            self.done.append(mdt)
+
+
+def seldom(mdt: str) -> BaseTrigger:
+    return IntervalTrigger(seconds=86_400, start_date=datetime(2100, 1, 1, tzinfo=UTC), timezone=UTC)
+
+
+def often(mdt: str) -> BaseTrigger:
+    return IntervalTrigger(seconds=INTERVAL_S, start_date=datetime(2000, 1, 1, tzinfo=UTC), timezone=UTC)
+
+
+@pytest.fixture
+def runs() -> Runs:
+    return Runs()
+
+
+@pytest.fixture
+def jobs(runs: Runs) -> Iterator[Jobs]:
+    jobs = Jobs(runs, seldom)
+    yield jobs
+    runs.gate.set()
+    jobs.stop()
+
+
+def test_many_that_are_due_take_turns(jobs: Jobs, runs: Runs) -> None:
+    mdts = [f"elm-MDT{number:04x}" for number in range(40)]
+    for mdt in mdts:
+        jobs.add(mdt)
+    assert jobs.mdts() == set(mdts)
+    jobs.run_soon(mdts)
+    eventually(lambda: len(runs.done) == 40)
+    assert sorted(runs.done) == mdts
+    assert runs.most == RUNS_AT_A_TIME
+
+
+def test_a_run_asked_for_twice_is_one_run(jobs: Jobs, runs: Runs) -> None:
+    jobs.add("elm-MDT0000")
+    jobs.run_soon(["elm-MDT0000"], delay_s=3600)
+    assert jobs.is_coming("elm-MDT0000")
+    runs.gate.clear()
+    jobs.run_soon(["elm-MDT0000"])
+    eventually(lambda: runs.begun)
+    assert jobs.is_coming("elm-MDT0000")  # it goes on
+    runs.gate.set()
+    eventually(lambda: not jobs.is_coming("elm-MDT0000"))
+    assert len(runs.done) == 1
+
+
+def test_what_is_removed_does_not_run(jobs: Jobs, runs: Runs) -> None:
+    for mdt in ("elm-MDT0000", "elm-MDT0001"):
+        jobs.add(mdt)
+        jobs.run_soon([mdt], delay_s=0.2)
+    jobs.remove("elm-MDT0000")
+    jobs.remove("elm-MDT0000")
+    eventually(lambda: runs.done)
+    assert runs.done == ["elm-MDT0001"] and jobs.mdts() == {"elm-MDT0001"}
+    assert not jobs.is_coming("elm-MDT0000")
+
+
+def test_what_was_missed_is_made_up_for_by_one_run(runs: Runs) -> None:
+    jobs = Jobs(runs, often)
+    runs.gate.clear()
+    jobs.add("elm-MDT0000")
+    eventually(lambda: runs.begun)
+    eventually(lambda: time.monotonic() > runs.begun[0] + 10 * INTERVAL_S)  # ten are due, and cannot run
+    runs.gate.set()
+    released_at = time.monotonic()
+    eventually(lambda: len(runs.begun) >= 4)
+    jobs.stop()
+    # From then on one at a time, an interval apart: nothing has queued up.
+    assert runs.begun[3] - released_at > 2 * INTERVAL_S * 0.8
+
+
+def test_stopping_waits_for_a_run_that_asks_for_another(runs: Runs) -> None:
+    asked: list[str] = []
+
+    def run(mdt: str) -> None:
+        runs(mdt)
+        stopping.run_soon([mdt], 60)
+        asked.append(mdt)
+
+    stopping = Jobs(run, seldom)
+    runs.gate.clear()
+    stopping.add("elm-MDT0000")
+    stopping.run_soon(["elm-MDT0000"])
+    eventually(lambda: runs.begun)
+    threading.Timer(0.1, runs.gate.set).start()
+    stopping.stop()
+    assert asked == ["elm-MDT0000"]
