@@ -12,11 +12,12 @@ from pathlib import Path
 
 from hsm_shipper import findings as found
 from hsm_shipper.actions import parse_line
+from hsm_shipper.check_maintenance import maintenance_findings
 from hsm_shipper.check_redis import redis_findings
 from hsm_shipper.config import Config, LoadedConfig, load_config
 from hsm_shipper.coordinator import mdt_folder, read_hsm_control, read_tunable
 from hsm_shipper.errors import ConfigError, NotRunning, SupervisorError
-from hsm_shipper.findings import Finding, ok, problem, warning
+from hsm_shipper.findings import Finding, Level, ok, problem, warning
 from hsm_shipper.present import Present, find_mdts
 from hsm_shipper.supervisor import Supervisor
 
@@ -45,7 +46,10 @@ def check(config_file: Path | None) -> Iterator[Finding]:
     yield from _configuration(loaded)
     present = find_mdts(config.mdt_watch_glob)
     yield from _mdts(config, present)
-    yield from redis_findings(config, next(iter(present.mdts), None))
+    redis_found = list(redis_findings(config, next(iter(present.mdts), None)))
+    yield from redis_found
+    redis_answers = found.worst(redis_found) < Level.PROBLEM
+    yield from maintenance_findings(config, present.mdts, redis_answers=redis_answers)
     yield from _folder("state_dir", config.state_path)
     yield from _room(config.state_path, len(present.mdts))
     yield from _folder("run_dir", config.run_path)

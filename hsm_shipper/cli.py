@@ -30,14 +30,16 @@ exit status:
   1   it failed; with --run-once, at least one poll failed, and the message says which
   2   the command line or the configuration cannot be used
   3   another hsm-action-shipper has the same state_dir or run_dir
-  `status` and `check` have their own, see their --help
+  `status`, `check` and `maintain` have their own, see their --help
 
 examples:
   hsm-action-shipper check                          is everything in place?
   hsm-action-shipper --run-once                     a first look: poll every MDT once
+  hsm-action-shipper --run-once --maintenance-now   the same, and heal and trim its stream
   hsm-action-shipper -c /etc/hsm-shipper/hsm-shipper.yaml
   hsm-action-shipper --daemon                       stop it: kill $(cat /run/hsm-shipper/hsm-action-shipper.pid)
   hsm-action-shipper status
+  hsm-action-shipper maintain elm-MDT0000           heal and trim its stream now
 
 Without -c the configuration is /etc/hsm-shipper/hsm-shipper.yaml, if it is there. Any key can be overridden
 by an environment variable, as in HSM_POLL_INTERVAL=5.
@@ -45,7 +47,7 @@ by an environment variable, as in HSM_POLL_INTERVAL=5.
 
 _STATUS_EPILOG = """\
 exit status:
-  0   discovery runs, and every MDT on this server is being polled
+  0   discovery and maintenance run, and every MDT on this server is being polled
   1   something is wrong: the last column or the lines below the table say what
   2   no shipper runs here, or the command line or configuration cannot be used
 """
@@ -55,6 +57,19 @@ exit status, by the worst line:
   0   all ok
   1   a warning
   2   a problem: something will not work, or the command line or configuration cannot be used
+"""
+
+_MAINTAIN = """\
+Runs the maintenance of streams now, beside the running shipper: each is compared with what is believed here, healed and
+trimmed. The next poll of each MDT makes its healing true. Prints a line for each MDT.
+"""
+
+_MAINTAIN_EPILOG = """\
+exit status:
+  0   every run worked
+  1   at least one failed, and the message says which
+  2   no shipper runs here (then: --run-once --maintenance-now), no such MDT is here, or the command line or
+      configuration cannot be used
 """
 
 
@@ -82,7 +97,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         import hsm_shipper
 
-        parser.exit(message=f"{parser.prog} {hsm_shipper.__version__}\n")
+        print(f"{parser.prog} {hsm_shipper.__version__}")  # noqa: T201 - `parser.exit` prints to stderr
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     mode.add_argument(
         "--run-once", action="store_true", help="poll every MDT once in this process, without supervisord"
     )
+    parser.add_argument(
+        "--maintenance-now", action="store_true", help="with --run-once: after the poll heal and trim, and poll again"
+    )
     commands = parser.add_subparsers(dest="command", title="commands", metavar="")
     status = "how each MDT is doing"
     check = "look for trouble: configuration, MDTs, Redis, folders"
@@ -108,6 +127,15 @@ def _parser() -> argparse.ArgumentParser:
             name, help=text, description=text.capitalize() + ".", epilog=epilog, formatter_class=raw, parents=[config]
         )
         command.add_argument("--json", action="store_true", help="print JSON")
+    maintain = commands.add_parser(
+        "maintain",
+        help="heal and trim streams now",
+        description=_MAINTAIN,
+        epilog=_MAINTAIN_EPILOG,
+        formatter_class=raw,
+        parents=[config],
+    )
+    maintain.add_argument("mdts", nargs="*", metavar="MDT", help="only these; without any, all on this server")
     return parser
 
 
@@ -116,6 +144,8 @@ def _run(options: argparse.Namespace) -> int:
     file: Path | None = options.config.absolute() if "config" in options else None
     if options.command is not None and (options.daemon or options.run_once):
         raise ConfigError(f"--daemon and --run-once do not go with {options.command}")
+    if options.maintenance_now and not options.run_once:
+        raise ConfigError("--maintenance-now goes with --run-once", "beside a running shipper use the command maintain")
     if options.command == "check":
         from hsm_shipper import check
 
@@ -125,10 +155,14 @@ def _run(options: argparse.Namespace) -> int:
         from hsm_shipper import status
 
         return status.main(loaded.config, as_json=options.json)
+    if options.command == "maintain":
+        from hsm_shipper import maintain
+
+        return maintain.main(loaded.config, options.mdts)
     if options.run_once:
         from hsm_shipper import once
 
-        return once.run(loaded.config)
+        return once.run(loaded.config, maintenance_now=options.maintenance_now)
     from hsm_shipper import launch
 
     return launch.run_detached(loaded.config) if options.daemon else launch.run_in_foreground(loaded.config)

@@ -36,7 +36,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     mdt_watch_glob: str = "/sys/kernel/debug/lustre/mdt/*-MDT????/hsm/actions"
     poll_interval_s: Seconds = msgspec.field(default=20.0, name="poll_interval")
     reconcile_interval_s: Seconds = msgspec.field(default=21_600.0, name="reconcile_interval")
+    reconcile_schedule: str = ""
     aggressive_trim_threshold: Count = 5000
+    consumer_group_backlog_max: Count = 1_000_000
     redis_host: str = "localhost"
     redis_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 6379
     redis_db: Annotated[int, msgspec.Meta(ge=0)] = 1
@@ -96,6 +98,8 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] = os.enviro
     _check(config)
     if config.redis_url is not None and values.keys() & {"redis_host", "redis_port", "redis_db"}:
         warnings.append("redis_url is set, so redis_host, redis_port and redis_db are not used")
+    if config.reconcile_schedule and "reconcile_interval" in values:
+        warnings.append("reconcile_schedule is set, so reconcile_interval is not used")
     return LoadedConfig(config, file, tuple(warnings))
 
 
@@ -179,3 +183,7 @@ def _check(config: Config) -> None:
         )
     if not config.host or not config.host.isprintable():
         raise ConfigError(f"host: {config.host!r} cannot be used", "give the name of this metadata server")
+    if config.reconcile_schedule:
+        from hsm_shipper.schedule import check_cron  # late: 80 ms that nobody without a schedule need pay
+
+        check_cron(config.reconcile_schedule)

@@ -1,8 +1,10 @@
-"""`--run-once`: one poll of every MDT in this process, for cron, tests and first looks."""
+"""`--run-once`: one poll of every MDT in this process, for cron, tests and first looks; with maintenance if asked."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 from hsm_shipper import logs
 from hsm_shipper.config import Config
@@ -13,9 +15,10 @@ from hsm_shipper.present import find_mdts
 from hsm_shipper.worker import run_once
 
 
-def run(config: Config) -> int:
+def run(config: Config, *, maintenance_now: bool = False) -> int:
     """Poll every MDT on this server once, print a line for each, and return the exit status.
 
+    With `maintenance_now` each poll is followed by a maintenance run, and by the poll that makes its healing true.
     Refuses beside a running shipper by raising `AlreadyRunning`.
     """
     logs.setup("hsm-action-shipper", config)
@@ -28,14 +31,39 @@ def run(config: Config) -> int:
             _say(f"no MDT on this server: nothing matches {config.mdt_watch_glob}")
         for mdt, actions in present.mdts.items():
             try:
-                print(run_once(config, mdt, actions), flush=True)  # noqa: T201 - what was asked for
-            except HsmError as error:
-                troubles.append(f"{mdt}: poll failed: {error}")
+                for line in _steps(config, mdt, actions, maintenance_now=maintenance_now):
+                    print(line, flush=True)  # noqa: T201 - what was asked for
+            except _StepFailed as error:
+                troubles.append(f"{mdt}: {error}")
         if not present.unreadable:
             troubles += _forget_absent(config, frozenset(present.mdts))
         for trouble in troubles:
             _say(trouble)
     return 1 if troubles else 0
+
+
+class _StepFailed(HsmError):
+    """What failed, and how."""
+
+
+def _steps(config: Config, mdt: str, actions: Path, *, maintenance_now: bool) -> Iterator[str]:
+    """Do what is to be done with one MDT, telling a line for each step. Raises `_StepFailed`, and ends with it."""
+    yield _poll(config, mdt, actions)
+    if maintenance_now:
+        from hsm_shipper.maintenance_run import MaintenanceRun
+
+        try:
+            yield str(MaintenanceRun(config, mdt, actions, stopping=lambda: False)())
+        except HsmError as error:
+            raise _StepFailed(f"maintenance failed: {error}") from None
+        yield _poll(config, mdt, actions)
+
+
+def _poll(config: Config, mdt: str, actions: Path) -> str:
+    try:
+        return str(run_once(config, mdt, actions))
+    except HsmError as error:
+        raise _StepFailed(f"poll failed: {error}") from None
 
 
 def _forget_absent(config: Config, present: frozenset[str]) -> list[str]:

@@ -15,8 +15,11 @@ from hsm_shipper.errors import NotRunning, StateError, SupervisorError
 from hsm_shipper.forget import stored_mdts
 from hsm_shipper.logs import printable
 from hsm_shipper.present import find_mdts
+from hsm_shipper.runs import Run, last_runs
 from hsm_shipper.state_view import PollStatus, read_poll_status, state_file
 from hsm_shipper.supervisor import DISCOVERY, Program, Supervisor
+
+_MAINTENANCE = "maintenance"
 
 EXIT_OK = 0
 EXIT_TROUBLE = 1
@@ -26,12 +29,17 @@ EXIT_NOT_RUNNING = 2
 _STALE_INTERVALS = 3
 
 _HEADERS = ("MDT", "worker", "last poll", "duration", "lines", "live", "shipped", "backlog", "last error")
+_MAINTENANCE_HEADERS = ("MDT", "maintained", "duration", "entries", "healed", "malformed", "trimmed", "length")
+_MAINTENANCE_ALIGN = ("left", "left", *("right",) * 6)
 _ALIGN = ("left", "left", "left", "right", "right", "right", "right", "right", "left")
 
 
 @dataclass(frozen=True)
 class MdtStatus:
-    """One MDT: whether it is on this server, its worker in supervisord, its last poll, and what is wrong."""
+    """One MDT: whether it is on this server, its worker in supervisord, its last poll, and what is wrong.
+
+    `maintenance` is its last maintenance run here, if there was one.
+    """
 
     mdt: str
     present: bool
@@ -39,6 +47,7 @@ class MdtStatus:
     poll: PollStatus | None
     poll_age_s: float | None
     stale: bool
+    maintenance: Run | None
     troubles: tuple[str, ...]
 
 
@@ -49,6 +58,7 @@ class Status:
     supervisord: str | None
     running: bool
     discovery: Program | None
+    maintenance: Program | None
     mdts: tuple[MdtStatus, ...]
     troubles: tuple[str, ...]
 
@@ -78,20 +88,45 @@ def gather(config: Config, now: float) -> Status:
     except SupervisorError as error:
         supervisord, running = str(error), not isinstance(error, NotRunning)
         troubles.append(supervisord)
-    discovery = programs.get(DISCOVERY)
-    if supervisord is None and (discovery is None or discovery.state not in ("STARTING", "RUNNING")):
-        troubles.append(f"discovery is {discovery.state if discovery else 'missing'}: MDTs that come are not noticed")
+    asked = supervisord is None
+    discovery, maintenance = programs.get(DISCOVERY), programs.get(_MAINTENANCE)
+    if asked:
+        troubles += _program_troubles("discovery", discovery, "MDTs that come are not noticed")
+        troubles += _program_troubles("maintenance", maintenance, "streams are not healed, and grow")
     present = find_mdts(config.mdt_watch_glob)
     troubles += present.unreadable
     workers = worker_programs(programs)
     mdts = sorted(present.mdts.keys() | workers.keys() | stored_mdts(config.state_path))
-    asked = supervisord is None
-    rows = tuple(_mdt_status(config, mdt, mdt in present.mdts, workers.get(mdt), now, asked=asked) for mdt in mdts)
-    return Status(supervisord, running, discovery, rows, tuple(troubles))
+    runs = _last_runs(config, troubles)
+    rows = tuple(
+        _mdt_status(config, mdt, mdt in present.mdts, workers.get(mdt), runs.get(mdt), now, asked=asked) for mdt in mdts
+    )
+    return Status(supervisord, running, discovery, maintenance, rows, tuple(troubles))
+
+
+def _program_troubles(name: str, program: Program | None, consequence: str) -> list[str]:
+    if program is not None and program.state in ("STARTING", "RUNNING"):
+        return []
+    return [f"{name} is {program.state if program else 'missing'}: {consequence}"]
+
+
+def _last_runs(config: Config, troubles: list[str]) -> dict[str, Run]:
+    try:
+        return last_runs(config.state_path)
+    except StateError as error:
+        troubles.append(str(error))
+        return {}
 
 
 def _mdt_status(
-    config: Config, mdt: str, present: bool, worker: Program | None, now: float, *, asked: bool
+    config: Config,
+    mdt: str,
+    present: bool,
+    worker: Program | None,
+    maintenance: Run | None,
+    now: float,
+    *,
+    asked: bool,
 ) -> MdtStatus:
     troubles = []
     poll = None
@@ -112,7 +147,9 @@ def _mdt_status(
         troubles.append("no poll for a long time")
     if poll is not None and poll.last_error_at is not None and poll.last_error_at >= poll.last_poll_at:
         troubles.append(f"last poll failed: {poll.last_error}")
-    return MdtStatus(mdt, present, worker, poll, age_s, stale, tuple(troubles))
+    if maintenance is not None and maintenance.error is not None:
+        troubles.append(f"last maintenance failed: {maintenance.error}")
+    return MdtStatus(mdt, present, worker, poll, age_s, stale, maintenance, tuple(troubles))
 
 
 def _stale_after_s(config: Config, poll: PollStatus) -> float:
@@ -120,7 +157,7 @@ def _stale_after_s(config: Config, poll: PollStatus) -> float:
 
 
 def to_text(status: Status, now: float) -> str:
-    """A table for people, and below it what is wrong."""
+    """A table for people, below it the last maintenance runs, and what is wrong."""
     from tabulate import tabulate
 
     lines = []
@@ -129,6 +166,10 @@ def to_text(status: Status, now: float) -> str:
         lines.append(tabulate(rows, _HEADERS, colalign=_ALIGN, disable_numparse=True))
     else:
         lines.append("no MDT on this server")
+    runs = [mdt.maintenance for mdt in status.mdts if mdt.maintenance is not None]
+    if runs:
+        rows = [_maintenance_row(run, now) for run in runs]
+        lines += ["", tabulate(rows, _MAINTENANCE_HEADERS, colalign=_MAINTENANCE_ALIGN, disable_numparse=True)]
     lines += [printable(f"{mdt.mdt}: {trouble}") for mdt in status.mdts for trouble in mdt.troubles]
     lines += [printable(trouble) for trouble in status.troubles]
     return "\n".join(lines)
@@ -150,6 +191,15 @@ def _row(status: Status, mdt: MdtStatus, now: float) -> tuple[str, ...]:
         f"{poll.backlog:,}",
         _last_error(poll, now),
     )
+
+
+def _maintenance_row(run: Run, now: float) -> tuple[str, ...]:
+    ago = f"{duration(max(0.0, now - run.started_at))} ago"
+    took = f"{run.duration_s:.2f} s"
+    if run.error is not None:
+        return (run.mdt, f"{ago} (failed)", took, *("-" for _ in _MAINTENANCE_HEADERS[3:]))
+    counts = (run.entries, run.healed, run.malformed, run.trimmed, run.length)
+    return (run.mdt, ago, took, *("-" if count is None else f"{count:,}" for count in counts))
 
 
 def _last_error(poll: PollStatus, now: float) -> str:
@@ -176,6 +226,7 @@ def to_json(status: Status, config: Config) -> str:
             "running": status.running,
             "troubles": status.troubles,
             "discovery": _program(status.discovery),
+            "maintenance": _program(status.maintenance),
             "poll_interval_s": config.poll_interval_s,
             "state_dir": config.state_dir,
             "run_dir": config.run_dir,
@@ -188,6 +239,7 @@ def to_json(status: Status, config: Config) -> str:
                     "stale": mdt.stale,
                     "troubles": mdt.troubles,
                     "poll": _poll(mdt.poll),
+                    "maintenance": _maintenance(mdt.maintenance),
                 }
                 for mdt in status.mdts
             ],
@@ -202,3 +254,7 @@ def _program(program: Program | None) -> dict[str, Any] | None:
 
 def _poll(poll: PollStatus | None) -> dict[str, Any] | None:
     return None if poll is None else msgspec.structs.asdict(poll) | {"events_shipped": poll.events_shipped}
+
+
+def _maintenance(run: Run | None) -> dict[str, Any] | None:
+    return None if run is None else msgspec.structs.asdict(run) | {"healed": run.healed}

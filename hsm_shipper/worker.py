@@ -14,14 +14,16 @@ from pathlib import Path
 from hsm_shipper import logs
 from hsm_shipper.belief import Belief
 from hsm_shipper.changes import ChangeWriter
+from hsm_shipper.collector import relax_collector
 from hsm_shipper.config import Config, load_config
 from hsm_shipper.connection import address, connect
 from hsm_shipper.coordinator import read_hsm_control
-from hsm_shipper.errors import HsmError
+from hsm_shipper.errors import HsmError, StreamError
 from hsm_shipper.keys import stream_key
 from hsm_shipper.locks import FileLock, worker_lock_path
 from hsm_shipper.orphan import exit_with_parent
 from hsm_shipper.poller import Poller
+from hsm_shipper.pulse import Pulse
 from hsm_shipper.reader import ActionsFile
 from hsm_shipper.result import PollResult
 from hsm_shipper.state_view import state_file
@@ -33,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 def make_poller(config: Config, mdt: str, actions: Path) -> tuple[Poller, Belief]:
     """A poller of `mdt` and what it keeps open. The caller holds the worker's lock."""
+    relax_collector()
     stream = ActionStream(connect(config), stream_key(config.redis_stream_prefix, mdt), address(config))
     belief = Belief(state_file(config.state_path, mdt), stream, config.host)
     writer = ChangeWriter(mdt, config.host, config.include_raw)
@@ -56,13 +59,20 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
     """Poll `mdt` every `poll_interval_s` until told to stop. Raises `AlreadyRunning`."""
     with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
         poller, belief = make_poller(config, mdt, actions)
+        pulse = Pulse(connect(config), config, mdt, actions)
         _log.info("polling %s every %g s", actions, config.poll_interval_s)
         cadence = Cadence(config.poll_interval_s)
-        poller.poll()
+        _poll(poller, pulse)
         while not stop.wait(cadence.seconds_to_next()):
-            poller.poll()
+            _poll(poller, pulse)
         belief.close()
     _log.info("stopped")
+
+
+def _poll(poller: Poller, pulse: Pulse) -> None:
+    result = poller.poll()
+    if result.status is not None and not isinstance(result.error, StreamError):
+        pulse.beat(result.status)
 
 
 def main(arguments: list[str] | None = None) -> int:

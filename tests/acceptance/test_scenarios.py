@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,11 +49,11 @@ def run_once(server: SimulatedServer) -> str:
 def test_a_day_of_life_is_told_exactly(make_server: MakeServer) -> None:
     server, mdt, oracle = make_server(), SimulatedMdt(MDT, seed=7), Oracle()
     populate(mdt, 300)
-    workload = Workload(mdt, arrivals_per_s=0.1)
+    workload = Workload(mdt, arrivals_per_s=0.1, mean_work_s=600)
     mdt.mount(server.mds)
     server.start()
     server.wait_running(MDT)
-    server.wait_polled(mdt)
+    status = server.wait_polled(mdt)
     oracle.see(mdt.listing())
     for _ in range(24 * 6):
         workload.advance(600)
@@ -62,8 +63,10 @@ def test_a_day_of_life_is_told_exactly(make_server: MakeServer) -> None:
         assert status.live == len(mdt)
     told = verdict(server.redis, mdt)
     assert told.complaints == []
-    assert told.events == oracle.expected
-    assert told.events["NEW"] > 1000
+    # Maintenance trims the stream meanwhile: what was appended is counted in the state file.
+    appended = {"NEW": status.events_new, "UPDATE": status.events_update, "PURGED": status.events_purged}
+    assert Counter(appended) == oracle.expected
+    assert min(appended.values()) > 300
     assert is_true(server.redis, mdt)
 
 

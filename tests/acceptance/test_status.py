@@ -81,7 +81,7 @@ def test_status_shows_stale_polls(server: MetadataServer) -> None:
         os.kill(worker.pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("content", [b"no database " * 100, b""])
+@pytest.mark.parametrize("content", [b"no database " * 100, b"SQLite format 3\0"])
 def test_status_with_a_broken_state_file(server: MetadataServer, content: bytes) -> None:
     server.add_mdt("elm-MDT0000")
     server.state_dir.mkdir()

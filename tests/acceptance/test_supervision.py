@@ -138,7 +138,7 @@ def test_nothing_outlives_a_killed_supervisord_and_the_next_one_starts_clean(ser
     server.start()
     server.wait_running("elm-MDT0000")
     server.wait_events("elm-MDT0000", 1)
-    assert len(server.processes()) == 3
+    assert len(server.processes()) == 4
     (server.run_dir / "mdt.d/mdt-gone-MDT0000.conf").write_text("[program:mdt-gone-MDT0000]\ncommand=sleep 1000\n")
     (server.run_dir / "mdt.d/broken.conf").write_text("no configuration\n")
 

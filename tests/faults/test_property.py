@@ -21,9 +21,10 @@ from hypothesis.stateful import (
 )
 
 from hsm_shipper.actions import parse_line
-from hsm_shipper.errors import MalformedEvent
+from hsm_shipper.cycle import run_cycle
+from hsm_shipper.errors import MalformedEvent, StateError, StreamMoved
 from hsm_shipper.events import NEW, PURGED, UPDATE, decode
-from tests.faults.world import KEY, Bytes, World
+from tests.faults.world import KEY, MDT, Bytes, World
 from tests.servers import RedisServer
 from tests.truth import Place, Verdict, entries_of
 
@@ -59,6 +60,7 @@ class Life(RuleBasedStateMachine):
         self.world = World(self.client, Path(self.folder.name))
         self.cookie = 0x6B000000
         self.dump: bytes | None = None
+        self.tampered = False
         self.ever: set[bytes] = set()
         self._begin_epoch()
 
@@ -225,6 +227,43 @@ class Life(RuleBasedStateMachine):
     def append_malformed(self, fields: tuple[str, str]) -> None:
         self.client.xadd(KEY, {fields[0]: fields[1]})
 
+    @rule(data=st.data())
+    def delete_an_entry(self, data: st.DataObject) -> None:
+        """Somewhere in the middle: only a maintenance cycle can notice."""
+        entries = entries_of(self.client, KEY)
+        if entries:
+            self.client.xdel(KEY, data.draw(st.sampled_from(entries))[0])
+            self._begin_epoch()
+            self.tampered = True
+
+    # -- maintenance
+
+    @rule(threshold=st.sampled_from([1, 1000]))
+    def maintain(self, threshold: int) -> None:
+        """Whatever it trims, the fold of the stream stays what it was."""
+        before = self.world.verdict().live.by_place
+        self._maintain(threshold)
+        after = self.world.verdict().live.by_place
+        assert {place: action.mark for place, action in before.items()} == {
+            place: action.mark for place, action in after.items()
+        }
+
+    def _maintain(self, threshold: int = 1000) -> None:
+        server = self.world.server
+        try:
+            run_cycle(
+                MDT,
+                server.state_path,
+                server.stream,
+                aggressive_trim_threshold=threshold,
+                consumer_group_backlog_max=1000,
+                keep_going=lambda: None,
+            )
+        except (StateError, StreamMoved):  # no state file yet, or one that the worker has to rebuild first
+            return
+        self._begin_epoch()
+        self.tampered = False
+
     # -- what must hold
 
     @invariant()
@@ -234,9 +273,10 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
-        for _ in range(3):  # a list that lost most of its actions is believed at its second reading
-            self.world.server.poll()
-            self._judge()
+        self._settle()
+        if self.tampered:
+            self._maintain()
+            self._settle()
         try:
             assert self.verdict.complaints == []
             assert self.world.stream_is_true()
@@ -254,6 +294,11 @@ class Life(RuleBasedStateMachine):
     def _set(self, place: Place, line: bytes) -> None:
         self.world.lines[place] = line
         self.ever.add(line)
+
+    def _settle(self) -> None:
+        for _ in range(3):  # a list that lost most of its actions is believed at its second reading
+            self.world.server.poll()
+            self._judge()
 
     def _is_settled(self) -> bool:
         return bool(self.world.lines) and self.world.stream_is_true() and not self.world.server.belief.missed

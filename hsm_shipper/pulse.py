@@ -1,0 +1,76 @@
+"""Writes a worker's heartbeat."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import redis
+
+from hsm_shipper.agents import Copytool, parse_agents
+from hsm_shipper.config import Config
+from hsm_shipper.connection import address
+from hsm_shipper.coordinator import read_hsm_control, read_tunable
+from hsm_shipper.heartbeat import Heartbeat, encode, expiry_s
+from hsm_shipper.keys import heartbeat_key
+from hsm_shipper.logs import RepeatedErrors
+from hsm_shipper.state_view import PollStatus
+
+_log = logging.getLogger(__name__)
+
+# A line of `agents` is a hundred bytes, and a copytool is a daemon on a server of its own.
+_AGENTS_MAX_BYTES = 1024 * 1024
+
+
+class Pulse:
+    """Writes the heartbeat of the worker of `mdt`, whose actions file is `actions`."""
+
+    def __init__(self, client: redis.Redis, config: Config, mdt: str, actions: Path) -> None:
+        self._client = client
+        self._config = config
+        self._key = heartbeat_key(config.redis_stream_prefix, mdt)
+        self._actions = actions
+        self._errors = RepeatedErrors(_log)
+
+    def beat(self, status: PollStatus) -> None:
+        """Tell how the last poll went. Never raises: trouble with it is said at a low rate.
+
+        Not to be called after a poll that could not reach Redis: it would wait for it a second time.
+        """
+        expiry_ms = round(1000 * expiry_s(self._config.poll_interval_s, status.last_poll_duration_s))
+        try:
+            self._client.set(self._key, encode(self._heartbeat(status)), px=expiry_ms)
+        except redis.RedisError as error:
+            where = address(self._config)
+            self._errors.failed("heartbeat", f"cannot write the heartbeat {self._key} at {where}: {error}")
+        else:
+            self._errors.worked("heartbeat")
+
+    def _heartbeat(self, status: PollStatus) -> Heartbeat:
+        failed = status.last_error_at is not None and status.last_error_at >= status.last_poll_at
+        copytools, not_understood = self._copytools()
+        return Heartbeat(
+            host=status.host,
+            pid=status.pid,
+            mdt=status.mdt,
+            last_poll_at=status.last_poll_at,
+            last_poll_duration_s=status.last_poll_duration_s,
+            poll_interval_s=self._config.poll_interval_s,
+            lines=status.lines,
+            live=status.live,
+            backlog=status.backlog,
+            last_error=status.last_error if failed else None,
+            hsm_control=read_hsm_control(self._actions),
+            max_requests=read_tunable(self._actions, "max_requests"),
+            grace_delay_s=read_tunable(self._actions, "grace_delay"),
+            loop_period_s=read_tunable(self._actions, "loop_period"),
+            copytools=copytools,
+            agents_not_understood=not_understood,
+        )
+
+    def _copytools(self) -> tuple[list[Copytool] | None, int]:
+        try:
+            with self._actions.with_name("agents").open("rb") as file:
+                return parse_agents(file.read(_AGENTS_MAX_BYTES))
+        except OSError:
+            return None, 0  # as with all that is beside the actions file: told where readable

@@ -1,0 +1,162 @@
+"""Healing: makes what this host believes the fold of the stream again; the next poll makes the stream true.
+
+The state file should be exactly the fold of the stream up to `last_stream_id`. Where it is not (an entry deleted by
+hand, a lost write, a release with a fault), it is the belief that is corrected, never the stream: an orphan of the
+stream enters the belief, and the poll that does not find it in the list appends its PURGED; an action that the stream
+has lost leaves the belief, and the poll appends it as NEW; a state that differs becomes the stream's, and the poll
+appends the UPDATE. So the worker stays the only writer of its stream, and nothing races it: what it appends while the
+stream is read lies behind the position that is compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+
+from hsm_shipper.actions import pack_place
+from hsm_shipper.errors import StateError, StreamMoved
+from hsm_shipper.fold import LiveAction, LiveActions, pack_id, same_state
+from hsm_shipper.replay import Replay
+from hsm_shipper.rows import BUSY_TIMEOUT_S, delete_actions, read_actions, translated, write_actions
+from hsm_shipper.stream import PAGE_ENTRIES
+
+_log = logging.getLogger(__name__)
+
+_EXAMPLES_MAX = 3
+# A busy worker appends while the stream is read. Each round reads what came during the one before, so the rest is
+# soon less than a page, and the worker waits for the last of it only.
+_ROUNDS_MAX = 20
+
+
+class Healed(msgspec.Struct):
+    """How far the belief was from what the stream says; each list holds the actions concerned."""
+
+    orphans: list[LiveAction]
+    """Live in the stream, unknown here."""
+    missing: list[LiveAction]
+    """Believed live, not in the stream."""
+    differing: list[LiveAction]
+    """In another state in the stream (this one) than here."""
+
+    def __bool__(self) -> bool:
+        return bool(self.orphans or self.missing or self.differing)
+
+
+class StateFile:
+    """The worker's state file, opened by another process to correct it. Every method raises `StateError`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with translated(path, "open"):
+            self._connection = sqlite3.connect(
+                f"file:{quote(str(path))}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
+            )
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.close()
+
+    def position(self) -> str:
+        """The stream id that the belief stands at; `StateError` before the worker's first catch-up."""
+        with translated(self._path, "read"):
+            row = self._connection.execute("SELECT last_stream_id FROM stream_position").fetchone()
+        if row is None:
+            raise StateError(f"state file {self._path} is not filled yet", "its worker has to poll first")
+        return str(row[0])
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A write transaction; rolled back by `rollback`, or by whatever the body raises."""
+        with translated(self._path, "write"):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                if self._connection.in_transaction:
+                    self._connection.execute("COMMIT")
+            finally:
+                self.rollback()
+
+    def rollback(self) -> None:
+        """End the transaction, if one is open, without a trace: a commit would make the worker reload everything."""
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def differences(self, live: LiveActions) -> Healed:
+        """What differs from `live`. A hash that the stream does not tell differs from none."""
+        healed = Healed([], [], [])
+        suspects = self._suspect_places(live)
+        for ours in filter(None, map(self._action_at, suspects)):
+            theirs = live.by_place.get(ours.place)
+            if theirs is None:
+                healed.missing.append(ours)
+            elif not same_state(ours, theirs):
+                healed.differing.append(theirs)
+        rows = int(self._connection.execute("SELECT count(*) FROM actions").fetchone()[0])
+        if rows - len(healed.missing) < len(live):
+            known = {pack_place(*row) for row in self._connection.execute("SELECT cat_idx, rec_idx FROM actions")}
+            healed.orphans.extend(action for action in live if action.place not in known)
+        return healed
+
+    def _suspect_places(self, live: LiveActions) -> list[tuple[int, int]]:
+        """Places where the belief does not hold the very line that `live` does; the others need no closer look."""
+        by_place = live.by_place
+        suspects = []
+        for cat_idx, rec_idx, line_hash in self._connection.execute("SELECT cat_idx, rec_idx, hash FROM actions"):
+            theirs = by_place.get(cat_idx << 32 | rec_idx)
+            if theirs is None or theirs.mark[:16].hex() != line_hash:
+                suspects.append((cat_idx, rec_idx))
+        return suspects
+
+    def _action_at(self, place: tuple[int, int]) -> LiveAction | None:
+        return next(read_actions(self._connection, "cat_idx = ? AND rec_idx = ?", place), None)
+
+    def correct(self, healed: Healed) -> None:
+        """Make the belief what the stream says."""
+        delete_actions(self._connection, healed.missing)
+        write_actions(self._connection, healed.orphans + healed.differing)
+
+    def mark_for_refresh(self, actions: list[LiveAction]) -> int:
+        """Have the next poll append the state of these again; returns how many were not marked yet."""
+        places = ((action.cat_idx, action.rec_idx) for action in actions)
+        before = self._connection.total_changes
+        self._connection.executemany("INSERT OR IGNORE INTO refresh VALUES (?, ?)", places)
+        return self._connection.total_changes - before
+
+
+def catch_up(replay: Replay, state: StateFile, keep_going: Callable[[], None]) -> None:
+    """Fold the stream to where the belief stands, but for the page or so that comes in meanwhile."""
+    for _ in range(_ROUNDS_MAX):
+        before = replay.entries
+        go_on(replay, state.position())
+        if replay.entries - before < PAGE_ENTRIES:
+            return
+        keep_going()
+
+
+def go_on(replay: Replay, until: str) -> None:
+    """Fold to the position `until`; `StreamMoved` if it lies behind what was folded: the stream was another one."""
+    if pack_id(until) < pack_id(replay.until):
+        raise StreamMoved(f"the worker went back to {until} while the stream was read up to {replay.until}")
+    replay.go_on(until)
+
+
+def tell(mdt: str, healed: Healed) -> None:
+    """Say what was healed, with a few examples of each."""
+    kinds = (
+        (healed.orphans, "in the stream and unknown here: purged by the next poll unless the list holds them"),
+        (healed.missing, "missing from the stream: appended again by the next poll"),
+        (healed.differing, "in another state in the stream: appended by the next poll as they are"),
+    )
+    for actions, text in kinds:
+        if actions:
+            examples = ", ".join(
+                f"{action.cat_idx}/{action.rec_idx} {action.action_key} {action.status}"
+                for action in actions[:_EXAMPLES_MAX]
+            )
+            _log.warning("%s: %d actions %s (such as %s)", mdt, len(actions), text, examples)
