@@ -1,0 +1,259 @@
+"""Whether a stream says what is true: what is wrong in itself, and where it differs from what it should say.
+
+Pure: no I/O, no clock. A stream is held against references: the worker's state file, and the actions file itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from hsm_shipper.actions import parse_line, readable_place
+from hsm_shipper.events import NEW, PURGED, Event, line_digest
+from hsm_shipper.fold import LiveAction, LiveActions, same_action, same_state
+from hsm_shipper.heartbeat import Heartbeat
+from hsm_shipper.trim import length_bound
+
+EXIT_CONSISTENT = 0
+EXIT_INCONSISTENT = 1
+EXIT_UNKNOWN = 2
+
+
+class TalliedActions(LiveActions):
+    """The fold of a stream that counts the entries that said nothing new.
+
+    A stream that was trimmed begins in the middle: a PURGED whose NEW was trimmed away removes nothing either. So
+    these counts are worth a look, and prove nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.duplicates = 0
+        """NEW for a place that already held that action; UPDATE that changed nothing and was no refresh."""
+        self.purged_without_new = 0
+        """PURGED that removed nothing."""
+
+    def apply(self, entry_id: str, event: Event) -> None:
+        """Fold in one decoded event, and count it if it said nothing new."""
+        if event.event_type == PURGED:
+            before = len(self)
+            super().apply(entry_id, event)
+            self.purged_without_new += len(self) == before
+            return
+        place = event.place
+        occupant = None if place is None else self.by_place.get(place)
+        super().apply(entry_id, event)
+        if occupant is not None and not event.refresh:
+            after = self.by_place[occupant.place]
+            repeats = same_action if event.event_type == NEW else same_state
+            self.duplicates += repeats(occupant, after)
+
+
+class Kind(StrEnum):
+    """How a stream differs from a reference in one place."""
+
+    ORPHAN = "orphan"
+    """Live in the stream, not in the reference."""
+    MISSING = "missing"
+    """In the reference, not in the stream."""
+    DIFFERING = "differing"
+    """Another state, or another action, in the stream than in the reference."""
+
+
+class Difference(NamedTuple):
+    """What the stream and a reference say of one place; one of them None where it holds nothing there."""
+
+    stream: LiveAction | None
+    reference: LiveAction | None
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of difference that is."""
+        if self.reference is None:
+            return Kind.ORPHAN
+        return Kind.MISSING if self.stream is None else Kind.DIFFERING
+
+    def is_same(self, other: Difference) -> bool:
+        """Whether neither side has changed from `other` to this."""
+        return _unchanged(self.stream, other.stream) and _unchanged(self.reference, other.reference)
+
+
+Differences = dict[int, Difference]
+"""By packed place."""
+
+
+def _unchanged(before: LiveAction | None, now: LiveAction | None) -> bool:
+    return before is now if before is None or now is None else same_state(before, now)
+
+
+def compare(
+    live: LiveActions, reference: Iterable[LiveAction], passed_over: Container[int] = frozenset()
+) -> Differences:
+    """Where `live` differs from `reference`, which is read once.
+
+    `passed_over` are places of which the reference knows only that something is there; it is asked last.
+    """
+    found: Differences = {}
+    present: set[int] = set()
+    for theirs in reference:
+        if theirs.place in present:
+            continue  # a damaged file: the kernel gives each record a place of its own
+        present.add(theirs.place)
+        ours = live.by_place.get(theirs.place)
+        if ours is None or not same_state(ours, theirs):
+            found[theirs.place] = Difference(ours, theirs)
+    for ours in live:
+        if ours.place not in present and ours.place not in passed_over:
+            found[ours.place] = Difference(ours, None)
+    return found
+
+
+def confirmed(before: Differences, now: Differences) -> Differences:
+    """The differences of which neither side has changed in between.
+
+    Whoever reads a stream and a file one after the other, while both live, sees differences that are none: only one
+    that is still the same later, when whatever was on its way has arrived, is an accusation.
+    """
+    return {
+        place: difference for place, difference in now.items() if place in before and difference.is_same(before[place])
+    }
+
+
+class Listing:
+    """The actions of one reading of an actions file; iterate it once."""
+
+    def __init__(self, chunks: Iterable[list[bytes]]) -> None:
+        """`chunks` are lists of lines without their newlines."""
+        self._chunks = chunks
+        self.lines = 0
+        self.not_understood = 0
+        self.puzzling: set[int] = set()
+        """Packed places that hold something that is not understood."""
+
+    def __iter__(self) -> Iterator[LiveAction]:
+        for lines in self._chunks:
+            self.lines += len(lines)
+            for line in lines:
+                record = parse_line(line)
+                if record is None:
+                    self._puzzle(line)
+                    continue
+                yield LiveAction.make(
+                    record.place,
+                    record.fid,
+                    record.action,
+                    record.status,
+                    record.cookie,
+                    line_digest(line),
+                    first_seen=None,
+                    status_since=None,
+                )
+
+    def _puzzle(self, line: bytes) -> None:
+        self.not_understood += 1
+        place = readable_place(line)
+        if place is not None:
+            self.puzzling.add(place)
+
+    @property
+    def is_mostly_puzzling(self) -> bool:
+        """Whether the worker, too, takes no line's absence from it for an end."""
+        return 2 * self.not_understood > self.lines
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A stream held against the reference `path`; `untold` is why nothing can be said, and then nothing is found."""
+
+    path: str
+    found: Differences
+    untold: str | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the entries of a stream are."""
+
+    entries: int
+    live: int
+    duplicates: int
+    purged_without_new: int
+    malformed: int
+    malformed_ids: tuple[str, ...]
+    """The first few of them."""
+
+    @property
+    def garbage_ratio(self) -> float:
+        """The share of entries that no live action needs: each needs the one of its present state."""
+        return (self.entries - self.live) / self.entries if self.entries else 0.0
+
+    @property
+    def length_bound(self) -> int:
+        """Entries that there are at most after a maintenance cycle, but for what consumer groups still need."""
+        return length_bound(self.live)
+
+
+@dataclass(frozen=True)
+class MdtReport:
+    """What the audit of one MDT's stream found; None for what is not known."""
+
+    mdt: str
+    stream: str
+    counts: Counts | None
+    """None if the stream cannot be read: `error` says why."""
+    heartbeat: Heartbeat | None
+    heartbeat_age_s: float | None
+    """Seconds since the worker's last poll."""
+    state_file: Comparison | None
+    """None where there is none: it is on the server that has the MDT."""
+    actions_file: Comparison | None
+    error: str | None = None
+    remark: str | None = None
+    """What there is to say that changes nothing."""
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """Those that could be made."""
+        made = (self.state_file, self.actions_file)
+        return [comparison for comparison in made if comparison is not None and comparison.untold is None]
+
+    def places(self, kind: Kind) -> set[int] | None:
+        """Packed places in which the stream differs so from any reference; None if there was nothing to compare."""
+        if not self.comparisons:
+            return None
+        found = (comparison.found.items() for comparison in self.comparisons)
+        return {place for items in found for place, difference in items if difference.kind == kind}
+
+    def count(self, kind: Kind) -> int | None:
+        """How many such places there are."""
+        places = self.places(kind)
+        return None if places is None else len(places)
+
+    @property
+    def troubles(self) -> list[str]:
+        """Why something could not be told."""
+        untold = [comparison.untold for comparison in (self.state_file, self.actions_file) if comparison is not None]
+        reasons = [reason for reason in (self.error, *untold) if reason is not None]
+        if self.error is None and self.state_file is None and self.actions_file is None:
+            reasons.append("orphans and missing actions are known only on the server that has the MDT")
+        return reasons
+
+    @property
+    def differs(self) -> bool:
+        """Whether the stream differs from a reference."""
+        return any(comparison.found for comparison in self.comparisons)
+
+    @property
+    def exit_code(self) -> int:
+        """1 for what is wrong, else 2 for what could not be told, else 0."""
+        if self.differs or (self.counts is not None and self.counts.malformed):
+            return EXIT_INCONSISTENT
+        return EXIT_UNKNOWN if self.troubles else EXIT_CONSISTENT
+
+
+def exit_code(reports: list[MdtReport]) -> int:
+    """The exit code for all of them: what is certainly wrong goes before what could not be told."""
+    codes = {report.exit_code for report in reports} or {EXIT_UNKNOWN}
+    return EXIT_INCONSISTENT if EXIT_INCONSISTENT in codes else max(codes)
