@@ -15,12 +15,12 @@ from typing import Any
 import redis
 from redis.utils import HIREDIS_AVAILABLE
 
-from benchmarks import polling
+from benchmarks import maintaining, polling
 from benchmarks.child import BenchmarkError
 from benchmarks.rows import table
 from tests.servers import RedisServer
 
-_SUBJECTS = {"polls of one MDT": polling.measure}
+_SUBJECTS = {"polls of one MDT": polling.measure, "maintenance of one stream": maintaining.measure}
 
 # What is deleted between runs is freed before the next one begins, and not beside it.
 _SERVER_OPTIONS = {"lazyfree-lazy-user-del": "no", "lazyfree-lazy-user-flush": "no"}

@@ -2,6 +2,7 @@
 
 python -m benchmarks.floors reading ACTIONS
 python -m benchmarks.floors pipeline CONFIG MDT
+python -m benchmarks.floors entries CONFIG MDT
 """
 
 from __future__ import annotations
@@ -66,8 +67,28 @@ def pipeline(config_file: str, mdt: str) -> None:
     serve(append, before=delete_copy)
 
 
+def entries(config_file: str, mdt: str) -> None:
+    """Read every entry of the stream that `cycle_child` has set aside, as redis-py does it by itself."""
+    config = load_config(Path(config_file), environ={}).config
+    client = connect(config)
+    key = f"copy:{stream_key(config.redis_stream_prefix, mdt)}"
+
+    def read() -> int:
+        count, start = 0, "-"
+        while page := client.xrange(key, start, count=_ENTRIES_PER_ROUND_TRIP):
+            count += len(page)
+            last = page[-1][0]
+            assert isinstance(last, bytes), "redis-py decodes nothing here"
+            start = f"({last.decode()}"
+        return count
+
+    serve(read)
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "reading":
         reading(*sys.argv[2:])
-    else:
+    elif sys.argv[1] == "pipeline":
         pipeline(*sys.argv[2:])
+    else:
+        entries(*sys.argv[2:])

@@ -1,0 +1,45 @@
+"""A child that maintains one stream as maintenance does: `python -m benchmarks.cycle_child CONFIG MDT`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from benchmarks.child import serve
+from hsm_shipper.config import load_config
+from hsm_shipper.connection import address, connect
+from hsm_shipper.cycle import run_cycle
+from hsm_shipper.keys import stream_key
+from hsm_shipper.state_view import state_file
+from hsm_shipper.stream import ActionStream
+
+
+def main(config_file: str, mdt: str) -> None:
+    """One cycle for each line of standard input, on the stream as it was at first; says what it read and trimmed."""
+    import apscheduler.schedulers.background  # noqa: F401  # the maintenance program holds it in memory as well
+
+    config = load_config(Path(config_file), environ={}).config
+    client = connect(config)
+    key = stream_key(config.redis_stream_prefix, mdt)
+    copy = f"copy:{key}"
+    client.copy(key, copy, replace=True)
+
+    def restore() -> None:
+        client.copy(copy, key, replace=True)
+
+    def maintain() -> dict[str, int]:
+        result = run_cycle(
+            mdt,
+            state_file(config.state_path, mdt),
+            ActionStream(client, key, address(config)),
+            aggressive_trim_threshold=config.aggressive_trim_threshold,
+            consumer_group_backlog_max=config.consumer_group_backlog_max,
+            keep_going=lambda: None,
+        )
+        return {"trimmed": result.trimmed, "live": result.live, "healed": result.orphans + result.missing}
+
+    serve(maintain, before=restore)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
