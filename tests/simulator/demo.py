@@ -157,6 +157,8 @@ class Site:
         return reports
 
     def _check_servers(self) -> None:
+        if _interruptions:
+            raise KeyboardInterrupt
         for server in self.servers:
             server.check_runs()
 
@@ -202,6 +204,15 @@ def conclude(reports: Sequence[MdtReport]) -> int:
     return EXIT_WRONG if faults else 0
 
 
+# Python swallows what a handler raises while it forks, so the demo looks here as well.
+_interruptions: list[int] = []
+
+
+def _interrupt(number: int, _: object) -> None:
+    _interruptions.append(number)
+    raise KeyboardInterrupt
+
+
 def say(text: str) -> None:
     """A line of the story, which stands out from what the commands print."""
     bold, plain = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
@@ -211,8 +222,9 @@ def say(text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; 0 if the streams tell the truth."""
     options = _parse(arguments)
+    _interruptions.clear()
     for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(how, signal.default_int_handler)
+        signal.signal(how, _interrupt)
     try:
         return _run(options.duration, options.requests)
     except KeyboardInterrupt:
