@@ -41,7 +41,7 @@ def test_a_key_of_another_type_is_said_to_be_no_stream(redis_server: RedisServer
 
 
 def test_a_server_at_its_maxmemory_is_said_to_be_full(private_server: PrivateServer) -> None:
-    server = private_server(maxmemory="1mb", maxmemory_policy="noeviction")
+    server = private_server(maxmemory="1kb", maxmemory_policy="noeviction")
     client = shipper_client(server, 0)
     assert "maxmemory" in advice(client)
     assert not client.exists(KEY)
