@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError, HsmError
 from hsm_tools.options import add_connection_options, load
+from hsm_tools.output import give_up_stdout, print_out
 from hsm_tools.render import printable
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        _give_up_stdout()
+        give_up_stdout()
         return EXIT_BROKEN_PIPE
     except HsmError as error:
         _say(str(error))
@@ -114,7 +115,7 @@ def _run(argv: Sequence[str] | None) -> int:
         if args.retire is not None:
             from hsm_tools.retire import retire
 
-            _print(printable(retire(config, client, present, args.retire, yes=args.yes, dry_run=args.dry_run)))
+            print_out(printable(retire(config, client, present, args.retire, yes=args.yes, dry_run=args.dry_run)))
             return EXIT_OK
         for remark in present.unreadable:
             _say(f"MDTs here may be overlooked: {remark}")
@@ -154,7 +155,7 @@ def _audit(args: argparse.Namespace, config: Config, client: redis.Redis, presen
         elif to_heal:
             _maintain(args, to_heal)
             reports = [auditor.audit(report.mdt) if report.mdt in to_heal else report for report in reports]
-    _print(to_json(reports) if args.json else to_text(reports))
+    print_out(to_json(reports) if args.json else to_text(reports))
     return exit_code(reports)
 
 
@@ -205,24 +206,6 @@ def _maintain(args: argparse.Namespace, mdts: list[str]) -> None:
     done = subprocess.run([command, *configuration, "maintain", *mdts], stdout=sys.stderr, check=False)
     if done.returncode:
         _say(f"{SHIPPER} maintain {' '.join(mdts)} failed (exit code {done.returncode}): what it left is told below")
-
-
-def _print(text: str) -> None:
-    try:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _give_up_stdout()
-        raise HsmError(
-            f"cannot write to standard output: {error.strerror}", "make room, or send it elsewhere"
-        ) from None
-
-
-def _give_up_stdout() -> None:
-    """Let the interpreter flush what is left into nothing when it exits, in place of failing a second time."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(text: str) -> None:

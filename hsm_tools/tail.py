@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError, HsmError
 from hsm_tools.options import add_connection_options, load
+from hsm_tools.output import give_up_stdout, print_out
 from hsm_tools.render import event_line, printable
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        _give_up_stdout()
+        give_up_stdout()
         return EXIT_BROKEN_PIPE
     except HsmError as error:
         _say(str(error))
@@ -117,33 +117,15 @@ def _print_events(reader: StreamReader, from_beginning: bool, run_once: bool, hi
             return
         lines = [event_line(event) for event in batch if event_type(event) not in hidden]
         if lines:
-            _print("\n".join(lines))
+            print_out("\n".join(lines))
 
 
 def _announce(prefix: str) -> None:
     banner = f"Tailing streams with prefix '{printable(prefix)}:*'. Press Ctrl+C to exit."
     if sys.stdout.isatty():
-        _print(banner)
+        print_out(banner)
     else:
         sys.stderr.write(f"{banner}\n")
-
-
-def _print(lines: str) -> None:
-    try:
-        sys.stdout.write(f"{lines}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _give_up_stdout()
-        raise HsmError(
-            f"cannot write to standard output: {error.strerror}", "make room, or send it elsewhere"
-        ) from None
-
-
-def _give_up_stdout() -> None:
-    """Let the interpreter flush what is left into nothing when it exits, in place of failing a second time."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(text: str) -> None:
