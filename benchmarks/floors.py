@@ -49,7 +49,7 @@ def pipeline(config_file: str, mdt: str) -> None:
     client = connect(config)
     stream = ActionStream(client, stream_key(config.redis_stream_prefix, mdt), address(config))
     pages = stream.replay(stream.head().last_id)
-    payloads = [entry.data for page in pages for entry in page if entry.data is not None]
+    payloads = [data for page in pages for _, data in page if data is not None]
     copy = f"copy:{stream.key}"
 
     def delete_copy() -> None:

@@ -215,17 +215,20 @@ class Belief:
         malformed = 0
         writers: Counter[str] = Counter()
         for page in self._stream.replay(head.last_id, after):
-            for entry in page:
+            for entry_id, data in page:
                 try:
-                    event = decode(entry.data)
+                    event = decode(data)
                 except MalformedEvent as error:
                     if not malformed:
                         _log.warning(
-                            "stream %s: malformed entry %s is passed over: %s", self._stream.key, entry.id, error
+                            "stream %s: malformed entry %s is passed over: %s",
+                            self._stream.key,
+                            entry_id.decode(),
+                            error,
                         )
                     malformed += 1
                     continue
-                live.apply(entry.id, event)
+                live.apply(entry_id, event)
                 writers[event.host or "an unnamed host"] += 1
         self._tell(after, live, malformed, writers)
         return live

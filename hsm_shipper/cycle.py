@@ -12,6 +12,7 @@ import msgspec
 
 from hsm_shipper.collector import relax_collector
 from hsm_shipper.errors import StreamMoved
+from hsm_shipper.fold import LiveActions
 from hsm_shipper.reconcile import Healed, StateFile, catch_up, go_on, tell
 from hsm_shipper.replay import Replay
 from hsm_shipper.stream import ActionStream
@@ -68,7 +69,7 @@ def run_cycle(
     relax_collector()
     with closing(StateFile(state_path)) as state:
         for attempt in range(1, _ATTEMPTS + 1):
-            replay = Replay(stream, keep_going)
+            replay = Replay(stream, LiveActions, keep_going)
             try:
                 healed, marked = _reconcile(mdt, state, replay, keep_going)
                 trimmed = _trim_to_needed(stream, replay, consumer_group_backlog_max, keep_going)
@@ -99,7 +100,9 @@ def run_cycle(
     )
 
 
-def _reconcile(mdt: str, state: StateFile, replay: Replay, keep_going: Callable[[], None]) -> tuple[Healed, int]:
+def _reconcile(
+    mdt: str, state: StateFile, replay: Replay[LiveActions], keep_going: Callable[[], None]
+) -> tuple[Healed, int]:
     catch_up(replay, state, keep_going)
     keep_going()
     with state.transaction():
@@ -114,7 +117,7 @@ def _reconcile(mdt: str, state: StateFile, replay: Replay, keep_going: Callable[
 
 
 def _trim_to_needed(
-    stream: ActionStream, replay: Replay, consumer_group_backlog_max: int, keep_going: Callable[[], None]
+    stream: ActionStream, replay: Replay[LiveActions], consumer_group_backlog_max: int, keep_going: Callable[[], None]
 ) -> int:
     end = oldest_needed(replay)
     held = held_by_groups(replay, stream.groups(), consumer_group_backlog_max)

@@ -75,9 +75,8 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
         """MD5 of the kernel's line, 16 bytes; None where the entry does not tell."""
         if self.hash is not None:
             return _digest_from_hex(self.hash)
-        if self.raw is not None:
-            return hashlib.md5(self.raw.encode(), usedforsecurity=False).digest()
-        return None
+        raw = self.raw
+        return None if raw is None else hashlib.md5(raw.encode(), usedforsecurity=False).digest()
 
 
 def line_digest(line: bytes) -> bytes:

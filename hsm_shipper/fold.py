@@ -23,9 +23,10 @@ from hsm_shipper.events import PURGED, Event
 _NO_DIGEST = bytes(16)
 
 
-def pack_id(entry_id: str) -> int:
+def pack_id(entry_id: str | bytes) -> int:
     """One integer for an entry id `<milliseconds>-<sequence>`, sorted as Redis sorts ids."""
-    milliseconds, _, sequence = entry_id.partition("-")
+    text = entry_id if isinstance(entry_id, str) else entry_id.decode()
+    milliseconds, _, sequence = text.partition("-")
     return int(milliseconds) << 64 | int(sequence)
 
 
@@ -37,7 +38,8 @@ def unpack_id(entry: int) -> str:
 class LiveAction(msgspec.Struct, gc=False):
     """One live action. Times are seconds since the epoch, None where the stream does not tell.
 
-    Some 400 bytes with its place in a dict: `make` packs what would be an object of its own in a naive one.
+    Some 400 bytes with its place in a dict: `mark` is what would be two objects in a naive one, and `entry` the very
+    object that came from the server.
     """
 
     place: int
@@ -47,7 +49,7 @@ class LiveAction(msgspec.Struct, gc=False):
     mark: bytes
     first_seen: int | None
     status_since: int | None
-    entry: int
+    entry: bytes
 
     @classmethod
     def make(
@@ -60,9 +62,9 @@ class LiveAction(msgspec.Struct, gc=False):
         digest: bytes | None,
         first_seen: int | None,
         status_since: int | None,
-        entry: int = 0,
+        entry: bytes = b"0-0",
     ) -> LiveAction:
-        """An action with `digest`, the MD5 of the kernel's line (16 bytes), and the packed id of its stream entry.
+        """An action with `digest`, the MD5 of the kernel's line (16 bytes), and the id of its stream entry.
 
         `cookie` and `digest` are None where the entry does not tell them.
         """
@@ -79,7 +81,7 @@ class LiveAction(msgspec.Struct, gc=False):
 
     @property
     def digest(self) -> bytes | None:
-        """MD5 of the kernel's line, 16 bytes; None where the entry has neither `raw` nor `hash`."""
+        """MD5 of the kernel's line, 16 bytes; None where the entry has neither `raw` nor `hash`, or it was not kept."""
         digest = self.mark[:16]
         return None if digest == _NO_DIGEST else digest
 
@@ -91,7 +93,7 @@ class LiveAction(msgspec.Struct, gc=False):
     @property
     def entry_id(self) -> str:
         """The stream entry that holds this state."""
-        return unpack_id(self.entry)
+        return self.entry.decode()
 
     @property
     def action_key(self) -> str:
@@ -125,13 +127,24 @@ def same_state(one: LiveAction, other: LiveAction) -> bool:
     return same_action(one, other)
 
 
-class LiveActions:
-    """The live actions of one stream, by packed place; feed it every entry in order."""
+class DigestsNeeded(Exception):
+    """A fold without digests met an entry that only they can place: fold again from the first entry, with them."""
 
-    def __init__(self) -> None:
+
+class LiveActions:
+    """The live actions of one stream, by packed place and in order of their entries; feed it every entry in order.
+
+    Without `digests` it does not compute the MD5 of every line, a third of its work. What a tool shows does not need
+    them, but for streams of earlier shippers, which name actions by them: there `apply` raises `DigestsNeeded`.
+    """
+
+    def __init__(self, digests: bool = True) -> None:
         self.by_place: dict[int, LiveAction] = {}
+        self._digests = digests
         # Only streams of earlier shippers need it, so it is built at the first PURGED without a place.
         self._places_by_key: dict[str, set[int]] | None = None
+        self._first_seen: int | None = None
+        self._status_since: int | None = None
 
     def __len__(self) -> int:
         return len(self.by_place)
@@ -139,61 +152,69 @@ class LiveActions:
     def __iter__(self) -> Iterator[LiveAction]:
         return iter(self.by_place.values())
 
-    def apply(self, entry_id: str, event: Event) -> None:
+    def apply(self, entry_id: bytes, event: Event) -> None:
         """Fold in one decoded event (`events.decode`)."""
-        if event.event_type != PURGED:
-            self._put(entry_id, event)
+        if event.event_type == PURGED:
+            self._purge(event)
             return
-        place = event.place
-        if place is None:
-            self._remove_by_key(event.action_key or "")
-            return
-        occupant = self.by_place.get(place)
-        if occupant is not None and _names(event, occupant):
-            self._remove(occupant)
-
-    def put(self, action: LiveAction) -> None:
-        """Place an action whose state is known from elsewhere (the state file), as a NEW would."""
-        if self._places_by_key is not None:
-            occupant = self.by_place.get(action.place)
-            if occupant is not None:
-                self._forget_key(occupant)
-            self._places_by_key.setdefault(action.action_key, set()).add(action.place)
-        self.by_place[action.place] = action
-
-    def _put(self, entry_id: str, event: Event) -> None:
         cat_idx, rec_idx, fid, action, status = event.cat_idx, event.rec_idx, event.fid, event.action, event.status
         assert cat_idx is not None and rec_idx is not None and fid and action and status, "decode() refuses these"
         place = cat_idx << 32 | rec_idx
-        first_seen, status_since = event.first_seen, event.status_since
-        if first_seen is None or status_since is None:
-            first_seen, status_since = self._times(place, event)
-        digest = event.line_digest
-        seen = None if first_seen is None else int(first_seen)  # most often one object is both times
+        if event.first_seen is None or event.status_since is None:
+            self._complete_times(place, event)
+        # The entries of one poll share their times: one object for all.
+        if event.first_seen != self._first_seen:
+            self._first_seen = _whole(event.first_seen)
+        if event.status_since != self._status_since:
+            self._status_since = (
+                self._first_seen if event.status_since == self._first_seen else _whole(event.status_since)
+            )
+        cookie = event.cookie
+        digest = (event.line_digest or _NO_DIGEST) if self._digests else _NO_DIGEST
         self.put(
             LiveAction(
                 place,
                 fid,
                 _intern(action),
                 _intern(status),
-                (digest or _NO_DIGEST) + (event.cookie or "").encode(),
-                seen,
-                seen if status_since == seen else None if status_since is None else int(status_since),
-                pack_id(entry_id),
+                digest + cookie.encode() if cookie else digest,
+                self._first_seen,
+                self._status_since,
+                entry_id,
             )
         )
 
-    def _times(self, place: int, event: Event) -> tuple[int | float | None, int | float | None]:
-        """first_seen and status_since of an earlier shipper's entry: what came before it tells."""
-        first_seen, status_since = event.first_seen, event.status_since
+    def put(self, action: LiveAction) -> None:
+        """Place an action whose state is known from elsewhere (the state file), as a NEW would."""
+        by_place, place = self.by_place, action.place
+        if self._places_by_key is not None:
+            self._keep_key(action)
+        if place in by_place:
+            del by_place[place]  # in its old position the dict would no longer be in order
+        by_place[place] = action
+
+    def _purge(self, event: Event) -> None:
+        place = event.place
+        if place is None:
+            self._remove_by_key(event.action_key or "")
+            return
+        occupant = self.by_place.get(place)
+        if occupant is None:
+            return
+        if not self._digests and not (event.cookie and occupant.cookie) and (event.hash or event.raw):
+            raise DigestsNeeded
+        if _names(event, occupant):
+            self._remove(occupant)
+
+    def _complete_times(self, place: int, event: Event) -> None:
+        """Fill first_seen and status_since of an earlier shipper's entry: what came before it tells."""
         before = self.by_place.get(place)
         same = before is not None and _is_same(before, event)
-        if first_seen is None:
-            first_seen = before.first_seen if before is not None and same else event.timestamp
-        if status_since is None:
+        if event.first_seen is None:
+            event.first_seen = before.first_seen if before is not None and same else event.timestamp
+        if event.status_since is None:
             kept = before is not None and same and before.status == event.status
-            status_since = before.status_since if before is not None and kept else event.timestamp
-        return first_seen, status_since
+            event.status_since = before.status_since if before is not None and kept else event.timestamp
 
     def _remove(self, action: LiveAction) -> None:
         del self.by_place[action.place]
@@ -208,12 +229,23 @@ class LiveActions:
         for place in self._places_by_key.pop(action_key, ()):
             del self.by_place[place]
 
+    def _keep_key(self, action: LiveAction) -> None:
+        assert self._places_by_key is not None
+        occupant = self.by_place.get(action.place)
+        if occupant is not None:
+            self._forget_key(occupant)
+        self._places_by_key.setdefault(action.action_key, set()).add(action.place)
+
     def _forget_key(self, action: LiveAction) -> None:
         assert self._places_by_key is not None
         places = self._places_by_key[action.action_key]
         places.discard(action.place)
         if not places:
             del self._places_by_key[action.action_key]
+
+
+def _whole(seconds: int | float | None) -> int | None:
+    return None if seconds is None else int(seconds)
 
 
 def _names(purged: Event, occupant: LiveAction) -> bool:

@@ -129,7 +129,7 @@ class StateFile:
         return self._connection.total_changes - before
 
 
-def catch_up(replay: Replay, state: StateFile, keep_going: Callable[[], None]) -> None:
+def catch_up(replay: Replay[LiveActions], state: StateFile, keep_going: Callable[[], None]) -> None:
     """Fold the stream to where the belief stands, but for the page or so that comes in meanwhile."""
     for _ in range(_ROUNDS_MAX):
         before = replay.entries
@@ -139,7 +139,7 @@ def catch_up(replay: Replay, state: StateFile, keep_going: Callable[[], None]) -
         keep_going()
 
 
-def go_on(replay: Replay, until: str) -> None:
+def go_on(replay: Replay[LiveActions], until: str) -> None:
     """Fold to the position `until`; `StreamMoved` if it lies behind what was folded: the stream was another one."""
     if pack_id(until) < pack_id(replay.until):
         raise StreamMoved(f"the worker went back to {until} while the stream was read up to {replay.until}")

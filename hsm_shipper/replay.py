@@ -4,37 +4,52 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from hsm_shipper.errors import MalformedEvent, ReplayOvertaken
 from hsm_shipper.events import decode
-from hsm_shipper.fold import LiveActions, pack_id
-from hsm_shipper.stream import EMPTY_ID, ActionStream
+from hsm_shipper.fold import DigestsNeeded, LiveActions, pack_id
+from hsm_shipper.stream import EMPTY_ID, ActionStream, Entry
 
 _REPLAYS_MAX = 5  # a trim takes far less time than a replay, so it hardly overtakes two in a row
 _EXAMPLES_MAX = 5
-_INDEX_STEP = 100  # entries; every so often we remember where in the stream we are
-_CHUNK_STEPS = 10  # 1,000 entries are trimmed at once: a few ms for the server
+_MARKS_MAX = 20_000
+_CHUNK_ENTRIES = 1000  # trimmed at once: a few ms for the server
+
+Fold = TypeVar("Fold", bound=LiveActions)
 
 
-class Replay:
+class Replay(Generic[Fold]):
     """A fold of a stream that remembers where its entries lie. `go_on` brings it further."""
 
-    def __init__(self, stream: ActionStream, between_pages: Callable[[], None] = lambda: None) -> None:
-        """`between_pages` may raise to end a replay that has lost its right to go on."""
+    def __init__(
+        self,
+        stream: ActionStream,
+        fold: Callable[[bool], Fold],
+        between_pages: Callable[[], None] = lambda: None,
+        *,
+        digests: bool = True,
+    ) -> None:
+        """`fold` makes an empty fold, with digests or without; without `digests` it does so only if they are needed.
+
+        `between_pages` may raise to end a replay that has lost its right to go on.
+        """
         self._stream = stream
+        self._empty_fold = fold
+        self._digests = digests
         self._between_pages = between_pages
         self._begin()
 
     def _begin(self) -> None:
-        self.live = LiveActions()
+        self.live = self._empty_fold(self._digests)
         self.entries = 0
         self.malformed = 0
         self.malformed_ids: list[str] = []
         """The first few ids of malformed entries."""
         self.until = EMPTY_ID
         """The id that was folded up to, whether or not an entry has it."""
+        self.index = EntryIndex()
         self._last_entry: str | None = None
-        self._index: list[int] = []  # packed id of every so manieth entry
 
     def go_on(self, until: str) -> None:
         """Fold what lies between here and the id `until`; from the first entry again if a trim overtakes."""
@@ -42,30 +57,54 @@ class Replay:
             try:
                 self._fold(until)
                 return
+            except DigestsNeeded:
+                self._digests = True
             except ReplayOvertaken:
-                self._begin()
+                pass
+            self._begin()
         raise ReplayOvertaken(f"stream {self._stream.key} is trimmed faster than it can be read")
-
-    def ordinal(self, entry: int) -> int:
-        """How many entries lie before the packed id `entry`: never too many, at most 100 too few."""
-        return max(0, bisect_right(self._index, entry) - 1) * _INDEX_STEP
-
-    def chunk_ends(self, end: int) -> list[int]:
-        """Packed ids before `end`, some 1,000 entries apart."""
-        return [entry for entry in self._index[_CHUNK_STEPS::_CHUNK_STEPS] if entry < end]
 
     def _fold(self, until: str) -> None:
         for page in self._stream.replay(until, self._last_entry):
             self._between_pages()
-            for entry in page:
-                if self.entries % _INDEX_STEP == 0:
-                    self._index.append(pack_id(entry.id))
-                self.entries += 1
-                try:
-                    self.live.apply(entry.id, decode(entry.data))
-                except MalformedEvent:
-                    self.malformed += 1
-                    if len(self.malformed_ids) < _EXAMPLES_MAX:
-                        self.malformed_ids.append(entry.id)
-            self._last_entry = page[-1].id
+            self.index.add(page, self.entries)
+            self.entries += len(page)
+            self._fold_page(page)
+            self._last_entry = page[-1][0].decode()
         self.until = until
+
+    def _fold_page(self, page: list[Entry]) -> None:
+        apply = self.live.apply
+        for entry_id, data in page:
+            try:
+                event = decode(data)
+            except MalformedEvent:
+                self.malformed += 1
+                if len(self.malformed_ids) < _EXAMPLES_MAX:
+                    self.malformed_ids.append(entry_id.decode())
+            else:
+                apply(entry_id, event)
+
+
+class EntryIndex:
+    """How many entries lie before an id, of the entries of a stream in order; its memory is bounded."""
+
+    def __init__(self) -> None:
+        self._step = 100  # entries; every so often we remember where in the stream we are
+        self._marks: list[int] = []  # packed ids
+
+    def add(self, page: list[Entry], before: int) -> None:
+        """Take in the next entries, with `before` entries before them."""
+        self._marks.extend(pack_id(page[at][0]) for at in range(-before % self._step, len(page), self._step))
+        if len(self._marks) > _MARKS_MAX:
+            del self._marks[1::2]
+            self._step *= 2
+
+    def ordinal(self, entry: int) -> int:
+        """How many entries lie before the packed id `entry`: never too many, at most a step too few."""
+        return max(0, bisect_right(self._marks, entry) - 1) * self._step
+
+    def chunk_ends(self, end: int) -> list[int]:
+        """Packed ids before `end`, some 1,000 entries apart."""
+        marks = max(1, _CHUNK_ENTRIES // self._step)
+        return [entry for entry in self._marks[marks::marks] if entry < end]

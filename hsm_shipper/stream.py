@@ -51,11 +51,9 @@ class Head(NamedTuple):
     newest_sha1: str | None
 
 
-class Entry(NamedTuple):
-    """One entry: its id and the value of its field `data`, None without one."""
-
-    id: str
-    data: bytes | None
+# One entry: its id and the value of its field `data`, None without one. A bare tuple: there are many, and each is
+# looked at once.
+Entry = tuple[bytes, bytes | None]
 
 
 class Group(NamedTuple):
@@ -124,7 +122,10 @@ class ActionStream:
                     last = page[-1][0].decode()
                     if full:
                         pages.ask(last)  # the server looks it up while the caller works on this one
-                    yield [Entry(entry_id.decode(), _data(fields)) for entry_id, fields in page]
+                    yield [
+                        (entry_id, fields[1] if fields and fields[0] == DATA_FIELD else _data(fields))
+                        for entry_id, fields in page
+                    ]
                 if not full:
                     return
 
@@ -276,8 +277,6 @@ def _data(fields: list[bytes] | None) -> bytes | None:
     """The value of the field `data` in [field, value, ...]."""
     if not fields:
         return None
-    if fields[0] == DATA_FIELD:
-        return fields[1]
     return dict(zip(fields[::2], fields[1::2], strict=True)).get(DATA_FIELD)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from hsm_shipper.fold import LiveAction, pack_id, unpack_id
+from hsm_shipper.fold import LiveAction, LiveActions, pack_id, unpack_id
 from hsm_shipper.replay import Replay
 from hsm_shipper.stream import ActionStream, Group
 
@@ -13,18 +13,21 @@ _log = logging.getLogger(__name__)
 
 SLACK_ENTRIES = 1000
 
+AnyReplay = Replay[LiveActions]
+
 
 def length_bound(live: int) -> int:
     """Entries that a stream with `live` live actions has at most after a maintenance cycle."""
     return 2 * live + SLACK_ENTRIES
 
 
-def oldest_needed(replay: Replay) -> int:
+def oldest_needed(replay: AnyReplay) -> int:
     """Packed id of the oldest entry that a live action needs; without any, the id just past the fold."""
-    return min((action.entry for action in replay.live), default=pack_id(replay.until) + 1)
+    oldest = next(iter(replay.live), None)
+    return pack_id(replay.until) + 1 if oldest is None else pack_id(oldest.entry)
 
 
-def held_by_groups(replay: Replay, groups: list[Group], backlog_max: int) -> int | None:
+def held_by_groups(replay: AnyReplay, groups: list[Group], backlog_max: int) -> int | None:
     """Packed id of the oldest entry that a consumer group still needs, None if none does.
 
     A group that is further behind than `backlog_max` entries holds nothing any more, and that is said.
@@ -32,7 +35,7 @@ def held_by_groups(replay: Replay, groups: list[Group], backlog_max: int) -> int
     oldest: int | None = None
     for group in groups:
         needed = pack_id(group.needs_from)
-        backlog = replay.entries - replay.ordinal(needed)
+        backlog = replay.entries - replay.index.ordinal(needed)
         if backlog > backlog_max:
             _log.error(
                 "consumer group %s is %d entries behind, more than consumer_group_backlog_max (%d): it loses what is "
@@ -46,7 +49,7 @@ def held_by_groups(replay: Replay, groups: list[Group], backlog_max: int) -> int
     return oldest
 
 
-def to_refresh(replay: Replay) -> list[LiveAction]:
+def to_refresh(replay: AnyReplay) -> list[LiveAction]:
     """The oldest live actions that have to be appended again for the stream to come within its bound, fewest first.
 
     Refreshing the k oldest costs k entries and frees all that lie before the next one's. Where the live actions alone
@@ -54,23 +57,23 @@ def to_refresh(replay: Replay) -> list[LiveAction]:
     """
     live = len(replay.live)
     bound = length_bound(live)
-    oldest = min((action.entry for action in replay.live), default=0)
-    if replay.entries - replay.ordinal(oldest) <= bound:
+    if replay.entries - replay.index.ordinal(oldest_needed(replay)) <= bound:
         return []
-    by_age = sorted(replay.live, key=lambda action: action.entry)
-    for count, action in enumerate(by_age):
-        if replay.entries - replay.ordinal(action.entry) + count <= bound:
-            return by_age[:count]
-    return by_age
+    chosen: list[LiveAction] = []
+    for action in replay.live:  # in order of their entries
+        if replay.entries - replay.index.ordinal(pack_id(action.entry)) + len(chosen) <= bound:
+            break
+        chosen.append(action)
+    return chosen
 
 
-def trim(stream: ActionStream, replay: Replay, end: int, keep_going: Callable[[], None]) -> int:
+def trim(stream: ActionStream, replay: AnyReplay, end: int, keep_going: Callable[[], None]) -> int:
     """Remove the entries below the packed id `end`, a page at a time; returns how many went.
 
     Stops where the stream is found to be behind the fold: then it is another stream, and nothing is known of it.
     """
     removed = 0
-    for chunk_end in [*replay.chunk_ends(end), end]:
+    for chunk_end in [*replay.index.chunk_ends(end), end]:
         keep_going()
         gone = stream.trim(unpack_id(chunk_end), replay.until)
         if gone is None:

@@ -28,14 +28,14 @@ class TalliedActions(LiveActions):
     these counts are worth a look, and prove nothing.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, digests: bool = True) -> None:
+        super().__init__(digests)
         self.duplicates = 0
         """NEW for a place that already held that action; UPDATE that changed nothing and was no refresh."""
         self.purged_without_new = 0
         """PURGED that removed nothing."""
 
-    def apply(self, entry_id: str, event: Event) -> None:
+    def apply(self, entry_id: bytes, event: Event) -> None:
         """Fold in one decoded event, and count it if it said nothing new."""
         if event.event_type == PURGED:
             before = len(self)

@@ -120,7 +120,7 @@ class StreamFold:
     @property
     def live(self) -> TalliedActions:
         """The live actions as of the last `to`."""
-        return self._replay.tallied
+        return self._replay.live
 
     def to(self, until: str) -> None:
         """Fold up to the id `until`; anew if that lies behind what was folded."""
@@ -152,16 +152,8 @@ class StreamFold:
             malformed_ids=tuple(replay.malformed_ids),
         )
 
-    def _beginning(self) -> _TalliedReplay:
-        return _TalliedReplay(self._stream, lambda: self._progress(self._replay.entries))
-
-
-class _TalliedReplay(Replay):
-    """A replay that counts what said nothing new."""
-
-    def _begin(self) -> None:
-        super()._begin()
-        self.live = self.tallied = TalliedActions()
+    def _beginning(self) -> Replay[TalliedActions]:
+        return Replay(self._stream, TalliedActions, lambda: self._progress(self._replay.entries))
 
 
 class PollWatch:

@@ -44,7 +44,7 @@ class Verdict:
         if complaint is not None and not goes_on:
             self.complaints.append(f"{entry_id}: {complaint}")
         self._mentioned.add(event.place or 0)
-        self.live.apply(entry_id, event)
+        self.live.apply(entry_id.encode(), event)
 
     def digests(self) -> dict[Place, bytes | None]:
         """MD5 of every live line, by place."""

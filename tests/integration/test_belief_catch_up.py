@@ -51,7 +51,7 @@ class OvertakenStream(ActionStream):
             if first and self.trims:
                 self.trims -= 1
                 # Beyond the page that is asked for already.
-                further = entries_of(self._client, self.key, page[-1].id)[2500][0]
+                further = entries_of(self._client, self.key, page[-1][0].decode())[2500][0]
                 self._client.xtrim(self.key, minid=further, approximate=False)
             first = False
 

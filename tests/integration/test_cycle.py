@@ -15,6 +15,7 @@ import redis
 
 from hsm_shipper.cycle import CycleResult, run_cycle
 from hsm_shipper.errors import StateError
+from hsm_shipper.fold import LiveActions
 from hsm_shipper.replay import Replay
 from hsm_shipper.stream import ActionStream
 from hsm_shipper.trim import length_bound
@@ -282,7 +283,7 @@ def test_a_replay_overtaken_by_a_trim_begins_again(world: World) -> None:
         if next(trimmed, False):
             world.client.xtrim(KEY, minid=entries_of(world.client, KEY)[2500][0], approximate=False)
 
-    replay = Replay(stream, trim_once)
+    replay = Replay(stream, LiveActions, trim_once)
     replay.go_on(stream.head().last_id)
     assert replay.entries == 6001 - 2500
 

@@ -22,6 +22,11 @@ def stream(client: redis.Redis) -> ActionStream:
     return ActionStream(client, KEY, "redis://test")
 
 
+def ids_of(entries: list[Entry]) -> list[str]:
+    """The ids of entries."""
+    return [entry_id.decode() for entry_id, _ in entries]
+
+
 def filled(client: redis.Redis, count: int) -> list[str]:
     """Append `count` entries behind the back of the stream; their ids."""
     pipe = client.pipeline(transaction=False)
@@ -41,17 +46,17 @@ def replayed(stream: ActionStream, until: str, after: str | None = None) -> list
 def test_a_replay_reads_every_entry_once(client: redis.Redis, stream: ActionStream, count: int) -> None:
     ids = filled(client, count)
     read = replayed(stream, stream.head().last_id)
-    assert read == [Entry(entry_id, b"%d" % number) for number, entry_id in enumerate(ids)]
+    assert read == [(entry_id.encode(), b"%d" % number) for number, entry_id in enumerate(ids)]
 
 
 def test_a_replay_ends_where_it_shall(client: redis.Redis, stream: ActionStream) -> None:
     ids = filled(client, 5)
-    assert [entry.id for entry in replayed(stream, ids[2])] == ids[:3]
+    assert ids_of(replayed(stream, ids[2])) == ids[:3]
 
 
 def test_a_replay_goes_on_behind_an_entry(client: redis.Redis, stream: ActionStream) -> None:
     ids = filled(client, 1500)
-    assert [entry.id for entry in replayed(stream, ids[-1], ids[2])] == ids[3:]
+    assert ids_of(replayed(stream, ids[-1], ids[2])) == ids[3:]
     assert replayed(stream, ids[-1], ids[-1]) == []
 
 
@@ -59,12 +64,12 @@ def test_a_replay_goes_on_behind_an_entry(client: redis.Redis, stream: ActionStr
 def test_a_replay_ends_though_its_last_entry_was_deleted(client: redis.Redis, stream: ActionStream, count: int) -> None:
     ids = filled(client, count + 1)
     client.xdel(KEY, ids[-1])
-    assert [entry.id for entry in replayed(stream, ids[-1])] == ids[:-1]
+    assert ids_of(replayed(stream, ids[-1])) == ids[:-1]
 
 
 def test_an_entry_without_the_field_is_given_on_without_data(client: redis.Redis, stream: ActionStream) -> None:
     client.xadd(KEY, {"other": "x"}, id="1-0")
-    assert replayed(stream, "1-0") == [Entry("1-0", None)]
+    assert replayed(stream, "1-0") == [(b"1-0", None)]
 
 
 def test_a_trim_that_overtakes_a_replay_is_noticed(client: redis.Redis, stream: ActionStream) -> None:
@@ -81,14 +86,14 @@ def test_a_trim_behind_a_replay_is_no_matter(client: redis.Redis, stream: Action
     pages = stream.replay(ids[-1])
     read = next(pages)
     client.xtrim(KEY, minid=ids[PAGE_ENTRIES - 1], approximate=False)
-    assert [entry.id for entry in read + [entry for page in pages for entry in page]] == ids
+    assert ids_of(read + [entry for page in pages for entry in page]) == ids
 
 
 def test_a_last_entry_of_a_page_that_is_deleted_meanwhile_is_noticed(client: redis.Redis, stream: ActionStream) -> None:
     ids = filled(client, 3500)
     pages = stream.replay(ids[-1])
     next(pages)
-    client.xdel(KEY, next(pages)[-1].id, ids[2997])  # whichever of the next two pages is on its way
+    client.xdel(KEY, next(pages)[-1][0], ids[2997])  # whichever of the next two pages is on its way
     with pytest.raises(ReplayOvertaken):
         list(pages)
 

@@ -74,7 +74,7 @@ def tally(*events: Event) -> tuple[int, int, int]:
     """Live actions, duplicates, and PURGED that removed nothing."""
     live = TalliedActions()
     for number, one in enumerate(events, 1):
-        live.apply(f"{number}-0", one)
+        live.apply(b"%d-0" % number, one)
     return len(live), live.duplicates, live.purged_without_new
 
 

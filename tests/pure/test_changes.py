@@ -72,7 +72,7 @@ def test_an_unknown_hash_does_not_hide_another_status() -> None:
 def test_the_fold_of_the_event_is_the_row(before: LiveAction | None) -> None:
     change = seen(line(status="STARTED"), before)
     live = LiveActions()
-    live.apply("0-0", decode(change.payload))
+    live.apply(b"0-0", decode(change.payload))
     assert list(live) == [change.after]
 
 
@@ -82,7 +82,7 @@ def test_purged_ends_the_row_and_in_the_fold_its_action() -> None:
     assert (change.kind, change.before, change.after) == (PURGED, before, None)
     live = LiveActions()
     live.put(before)
-    live.apply("1-0", decode(change.payload))
+    live.apply(b"1-0", decode(change.payload))
     assert list(live) == []
 
 

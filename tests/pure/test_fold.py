@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
 
 from hsm_shipper.events import NEW, PURGED, UPDATE, decode
-from hsm_shipper.fold import LiveAction, LiveActions
+from hsm_shipper.fold import DigestsNeeded, LiveAction, LiveActions
 from tests.core import digest, earlier_event, line, live_action, place
 
 KEY = "0x200000401:0x1:0x0:ARCHIVE"
@@ -32,12 +36,27 @@ def by_key(action_key: str = KEY) -> dict[str, Any]:
     return {"event_type": PURGED, "action_key": action_key, "status": PURGED, "timestamp": 1}
 
 
-def folded(*events: dict[str, Any]) -> LiveActions:
+def fold_of(events: Sequence[dict[str, Any]], *, digests: bool) -> LiveActions:
     """What the events come to; the nth entry has the id `n-0`."""
-    live = LiveActions()
+    live = LiveActions(digests)
     for number, event in enumerate(events):
-        live.apply(f"{number}-0", decode(msgspec.json.encode(event)))
+        live.apply(b"%d-0" % number, decode(msgspec.json.encode(event)))
     return live
+
+
+def folded(*events: dict[str, Any]) -> LiveActions:
+    """What the events come to, with digests; in every test here a fold without them says the same or refuses."""
+    live = fold_of(events, digests=True)
+    with contextlib.suppress(DigestsNeeded):
+        lean = fold_of(events, digests=False)
+        assert not any(action.digest for action in lean)
+        assert [all_but_the_digest(action) for action in lean] == [all_but_the_digest(action) for action in live]
+    return live
+
+
+def all_but_the_digest(action: LiveAction) -> LiveAction:
+    """The action as a fold without digests knows it."""
+    return structs.replace(action, mark=bytes(16) + (action.cookie or "").encode())
 
 
 def statuses(live: Iterable[LiveAction]) -> dict[str, str]:
@@ -162,7 +181,7 @@ def test_an_action_that_is_known_from_elsewhere_is_found_by_key_too() -> None:
     live = folded(by_key())
     live.put(live_action(line(1)))
     live.put(live_action(line(1, "STARTED")))
-    live.apply("9-0", decode(msgspec.json.encode(by_key())))
+    live.apply(b"9-0", decode(msgspec.json.encode(by_key())))
     assert not len(live)
 
 
@@ -235,3 +254,44 @@ def test_entries_without_any_time_leave_it_unknown() -> None:
     timeless = earlier_event(line(1))
     del timeless["timestamp"]
     assert times(folded(timeless)) == [(None, None)]
+
+
+# Without digests
+
+
+@pytest.mark.parametrize(
+    ("occupant", "end"),
+    [
+        (state(line(1)), purged(line(1), hash=digest(line(1)).hex())),
+        (state(line(1)), purged(line(1), hash="ab" * 16)),
+        (state(line(1), raw=None, hash="ab" * 16), purged(line(1), cookie="0x5", hash="ab" * 16)),
+    ],
+    ids=["its own hash", "another hash", "an occupant without a cookie"],
+)
+def test_a_fold_without_digests_refuses_what_only_they_decide(occupant: dict[str, Any], end: dict[str, Any]) -> None:
+    with pytest.raises(DigestsNeeded):
+        fold_of([occupant, end], digests=False)
+
+
+def test_a_fold_without_digests_takes_an_end_that_names_the_cookie() -> None:
+    end = purged(line(1), cookie="0x6b020001", hash=digest(line(1)).hex())
+    assert not len(fold_of([state(line(1)), end], digests=False))
+
+
+def random_events() -> st.SearchStrategy[dict[str, Any]]:
+    """Events of ours and of earlier shippers, in few places, so that they meet."""
+    data = st.builds(
+        line, st.integers(1, 2), st.sampled_from(["WAITING", "SUCCEED"]), cookie=st.one_of(st.none(), st.integers(7, 8))
+    )
+    cookies = st.sampled_from([None, "0x6b020001", "0x7"])
+    ends = st.builds(
+        lambda one, other, cookie: purged(one, cookie=cookie, hash=digest(other).hex()), data, data, cookies
+    )
+    return st.one_of(
+        st.builds(state, data), data.map(earlier_event), ends, data.map(purged), st.builds(by_key, st.just(KEY))
+    )
+
+
+@given(st.lists(random_events(), max_size=12))
+def test_with_and_without_digests_one_history_is_one_fold(events: list[dict[str, Any]]) -> None:
+    folded(*events)
