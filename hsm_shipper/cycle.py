@@ -69,7 +69,7 @@ def run_cycle(
     relax_collector()
     with closing(StateFile(state_path)) as state:
         for attempt in range(1, _ATTEMPTS + 1):
-            replay = Replay(stream, LiveActions, keep_going)
+            replay = Replay(stream, LiveActions, lambda _: keep_going())
             try:
                 healed, marked = _reconcile(mdt, state, replay, keep_going)
                 trimmed = _trim_to_needed(stream, replay, consumer_group_backlog_max, keep_going)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from hsm_shipper.errors import MalformedEvent, ReplayOvertaken
-from hsm_shipper.events import decode
+from hsm_shipper.events import Event, decode
 from hsm_shipper.fold import DigestsNeeded, LiveActions, pack_id
 from hsm_shipper.stream import EMPTY_ID, ActionStream, Entry
 
@@ -26,18 +26,19 @@ class Replay(Generic[Fold]):
         self,
         stream: ActionStream,
         fold: Callable[[bool], Fold],
-        between_pages: Callable[[], None] = lambda: None,
+        on_page: Callable[[list[Entry]], None] = lambda _: None,
         *,
         digests: bool = True,
     ) -> None:
         """`fold` makes an empty fold, with digests or without; without `digests` it does so only if they are needed.
 
-        `between_pages` may raise to end a replay that has lost its right to go on.
+        `on_page` is given every page before it is folded, and may raise to end a replay that has lost its right to go
+        on.
         """
         self._stream = stream
         self._empty_fold = fold
         self._digests = digests
-        self._between_pages = between_pages
+        self._on_page = on_page
         self._begin()
 
     def _begin(self) -> None:
@@ -66,15 +67,20 @@ class Replay(Generic[Fold]):
 
     def _fold(self, until: str) -> None:
         for page in self._stream.replay(until, self._last_entry):
-            self._between_pages()
+            self._on_page(page)
             self.index.add(page, self.entries)
             self.entries += len(page)
-            self._fold_page(page)
+            self.folded(*self._fold_page(page))
             self._last_entry = page[-1][0].decode()
         self.until = until
 
-    def _fold_page(self, page: list[Entry]) -> None:
+    def folded(self, ids: list[bytes], events: list[Event]) -> None:
+        """What was folded, after each page, for whoever counts events; after a beginning anew it comes again."""
+
+    def _fold_page(self, page: list[Entry]) -> tuple[list[bytes], list[Event]]:
         apply = self.live.apply
+        ids: list[bytes] = []
+        events: list[Event] = []
         for entry_id, data in page:
             try:
                 event = decode(data)
@@ -84,6 +90,9 @@ class Replay(Generic[Fold]):
                     self.malformed_ids.append(entry_id.decode())
             else:
                 apply(entry_id, event)
+                ids.append(entry_id)
+                events.append(event)
+        return ids, events
 
 
 class EntryIndex:

@@ -153,7 +153,7 @@ class StreamFold:
         )
 
     def _beginning(self) -> Replay[TalliedActions]:
-        return Replay(self._stream, TalliedActions, lambda: self._progress(self._replay.entries))
+        return Replay(self._stream, TalliedActions, lambda _: self._progress(self._replay.entries))
 
 
 class PollWatch:

@@ -283,7 +283,7 @@ def test_a_replay_overtaken_by_a_trim_begins_again(world: World) -> None:
         if next(trimmed, False):
             world.client.xtrim(KEY, minid=entries_of(world.client, KEY)[2500][0], approximate=False)
 
-    replay = Replay(stream, LiveActions, trim_once)
+    replay = Replay(stream, LiveActions, lambda _: trim_once())
     replay.go_on(stream.head().last_id)
     assert replay.entries == 6001 - 2500
 

@@ -1,0 +1,185 @@
+"""What the events of a stream tell beyond what is live: how many there were of each kind, and how long things took.
+
+Pure: no I/O, no clock. Counts and times are of what the stream still holds, and go on as events arrive.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+from typing import NamedTuple
+
+from hsm_shipper.events import PURGED, Event
+from hsm_shipper.fold import pack_id
+
+REFRESH = "REFRESH"
+STARTED = "STARTED"
+FAILED = "FAILED"
+# `enum agent_req_status` of Lustre's lustre_user.h: a record in one of these waits for its grace delay to be over.
+ENDED = frozenset({"SUCCEED", FAILED, "CANCELED"})
+_TIMED = ENDED | {STARTED}
+
+# Actions and statuses are the kernel's words, some dozen in all; a stream full of nonsense must not fill the memory.
+_KINDS_MAX = 1000
+OTHER = "OTHER"
+# Times are kept to this many binary digits, an error of at most 1.6 %: some thousand different ones up to a century.
+_PRECISION_BITS = 6
+
+
+class Durations:
+    """A distribution of durations in whole seconds, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self.total_s = 0
+
+    def add(self, seconds: int, count: int = 1) -> None:
+        """Count a duration so many times; a negative one (clocks differ between servers) as 0."""
+        seconds = max(seconds, 0)
+        shift = seconds.bit_length() - _PRECISION_BITS
+        self._counts[seconds if shift <= 0 else seconds >> shift << shift] += count
+        self.total_s += seconds * count
+
+    def merge(self, other: Durations) -> None:
+        """Count everything that `other` has counted."""
+        self._counts.update(other._counts)
+        self.total_s += other.total_s
+
+    def __len__(self) -> int:
+        return self._counts.total()
+
+    def percentiles(self, wanted: Iterable[float]) -> list[float | None]:
+        """The durations, in seconds, that the given shares (0 to 1) do not exceed; None where nothing was counted."""
+        ranked: list[int] = []
+        ends: list[int] = []
+        so_far = 0
+        for seconds, count in sorted(self._counts.items()):
+            so_far += count
+            ranked.append(seconds)
+            ends.append(so_far)
+        found: list[float | None] = []
+        for share in wanted:
+            rank = max(1, math.ceil(share * so_far))
+            found.append(next((_middle(at) for at, end in zip(ranked, ends, strict=True) if end >= rank), None))
+        return found
+
+    def at_most(self, seconds: float) -> int:
+        """How many were no longer than that, as far as the precision tells."""
+        return sum(count for at, count in self._counts.items() if at <= seconds)
+
+
+def _middle(seconds: int) -> float:
+    """The middle of what is counted as `seconds`."""
+    shift = seconds.bit_length() - _PRECISION_BITS
+    return seconds if shift <= 0 else seconds + ((1 << shift) - 1) / 2
+
+
+class EventKind(NamedTuple):
+    """By what events are counted; an event that does not say is counted under None.
+
+    `event_type` is REFRESH for an UPDATE that is one; `status` of a PURGED is the last one that the action had.
+    """
+
+    event_type: str
+    action: str | None
+    status: str | None
+
+
+class Tally:
+    """What one stream's events come to, however often the stream is read anew."""
+
+    def __init__(self) -> None:
+        self.events: Counter[EventKind] = Counter()
+        """Number of events by kind."""
+        self.durations: dict[tuple[str, str], Durations] = {}
+        """From first seen to `STARTED` or to a final status, by action and that status."""
+        self.arrivals = Arrivals()
+        self._last = b"0-0"  # the newest entry that was counted
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Number of times that an action became FAILED, by action."""
+        return Counter({action: len(times) for (action, status), times in self.durations.items() if status == FAILED})
+
+    def add(self, ids: list[bytes], events: list[Event]) -> None:
+        """Count the next events, folded already, by the ids of their entries; those counted before are passed over."""
+        if not ids:
+            return
+        if pack_id(ids[0]) <= pack_id(self._last):
+            counted = bisect_right(ids, pack_id(self._last), key=pack_id)
+            self.add(ids[counted:], events[counted:])
+            return
+        self._last = ids[-1]
+        self.arrivals.add(ids)
+        for (event_type, action, status, last_status, refresh), count in Counter(map(_kind, events)).items():
+            kind = EventKind(
+                REFRESH if refresh else event_type, action, last_status if event_type == PURGED else status
+            )
+            if kind not in self.events and len(self.events) >= _KINDS_MAX:
+                kind = EventKind(kind.event_type, OTHER, OTHER)
+            self.events[kind] += count
+        for (action, status, seconds), count in Counter(_durations(events)).items():
+            self._add_duration(action, status, seconds, count)
+
+    def _add_duration(self, action: str, status: str, seconds: float, count: int) -> None:
+        key = (action, status)
+        if key not in self.durations:
+            if len(self.durations) >= _KINDS_MAX:
+                key = (OTHER, status)
+            self.durations.setdefault(key, Durations())
+        self.durations[key].add(int(seconds), count)
+
+
+_kind = attrgetter("event_type", "action", "status", "last_status", "refresh")
+
+
+def _durations(events: Iterable[Event]) -> Iterator[tuple[str, str, float]]:
+    """Action, status, and seconds from first seen to it, of the events with which a status began that is timed.
+
+    An UPDATE that says something else of the same status, or repeats it, is later than its status.
+    """
+    for event in events:
+        status = event.status
+        if status in _TIMED and event.status_since == event.timestamp and not event.refresh:
+            first_seen = event.first_seen
+            if first_seen is not None and event.action and status:
+                yield event.action, status, event.status_since - first_seen  # type: ignore[operator]  # as told
+
+
+class Arrivals:
+    """How many entries came when: the last hour before the newest, in steps of ten seconds."""
+
+    STEP_S = 10
+    KEPT_S = 3600
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}  # by number of the step since the epoch
+
+    def add(self, ids: list[bytes]) -> None:
+        """Count the entries of a page, by the time in their ids."""
+        step_ms = self.STEP_S * 1000
+        first, last = _milliseconds(ids[0]) // step_ms, _milliseconds(ids[-1]) // step_ms
+        if first == last:
+            self._counts[last] = self._counts.get(last, 0) + len(ids)
+        else:
+            for step in (_milliseconds(entry_id) // step_ms for entry_id in ids):
+                self._counts[step] = self._counts.get(step, 0) + 1
+        if len(self._counts) > 2 * self.KEPT_S // self.STEP_S:
+            kept_from = max(self._counts) - self.KEPT_S // self.STEP_S
+            self._counts = {step: count for step, count in self._counts.items() if step > kept_from}
+
+    def since(self, time_s: float) -> int:
+        """Entries whose ids are later than `time_s` (seconds since the epoch, of the Redis server), to the step."""
+        return sum(count for step, count in self._counts.items() if (step + 1) * self.STEP_S > time_s)
+
+    def steps(self, now_s: float, count: int) -> list[int]:
+        """Entries of each of the last `count` whole steps before `now_s`, the oldest first."""
+        now = int(now_s) // self.STEP_S
+        return [self._counts.get(step, 0) for step in range(now - count, now)]
+
+
+def _milliseconds(entry_id: bytes) -> int:
+    return int(entry_id.partition(b"-")[0])
