@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.acceptance.shipper import MetadataServer
+from tests.acceptance.site import SimulatedServer
 from tests.conftest import PrivateServer
 from tests.servers import RedisServer
+
+MakeServer = Callable[..., SimulatedServer]
+
+
+@pytest.fixture
+def make_server(redis_server: RedisServer, redis_db: int) -> Iterator[MakeServer]:
+    """Makes metadata servers on one Redis database, `make_server("mds2", include_raw=False)`, or on another `redis`."""
+    servers: list[SimulatedServer] = []
+
+    def make(host: str = "mds1", redis: RedisServer = redis_server, **keys: object) -> SimulatedServer:
+        servers.append(SimulatedServer(redis, redis_db if redis is redis_server else 0, host, **keys))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
 
 
 @pytest.fixture

@@ -28,10 +28,10 @@ from hsm_shipper.locks import FileLock
 from hsm_shipper.redis_lock import RENEW_AFTER_S
 from hsm_shipper.runs import Run, last_runs, runs_file
 from hsm_shipper.state_view import state_file
+from tests.acceptance.conftest import MakeServer
 from tests.acceptance.shipper import COMMAND, clean_environment
 from tests.acceptance.site import SimulatedServer, is_true, verdict
 from tests.conftest import PrivateServer
-from tests.servers import RedisServer
 from tests.simulator import SimulatedMdt, populate
 from tests.waiting import eventually
 
@@ -40,22 +40,6 @@ STREAM = f"hsm:actions:{MDT}"
 LOCK = maintenance_key("hsm:actions", MDT)
 HISTORY_ENTRIES = 60_000
 DOCUMENTATION = Path(__file__).parents[2] / "docs/maintenance.md"
-
-MakeServer = Callable[..., SimulatedServer]
-
-
-@pytest.fixture
-def make_server(redis_server: RedisServer, redis_db: int) -> Iterator[MakeServer]:
-    """Makes metadata servers on one Redis database: `make_server("mds1", reconcile_interval=3)`."""
-    servers: list[SimulatedServer] = []
-
-    def make(host: str = "mds1", **keys: object) -> SimulatedServer:
-        servers.append(SimulatedServer(redis_server, redis_db, host, **keys))
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        server.close()
 
 
 @pytest.fixture
@@ -453,13 +437,15 @@ def test_without_redis_a_run_fails_in_one_line(private_server: PrivateServer) ->
         server.close()
 
 
-def test_forty_mdts_take_turns(server: SimulatedServer) -> None:
-    mdts = [f"elm-MDT{number:04x}" for number in range(40)]
-    for name in mdts:
-        mdt = SimulatedMdt(name)
-        populate(mdt, 20)
+def test_two_hundred_mdts_take_turns(server: SimulatedServer) -> None:
+    mdts = {name: SimulatedMdt(name) for name in (f"elm-MDT{number:04x}" for number in range(200))}
+    for mdt in mdts.values():
+        populate(mdt, 5)
         mdt.mount(server.mds)
     assert server.run("--run-once").returncode == 0
+    for mdt in mdts.values():
+        lost = cast(list[tuple[bytes, object]], server.redis.xrange(f"hsm:actions:{mdt.name}"))[1][0]
+        server.redis.xdel(f"hsm:actions:{mdt.name}", lost)
     with server.log.open("ab") as log:
         program = subprocess.Popen(
             [sys.executable, "-m", "hsm_shipper.maintenance", "--config", str(server.config)],
@@ -467,9 +453,9 @@ def test_forty_mdts_take_turns(server: SimulatedServer) -> None:
             stderr=log,
         )
     try:
-        eventually(lambda: server.log.read_text().count("is maintained from now on") == 40)
+        eventually(lambda: server.log.read_text().count("is maintained from now on") == len(mdts))
         program.send_signal(signal.SIGUSR1)
-        eventually(lambda: last_runs(server.state_dir).keys() == set(mdts))
+        eventually(lambda: last_runs(server.state_dir).keys() == mdts.keys())
         spans = sorted(
             (run.started_at, run.started_at + run.duration_s) for run in last_runs(server.state_dir).values()
         )
@@ -478,6 +464,9 @@ def test_forty_mdts_take_turns(server: SimulatedServer) -> None:
         program.send_signal(signal.SIGTERM)
         assert program.wait(10) == 0
     assert "ERROR" not in server.log.read_text()
+    assert {run.missing for run in last_runs(server.state_dir).values()} == {1}
+    assert server.run("--run-once").returncode == 0
+    assert [name for name, mdt in mdts.items() if not is_true(server.redis, mdt)] == []
 
 
 def test_the_queries_of_the_documentation_run(server: SimulatedServer, mdt: SimulatedMdt) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,10 +18,10 @@ import pytest
 from hsm_shipper.heartbeat import Heartbeat, encode
 from hsm_shipper.keys import heartbeat_key, maintenance_key
 from hsm_shipper.state_view import state_file
+from tests.acceptance.conftest import MakeServer
 from tests.acceptance.shipper import clean_environment
 from tests.acceptance.site import SimulatedServer, is_true
 from tests.conftest import PrivateServer
-from tests.servers import RedisServer
 from tests.simulator import SimulatedMdt, Workload, populate
 from tests.waiting import eventually
 
@@ -30,22 +30,6 @@ MDT = "elm-MDT0000"
 STREAM = f"hsm:actions:{MDT}"
 LIVE = 100
 CONSISTENT, INCONSISTENT, UNKNOWN = 0, 1, 2
-
-MakeServer = Callable[..., SimulatedServer]
-
-
-@pytest.fixture
-def make_server(redis_server: RedisServer, redis_db: int) -> Iterator[MakeServer]:
-    """Makes metadata servers on one Redis database: `make_server("mds2")`."""
-    servers: list[SimulatedServer] = []
-
-    def make(host: str = "mds1", redis: RedisServer = redis_server, **keys: object) -> SimulatedServer:
-        servers.append(SimulatedServer(redis, redis_db if redis is redis_server else 0, host, **keys))
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        server.close()
 
 
 @pytest.fixture

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis
 
 from hsm_shipper.state_view import state_file
+from tests.acceptance.conftest import MakeServer
 from tests.acceptance.site import Oracle, SimulatedServer, is_true, verdict
 from tests.servers import RedisServer
 from tests.simulator import SimulatedMdt, Workload, populate
@@ -21,22 +22,6 @@ from tests.waiting import eventually
 FIXTURES = Path(__file__).parents[1] / "fixtures/actions"
 MDT = "elm-MDT0000"
 STREAM = f"hsm:actions:{MDT}"
-
-MakeServer = Callable[..., SimulatedServer]
-
-
-@pytest.fixture
-def make_server(redis_server: RedisServer, redis_db: int) -> Iterator[MakeServer]:
-    """Makes metadata servers on one Redis database: `make_server("mds1", include_raw=False)`."""
-    servers: list[SimulatedServer] = []
-
-    def make(host: str = "mds1", redis: RedisServer = redis_server, **keys: object) -> SimulatedServer:
-        servers.append(SimulatedServer(redis, redis_db if redis is redis_server else 0, host, **keys))
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        server.close()
 
 
 def run_once(server: SimulatedServer) -> str:
