@@ -17,7 +17,8 @@ from sys import intern as _intern
 import msgspec
 
 from hsm_shipper.actions import unpack_place
-from hsm_shipper.events import PURGED, Event
+from hsm_shipper.errors import MalformedEvent
+from hsm_shipper.events import PURGED, Event, decode
 
 # No line has an MD5 of all zeros but with a chance of 2^-128.
 _NO_DIGEST = bytes(16)
@@ -183,6 +184,18 @@ class LiveActions:
                 entry_id,
             )
         )
+
+    def fold_page(self, page: list[tuple[bytes, bytes | None]]) -> list[bytes]:
+        """Fold in the next entries, each an id and its field `data`; returns the ids of those that are no events."""
+        malformed = []
+        for entry_id, data in page:
+            try:
+                event = decode(data)
+            except MalformedEvent:
+                malformed.append(entry_id)
+            else:
+                self.apply(entry_id, event)
+        return malformed
 
     def put(self, action: LiveAction) -> None:
         """Place an action whose state is known from elsewhere (the state file), as a NEW would."""

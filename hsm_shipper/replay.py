@@ -6,8 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from hsm_shipper.errors import MalformedEvent, ReplayOvertaken
-from hsm_shipper.events import Event, decode
+from hsm_shipper.errors import ReplayOvertaken
 from hsm_shipper.fold import DigestsNeeded, LiveActions, pack_id
 from hsm_shipper.stream import EMPTY_ID, ActionStream, Entry
 
@@ -70,29 +69,14 @@ class Replay(Generic[Fold]):
             self._on_page(page)
             self.index.add(page, self.entries)
             self.entries += len(page)
-            self.folded(*self._fold_page(page))
+            self._note(self.live.fold_page(page))
             self._last_entry = page[-1][0].decode()
         self.until = until
 
-    def folded(self, ids: list[bytes], events: list[Event]) -> None:
-        """What was folded, after each page, for whoever counts events; after a beginning anew it comes again."""
-
-    def _fold_page(self, page: list[Entry]) -> tuple[list[bytes], list[Event]]:
-        apply = self.live.apply
-        ids: list[bytes] = []
-        events: list[Event] = []
-        for entry_id, data in page:
-            try:
-                event = decode(data)
-            except MalformedEvent:
-                self.malformed += 1
-                if len(self.malformed_ids) < _EXAMPLES_MAX:
-                    self.malformed_ids.append(entry_id.decode())
-            else:
-                apply(entry_id, event)
-                ids.append(entry_id)
-                events.append(event)
-        return ids, events
+    def _note(self, malformed: list[bytes]) -> None:
+        self.malformed += len(malformed)
+        room = _EXAMPLES_MAX - len(self.malformed_ids)
+        self.malformed_ids.extend(entry_id.decode() for entry_id in malformed[:room])
 
 
 class EntryIndex:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import redis
@@ -17,13 +18,13 @@ import redis
 from hsm_shipper import heartbeat
 from hsm_shipper.config import Config
 from hsm_shipper.errors import StreamError, StreamRefused, StreamUnavailable
-from hsm_shipper.events import Event
 from hsm_shipper.fold import LiveActions, pack_id
 from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.keys import heartbeat_key, mdt_of
 from hsm_shipper.replay import Replay
 from hsm_shipper.stream import EMPTY_ID, ActionStream
 from hsm_tools.finding import StreamFinder
+from hsm_tools.lean import LeanActions
 from hsm_tools.link import Link
 from hsm_tools.outages import passes
 from hsm_tools.server import Server
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 class LiveStream:
     """One MDT's stream, as of the last refresh."""
 
-    def __init__(self, mdt: str, stream: ActionStream, on_page: Callable[[int], None]) -> None:
+    def __init__(self, mdt: str, stream: ActionStream, tally: Tally, on_page: Callable[[int], None]) -> None:
         self.mdt = mdt
         self.key = stream.key
         self.length = 0
@@ -49,7 +50,7 @@ class LiveStream:
         """What its worker has said last; None where no worker polls, or it may not be read."""
         self.trouble: str | None = None
         """Why what is shown is not what the stream says now."""
-        self.tally = Tally()
+        self.tally = tally
         """What its events come to."""
         self._stream = stream
         self._on_page = on_page
@@ -90,20 +91,10 @@ class LiveStream:
         if end.last_id != self.folded_to:
             self._replay.go_on(end.last_id)
 
-    def _beginning(self) -> TalliedReplay:
-        return TalliedReplay(self._stream, self.tally, self._on_page)
-
-
-class TalliedReplay(Replay[LiveActions]):
-    """A replay whose events are counted in a tally."""
-
-    def __init__(self, stream: ActionStream, tally: Tally, on_page: Callable[[int], None]) -> None:
-        super().__init__(stream, LiveActions, lambda page: on_page(len(page)), digests=False)
-        self._tally = tally
-
-    def folded(self, ids: list[bytes], events: list[Event]) -> None:
-        """Count them."""
-        self._tally.add(ids, events)
+    def _beginning(self) -> Replay[LeanActions]:
+        return Replay(
+            self._stream, partial(LeanActions, self.tally), lambda page: self._on_page(len(page)), digests=False
+        )
 
 
 class StreamEnd(NamedTuple):
@@ -138,6 +129,7 @@ class LiveStreams:
         self._finder = StreamFinder(self._prefix, discovery_interval_s)
         self._on_page = on_page
         self._streams: dict[str, LiveStream] = {}
+        self._tallies: dict[str, Tally] = {}  # a stream that is gone may return, with entries that were counted
 
     def __iter__(self) -> Iterator[LiveStream]:
         """The streams, in order of their MDTs."""
@@ -188,7 +180,9 @@ class LiveStreams:
         for key in keys:
             mdt = mdt_of(self._prefix, key)
             if mdt not in self._streams:
-                self._streams[mdt] = LiveStream(mdt, ActionStream(self._client, key, self.address), self._on_page)
+                stream = ActionStream(self._client, key, self.address)
+                tally = self._tallies.setdefault(mdt, Tally())
+                self._streams[mdt] = LiveStream(mdt, stream, tally, self._on_page)
         for mdt in [mdt for mdt, stream in self._streams.items() if stream.key not in keys]:
             del self._streams[mdt]
 

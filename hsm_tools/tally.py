@@ -6,25 +6,24 @@ Pure: no I/O, no clock. Counts and times are of what the stream still holds, and
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from operator import attrgetter
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from hsm_shipper.events import PURGED, Event
-from hsm_shipper.fold import pack_id
 
 REFRESH = "REFRESH"
 STARTED = "STARTED"
 FAILED = "FAILED"
 # `enum agent_req_status` of Lustre's lustre_user.h: a record in one of these waits for its grace delay to be over.
 ENDED = frozenset({"SUCCEED", FAILED, "CANCELED"})
-_TIMED = ENDED | {STARTED}
+TIMED = ENDED | {STARTED}
 
 # Actions and statuses are the kernel's words, some dozen in all; a stream full of nonsense must not fill the memory.
 _KINDS_MAX = 1000
 OTHER = "OTHER"
+# What is told differs in its seconds, too: this much of it is kept before it is summed up.
+_RECENT_MAX = 10_000
 # Times are kept to this many binary digits, an error of at most 1.6 %: some thousand different ones up to a century.
 _PRECISION_BITS = 6
 
@@ -88,65 +87,89 @@ class EventKind(NamedTuple):
     status: str | None
 
 
+# Of one event: type (REFRESH for an UPDATE that is one), action, status (of a PURGED the last one), and the seconds
+# from first seen to that status where it is timed and began with this event.
+Told = tuple[str, str | None, str | None, float | None]
+
+
 class Tally:
     """What one stream's events come to, however often the stream is read anew."""
 
     def __init__(self) -> None:
-        self.events: Counter[EventKind] = Counter()
-        """Number of events by kind."""
-        self.durations: dict[tuple[str, str], Durations] = {}
-        """From first seen to `STARTED` or to a final status, by action and that status."""
         self.arrivals = Arrivals()
-        self._last = b"0-0"  # the newest entry that was counted
+        """When its entries came."""
+        self._recent: Counter[Told] = Counter()
+        self.last = b"0-0"
+        """The newest entry that was looked at: what comes before it is not counted again."""
+        self.malformed = 0
+        """Number of entries that are no events."""
+        self._events: Counter[EventKind] = Counter()
+        self._durations: dict[tuple[str, str], Durations] = {}
+
+    @property
+    def events(self) -> Counter[EventKind]:
+        """Number of events by kind."""
+        self._settle()
+        return self._events
+
+    @property
+    def durations(self) -> dict[tuple[str, str], Durations]:
+        """From first seen to `STARTED` or to a final status, by action and that status."""
+        self._settle()
+        return self._durations
 
     @property
     def failures(self) -> Counter[str]:
         """Number of times that an action became FAILED, by action."""
         return Counter({action: len(times) for (action, status), times in self.durations.items() if status == FAILED})
 
-    def add(self, ids: list[bytes], events: list[Event]) -> None:
-        """Count the next events, folded already, by the ids of their entries; those counted before are passed over."""
-        if not ids:
-            return
-        if pack_id(ids[0]) <= pack_id(self._last):
-            counted = bisect_right(ids, pack_id(self._last), key=pack_id)
-            self.add(ids[counted:], events[counted:])
-            return
-        self._last = ids[-1]
-        self.arrivals.add(ids)
-        for (event_type, action, status, last_status, refresh), count in Counter(map(_kind, events)).items():
-            kind = EventKind(
-                REFRESH if refresh else event_type, action, last_status if event_type == PURGED else status
-            )
-            if kind not in self.events and len(self.events) >= _KINDS_MAX:
-                kind = EventKind(kind.event_type, OTHER, OTHER)
-            self.events[kind] += count
-        for (action, status, seconds), count in Counter(_durations(events)).items():
-            self._add_duration(action, status, seconds, count)
+    def add(self, ids: list[bytes], told: Mapping[Told, int], malformed: int = 0) -> None:
+        """Count the events of the next entries, by what they told; so many of them were no events."""
+        if ids:
+            self.last = ids[-1]
+            self.arrivals.add(ids)
+        self.malformed += malformed
+        self._recent.update(told)
+        if len(self._recent) > _RECENT_MAX:
+            self._settle()
+
+    def forget_past(self) -> None:
+        """Count from here on only: what was counted so far stays looked at."""
+        self._recent.clear()
+        self._events.clear()
+        self._durations.clear()
+        self.malformed = 0
+
+    def _settle(self) -> None:
+        recent, self._recent = self._recent, Counter()
+        for (event_type, action, status, seconds), count in recent.items():
+            kind = EventKind(event_type, action, status)
+            if kind not in self._events and len(self._events) >= _KINDS_MAX:
+                kind = EventKind(event_type, OTHER, OTHER)
+            self._events[kind] += count
+            if seconds is not None and action and status:
+                self._add_duration(action, status, seconds, count)
 
     def _add_duration(self, action: str, status: str, seconds: float, count: int) -> None:
         key = (action, status)
-        if key not in self.durations:
-            if len(self.durations) >= _KINDS_MAX:
+        if key not in self._durations:
+            if len(self._durations) >= _KINDS_MAX:
                 key = (OTHER, status)
-            self.durations.setdefault(key, Durations())
-        self.durations[key].add(int(seconds), count)
+            self._durations.setdefault(key, Durations())
+        self._durations[key].add(int(seconds), count)
 
 
-_kind = attrgetter("event_type", "action", "status", "last_status", "refresh")
-
-
-def _durations(events: Iterable[Event]) -> Iterator[tuple[str, str, float]]:
-    """Action, status, and seconds from first seen to it, of the events with which a status began that is timed.
-
-    An UPDATE that says something else of the same status, or repeats it, is later than its status.
-    """
-    for event in events:
-        status = event.status
-        if status in _TIMED and event.status_since == event.timestamp and not event.refresh:
-            first_seen = event.first_seen
-            if first_seen is not None and event.action and status:
-                yield event.action, status, event.status_since - first_seen  # type: ignore[operator]  # as told
+def told_by(event: Event) -> Told:
+    """What is counted of an event that was folded."""
+    if event.event_type == PURGED:
+        return (PURGED, event.action, event.last_status, None)
+    if event.refresh:
+        return (REFRESH, event.action, event.status, None)
+    seconds = None
+    if event.status in TIMED and event.first_seen is not None and event.status_since is not None:
+        # An UPDATE that says something else of the same status is later than its status.
+        seconds = event.status_since - event.first_seen if event.status_since == event.timestamp else None
+    return (event.event_type, event.action, event.status, seconds)
 
 
 class Arrivals:

@@ -191,6 +191,19 @@ def test_entries_that_are_no_events_are_counted(streams: LiveStreams, client: re
     assert (streams[MDT].malformed, streams[MDT].entries, len(streams[MDT].live)) == (2, 3, 1)
 
 
+def test_a_stream_that_returns_is_not_counted_again(streams: LiveStreams, client: redis.Redis) -> None:
+    add(client, event(1), b"no event")
+    streams.refresh()
+    kept = client.dump(KEY)
+    client.delete(KEY)
+    streams.refresh()
+    assert list(streams) == []
+    client.restore(KEY, 0, kept)  # type: ignore[arg-type]
+    add(client, event(2), b"no event")
+    streams.refresh()
+    assert (streams[MDT].tally.events.total(), streams[MDT].tally.malformed, streams[MDT].entries) == (2, 2, 4)
+
+
 def test_a_stream_of_an_earlier_shipper_is_placed_by_its_hashes(streams: LiveStreams, client: redis.Redis) -> None:
     late = earlier_event(line(1), "PURGED") | {"raw": None, "status": "PURGED", "hash": digest(line(1)).hex()}
     add(client, earlier_event(line(1)), earlier_event(line(1, cookie=9), "NEW", 1_759_401_200), late)

@@ -1,0 +1,153 @@
+"""The fold of the tools agrees with the fold, whatever a stream says, and counts every event once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hsm_shipper.fold import DigestsNeeded, LiveActions
+from hsm_tools.lean import LeanActions
+from hsm_tools.tally import EventKind, Tally
+from tests.core import digest, earlier_event, line
+
+Page = list[tuple[bytes, bytes | None]]
+
+
+def page(*events: dict[str, Any] | bytes | None) -> Page:
+    """Entries `1-0`, `2-0`, … of these events."""
+    return [
+        (b"%d-0" % number, msgspec.json.encode(event) if isinstance(event, dict) else event)
+        for number, event in enumerate(events, 1)
+    ]
+
+
+def ours(rec: int = 1, status: str = "WAITING", kind: str = "NEW", since: int = 1000, **more: Any) -> dict[str, Any]:
+    """An event of ours, of an action first seen at 1000."""
+    cookie = more.pop("number", 0x6B020000 + rec)
+    times = {"timestamp": since, "first_seen": 1000, "status_since": since, "cookie": f"{cookie:#x}", "host": "mds1"}
+    return earlier_event(line(rec, status, cookie=cookie), kind) | times | more
+
+
+def end(rec: int = 1, **more: Any) -> dict[str, Any]:
+    """A PURGED of ours."""
+    said = ours(rec, kind="PURGED") | {"status": "PURGED", "last_status": "SUCCEED", "hash": "ab" * 16} | more
+    return {key: value for key, value in said.items() if key != "raw"}
+
+
+def essence(live: LiveActions) -> list[tuple[Any, ...]]:
+    """All that a tool asks of live actions, in order."""
+    return [
+        (
+            action.place, action.cat_idx, action.rec_idx, action.fid, action.action, action.action_key, action.status,
+            action.cookie, action.first_seen, action.status_since, action.entry_id,
+        )
+        for action in live
+    ]  # fmt: skip
+
+
+def agree(pages: list[Page]) -> Tally:
+    """Fold both ways, page by page; what a fold without digests refuses, the lean one refuses too."""
+    tally = Tally()
+    whole, lean, digests = LiveActions(), LeanActions(tally, False), False
+    done: list[Page] = []
+    for one in pages:
+        done.append(one)
+        malformed = whole.fold_page(one)
+        try:
+            assert lean.fold_page(one) == malformed
+        except DigestsNeeded:
+            assert not digests
+            digests, lean = True, LeanActions(tally, True)
+            assert [lean.fold_page(again) for again in done][-1] == malformed
+        assert essence(lean) == essence(whole)
+    return tally
+
+
+def test_an_event_of_ours_is_the_live_action_that_the_rules_make() -> None:
+    agree([page(ours(3), ours(4, "STARTED", "UPDATE", 1060), end(3))])
+
+
+@pytest.mark.parametrize(
+    "missing", ["cookie", "first_seen", "status_since", "fid", "action", "status", "cat_idx", "action_key"]
+)
+def test_an_event_that_says_less_goes_by_the_rules(missing: str) -> None:
+    for event in (ours(1), end(1)):
+        agree([page(ours(1), {key: value for key, value in event.items() if key != missing})])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"first_seen": 1000.5}, {"first_seen": None}, {"cookie": ""}, {"status": ""}, {"cat_idx": -1}, {"fid": 7},
+        {"rec_idx": 2**32}, {"event_type": "OTHER"}, {"refresh": "yes"}, {"<entry>": "AAAA"}, {"first_seen": 2**60},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_an_odd_event_is_taken_or_refused_as_the_rules_do(odd: dict[str, Any]) -> None:
+    agree([page(ours(1), ours(2) | odd, ours(3))])
+
+
+@pytest.mark.parametrize("data", [None, b"", b"{", b"\xff", b"[" * 5000, b"null", b'{"event_type":"NEW"}'], ids=repr)
+def test_an_entry_that_is_no_event_is_named(data: bytes | None) -> None:
+    lean = LeanActions(tally := Tally(), False)
+    assert lean.fold_page(page(ours(1), data)) == [b"2-0"]
+    assert (tally.malformed, tally.events.total(), len(lean)) == (1, 1, 1)
+
+
+def test_an_end_that_names_another_cookie_is_too_late() -> None:
+    agree([page(ours(1, number=9), end(1))])
+    lean = LeanActions(Tally(), False)
+    lean.fold_page(page(ours(1, number=9), end(1)))
+    assert len(lean) == 1
+
+
+def test_events_are_counted_once_though_a_stream_is_folded_anew() -> None:
+    tally = Tally()
+    first = page(ours(1), ours(1, "STARTED", "UPDATE", 1060), b"no event")
+    LeanActions(tally, False).fold_page(first)
+    LeanActions(tally, False).fold_page([*first, (b"9-0", msgspec.json.encode(ours(2)))])
+    assert tally.events == {EventKind("NEW", "ARCHIVE", "WAITING"): 2, EventKind("UPDATE", "ARCHIVE", "STARTED"): 1}
+    assert tally.durations["ARCHIVE", "STARTED"].percentiles([1.0]) == [60]
+    assert tally.malformed == 1
+
+
+def test_a_refresh_and_a_repetition_are_not_timed() -> None:
+    tally = Tally()
+    refresh = ours(1, "STARTED", "UPDATE", refresh=True)
+    repeated = ours(1, "STARTED", "UPDATE") | {"timestamp": 2000}
+    LeanActions(tally, False).fold_page(page(refresh, repeated))
+    assert tally.durations == {}
+    assert tally.events == {EventKind("REFRESH", "ARCHIVE", "STARTED"): 1, EventKind("UPDATE", "ARCHIVE", "STARTED"): 1}
+
+
+def test_of_an_earlier_shippers_end_the_place_tells_the_outcome() -> None:
+    tally = Tally()
+    late = earlier_event(line(1), "PURGED") | {"status": "PURGED"}
+    LeanActions(tally, True).fold_page(page(earlier_event(line(1, "SUCCEED")), late))
+    assert tally.events[EventKind("PURGED", "ARCHIVE", "SUCCEED")] == 1
+
+
+def events() -> st.SearchStrategy[Any]:
+    """Events of ours, of earlier shippers and of nobody, in few places."""
+    recs, cookies = st.integers(1, 2), st.integers(7, 9)
+    statuses = st.sampled_from(["WAITING", "STARTED", "SUCCEED"])
+    kinds = st.sampled_from(["NEW", "UPDATE"])
+    lines = st.builds(line, recs, statuses, cookie=cookies)
+    states = st.builds(ours, recs, statuses, kinds, st.integers(1000, 1003), number=cookies, refresh=st.booleans())
+    ends = st.builds(end, recs, number=cookies)
+    old_ends = st.builds(
+        lambda one, hashed: earlier_event(one, "PURGED") | {"raw": None, "hash": digest(hashed).hex()}, lines, lines
+    )
+    by_key = st.builds(lambda rec: {"event_type": "PURGED", "action_key": f"0x200000401:{rec:#x}:0x0:ARCHIVE"}, recs)
+    return st.one_of(states, states, ends, ends, st.builds(earlier_event, lines), old_ends, by_key, st.just(b"{}"))
+
+
+@given(st.lists(st.lists(events(), max_size=6), max_size=5))
+def test_both_folds_agree_over_any_history(history: list[list[Any]]) -> None:
+    numbered = iter(page(*(event for events in history for event in events)))
+    tally = agree([[next(numbered) for _ in events] for events in history])
+    assert tally.events.total() + tally.malformed == sum(map(len, history))
