@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
+import re
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError, HsmError
-from hsm_tools.options import add_connection_options, load
+from hsm_tools.colour import colours_for_stdout
+from hsm_tools.filters import ActionFilter, glob_matcher
+from hsm_tools.options import load
 from hsm_tools.output import give_up_stdout, print_out
 from hsm_tools.render import event_line, printable
+from hsm_tools.since import entry_id_before, parse_since
+from hsm_tools.tail_options import PROGRAM, check, parser
+from hsm_tools.template import parse_template
+from hsm_tools.terminated import Terminated, terminable, uninterrupted
+from hsm_tools.view import RenderLine, View, json_lines
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
-    from hsm_tools.consumer import StreamEvent, StreamReader
+    import logging
 
-PROGRAM = "hsm-stream-tail"
-TYPES = ("NEW", "UPDATE", "PURGED", "REFRESH")
+    from hsm_tools.consumer import StreamEvent, StreamReader
+    from hsm_tools.render import Facts
+
+# As the tools print them, and as they are pasted; for a glob it would be a set of characters.
+_FID_IN_BRACKETS = re.compile(r"\[(0x[^][:]+:[^][:]+:[^][:]+)\]")
 HIDDEN_BY_DEFAULT = frozenset({"PURGED", "REFRESH"})
 
 EXIT_OK = 0
@@ -25,27 +39,6 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-
-_EPILOG = """\
-event types:
-  NEW      an action that was not in the list before
-  UPDATE   its status changed
-  PURGED   it left the list (hidden unless shown)
-  REFRESH  nothing changed: the shipper repeats an old state so that the stream can be trimmed (hidden unless shown)
-
-exit codes:
-  0    --run-once has printed everything
-  1    Redis refused, or with --run-once did not answer; or the output could not be written
-  2    an option or the configuration cannot be used
-  130  interrupted by Ctrl+C
-  141  whoever read the output has closed it
-
-examples:
-  hsm-stream-tail                                   what happens from now on
-  hsm-stream-tail --from-beginning                  first what the streams hold
-  hsm-stream-tail --show PURGED --hide NEW,UPDATE   only what leaves the lists
-  hsm-stream-tail --run-once | grep FAILED          look once, then exit
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,67 +50,99 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         give_up_stdout()
         return EXIT_BROKEN_PIPE
+    except Terminated as end:
+        end.die()
+        raise
     except HsmError as error:
         _say(str(error))
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description="Print the HSM actions of all MDTs, one line an event, as they arrive.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--from-beginning", action="store_true", help="first print what the streams hold")
-    parser.add_argument("--run-once", action="store_true", help="print what the streams hold, and exit")
-    for option, what in (("--show", "print events of these types too"), ("--hide", "leave out events of these types")):
-        parser.add_argument(
-            option, action="extend", type=_types, default=[], metavar="TYPE[,TYPE]", help=f"{what} (repeatable)"
-        )
-    add_connection_options(parser)
-    return parser
-
-
-def event_type(event: StreamEvent) -> str:
-    """The type by which an event is shown or hidden."""
-    kind = event.data.get("event_type")
-    return "REFRESH" if kind == "UPDATE" and event.data.get("refresh") is True else str(kind)
-
-
 def _run(argv: Sequence[str] | None) -> int:
     args = parser().parse_args(argv)
-    contradiction = sorted({*args.show} & {*args.hide})
-    if contradiction:
-        raise ConfigError(f"{contradiction[0]} is both in --show and in --hide", "leave it out of one of them")
+    check(args)
+    view = _view(args)
+    start = None if args.since is None else entry_id_before(parse_since(args.since, time.time()))
     loaded = load(args)
     for warning in loaded.warnings:
         _say(f"warning: {warning}")
 
     from hsm_tools.consumer import StreamReader
+    from hsm_tools.mounts import named_mounts, read_mounts
 
+    mounts = named_mounts(args.mount, read_mounts()) if args.mount else {}
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 gets escapes, not an error
-    _log_to_stderr()
     reader = StreamReader.from_config(loaded.config)
-    if args.run_once:
-        reader.streams()  # which fails where the reader would wait for ever
-    else:
+    if args.follow:
         _announce(loaded.config.redis_stream_prefix)
-    hidden = HIDDEN_BY_DEFAULT - {*args.show} | {*args.hide}
-    _print_events(reader, args.from_beginning, args.run_once, hidden)
+    terminable()
+    _tail(args, view, reader, _batches(args, view, reader, start), mounts)
     return EXIT_OK
 
 
-def _print_events(reader: StreamReader, from_beginning: bool, run_once: bool, hidden: frozenset[str]) -> None:
-    """Print batch by batch; for ever, or until the first pause with `run_once`."""
-    for batch in reader.batches(from_beginning or run_once, block_ms=1 if run_once else 0):
-        if not batch:
-            return
-        lines = [event_line(event) for event in batch if event_type(event) not in hidden]
-        if lines:
-            print_out("\n".join(lines))
+def _view(args: argparse.Namespace) -> View:
+    render: RenderLine
+    if args.json:
+        render = json_lines()
+    elif args.format is not None:
+        render = parse_template(args.format)
+    else:
+        colours = colours_for_stdout(args.color, os.environ)
+
+        def render(event: StreamEvent, about: Facts, path: str | None) -> str:
+            return event_line(event, about, path, colours)
+
+    return View(
+        render,
+        hidden=HIDDEN_BY_DEFAULT - {*args.show} | {*args.hide},
+        matches=ActionFilter.from_args(args),
+        matches_fid=glob_matcher([_FID_IN_BRACKETS.sub(r"\1", glob) for glob in args.fid], ignore_case=True),
+        matches_path=glob_matcher(args.path) if args.path else None,
+    )
+
+
+def _batches(
+    args: argparse.Namespace, view: View, reader: StreamReader, start: str | None
+) -> Iterator[list[StreamEvent]]:
+    """The part of the streams that the options name."""
+    from hsm_tools.feed import history, newest
+
+    if args.lines is not None:
+        last = newest(reader, args.lines, view)
+        return chain(last, _after(reader)) if args.follow else last
+    if args.follow:
+        return reader.batches(args.from_beginning, start=start)
+    return history(reader, start)
+
+
+def _after(reader: StreamReader) -> Iterator[list[StreamEvent]]:
+    """What follows the reading before, begun only when that is over."""
+    yield from reader.batches(start=reader.position)
+
+
+def _tail(
+    args: argparse.Namespace,
+    view: View,
+    reader: StreamReader,
+    batches: Iterator[list[StreamEvent]],
+    mounts: dict[str, str],
+) -> None:
+    from hsm_tools.feed import new_inbox, read_into, show, wake
+    from hsm_tools.paths import Paths
+
+    inbox = new_inbox()
+    paths = Paths(mounts, _say, lambda: wake(inbox)) if args.paths else None
+    handler = _log_to_stderr()
+    try:
+        read_into(inbox, batches)
+        show(inbox, view, paths, args.path_wait, _say, follow=args.follow)
+    finally:
+        uninterrupted()
+        handler.setLevel(100)
+        if paths is not None:
+            paths.close()
+        reader.close()
 
 
 def _announce(prefix: str) -> None:
@@ -132,7 +157,7 @@ def _say(text: str) -> None:
     sys.stderr.write(f"{PROGRAM}: {printable(text)}\n")
 
 
-def _log_to_stderr() -> None:
+def _log_to_stderr() -> logging.Handler:
     import logging
 
     class Handler(logging.Handler):
@@ -140,16 +165,10 @@ def _log_to_stderr() -> None:
             _say(self.format(record))
 
     logger = logging.getLogger("hsm_tools")
-    logger.addHandler(Handler())
+    handler = Handler()
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-
-
-def _types(text: str) -> list[str]:
-    types = [name.strip().upper() for name in text.split(",")]
-    unknown = [name for name in types if name not in TYPES]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(TYPES)}")
-    return types
+    return handler
 
 
 if __name__ == "__main__":

@@ -17,12 +17,9 @@ import redis
 
 from tests.conftest import PrivateServer
 from tests.integration.readings import MDT0, MDT1, event_data, reads
+from tests.integration.tails import BANNER, COMMAND, ENVIRONMENT, read_line
 from tests.servers import RedisServer, free_port
 from tests.waiting import eventually
-
-COMMAND = str(Path(sys.executable).with_name("hsm-stream-tail"))
-BANNER = "Tailing streams with prefix 'hsm:actions:*'. Press Ctrl+C to exit.\n"
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("HSM_")} | {"TZ": "UTC"}
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -34,7 +31,7 @@ def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
 
 @pytest.fixture
 def where(redis_server: RedisServer, redis_db: int) -> list[str]:
-    return ["--host", redis_server.host, "--port", str(redis_server.port), "--db", str(redis_db)]
+    return ["--host", redis_server.host, "--port", str(redis_server.port), "--db", str(redis_db), "--no-paths"]
 
 
 @pytest.fixture
@@ -66,11 +63,6 @@ def append(client: redis.Redis, stream: str = MDT0, **changes: Any) -> str:
     entry_id = client.xadd(stream, {"data": msgspec.json.encode(event_data(3, **changes))})
     assert isinstance(entry_id, bytes)
     return entry_id.decode()
-
-
-def read_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline()
 
 
 def test_run_once_prints_what_there_is_in_the_specs_form(client: redis.Redis, where: list[str]) -> None:
@@ -224,7 +216,7 @@ def test_options_win_over_the_environment_and_that_over_the_file(
     config = tmp_path / "tail.yaml"
     config.write_text(f"redis_host: nowhere.invalid\nredis_port: 1\nredis_db: {redis_db}\nredis_stream_prefix: other\n")
     environment = {"HSM_REDIS_PORT": str(redis_server.port), "HSM_REDIS_STREAM_PREFIX": "another"}
-    options = ["--run-once", "-c", str(config), "--host", redis_server.host, "--stream-prefix", "a.b"]
+    options = ["--run-once", "--no-paths", "-c", str(config), "--host", redis_server.host, "--stream-prefix", "a.b"]
     done = run(*options, **environment)
     assert "HERE" in done.stdout and done.stderr == ""
     done = run(*options, HSM_REDIS_PORTT="1", **environment)
@@ -249,7 +241,21 @@ def test_a_unix_socket(private_server: PrivateServer, tmp_path: Path) -> None:
         (["--redis-url", "http://x"], "redis_url: http://x cannot be used"),
         (["--redis-url", "redis://x", "--db", "2"], "--redis-url names the server already; leave --host"),
         (["-c", "/nowhere.yaml"], "cannot read configuration /nowhere.yaml: No such file or directory"),
-        (["--follow"], "unrecognized arguments: --follow"),
+        (["--follow", "--run-once"], "--run-once and --follow contradict each other; leave one of them out"),
+        (["--since", "2h", "-n", "3"], "--since and -n contradict each other; leave one of them out"),
+        (["--from-beginning", "--since", "2h"], "--from-beginning and --since contradict each other"),
+        (["--run-once", "-n", "3"], "--run-once and -n contradict each other"),
+        (["--since", "5"], "--since '5' has no unit; give a duration (90s, 30m, 2h, 1d, 1w), a local time"),
+        (["-n", "-1"], "argument -n/--lines: '-1' is no whole number from 0 to 10000000"),
+        (["--json", "--format", "x"], "argument --format: not allowed with argument --json"),
+        (["--format", "{size}"], "--format: there is no field {size}; there are time, timestamp, mdt, event, action"),
+        (["--color", "blue"], "argument --color: invalid choice: 'blue'"),
+        (["--mdt", ","], "argument --mdt: ',' names nothing"),
+        (["--path", "/x", "--no-paths"], "--path needs the paths that --no-paths leaves out; leave one of them out"),
+        (["--mount", "/x", "--no-paths"], "--mount is of no use with --no-paths; leave one of them out"),
+        (["--mount", "/nowhere"], "--mount '/nowhere': no Lustre file system is mounted there; give the mount point"),
+        (["--path-wait", "-1"], "argument --path-wait: '-1' is no number of seconds from 0 to 3600"),
+        (["--path-wait", "nan"], "argument --path-wait: 'nan' is no number of seconds from 0 to 3600"),
     ],
 )
 def test_what_cannot_be_used_is_one_clear_line(options: list[str], complaint: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsm_tools.consumer import StreamEvent
-from hsm_tools.render import event_line, printable
+from hsm_tools.render import event_line, facts, printable
 
 STREAM = "hsm:actions:elm-MDT0001"
 RESTORE: dict[str, Any] = {
@@ -32,7 +32,11 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def line(**changes: Any) -> str:
     data = {key: value for key, value in (RESTORE | changes).items() if value is not ...}
-    return event_line(StreamEvent(STREAM, "1759453925123-0", data))
+    return shown(StreamEvent(STREAM, "1759453925123-0", data))
+
+
+def shown(event: StreamEvent, path: str | None = None) -> str:
+    return event_line(event, facts(event), path)
 
 
 def test_the_specs_line() -> None:
@@ -53,7 +57,7 @@ def test_a_refresh_is_marked() -> None:
         ({"fid": ..., "action": ..., "action_key": "0x1:0x2:0x0:REMOVE"}, "REMOVE   STARTED  -> [0x1:0x2:0x0]"),
         ({"fid": ..., "action": ...}, "?        STARTED  -> [?]"),
         ({"status": ...}, "RESTORE  ?        ->"),
-        ({"status": 7, "action": ["x"]}, "['x']    7        ->"),
+        ({"status": 7, "action": ["x"]}, "?        7        ->"),
         ({"timestamp": 1759401125.9}, "2025-10-02 10:32:05 ["),
         ({"timestamp": ...}, "2025-10-03 01:12:05 ["),
         ({"timestamp": "yesterday"}, "2025-10-03 01:12:05 ["),
@@ -100,6 +104,7 @@ def test_nothing_unprintable_is_left(text: str) -> None:
     ),
     st.text(),
     st.text(),
+    st.none() | st.text(),
 )
-def test_any_event_is_one_printable_line(data: dict[str, Any], stream: str, entry_id: str) -> None:
-    assert event_line(StreamEvent(stream, entry_id, data)).isprintable()
+def test_any_event_is_one_printable_line(data: dict[str, Any], stream: str, entry_id: str, path: str | None) -> None:
+    assert shown(StreamEvent(stream, entry_id, data), path).isprintable()
