@@ -16,6 +16,10 @@ lint: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/python -m tests.simulator.demo $(DEMO_ARGS)
 
+# Long runs that print their figures; left out of `make test`.
+soak: $(VENV)/.installed
+	$(BIN)/pytest -m soak -n 0 -s --timeout 7200 $(SOAK_ARGS)
+
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 

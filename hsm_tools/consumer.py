@@ -3,210 +3,265 @@
     from lustre_hsm_action_stream.consumer import StreamReader
 
     for event in StreamReader(host="redis").events():
-        print(event.data["mdt"], event.data["fid"], event.data["status"])
+        print(event.mdt, event.data["fid"], event.data["status"])
 
 Events of one stream come in order, and none is skipped that the server still has:
 
-- Without `from_beginning` the end of each stream is looked up once; a stream born later is read from its first entry.
+- Without `from_beginning` or `start` the end of each stream is looked up once; a stream born later is read from its
+  first entry.
 - Trouble with the connection is waited out for ever and nothing is passed over for it. What only a person can put
   right (a password, a permission, another kind of server) is raised as `StreamRefused`.
 - Streams that were deleted, rolled back, or trimmed before they were read are noticed within the discovery interval
   (a second or so when idle) and said in the log `hsm_tools.consumer`. Reading goes on from where nothing is lost:
   after a rollback, entries that cannot be told from new ones come a second time.
 - An entry that holds no JSON object is counted in `malformed`, said in the log at a low rate, and passed over.
+
+`docs/consumers.md` has the rest, with examples.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
 import math
-import time
-from collections.abc import Callable, Generator
-from contextlib import closing
-from typing import Any, Literal, NamedTuple, overload
+from collections.abc import Generator
+from contextlib import closing, suppress
+from typing import Any, Literal, Self, TypeVar, cast, overload
+from weakref import WeakKeyDictionary, WeakSet
 
-import msgspec
-import redis
+from hsm_tools.event import StreamEvent
+from hsm_tools.groups import Group
+from hsm_tools.link import Link
+from hsm_tools.readers import Reader
+from hsm_tools.reading import Reading
+from hsm_tools.server import Server
+from hsm_tools.starts import StartArgument
 
-from hsm_shipper.config import Config
-from hsm_shipper.connection import client_kwargs, connect
-from hsm_shipper.errors import StreamUnavailable
-from hsm_shipper.keys import DATA_FIELD, DEFAULT_PREFIX, check_prefix
-from hsm_tools.outages import Outage, passes, refusal
-from hsm_tools.streams import StreamSet
+__all__ = ["ConsumerGroup", "StreamEvent", "StreamReader"]
 
-# With `block_ms`, a server that no longer answers holds up a None for no longer than this.
-_SHORTEST_TIMEOUT_S = 2.0
-_MALFORMED_REPORT_INTERVAL_S = 60.0
-
-logger = logging.getLogger(__name__)
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+T = TypeVar("T")
 
 
-class StreamEvent(NamedTuple):
-    """One event: the key of its stream, the id of its entry, and its JSON object (see `hsm_shipper.events`)."""
-
-    stream: str
-    id: str
-    data: dict[str, Any]
-
-
-class StreamReader:
+class StreamReader(Reader):
     """Reads all streams `<prefix>:<MDT>` of one Redis database.
 
-    `discovery_interval` is the longest time in seconds until a new stream is found; in a database with few keys it
-    takes about one. `redis_kwargs` go to `redis.Redis` (`username`, `password`, `ssl`, `unix_socket_path`, ...) and
-    win over the reader's own settings; only `decode_responses` means nothing here.
+    `host` is localhost by default, `port` 6379, `db` 1; `redis_url` (redis://, rediss:// or unix://) stands in place
+    of all three. `discovery_interval` is the longest time in seconds until a new stream is found; in a database with
+    few keys it takes about one. `redis_kwargs` go to `redis.Redis` (`username`, `password`, `ssl`,
+    `unix_socket_path`, ...) and win over the reader's own settings; only `decode_responses` means nothing here.
 
-    `malformed` counts the entries that were passed over. Nothing is sent before the first event is asked for.
-    Raises `ConfigError` for a prefix, `ValueError` or `TypeError` for an argument that cannot be used.
+    Nothing is sent before the first event is asked for. Every reading has a connection of its own, and ends with the
+    reader: by `close`, which any thread may call, or at the end of a `with` block.
+    Raises `ConfigError` for a prefix or URL, `ValueError` or `TypeError` for an argument that cannot be used.
     """
 
-    def __init__(
-        self,
-        host: str = "localhost",
-        port: int = 6379,
-        db: int = 1,
-        prefix: str = DEFAULT_PREFIX,
-        discovery_interval: float = 60,
-        **redis_kwargs: Any,
-    ) -> None:
-        if not 0 < discovery_interval < math.inf:
-            raise ValueError(f"discovery_interval: {discovery_interval!r} is no positive number of seconds")
-        if "connection_pool" in redis_kwargs:
-            raise ValueError("connection_pool: the reader makes its own; give host, port and the like")
-        kwargs = client_kwargs(Config(redis_host=host, redis_port=port, redis_db=db)) | redis_kwargs
-        self._connect: Callable[[], redis.Redis] = functools.partial(redis.Redis, **kwargs)
-        self._connect().close()  # an argument that redis-py does not know is an error now, not at the first event
-        self._prefix = check_prefix(prefix)
-        self._discovery_interval_s = discovery_interval
-        self._malformed_report_due_s = -math.inf
-        self.malformed = 0
-
-    @classmethod
-    def from_config(cls, config: Config, discovery_interval: float = 60) -> StreamReader:
-        """A reader of the streams that a loaded configuration names; `ConfigError` for one that cannot be used."""
-        reader = cls(prefix=config.redis_stream_prefix, discovery_interval=discovery_interval)
-        reader._connect = functools.partial(connect, config)
-        reader._connect().close()
-        return reader
+    def _set_up(self, server: Server, prefix: str, discovery_interval_s: float) -> None:
+        super()._set_up(server, prefix, discovery_interval_s)
+        self._readings: WeakKeyDictionary[Generator[Any], Reading] = WeakKeyDictionary()
+        self.groups: WeakSet[ConsumerGroup] = WeakSet()
+        """Those that may have something left to acknowledge."""
 
     @overload
-    def events(self, from_beginning: bool = ..., block_ms: Literal[0] = ...) -> Generator[StreamEvent]: ...
+    def events(
+        self, from_beginning: bool = ..., block_ms: Literal[0] = ..., start: StartArgument = ...
+    ) -> Generator[StreamEvent]: ...
 
     @overload
-    def events(self, from_beginning: bool = ..., block_ms: int = ...) -> Generator[StreamEvent | None]: ...
+    def events(
+        self, from_beginning: bool = ..., block_ms: int = ..., start: StartArgument = ...
+    ) -> Generator[StreamEvent | None]: ...
 
-    def events(self, from_beginning: bool = False, block_ms: int = 0) -> Generator[StreamEvent | None]:
+    def events(
+        self, from_beginning: bool = False, block_ms: int = 0, start: StartArgument = None
+    ) -> Generator[StreamEvent | None]:
         """Yield events as they arrive, for ever; every call is a reading of its own.
 
-        `from_beginning`: first everything that the streams hold. `block_ms`: yield None whenever that many
-        milliseconds pass without an event; with 0 there is never a None. With `from_beginning` the first None marks
-        the end of history: none comes before all that was there has been read, not even while Redis is away.
+        `from_beginning`: first everything that the streams hold. `start`: first what follows a saved `position`
+        (streams that it does not name were born since, and are read from their first entry), or what follows one id
+        `<milliseconds>-<sequence>` in every stream. `block_ms`: yield None whenever that many milliseconds pass
+        without an event; with 0 there is never a None. The first None marks the end of history: none comes before
+        all that was there has been read, not even while Redis is away.
 
         Raises `StreamRefused` when the server refuses in a way that will not pass.
         """
-        return _flat(self.batches(from_beginning, block_ms))
+        reading = self._follow(from_beginning, block_ms, start)
+        return self.tracked(reading, _each(reading, self.run(reading)))
 
-    def batches(self, from_beginning: bool = False, block_ms: int = 0) -> Generator[list[StreamEvent]]:
+    def batches(
+        self, from_beginning: bool = False, block_ms: int = 0, start: StartArgument = None
+    ) -> Generator[list[StreamEvent]]:
         """Yield what `events` yields, in lists of events that arrived together; an empty list stands for None."""
-        if block_ms < 0:
-            raise ValueError(f"block_ms: {block_ms!r} is negative")
-        return self._batches(from_beginning, block_ms / 1000 if block_ms else math.inf)
+        reading = self._follow(from_beginning, block_ms, start)
+        return self.tracked(reading, _whole(reading, self.run(reading)))
+
+    def history(self, start: StartArgument = None, last: int | None = None) -> Generator[StreamEvent]:
+        """Yield what the streams hold now, and end.
+
+        "Now" is when the first event is asked for: what arrives later is left. `start` as for `events`; `last`: only
+        so many entries, the last ones over all streams, in the order of their ids. Afterwards
+        `events(start=reader.position)` goes on without a gap.
+
+        Raises `StreamUnavailable` without a server, and when it goes away; `StreamRefused` if it refuses.
+        """
+        reading = self._look_back(start, last)
+        events = cast("Generator[StreamEvent]", _each(reading, self.run(reading)))  # it has no empty batches
+        return self.tracked(reading, events)
 
     def streams(self) -> list[str]:
         """Keys of the streams that are there now, sorted; one try.
 
         Raises `StreamUnavailable` without a server, `StreamRefused` if it refuses.
         """
-        with closing(self._client(math.inf)) as client:
-            try:
-                found = self._stream_set(client, from_beginning=True).scan()
-            except redis.RedisError as error:
-                address = _address(client)
-                if not passes(error):
-                    raise refusal(error, self._prefix, address) from error
-                hint = "check the address, and that the server is running"
-                raise StreamUnavailable(f"no answer from Redis at {address}: {error}", hint) from error
-        return sorted(key.decode() for key in found)
+        with closing(self.link()) as link:
+            return link.run(self._list())
 
-    def _batches(self, from_beginning: bool, block_s: float) -> Generator[list[StreamEvent]]:
-        with closing(self._client(block_s)) as client:
-            streams = self._stream_set(client, from_beginning)
-            outage = Outage(_address(client))
-            quiet_at_s = time.monotonic() + block_s
-            while True:
-                limit_s = max(0.0, quiet_at_s - time.monotonic()) if streams.caught_up else math.inf
-                batch = self._read(streams, outage, limit_s)
-                if batch or (streams.caught_up and time.monotonic() >= quiet_at_s):
-                    yield batch
-                    quiet_at_s = time.monotonic() + block_s
+    def group(
+        self,
+        name: str,
+        consumer: str | None = None,
+        *,
+        from_beginning: bool = False,
+        start: StartArgument = None,
+        reclaim_after_s: float = 60.0,
+        batch_size: int = 100,
+    ) -> ConsumerGroup:
+        """One consumer of the consumer group `name`: each event is given to one of them.
 
-    def _read(self, streams: StreamSet, outage: Outage, limit_s: float) -> list[StreamEvent]:
-        """What arrives next, or nothing once `limit_s` is over at the latest; trouble that passes is noted."""
-        if not outage.wait(limit_s):
-            return []
-        try:
-            pages = streams.read(limit_s)
-        except redis.RedisError as error:
-            if not passes(error):
-                raise refusal(error, self._prefix, outage.address) from error
-            outage.failed(error)
-            return []
-        outage.ended()
-        return [event for stream, entries in pages for event in self._decoded(stream, entries)]
+        `consumer` names this one, the host by default: give every process of a host a name of its own, and the same
+        one again after a restart, for it is first given what it had not acknowledged. `from_beginning` and `start`
+        say where the group begins if no stream knows it yet; without them it begins now.
 
-    def _decoded(self, stream: str, entries: list[Any]) -> Generator[StreamEvent]:
-        for entry_id, fields in entries:
-            try:
-                data = _decode_object(fields[1] if fields[0] == DATA_FIELD else fields[_data_index(fields)])
-            except (ValueError, RecursionError) as error:  # msgspec's errors and bad UTF-8 are ValueErrors
-                self._pass_over(stream, entry_id, error)
-            else:
-                yield StreamEvent(stream, entry_id.decode(), data)
+        An event that is not acknowledged within `reclaim_after_s` seconds is given again, to whichever consumer asks
+        first; so take a time that handling a batch never needs. A batch has at most `batch_size` events of a stream.
+        """
+        return ConsumerGroup(self, name, consumer, from_beginning, start, reclaim_after_s, batch_size)
 
-    def _pass_over(self, stream: str, entry_id: bytes, error: Exception) -> None:
-        self.malformed += 1
-        now_s = time.monotonic()
-        if now_s >= self._malformed_report_due_s:
-            self._malformed_report_due_s = now_s + _MALFORMED_REPORT_INTERVAL_S
-            entry = f"{stream} {entry_id.decode()}"
-            logger.warning("%s is malformed and passed over (%s); %d so far", entry, error, self.malformed)
+    def close(self) -> None:
+        """End all readings and groups; a reading that another thread is waiting in ends within a second or so."""
+        self._closed = True
+        for group in list(self.groups):
+            group.close()
+        for generator, reading in list(self._readings.items()):
+            reading.ending.set()
+            with suppress(ValueError):  # "generator already executing": in another thread, which sees the flag
+                generator.close()
 
-    def _stream_set(self, client: redis.Redis, from_beginning: bool) -> StreamSet:
-        return StreamSet(client, self._prefix, self._discovery_interval_s, from_beginning)
+    def __enter__(self) -> Self:
+        return self
 
-    def _client(self, block_s: float) -> redis.Redis:
-        client = self._connect()
-        settings = client.connection_pool.connection_kwargs
-        settings["decode_responses"] = False
-        for name in ("socket_timeout", "socket_connect_timeout"):
-            if settings.get(name) is not None:
-                settings[name] = min(settings[name], max(_SHORTEST_TIMEOUT_S, block_s))
-        return client
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def link(self, reading: Reading | None = None) -> Link:
+        """A connection of its own."""
+        return Link(self._server.client(math.inf if reading is None else reading.block_s), reading)
+
+    def tracked(self, reading: Reading, generator: Generator[T]) -> Generator[T]:
+        """`generator`, which `close` will end."""
+        self._readings[generator] = reading
+        return generator
+
+    def run(self, reading: Reading) -> Generator[list[StreamEvent]]:
+        """The batches of a reading."""
+        with closing(self.link(reading)) as link:
+            while (batch := link.run(reading.next_batch())) is not None:
+                yield batch
 
 
-def _flat(batches: Generator[list[StreamEvent]]) -> Generator[StreamEvent | None]:
+class ConsumerGroup(Group):
+    """One consumer of a consumer group, made by `StreamReader.group`: events come at least once.
+
+        with reader.group("alerts") as group:
+            for event in group.events():
+                handle(event)
+                group.ack(event)
+
+    First comes what this consumer was given before and did not acknowledge, then what any consumer left
+    unacknowledged for too long (counted in `reclaimed`), then what is new. The group is created on streams as they
+    are found: where no stream knows it yet as `group` was told, else from the first entry, for such a stream was born
+    since. Acknowledge every event, those that do not interest you as well: maintenance keeps what a group needs.
+    Entries that hold no JSON object are counted in the reader's `malformed` and acknowledged.
+    """
+
+    def __init__(self, reader: StreamReader, *args: Any) -> None:
+        super().__init__(reader, *args)
+        self._reader: StreamReader = reader
+        self._link = reader.link()
+        reader.groups.add(self)
+
+    @overload
+    def events(self, block_ms: Literal[0] = ...) -> Generator[StreamEvent]: ...
+
+    @overload
+    def events(self, block_ms: int = ...) -> Generator[StreamEvent | None]: ...
+
+    def events(self, block_ms: int = 0) -> Generator[StreamEvent | None]:
+        """Yield events for ever; None whenever `block_ms` milliseconds pass without one, unless it is 0.
+
+        Events that were left in a batch when an earlier call was given up come first.
+        Raises `StreamRefused` when the server refuses in a way that will not pass.
+        """
+        reading = self._follow(block_ms)
+        return self._reader.tracked(reading, self._each(reading))
+
+    def batches(self, block_ms: int = 0) -> Generator[list[StreamEvent]]:
+        """Yield what `events` yields, in lists of events that arrived together; an empty list stands for None."""
+        reading = self._follow(block_ms)
+        return self._reader.tracked(reading, self._all(reading))
+
+    def ack(self, *events: StreamEvent) -> None:
+        """Tell the server that events were handled, in one round trip.
+
+        Without a server it is told later: before the next reading, or by `close`. `StreamRefused` if it refuses.
+        """
+        self._link.run(self._ack(events))
+
+    def deliveries(self, event: StreamEvent) -> int:
+        """How often an event was given to a consumer so far; 0 once it is acknowledged. One round trip.
+
+        Raises `StreamUnavailable` without a server, `StreamRefused` if it refuses.
+        """
+        return self._link.run(self._deliveries(event))
+
+    def close(self) -> None:
+        """End the readings, and acknowledge what could not be acknowledged before; the reader stays open."""
+        self._end()
+        self._link.run(self._finish())
+        self._link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _all(self, reading: Reading) -> Generator[list[StreamEvent]]:
+        if self._left:
+            left = [*self._left]
+            self._left.clear()
+            yield left
+        yield from self._reader.run(reading)
+
+    def _each(self, reading: Reading) -> Generator[StreamEvent | None]:
+        with closing(self._all(reading)) as batches:
+            for batch in batches:
+                self._left.extend(batch)
+                if not batch:
+                    yield None
+                while self._left:
+                    yield self._left.popleft()
+
+
+def _each(reading: Reading, batches: Generator[list[StreamEvent]]) -> Generator[StreamEvent | None]:
     with closing(batches):
         for batch in batches:
-            if batch:
-                yield from batch
-            else:
+            for event in batch:
+                reading.current = event
+                yield event
+            if not batch:
                 yield None
 
 
-def _data_index(fields: list[bytes]) -> int:
-    """Where in [field, value, ...] the value of the field `data` is."""
-    try:
-        return fields[::2].index(DATA_FIELD) * 2 + 1
-    except ValueError:
-        raise ValueError("it has no field 'data'") from None
-
-
-def _address(client: redis.Redis) -> str:
-    """Where the server is, for messages."""
-    settings = client.connection_pool.connection_kwargs
-    if "path" in settings:
-        return f"unix://{settings['path']}?db={settings.get('db', 0)}"
-    return f"redis://{settings.get('host', 'localhost')}:{settings.get('port', 6379)}/{settings.get('db', 0)}"
+def _whole(reading: Reading, batches: Generator[list[StreamEvent]]) -> Generator[list[StreamEvent]]:
+    with closing(batches):
+        for batch in batches:
+            reading.all_handed_out()
+            yield batch

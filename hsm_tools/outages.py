@@ -8,7 +8,7 @@ import time
 
 import redis
 
-from hsm_shipper.errors import StreamRefused
+from hsm_shipper.errors import StreamRefused, StreamUnavailable
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 30.0
@@ -27,6 +27,7 @@ def error_code(error: redis.RedisError) -> str:
 
 def passes(error: redis.RedisError) -> bool:
     """Whether trying again may help; what a person must put right does not pass."""
+    error = _meant(error)
     if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
         return False  # redis-py files them under ConnectionError
     passing = (
@@ -39,21 +40,42 @@ def passes(error: redis.RedisError) -> bool:
     return isinstance(error, passing) or error_code(error) in _PASSING_CODES
 
 
-def refusal(error: redis.RedisError, prefix: str, address: str) -> StreamRefused:
-    """What the user is told about an error that does not pass."""
+READER_COMMANDS = "+select +scan +type +xinfo +xread +xrange +xrevrange"
+GROUP_COMMANDS = "+select +scan +type +xinfo +xgroup +xreadgroup +xautoclaim +xpending +xack +multi +exec"
+
+
+def refusal(error: redis.RedisError, prefix: str, address: str, commands: str = READER_COMMANDS) -> StreamRefused:
+    """What the user is told about an error that does not pass; `commands` are those that an ACL must allow."""
+    error = _meant(error)
     if isinstance(error, redis.AuthenticationError):
         hint = "give the right user name and password"
     elif isinstance(error, redis.exceptions.NoPermissionError):
-        hint = f"the user needs +select +scan +type +xinfo +xread +xrange on keys {prefix}:*"
+        hint = f"the user needs {commands} on keys {prefix}:*"
     else:
         hint = "check that this is the right server, port and database"
     return StreamRefused(f"reading the streams {prefix}:* from {address} was refused: {error}", hint)
+
+
+def _meant(error: redis.RedisError) -> redis.RedisError:
+    """`error`, or what redis-py's asyncio makes a ConnectionError of when a Unix socket's first words fail."""
+    cause = error.__cause__
+    return cause if type(error) is redis.ConnectionError and isinstance(cause, redis.RedisError) else error
 
 
 def retry_delay_s(tries: int) -> float:
     """How long to wait after `tries` failures in a row: 0.1 s doubling up to 30 s, less a random half."""
     longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(tries - 1, 16))
     return longest * random.uniform(0.5, 1.0)
+
+
+def one_try_failed(
+    error: redis.RedisError, prefix: str, address: str, commands: str = READER_COMMANDS
+) -> StreamRefused | StreamUnavailable:
+    """What the user is told about trouble that is not waited out."""
+    if not passes(error):
+        return refusal(error, prefix, address, commands)
+    hint = "check the address, and that the server is running"
+    return StreamUnavailable(f"no answer from Redis at {address}: {error}", hint)
 
 
 class Outage:
@@ -74,14 +96,10 @@ class Outage:
         self._tries += 1
         self._next_try_s = now_s + retry_delay_s(self._tries)
 
-    def wait(self, limit_s: float) -> bool:
-        """Sleep until the next try is due, at most `limit_s`; whether it is due."""
-        if self._tries == 0:
-            return True
-        left_s = self._next_try_s - time.monotonic()
-        if left_s > 0:
-            time.sleep(min(left_s, limit_s))
-        return left_s <= limit_s
+    @property
+    def left_s(self) -> float:
+        """Seconds until the next try is due; 0 when it is."""
+        return max(0.0, self._next_try_s - time.monotonic()) if self._tries else 0.0
 
     def ended(self) -> None:
         """A try succeeded."""

@@ -25,11 +25,15 @@ _LANDMARKS_MAX = 64
 
 
 class StreamInfo(NamedTuple):
-    """What `XINFO STREAM` says of a stream; `entries_added` is None where the server does not tell."""
+    """What `XINFO STREAM` says of a stream.
+
+    `entries_added` is None where the server does not tell, `first_id` where there is no entry.
+    """
 
     last_id: bytes
     length: int
     entries_added: int | None
+    first_id: bytes | None = None
 
     @property
     def removed(self) -> int | None:
@@ -41,6 +45,14 @@ def id_parts(entry_id: bytes) -> tuple[int, int]:
     """(milliseconds, sequence number) of an entry id: ids compare by these, never as text."""
     milliseconds, _, sequence = entry_id.partition(b"-")
     return int(milliseconds), int(sequence)
+
+
+def id_before(entry_id: bytes) -> bytes:
+    """The greatest id below `entry_id`; `BEGINNING` has none, and gives itself."""
+    milliseconds, sequence = id_parts(entry_id)
+    if sequence:
+        return b"%d-%d" % (milliseconds, sequence - 1)
+    return b"%d-%d" % (milliseconds - 1, 2**64 - 1) if milliseconds else BEGINNING
 
 
 class Position:

@@ -1,6 +1,26 @@
-"""The public consumer API; everything is defined in `hsm_tools.consumer`, and documented there."""
+"""The public consumer API; everything is defined and documented in `hsm_tools`.
 
-from hsm_shipper.errors import StreamRefused
-from hsm_tools.consumer import StreamEvent, StreamReader
+The asyncio twins are in `lustre_hsm_action_stream.aio`, so that nobody else pays for importing asyncio.
+"""
 
-__all__ = ["StreamEvent", "StreamReader", "StreamRefused"]
+from hsm_shipper.errors import ConfigError, HsmError, MalformedEvent, StreamRefused, StreamUnavailable
+from hsm_shipper.events import Event
+from hsm_tools.consumer import ConsumerGroup, StreamReader
+from hsm_tools.event import StreamEvent
+from hsm_tools.live import LiveAction, LiveActions
+from hsm_tools.record import HsmRecord
+
+__all__ = [
+    "ConfigError",
+    "ConsumerGroup",
+    "Event",
+    "HsmError",
+    "HsmRecord",
+    "LiveAction",
+    "LiveActions",
+    "MalformedEvent",
+    "StreamEvent",
+    "StreamReader",
+    "StreamRefused",
+    "StreamUnavailable",
+]

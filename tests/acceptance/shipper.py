@@ -51,7 +51,7 @@ class MetadataServer:
         self.config = self.root / "shipper.yaml"
         self.log = self.root / "log"
         self.redis = redis.Redis("127.0.0.1", redis_port, redis_db, protocol=2)
-        self._keys: dict[str, object] = {
+        self.keys: dict[str, object] = {
             "mdt_watch_glob": f"{self.mdt_folder}/*-MDT????/hsm/actions",
             "poll_interval": 0.5,
             "redis_host": "127.0.0.1",
@@ -66,8 +66,8 @@ class MetadataServer:
 
     def configure(self, **keys: object) -> None:
         """Change keys of the configuration file; JSON is YAML."""
-        self._keys |= keys
-        self.config.write_text(json.dumps(self._keys))
+        self.keys |= keys
+        self.config.write_text(json.dumps(self.keys))
 
     def add_mdt(self, mdt: str, *lines: bytes) -> Path:
         """Mount an MDT with these lines; returns its actions file."""

@@ -17,6 +17,7 @@ import redis
 from hsm_shipper.config import Config
 from hsm_shipper.errors import ConfigError
 from hsm_tools.consumer import StreamEvent, StreamReader
+from tests.integration.both_readers import Readers, readers
 from tests.integration.readings import (
     MDT0,
     MDT1,
@@ -33,6 +34,8 @@ from tests.integration.readings import (
 from tests.servers import RedisServer
 from tests.waiting import eventually
 
+__all__ = ["readers"]
+
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
@@ -42,9 +45,11 @@ def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
 
 
 @pytest.fixture
-def reader(redis_server: RedisServer, redis_db: int, caplog: pytest.LogCaptureFixture) -> StreamReader:
+def reader(
+    redis_server: RedisServer, redis_db: int, readers: Readers, caplog: pytest.LogCaptureFixture
+) -> StreamReader:
     caplog.set_level(logging.DEBUG, "hsm_tools.consumer")
-    return StreamReader(redis_server.host, redis_server.port, redis_db)
+    return readers(redis_server.host, redis_server.port, redis_db)
 
 
 def test_history_comes_whole_and_in_order_before_the_first_none(client: redis.Redis, reader: StreamReader) -> None:
@@ -87,11 +92,11 @@ def test_a_reader_may_come_before_the_first_stream(
 
 
 def test_in_a_big_database_a_stream_is_found_within_the_discovery_interval(
-    redis_server: RedisServer, redis_db: int, client: redis.Redis
+    redis_server: RedisServer, redis_db: int, client: redis.Redis, readers: Readers
 ) -> None:
     client.mset({f"other:{n}": n for n in range(5000)})
     add(client, MDT0, [0])
-    events = StreamReader(redis_server.host, redis_server.port, redis_db, discovery_interval=1.5).events(block_ms=50)
+    events = readers(redis_server.host, redis_server.port, redis_db, discovery_interval=1.5).events(block_ms=50)
     assert next(events) is None
     add(client, MDT1, range(3))
     assert numbers(take(events, 3, timeout_s=4)) == [*range(3)]
@@ -147,11 +152,16 @@ def test_readings_are_independent_and_leave_no_connection(client: redis.Redis, r
 
 @pytest.mark.parametrize("kwargs", [{"decode_responses": True}, {"protocol": 3}, {"socket_timeout": 0.3}])
 def test_arguments_for_redis_do_not_break_it(
-    redis_server: RedisServer, redis_db: int, client: redis.Redis, kwargs: dict[str, Any], caplog: Any
+    redis_server: RedisServer,
+    redis_db: int,
+    client: redis.Redis,
+    kwargs: dict[str, Any],
+    readers: Readers,
+    caplog: Any,
 ) -> None:
     add(client, MDT0, range(3))
     client.xadd(MDT0, {b"data": b"\xff"})
-    reader = StreamReader(redis_server.host, redis_server.port, redis_db, **kwargs)
+    reader = readers(redis_server.host, redis_server.port, redis_db, **kwargs)
     events = reader.events(from_beginning=True, block_ms=700)
     assert numbers(history(events)) == [0, 1, 2]
     add(client, MDT1, [3])
@@ -160,10 +170,10 @@ def test_arguments_for_redis_do_not_break_it(
     assert not [text for text in said(caplog) if "no answer" in text]
 
 
-def test_a_configured_url(redis_server: RedisServer, redis_db: int, client: redis.Redis) -> None:
+def test_a_configured_url(redis_server: RedisServer, redis_db: int, client: redis.Redis, readers: Readers) -> None:
     add(client, MDT0, [5])
     config = Config(redis_url=f"{redis_server.url}/{redis_db}?decode_responses=yes")
-    assert numbers(history(StreamReader.from_config(config).events(True, 1))) == [5]
+    assert numbers(history(readers.from_config(config).events(True, 1))) == [5]
 
 
 def test_what_cannot_be_used_is_refused_at_once() -> None:

@@ -1,0 +1,288 @@
+"""The consumer API for asyncio: `StreamReader` and `ConsumerGroup` with `async` in front of what waits.
+
+    from lustre_hsm_action_stream.aio import AsyncStreamReader
+
+    async with AsyncStreamReader(host="redis") as reader:
+        async for event in reader.events():
+            print(event.mdt, event.data["fid"], event.data["status"])
+
+Only what waits is written here; all else is the blocking reader's own logic, and is said there. A task may be cancelled
+anywhere: nothing is lost by it, and a reading whose `__anext__` was cancelled (by `asyncio.timeout`, say) goes on at
+the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any, Literal, Self, TypeVar, overload
+
+import redis
+import redis.asyncio
+
+from hsm_tools.event import StreamEvent
+from hsm_tools.groups import Group
+from hsm_tools.readers import Reader
+from hsm_tools.reading import Reading
+from hsm_tools.server import Server
+from hsm_tools.starts import StartArgument
+from hsm_tools.steps import Command, Pause, Pipeline, Request, Steps
+
+__all__ = ["AsyncBatches", "AsyncConsumerGroup", "AsyncEvents", "AsyncStreamReader"]
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StreamEvent | None)
+_PAUSE_STEP_S = 0.5
+
+
+class _Link:
+    """What `link.Link` is for a blocking client."""
+
+    def __init__(self, client: redis.asyncio.Redis, reading: Reading | None = None) -> None:
+        self._client: Any = client
+        self._reading = reading
+        settings = client.connection_pool.connection_kwargs
+        introduce = settings.get("redis_connect_func")
+
+        async def connected(connection: Any) -> None:
+            if reading is not None:
+                reading.source.reconnected()
+            if introduce is None:
+                await connection.on_connect()
+            elif asyncio.iscoroutinefunction(introduce):
+                await introduce(connection)
+            else:
+                introduce(connection)
+
+        settings["redis_connect_func"] = connected
+
+    async def run(self, steps: Steps[T]) -> T:
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task else 0
+        try:
+            request = next(steps)
+            while True:
+                if task and task.cancelling() > cancelled:
+                    raise asyncio.CancelledError  # before Python 3.12 asyncio.wait_for, in redis-py, may swallow one
+                try:
+                    reply = await self._reply(request)
+                except redis.RedisError as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(reply)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            steps.close()  # a cancelled task leaves them in the middle
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _reply(self, request: Request) -> Any:
+        match request:
+            case Command(args):
+                return await self._client.execute_command(*args)
+            case Pipeline(commands, transaction):
+                async with self._client.pipeline(transaction) as pipe:
+                    for args in commands:
+                        pipe.execute_command(*args)
+                    return await pipe.execute(raise_on_error=False)
+            case Pause(seconds):
+                return await self._pause(seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep in steps: the reading may be told to end from any thread, which wakes no event loop."""
+        while seconds > 0 and not (self._reading and self._reading.ending.is_set()):
+            await asyncio.sleep(min(seconds, _PAUSE_STEP_S))
+            seconds -= _PAUSE_STEP_S
+
+
+class AsyncBatches(AsyncIterator[list[StreamEvent]]):
+    """A reading, batch by batch; for one task at a time."""
+
+    def __init__(self, reader: AsyncStreamReader, reading: Reading, left: deque[StreamEvent] | None = None) -> None:
+        self._reading = reading
+        self._left = deque[StreamEvent]() if left is None else left
+        self._link = reader.link(reading)
+        self._siblings = reader.readings
+        self._siblings.add(self)
+        self._in_use = False
+
+    async def __anext__(self) -> list[StreamEvent]:
+        if self._left and not self.ended:
+            batch = [*self._left]
+            self._left.clear()
+            return batch
+        batch = await self.next_batch()
+        self._reading.all_handed_out()
+        return batch
+
+    @property
+    def ended(self) -> bool:
+        """Whether the reading is over."""
+        return self._reading.ending.is_set()
+
+    async def next_batch(self) -> list[StreamEvent]:
+        """The next batch, of which nothing counts as handed out yet."""
+        self._in_use = True
+        try:
+            batch = await self._link.run(self._reading.next_batch())
+        finally:
+            self._in_use = False
+        if batch is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        return batch
+
+    async def aclose(self) -> None:
+        """End the reading and close its connection; one that another task waits in ends within a second or so."""
+        self._reading.ending.set()
+        if not self._in_use:
+            self._siblings.discard(self)
+            await self._link.close()
+
+
+class AsyncEvents(AsyncIterator[E]):
+    """A reading, event by event; for one task at a time."""
+
+    def __init__(self, reader: AsyncStreamReader, reading: Reading, left: deque[StreamEvent] | None = None) -> None:
+        self._reading = reading
+        self._left: deque[Any] = deque() if left is None else left
+        self._batches = AsyncBatches(reader, reading)
+
+    async def __anext__(self) -> E:
+        if self._batches.ended:
+            raise StopAsyncIteration
+        if not self._left:
+            batch = await self._batches.next_batch()
+            self._left.extend(batch or (None,))
+        event: E = self._left.popleft()
+        if event is not None:
+            self._reading.current = event
+        return event
+
+    async def aclose(self) -> None:
+        """End the reading and close its connection; one that another task waits in ends within a second or so."""
+        await self._batches.aclose()
+
+
+class AsyncStreamReader(Reader):
+    """`StreamReader` for asyncio: the same arguments, readings and guarantees.
+
+    Its readings are async iterators with an `aclose` method; they end with the reader.
+    """
+
+    def _set_up(self, server: Server, prefix: str, discovery_interval_s: float) -> None:
+        super()._set_up(server, prefix, discovery_interval_s)
+        self.readings: set[AsyncBatches] = set()
+        """Those that have not ended, and groups that are not closed."""
+        self.groups: set[AsyncConsumerGroup] = set()
+
+    @overload
+    def events(
+        self, from_beginning: bool = ..., block_ms: Literal[0] = ..., start: StartArgument = ...
+    ) -> AsyncEvents[StreamEvent]: ...
+
+    @overload
+    def events(
+        self, from_beginning: bool = ..., block_ms: int = ..., start: StartArgument = ...
+    ) -> AsyncEvents[StreamEvent | None]: ...
+
+    def events(self, from_beginning: bool = False, block_ms: int = 0, start: StartArgument = None) -> AsyncEvents[Any]:
+        """As `StreamReader.events`."""
+        return AsyncEvents(self, self._follow(from_beginning, block_ms, start))
+
+    def batches(self, from_beginning: bool = False, block_ms: int = 0, start: StartArgument = None) -> AsyncBatches:
+        """As `StreamReader.batches`."""
+        return AsyncBatches(self, self._follow(from_beginning, block_ms, start))
+
+    def history(self, start: StartArgument = None, last: int | None = None) -> AsyncEvents[StreamEvent]:
+        """As `StreamReader.history`."""
+        return AsyncEvents(self, self._look_back(start, last))
+
+    async def streams(self) -> list[str]:
+        """As `StreamReader.streams`."""
+        link = self.link()
+        try:
+            return await link.run(self._list())
+        finally:
+            await link.close()
+
+    def group(
+        self,
+        name: str,
+        consumer: str | None = None,
+        *,
+        from_beginning: bool = False,
+        start: StartArgument = None,
+        reclaim_after_s: float = 60.0,
+        batch_size: int = 100,
+    ) -> AsyncConsumerGroup:
+        """As `StreamReader.group`."""
+        return AsyncConsumerGroup(self, name, consumer, from_beginning, start, reclaim_after_s, batch_size)
+
+    async def aclose(self) -> None:
+        """End all readings and groups; a reading that another task is waiting in ends within a second or so."""
+        self._closed = True
+        for group in list(self.groups):
+            await group.aclose()
+        for reading in list(self.readings):
+            await reading.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    def link(self, reading: Reading | None = None) -> _Link:
+        """A connection of its own."""
+        return _Link(self._server.async_client(math.inf if reading is None else reading.block_s), reading)
+
+
+class AsyncConsumerGroup(Group):
+    """`ConsumerGroup` for asyncio, made by `AsyncStreamReader.group`."""
+
+    def __init__(self, reader: AsyncStreamReader, *args: Any) -> None:
+        super().__init__(reader, *args)
+        self._reader: AsyncStreamReader = reader
+        self._link = reader.link()
+        reader.groups.add(self)
+
+    @overload
+    def events(self, block_ms: Literal[0] = ...) -> AsyncEvents[StreamEvent]: ...
+
+    @overload
+    def events(self, block_ms: int = ...) -> AsyncEvents[StreamEvent | None]: ...
+
+    def events(self, block_ms: int = 0) -> AsyncEvents[Any]:
+        """As `ConsumerGroup.events`."""
+        return AsyncEvents(self._reader, self._follow(block_ms), self._left)
+
+    def batches(self, block_ms: int = 0) -> AsyncBatches:
+        """As `ConsumerGroup.batches`."""
+        return AsyncBatches(self._reader, self._follow(block_ms), self._left)
+
+    async def ack(self, *events: StreamEvent) -> None:
+        """As `ConsumerGroup.ack`."""
+        await self._link.run(self._ack(events))
+
+    async def deliveries(self, event: StreamEvent) -> int:
+        """As `ConsumerGroup.deliveries`."""
+        return await self._link.run(self._deliveries(event))
+
+    async def aclose(self) -> None:
+        """As `ConsumerGroup.close`."""
+        self._reader.groups.discard(self)
+        self._end()
+        await self._link.run(self._finish())
+        await self._link.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()

@@ -1,0 +1,90 @@
+"""The live actions of all MDTs, for tools of one's own: the fold that shipper and tools share.
+
+live = LiveActions()
+for event in reader.history():
+live.apply(event)
+print(len(live), live.counts())
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hsm_shipper import fold
+from hsm_shipper.errors import MalformedEvent
+from hsm_tools.event import StreamEvent
+
+
+class LiveAction(NamedTuple):
+    """One action that is in an MDT's list now. Times are seconds since the epoch, None where no entry tells them."""
+
+    mdt: str
+    cat_idx: int
+    rec_idx: int
+    fid: str
+    action: str
+    status: str
+    cookie: str | None
+    first_seen: int | None
+    status_since: int | None
+    entry_id: str
+    """The stream entry that holds this state."""
+
+    def age_s(self, now_s: float | None = None) -> float | None:
+        """Seconds since the action was first seen; None where that is not known."""
+        return _age_s(self.first_seen, now_s)
+
+    def status_age_s(self, now_s: float | None = None) -> float | None:
+        """Seconds since it has its status; None where that is not known."""
+        return _age_s(self.status_since, now_s)
+
+
+class LiveActions:
+    """Feed it every event of the streams, in order and from their beginning; then it holds what is live.
+
+    An event of an earlier shipper, or of a damaged stream, may name no action: it is counted in `malformed`.
+    """
+
+    def __init__(self) -> None:
+        self.malformed = 0
+        self._by_stream: dict[str, fold.LiveActions] = {}
+
+    def apply(self, event: StreamEvent) -> None:
+        """Fold in one event."""
+        try:
+            decoded = event.event
+        except MalformedEvent:
+            self.malformed += 1
+            return
+        actions = self._by_stream.get(event.stream)
+        if actions is None:
+            actions = self._by_stream[event.stream] = fold.LiveActions()
+        actions.apply(event.id.encode(), decoded)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_stream.values()))
+
+    def __iter__(self) -> Iterator[LiveAction]:
+        """The live actions, stream by stream; not while `apply` is called."""
+        for stream, actions in sorted(self._by_stream.items()):
+            mdt = stream.rpartition(":")[2]
+            for it in actions:
+                yield LiveAction(
+                    mdt, it.cat_idx, it.rec_idx, it.fid, it.action, it.status,
+                    it.cookie, it.first_seen, it.status_since, it.entry_id,
+                )  # fmt: skip
+
+    def counts(self) -> Counter[tuple[str, str, str]]:
+        """How many there are of each (MDT, action, status)."""
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for stream, actions in self._by_stream.items():
+            mdt = stream.rpartition(":")[2]
+            counts.update((mdt, it.action, it.status) for it in actions)
+        return counts
+
+
+def _age_s(since: int | None, now_s: float | None) -> float | None:
+    return None if since is None else max(0.0, (time.time() if now_s is None else now_s) - since)

@@ -1,0 +1,96 @@
+"""Which Redis server a reader asks: from its arguments, or from a configuration."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from hsm_shipper.config import Config
+from hsm_shipper.connection import client_kwargs, redacted
+from hsm_shipper.errors import ConfigError
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+# With `block_ms`, a server that no longer answers holds up a None for no longer than this.
+_SHORTEST_TIMEOUT_S = 2.0
+
+
+class Server:
+    """Makes clients of one server; nothing is sent by making one."""
+
+    def __init__(self, kwargs: dict[str, Any], url: str | None) -> None:
+        """`kwargs` are redis-py's, beside or without a URL. Raises `ConfigError`, or redis-py's `TypeError`."""
+        self._kwargs = kwargs
+        self._url = url
+        with self.client(0) as client:
+            self.address = _address(client.connection_pool)
+        redis.Redis(**kwargs).close()  # beside a URL, too, an unknown argument is an error now, not at the first event
+
+    @classmethod
+    def from_arguments(
+        cls, host: str | None, port: int | None, db: int | None, url: str | None, redis_kwargs: dict[str, Any]
+    ) -> Server:
+        """What the arguments of a reader name; those left out are as in a configuration without them."""
+        if "connection_pool" in redis_kwargs:
+            raise ValueError("connection_pool: the reader makes its own; give host, port and the like")
+        given = {"redis_host": host, "redis_port": port, "redis_db": db}
+        named: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        if url is not None and named:
+            raise ConfigError("redis_url names the server already", "leave host, port and db out")
+        return cls(client_kwargs(Config(redis_url=url, **named)) | redis_kwargs, url)
+
+    @classmethod
+    def from_config(cls, config: Config) -> Server:
+        """The server that a configuration names."""
+        return cls(client_kwargs(config), config.redis_url)
+
+    def client(self, block_s: float) -> redis.Redis:
+        """A client for a reading that is to be told of silence every `block_s` seconds."""
+        client: redis.Redis = self._prepared(redis.Redis, self._kwargs, block_s)
+        return client
+
+    def async_client(self, block_s: float) -> redis.asyncio.Redis:
+        """The same for asyncio."""
+        import redis.asyncio
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        kwargs = self._kwargs
+        if isinstance(kwargs["retry"], redis.retry.Retry):
+            kwargs = kwargs | {"retry": Retry(NoBackoff(), 0)}
+        client: redis.asyncio.Redis = self._prepared(redis.asyncio.Redis, kwargs, block_s)
+        return client
+
+    def reply_timeout_s(self, block_s: float) -> float:
+        """How long such a client waits for a reply."""
+        with self.client(block_s) as client:
+            return client.connection_pool.connection_kwargs.get("socket_timeout") or math.inf
+
+    def _prepared(self, client_class: Any, kwargs: dict[str, Any], block_s: float) -> Any:
+        if self._url is None:
+            client = client_class(**kwargs)
+        else:
+            try:
+                client = client_class.from_url(self._url, **kwargs)
+            except ValueError as error:
+                raise ConfigError(f"redis_url: {redacted(self._url)} cannot be used: {error}") from None
+        client.response_callbacks.clear()  # replies as they were sent: half the cost, and one shape
+        settings = client.connection_pool.connection_kwargs
+        settings["decode_responses"] = False
+        for name in ("socket_timeout", "socket_connect_timeout"):
+            if settings.get(name) is not None:
+                settings[name] = min(settings[name], max(_SHORTEST_TIMEOUT_S, block_s))
+        return client
+
+
+def _address(pool: Any) -> str:
+    """Where the server is, for messages: never with a password."""
+    settings = pool.connection_kwargs
+    db = settings.get("db") or 0
+    if "path" in settings:
+        return f"unix://{settings['path']}?db={db}"
+    scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
+    return f"{scheme}://{settings.get('host', 'localhost')}:{settings.get('port', 6379)}/{db}"
