@@ -58,7 +58,7 @@ class LiveStream:
 
     @property
     def live(self) -> LiveActions:
-        """Its live actions, in order of their entries."""
+        """Its live actions, in no certain order."""
         return self._replay.live
 
     @property

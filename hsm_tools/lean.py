@@ -6,6 +6,7 @@ says less, an earlier shipper's above all, goes the long way through `hsm_shippe
 
 from __future__ import annotations
 
+from collections import defaultdict
 from sys import intern
 from typing import Annotated, ClassVar
 
@@ -75,8 +76,15 @@ class _Purged(msgspec.Struct, gc=False, tag_field="event_type", tag=PURGED):
 _decode_whole = msgspec.json.Decoder(_New | _Update | _Purged).decode
 
 
+def _decode_nothing(_data: bytes) -> None:
+    return None
+
+
 class LeanActions(LiveActions):
-    """The live actions of one stream whose events are counted in a tally, those that it has counted before excepted."""
+    """The live actions of one stream, in any order, whose events are counted in a tally.
+
+    Those that the tally has counted before are not counted again.
+    """
 
     def __init__(self, tally: Tally, digests: bool) -> None:
         super().__init__(digests)
@@ -88,29 +96,29 @@ class LeanActions(LiveActions):
         known_malformed: list[bytes] = []
         if self._counted_to:
             known = [entry for entry in page if pack_id(entry[0]) <= self._counted_to]
-            known_malformed = self._fold(known, {})
+            known_malformed = self._fold(known, defaultdict(int))
             page = page[len(known) :]
             if page:
                 self._counted_to = 0
-        told: dict[Told, int] = {}  # of a page that cannot be folded to its end, nothing is counted
+        # Counted when the page is done: of one that cannot be folded to its end, nothing is.
+        told: defaultdict[Told, int] = defaultdict(int)
         malformed = self._fold(page, told)
-        self._tally.add([entry_id for entry_id, _ in page], told, len(malformed))
+        self._tally.add(page, told, len(malformed))
         return known_malformed + malformed
 
-    def _fold(self, page: list[Entry], told: dict[Told, int]) -> list[bytes]:
+    def _fold(self, page: list[Entry], told: defaultdict[Told, int]) -> list[bytes]:
         """Every step of this loop is taken a million times: the common case by itself, without calls."""
         malformed = []
-        by_place, seen = self.by_place, told.get
+        by_place = self.by_place
+        decode_whole = _decode_nothing if self._is_of_earlier_shipper else _decode_whole
         for entry_id, data in page:
-            if self._digests or self._places_by_key is not None:
-                event = None  # a stream of an earlier shipper
-            else:
-                try:
-                    event = _decode_whole(data)  # type: ignore[arg-type]  # without data it is a TypeError
-                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
-                    event = None
+            try:
+                event = decode_whole(data)  # type: ignore[arg-type]  # without data it is a TypeError
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
+                event = None
             if event is None or event.__class__ is _Purged:
                 what = self._end(event) or self._fold_anything(entry_id, data)
+                decode_whole = _decode_nothing if self._is_of_earlier_shipper else _decode_whole
                 if what is None:
                     malformed.append(entry_id)
                     continue
@@ -118,18 +126,20 @@ class LeanActions(LiveActions):
                 event.entry = entry_id
                 event.action = action = intern(event.action)
                 event.status = status = intern(event.status)
-                place = event.cat_idx << 32 | event.rec_idx
-                if place in by_place:
-                    del by_place[place]
-                by_place[place] = event
+                by_place[event.cat_idx << 32 | event.rec_idx] = event
                 if event.refresh:
                     what = (REFRESH, action, status, None)
                 elif status in TIMED and event.status_since == event.timestamp:
                     what = (event.kind, action, status, event.status_since - event.first_seen)
                 else:
                     what = (event.kind, action, status, None)
-            told[what] = seen(what, 0) + 1
+            told[what] += 1
         return malformed
+
+    @property
+    def _is_of_earlier_shipper(self) -> bool:
+        """Whether only the rules know what to do with the events of this stream."""
+        return self._digests or self._places_by_key is not None
 
     def _end(self, purged: _Purged | None) -> Told | None:
         """Fold in a PURGED if it and its occupant say enough for that; None if not."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from hsm_shipper.events import PURGED, Event
+from hsm_shipper.stream import Entry
 
 REFRESH = "REFRESH"
 STARTED = "STARTED"
@@ -123,11 +124,11 @@ class Tally:
         """Number of times that an action became FAILED, by action."""
         return Counter({action: len(times) for (action, status), times in self.durations.items() if status == FAILED})
 
-    def add(self, ids: list[bytes], told: Mapping[Told, int], malformed: int = 0) -> None:
+    def add(self, page: Sequence[Entry], told: Mapping[Told, int], malformed: int = 0) -> None:
         """Count the events of the next entries, by what they told; so many of them were no events."""
-        if ids:
-            self.last = ids[-1]
-            self.arrivals.add(ids)
+        if page:
+            self.last = page[-1][0]
+            self.arrivals.add(page)
         self.malformed += malformed
         self._recent.update(told)
         if len(self._recent) > _RECENT_MAX:
@@ -181,14 +182,14 @@ class Arrivals:
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}  # by number of the step since the epoch
 
-    def add(self, ids: list[bytes]) -> None:
+    def add(self, page: Sequence[Entry]) -> None:
         """Count the entries of a page, by the time in their ids."""
         step_ms = self.STEP_S * 1000
-        first, last = _milliseconds(ids[0]) // step_ms, _milliseconds(ids[-1]) // step_ms
+        first, last = _milliseconds(page[0][0]) // step_ms, _milliseconds(page[-1][0]) // step_ms
         if first == last:
-            self._counts[last] = self._counts.get(last, 0) + len(ids)
+            self._counts[last] = self._counts.get(last, 0) + len(page)
         else:
-            for step in (_milliseconds(entry_id) // step_ms for entry_id in ids):
+            for step in (_milliseconds(entry_id) // step_ms for entry_id, _ in page):
                 self._counts[step] = self._counts.get(step, 0) + 1
         if len(self._counts) > 2 * self.KEPT_S // self.STEP_S:
             kept_from = max(self._counts) - self.KEPT_S // self.STEP_S

@@ -39,14 +39,14 @@ def end(rec: int = 1, **more: Any) -> dict[str, Any]:
 
 
 def essence(live: LiveActions) -> list[tuple[Any, ...]]:
-    """All that a tool asks of live actions, in order."""
-    return [
+    """All that a tool asks of live actions."""
+    return sorted(
         (
             action.place, action.cat_idx, action.rec_idx, action.fid, action.action, action.action_key, action.status,
             action.cookie, action.first_seen, action.status_since, action.entry_id,
         )
         for action in live
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def agree(pages: list[Page]) -> Tally:

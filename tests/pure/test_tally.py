@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsm_shipper.events import Event
+from hsm_shipper.stream import Entry
 from hsm_tools.tally import OTHER, Arrivals, Durations, EventKind, Tally, told_by
 
 
@@ -28,7 +29,7 @@ def tally(*events: Event) -> Tally:
 
 def tell(counted: Tally, *events: Event) -> None:
     """Count events, as whoever folds them does."""
-    counted.add([b"%d-0" % number for number in range(1, len(events) + 1)], Counter(map(told_by, events)))
+    counted.add([(b"%d-0" % number, None) for number in range(1, len(events) + 1)], Counter(map(told_by, events)))
 
 
 def test_events_are_counted_by_type_action_and_status() -> None:
@@ -84,7 +85,7 @@ def test_a_failure_is_counted_when_it_happens_and_not_at_its_end() -> None:
 
 def test_what_is_forgotten_is_counted_no_more() -> None:
     found = tally(event(), event("UPDATE", "STARTED", 1010))
-    found.add([b"3-0"], {}, malformed=1)
+    found.add([(b"3-0", None)], {}, malformed=1)
     assert found.malformed == 1
     found.forget_past()
     assert (found.events.total(), found.durations, found.malformed, found.last) == (0, {}, 0, b"3-0")
@@ -133,15 +134,15 @@ def test_a_century_of_different_durations_is_some_thousand_counts() -> None:
 # Arrivals
 
 
-def ids(*times_s: float) -> list[bytes]:
-    """Entry ids of these times."""
-    return [b"%d-0" % (time_s * 1000) for time_s in times_s]
+def entries(*times_s: float) -> list[Entry]:
+    """Entries with the ids of these times."""
+    return [(b"%d-0" % (time_s * 1000), None) for time_s in times_s]
 
 
 def test_arrivals_are_counted_by_the_time_in_their_ids() -> None:
     arrivals = Arrivals()
-    arrivals.add(ids(1000, 1001, 1009.9))
-    arrivals.add(ids(1009.99, 1010, 1035))
+    arrivals.add(entries(1000, 1001, 1009.9))
+    arrivals.add(entries(1009.99, 1010, 1035))
     assert arrivals.steps(1040, 5) == [0, 4, 1, 0, 1]
     assert arrivals.since(1030) == 1
     assert arrivals.since(1009) == 6
@@ -150,6 +151,6 @@ def test_arrivals_are_counted_by_the_time_in_their_ids() -> None:
 def test_arrivals_are_kept_for_an_hour() -> None:
     arrivals = Arrivals()
     for hour in range(24):
-        arrivals.add(ids(*(hour * 3600 + at for at in range(0, 3600, 10))))
+        arrivals.add(entries(*(hour * 3600 + at for at in range(0, 3600, 10))))
     assert arrivals.since(23 * 3600) == 360
     assert len(arrivals._counts) <= 721
