@@ -1,4 +1,4 @@
-"""`make bench`, `python -m benchmarks`: what the shipper costs, beside the least that it could cost."""
+"""`make bench`, `python -m benchmarks`: what shipper and tools cost, beside the least that it could be."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from typing import Any
 import redis
 from redis.utils import HIREDIS_AVAILABLE
 
-from benchmarks import maintaining, polling
+from benchmarks import maintaining, polling, seeing
 from benchmarks.child import BenchmarkError
 from benchmarks.rows import table
 from tests.servers import RedisServer
 
-_SUBJECTS = {"polls of one MDT": polling.measure, "maintenance of one stream": maintaining.measure}
+_SUBJECTS = {
+    "polls of one MDT": polling.measure,
+    "maintenance of one stream": maintaining.measure,
+    "seeing one stream": seeing.measure,
+}
 
 # What is deleted between runs is freed before the next one begins, and not beside it.
 _SERVER_OPTIONS = {"lazyfree-lazy-user-del": "no", "lazyfree-lazy-user-flush": "no"}
@@ -74,8 +78,8 @@ def _machine(server: RedisServer) -> dict[str, Any]:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure what the shipper costs, beside floors: the least that the same work could cost, measured "
-        "in the same run. Aims that are missed are shown; the exit status does not depend on them.",
+        description="Measure what shipper and tools cost, beside floors: the least that the same work could cost, "
+        "measured in the same run. Aims that are missed are shown; the exit status does not depend on them.",
     )
     parser.add_argument(
         "--lines", type=_count, default=350_000, metavar="N", help="lines of the list (default: 350000)"

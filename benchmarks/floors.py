@@ -2,7 +2,7 @@
 
 python -m benchmarks.floors reading ACTIONS
 python -m benchmarks.floors pipeline CONFIG MDT
-python -m benchmarks.floors entries CONFIG MDT
+python -m benchmarks.floors entries CONFIG KEY
 """
 
 from __future__ import annotations
@@ -67,11 +67,9 @@ def pipeline(config_file: str, mdt: str) -> None:
     serve(append, before=delete_copy)
 
 
-def entries(config_file: str, mdt: str) -> None:
-    """Read every entry of the stream that `cycle_child` has set aside, as redis-py does it by itself."""
-    config = load_config(Path(config_file), environ={}).config
-    client = connect(config)
-    key = f"copy:{stream_key(config.redis_stream_prefix, mdt)}"
+def entries(config_file: str, key: str) -> None:
+    """Read every entry of a stream, as redis-py does it by itself."""
+    client = connect(load_config(Path(config_file), environ={}).config)
 
     def read() -> int:
         count, start = 0, "-"

@@ -9,6 +9,7 @@ from pathlib import Path
 import redis
 
 from benchmarks.child import Child
+from hsm_shipper.keys import DEFAULT_PREFIX, stream_key
 from tests.servers import RedisServer
 from tests.simulator import (
     CANCELED,
@@ -29,6 +30,10 @@ _NEXT_STATUS = {WAITING: STARTED, STARTED: WAITING, SUCCEED: FAILED, FAILED: CAN
 
 class LongList:
     """A long list, and what its worker and its floors need."""
+
+    key = stream_key(DEFAULT_PREFIX, _MDT)
+    set_aside_key = f"copy:{key}"
+    """Where `maintenance` keeps the stream as it was."""
 
     def __init__(self, folder: Path, server: RedisServer, lines: int) -> None:
         self.client: redis.Redis = server.client(_REDIS_DB)
@@ -51,9 +56,13 @@ class LongList:
         """The floor of a poll without much change."""
         return Child("benchmarks.floors", "reading", self._actions)
 
-    def reading_entries(self) -> Child:
-        """The floor of a maintenance cycle, of which the stream must be there."""
-        return Child("benchmarks.floors", "entries", self._config, _MDT)
+    def reading_entries(self, key: str) -> Child:
+        """The floor of everything that replays the stream under `key`."""
+        return Child("benchmarks.floors", "entries", self._config, key)
+
+    def stats(self) -> Child:
+        """A process that reports on the streams, as `hsm-stream-stats` does."""
+        return Child("benchmarks.stats_child", self._config)
 
     def maintenance(self) -> Child:
         """A process that maintains its stream, restored before each run from what it is now."""

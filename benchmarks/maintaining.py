@@ -23,7 +23,7 @@ def measure(folder: Path, server: RedisServer, lines: int, repetitions: int) -> 
         worker.run()
     floor = Row("floor: bare reading of the entries", memory_shown=False)
     cycle = Row("reconcile and trim", floor, 1.8, _MEMORY_AIM_MB)
-    with mdt.maintenance() as maintenance, mdt.reading_entries() as reading:
+    with mdt.maintenance() as maintenance, mdt.reading_entries(mdt.set_aside_key) as reading:
         for _ in range(repetitions):
             cycle.runs.append(maintenance.run())
             if cycle.runs[-1].said != {"trimmed": changed, "live": lines, "healed": 0}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -52,19 +53,33 @@ class Summaries:
 
 def group(mdt: str, live: Iterable[LiveAction]) -> dict[GroupKey, Group]:
     """The groups of one stream's live actions."""
-    groups: dict[tuple[str, str], Group] = {}
+    # Every refresh goes through all that is live where anything has changed: no calls and no objects in this loop.
+    groups: dict[tuple[str, str], list[float]] = {}
     for action in live:
         key = (action.action, action.status)
-        found = groups.get(key)
-        if found is None:
-            found = groups[key] = Group()
-        found.count += 1
-        found.oldest_first_seen = _older(found.oldest_first_seen, action.first_seen)
-        found.oldest_status_since = _older(found.oldest_status_since, action.status_since)
-    return {GroupKey(mdt, *key): found for key, found in groups.items()}
+        try:
+            found = groups[key]
+        except KeyError:
+            found = groups[key] = [0, math.inf, math.inf]
+        found[0] += 1
+        time = action.first_seen
+        if time is not None and time < found[1]:
+            found[1] = time
+        time = action.status_since
+        if time is not None and time < found[2]:
+            found[2] = time
+    return {
+        GroupKey(mdt, *key): Group(int(count), _known(first_seen), _known(status_since))
+        for key, (count, first_seen, status_since) in groups.items()
+    }
 
 
-def _older(one: int | None, other: int | None) -> int | None:
+def _known(time: float) -> int | None:
+    return None if time == math.inf else int(time)
+
+
+def older(one: int | None, other: int | None) -> int | None:
+    """The earlier of two times; one that is not known is passed over."""
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # What others depend on, and the read side of stream, state and list that an auditor shares with the shipper.
 CONTRACT = {"actions", "events", "fold", "errors", "keys", "config", "connection", "state_view", "heartbeat"}
-FOR_THE_TOOLS = CONTRACT | {"coordinator", "present", "reader", "replay", "rows", "stream", "trim"}
+FOR_THE_TOOLS = CONTRACT | {"collector", "coordinator", "present", "reader", "replay", "rows", "stream", "trim"}
 PURE = ["actions", "events", "fold", "diff", "changes", "outage"]
 # What pure code may use: none of it reads a clock, a file or a socket.
 HARMLESS = {

@@ -1,0 +1,37 @@
+"""What an operator waits for: a report on a stream of 20 entries for 7 live actions, beside reading its entries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.child import BenchmarkError
+from benchmarks.long_list import LongList
+from benchmarks.rows import Row
+from tests.servers import RedisServer
+
+_CHANGED_TWICE_SHARE = 6 / 7
+_MEMORY_AIM_MB = 300.0
+
+
+def measure(folder: Path, server: RedisServer, lines: int, repetitions: int) -> list[Row]:
+    """Ship a list, change all of it and then six sevenths again, and report in turn with a bare reading."""
+    mdt = LongList(folder, server, lines)
+    mdt.forget_all()
+    with mdt.worker() as worker:
+        worker.run()
+        mdt.change(1)
+        worker.run()
+        mdt.change(1, stop=round(lines * _CHANGED_TWICE_SHARE))
+        worker.run()
+    entries = mdt.client.xlen(mdt.key)
+    floor = Row("floor: bare reading of the entries", memory_shown=False)
+    stats = Row("hsm-stream-stats: a report", floor, 1.6, _MEMORY_AIM_MB)
+    with mdt.reading_entries(mdt.key) as reading:
+        for _ in range(repetitions):
+            with mdt.stats() as child:  # each report is a process of its own: its memory is that of one
+                stats.runs.append(child.run())
+            if stats.runs[-1].said != {"replayed": entries, "live": lines}:
+                raise BenchmarkError(f"a report found {stats.runs[-1].said}, of {entries} entries for {lines} actions")
+            floor.runs.append(reading.run())
+    mdt.client.close()
+    return [floor, stats]

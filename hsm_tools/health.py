@@ -1,0 +1,54 @@
+"""How a worker and its coordinator do, by the worker's heartbeat. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from hsm_shipper.heartbeat import EXPIRY_POLLS, Heartbeat
+
+ENABLED = "enabled"
+# The clocks of two servers may differ by so much, whatever the interval.
+_CLOCK_DIFFERENCE_S = 10.0
+
+
+class Health(StrEnum):
+    """Whether an MDT is polled."""
+
+    FRESH = "fresh"
+    OLD = "old"
+    """There is a heartbeat, and the poll that it tells of was long ago."""
+    MISSING = "missing"
+    """There is none: no worker polls, or it hangs, or it cannot reach Redis."""
+
+
+class WorkerHealth(NamedTuple):
+    """What to show of a worker."""
+
+    state: Health
+    age_s: float | None
+    """Seconds since its last poll, 0 where its clock is ahead; None without a heartbeat."""
+    troubles: list[str]
+    """What an operator should look at, a few words each; what comes from the heartbeat is not fit for a terminal."""
+
+
+def worker_health(heartbeat: Heartbeat | None, now_s: float) -> WorkerHealth:
+    """The health that `heartbeat` tells at `now_s` (seconds since the epoch)."""
+    if heartbeat is None:
+        return WorkerHealth(Health.MISSING, None, ["no heartbeat"])
+    age_s = max(0.0, now_s - heartbeat.last_poll_at)
+    is_old = age_s > old_after_s(heartbeat)
+    troubles = [f"last poll {age_s:,.0f} s ago"] if is_old else []
+    if heartbeat.last_error is not None:
+        troubles.append(f"last poll failed: {heartbeat.last_error}")
+    if heartbeat.hsm_control not in (ENABLED, None):
+        troubles.append(f"coordinator is {heartbeat.hsm_control}")
+    if heartbeat.copytools == []:
+        troubles.append("no copytool")
+    return WorkerHealth(Health.OLD if is_old else Health.FRESH, age_s, troubles)
+
+
+def old_after_s(heartbeat: Heartbeat) -> float:
+    """The age, in seconds, above which a poll is old: as many missed polls as a heartbeat outlives."""
+    longest_poll_s = max(heartbeat.poll_interval_s, heartbeat.last_poll_duration_s)
+    return max(EXPIRY_POLLS * longest_poll_s, _CLOCK_DIFFERENCE_S)

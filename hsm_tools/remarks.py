@@ -1,0 +1,39 @@
+"""What a tool says on standard error: its own remarks, and the log of the modules that it uses."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from hsm_tools.render import printable
+
+if TYPE_CHECKING:  # imported late: --help logs nothing
+    import logging
+
+
+class Remarks:
+    """Says one line at a time, with the program's name before it and nothing in it that a terminal could obey."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+
+    def say(self, text: str) -> None:
+        """Write one line."""
+        sys.stderr.write(f"{self._program}: {printable(text)}\n")
+        sys.stderr.flush()
+
+    def log(self) -> logging.Handler:
+        """From now on say what the tools' modules log."""
+        import logging
+
+        say = self.say
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                say(self.format(record))
+
+        logger = logging.getLogger("hsm_tools")
+        handler = Handler()
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        return handler

@@ -1,0 +1,145 @@
+"""`hsm-stream-stats`: what is live, how streams, workers and coordinators do, and how long actions take."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hsm_shipper.errors import ConfigError, HsmError
+from hsm_tools.filters import ActionFilter
+from hsm_tools.options import load
+from hsm_tools.output import give_up_stdout, print_out
+from hsm_tools.remarks import Remarks
+from hsm_tools.stats_options import PROGRAM, check, parser
+from hsm_tools.terminated import Terminated, terminable, uninterrupted
+
+if TYPE_CHECKING:  # imported late: --help needs no Redis client
+    from hsm_shipper.config import Config
+    from hsm_tools.follow import LiveStreams
+    from hsm_tools.stats_report import Stats
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+_remarks = Remarks(PROGRAM)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console command; returns its exit code."""
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        give_up_stdout()
+        return EXIT_BROKEN_PIPE
+    except Terminated as end:
+        end.die()
+        raise
+    except HsmError as error:
+        _remarks.say(str(error))
+        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    args = parser().parse_args(argv)
+    check(args)
+    loaded = load(args)
+    for warning in loaded.warnings:
+        _remarks.say(f"warning: {warning}")
+
+    from hsm_shipper.collector import relax_collector
+
+    terminable()
+    relax_collector()
+    wanted = ActionFilter.from_args(args)
+    if args.listen is not None:
+        _listen(args, loaded.config, wanted)
+    return _report(args, loaded.config, wanted)
+
+
+def _listen(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> None:
+    from hsm_tools.exporter import Exporter, serve
+
+    handler = _remarks.log()
+    try:
+        serve(Exporter(config, wanted), args.listen, args.interval, _remarks.say)
+    finally:
+        uninterrupted()
+        handler.setLevel(100)
+
+
+def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> int:
+    from hsm_tools.stats_report import Stats
+    from hsm_tools.summary import Summaries
+
+    streams = list(_replayed(config))
+    text = render(Stats(time.time(), streams, Summaries(wanted).groups(streams)), args.format)
+    if args.output is not None:
+        from hsm_tools.whole_file import write_whole
+
+        write_whole(args.output, f"{text}\n")
+    else:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 gets escapes
+        print_out(text)
+    troubles = [stream.trouble for stream in streams if stream.trouble is not None]
+    for trouble in troubles:
+        _remarks.say(trouble)
+    return EXIT_FAILED if troubles else EXIT_OK
+
+
+def _replayed(config: Config) -> LiveStreams:
+    """The streams, read to their ends; a bar on a terminal while that takes long."""
+    from hsm_tools.follow import LiveStreams
+    from hsm_tools.progress import Progress
+
+    progress = Progress()
+    done = 0
+
+    def folded(entries: int) -> None:
+        nonlocal done
+        done += entries
+        progress(done)
+
+    streams = LiveStreams(config, on_page=folded)
+    try:
+        ends = streams.look().values()
+        progress.begin("replaying the streams", sum(end.length for end in ends if end is not None))
+        streams.refresh()
+    finally:
+        progress.clear()
+        streams.close()
+    return streams
+
+
+def render(stats: Stats, form: str) -> str:
+    """The report in one of the formats, without a newline at its end."""
+    match form:
+        case "json" | "json-list":
+            from hsm_tools.stats_report import to_json
+
+            return to_json(stats, streams_as_list=form == "json-list")
+        case "table":
+            from hsm_tools.stats_table import to_table
+
+            return to_table(stats)
+        case "influx":
+            from hsm_tools.stats_influx import to_lines
+
+            return to_lines(stats)
+        case _:
+            from hsm_tools.metrics_text import to_text
+
+            return to_text(stats)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

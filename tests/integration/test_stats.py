@@ -1,0 +1,404 @@
+"""`hsm-stream-stats` as an installed command: what it reports, in which form, and how it fails."""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hsm_shipper.keys import heartbeat_key, stream_key
+from hsm_tools import progress, stats
+from tests.conftest import PrivateServer
+from tests.core import KEY, MDT
+from tests.integration.stats_runs import COMMAND, ENVIRONMENT, PREFIX, Site
+from tests.servers import RedisServer, free_port
+
+MDT1 = "oak-MDT0001"
+
+
+@pytest.fixture
+def site(redis_server: RedisServer, redis_db: int, tmp_path: Path) -> Iterator[Site]:
+    """An empty database."""
+    site = Site(redis_server, redis_db, tmp_path)
+    yield site
+    site.end()
+
+
+@pytest.fixture
+def filled(site: Site) -> Site:
+    """Two MDTs: one archive that ended, one that runs and a failed restore; a removal. One worker of two is alive."""
+    site.add(1, ago=4500)
+    site.add(1, "STARTED", "UPDATE", ago=4500, after=20)
+    site.add(1, "SUCCEED", "UPDATE", ago=4500, after=90)
+    site.add(2, ago=100)
+    site.add(2, "STARTED", "UPDATE", ago=100, after=40)
+    site.add(3, ago=50, action="RESTORE")
+    site.add(3, "FAILED", "UPDATE", ago=50, after=30, action="RESTORE")
+    site.add_raw(b"no event")
+    site.add(1, ago=700, mdt=MDT1, action="REMOVE")
+    site.beat()
+    return site
+
+
+def test_the_report_has_the_keys_of_the_spec_in_its_order(filled: Site) -> None:
+    report = filled.report()
+    assert list(report)[:2] == ["summary", "breakdown"]
+    summary = report["summary"]
+    assert list(summary)[:5] == [
+        "total_live_actions",
+        "oldest_live_action_age_seconds",
+        "total_events_replayed",
+        "total_stream_entries",
+        "streams",
+    ]
+    assert summary["total_live_actions"] == 4
+    assert 4500 <= summary["oldest_live_action_age_seconds"] < 4560
+    assert isinstance(summary["oldest_live_action_age_seconds"], int)
+    assert (summary["total_events_replayed"], summary["total_stream_entries"]) == (9, 9)
+    assert {name: next(iter(stream.items())) for name, stream in summary["streams"].items()} == {
+        KEY: ("length", 8),
+        stream_key(PREFIX, MDT1): ("length", 1),
+    }
+    assert [list(row.items()) for row in report["breakdown"]] == [
+        [("mdt", MDT), ("action", "ARCHIVE"), ("status", "STARTED"), ("count", 1)],
+        [("mdt", MDT), ("action", "ARCHIVE"), ("status", "SUCCEED"), ("count", 1)],
+        [("mdt", MDT), ("action", "RESTORE"), ("status", "FAILED"), ("count", 1)],
+        [("mdt", MDT1), ("action", "REMOVE"), ("status", "WAITING"), ("count", 1)],
+    ]
+
+
+def test_entries_are_what_there_is_and_replayed_what_was_folded(site: Site) -> None:
+    site.add(1)
+    site.client.xtrim(KEY, maxlen=0, approximate=False)
+    site.add(2)
+    summary = site.report()["summary"]
+    assert (summary["total_live_actions"], summary["total_events_replayed"], summary["total_stream_entries"]) == (
+        1,
+    ) * 3
+
+
+def test_the_report_tells_of_each_stream_and_its_worker(filled: Site) -> None:
+    streams = filled.report()["summary"]["streams"]
+    one, other = streams[KEY], streams[stream_key(PREFIX, MDT1)]
+    assert (one["mdt"], one["live_actions"], one["events_replayed"], one["malformed_entries"]) == (MDT, 3, 8, 1)
+    assert (one["trouble"], one["worker"], one["worker_troubles"]) == (None, "fresh", [])
+    assert 5 <= one["heartbeat"]["last_poll_age_seconds"] < 60
+    assert (one["heartbeat"]["host"], one["heartbeat"]["backlog"], one["heartbeat"]["max_requests"]) == ("mds1", 1, 100)
+    assert one["heartbeat"]["copytools"] == [
+        {"uuid": "80379a60", "archive_ids": [1], "current": 3, "ok": 120, "errors": 2}
+    ]
+    assert (other["worker"], other["worker_troubles"], other["heartbeat"]) == ("missing", ["no heartbeat"], None)
+
+
+def test_the_report_tells_times_ages_and_failures(filled: Site) -> None:
+    report = filled.report()
+    times = {(row["action"], row["status"]): row for row in report["times"]}
+    assert list(times) == [("ARCHIVE", "STARTED"), ("ARCHIVE", "SUCCEED"), ("RESTORE", "FAILED")]
+    started = times["ARCHIVE", "STARTED"]
+    assert (started["count"], started["mean_seconds"]) == (2, 30.0)
+    assert (started["p50_seconds"], started["p90_seconds"], started["max_seconds"]) == (20, 40, 40)
+    assert report["failures"] == [{"mdt": MDT, "action": "RESTORE", "count": 1}]
+    oldest = report["oldest"][0]
+    assert (oldest["mdt"], oldest["action"], oldest["status"]) == (MDT, "ARCHIVE", "STARTED")
+    assert 100 <= oldest["age_seconds"] < 160 and oldest["age_seconds"] - oldest["status_age_seconds"] == 40
+
+
+def test_the_rates_are_of_the_last_minutes_by_the_entries_ids(site: Site) -> None:
+    now_ms = int(time.time() * 1000)
+    for ago_s in (7200, 2000, 200, *range(40, 19, -1)):
+        site.client.xadd(
+            KEY, {"data": b'{"event_type":"PURGED","action_key":"f:ARCHIVE"}'}, id=f"{now_ms - ago_s * 1000}-1"
+        )
+    assert site.report()["summary"]["events_per_second"] == {"1m": 0.35, "5m": 0.073, "60m": 0.006}
+
+
+def test_without_a_stream_the_report_is_empty(site: Site) -> None:
+    report = site.report()
+    assert list(report["summary"].values())[:5] == [0, None, 0, 0, {}]
+    assert report["breakdown"] == []
+    for form in ("json-list", "table", "prometheus", "influx"):
+        assert site.output("--format", form)
+
+
+def test_filters_choose_live_actions_and_leave_the_totals_of_streams(filled: Site) -> None:
+    everything, report = filled.report(), filled.report("--action", "archive", "--status", "started,waiting")
+    assert report["summary"]["total_live_actions"] == 1
+    assert 100 <= report["summary"]["oldest_live_action_age_seconds"] < 160
+    assert [(row["mdt"], row["action"], row["status"]) for row in report["breakdown"]] == [(MDT, "ARCHIVE", "STARTED")]
+    for key in ("total_events_replayed", "total_stream_entries"):
+        assert report["summary"][key] == everything["summary"][key]
+    assert report["summary"]["streams"].keys() == everything["summary"]["streams"].keys()
+    assert report["times"] == everything["times"]
+    nothing = filled.report("--mdt", "pine-*")
+    assert (nothing["summary"]["total_live_actions"], nothing["breakdown"]) == (0, [])
+    assert nothing["summary"]["oldest_live_action_age_seconds"] is None
+
+
+def test_json_list_has_the_streams_as_a_list(filled: Site) -> None:
+    as_dict, as_list = filled.report(), filled.report("--format", "json-list")
+    streams = as_list["summary"]["streams"]
+    assert [(stream["stream"], stream["mdt"], stream["length"]) for stream in streams] == [
+        (KEY, MDT, 8),
+        (stream_key(PREFIX, MDT1), MDT1, 1),
+    ]
+    assert as_list["breakdown"] == as_dict["breakdown"]
+    assert list(streams[0]) == ["stream", *as_dict["summary"]["streams"][KEY]]
+
+
+# Files
+
+
+def test_a_file_is_written_whole_and_for_all_to_read(filled: Site, tmp_path: Path) -> None:
+    file = tmp_path / "hsm.prom"
+    file.write_text("before")
+    file.chmod(0o600)
+    old_umask = os.umask(0o077)
+    try:
+        done = filled.run("--format", "prometheus", "-o", str(file))
+    finally:
+        os.umask(old_umask)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert file.read_text().startswith("# HELP hsm_") and file.read_text().endswith("\n")
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_reader_never_finds_half_a_file(site: Site, tmp_path: Path) -> None:
+    site.add(1)
+    file = tmp_path / "report.json"
+    site.run("-o", str(file))
+    with file.open() as before:
+        site.add(2)
+        site.run("-o", str(file))
+        assert json.load(before)["summary"]["total_live_actions"] == 1, "the file was written over in its place"
+    assert json.loads(file.read_text())["summary"]["total_live_actions"] == 2
+
+
+def test_what_cannot_be_written_leaves_the_old_file_and_no_draft(filled: Site, tmp_path: Path) -> None:
+    done = filled.run("-o", str(tmp_path / "nowhere/report.json"))
+    assert done.returncode == 1 and "nowhere/report.json" in done.stderr and len(done.stderr.splitlines()) == 1
+    done = filled.run("-o", str(tmp_path))
+    assert done.returncode == 2 and "no ordinary file" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line(filled: Site) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [COMMAND, *filled.where], stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, check=False
+        )
+    assert done.returncode == 1 and "cannot write to standard output" in done.stderr
+
+
+# Trouble
+
+
+def test_a_stream_that_cannot_be_read_is_said_shown_and_told_by_the_exit_code(
+    private_server: PrivateServer, tmp_path: Path
+) -> None:
+    server = private_server()
+    site = Site(server, 0, tmp_path)
+    site.add(1)
+    site.add(1, mdt=MDT1)
+    allowed = ["resetkeys", f"%R~{KEY}*", "%R~*heartbeat", "+@read", "+select", "+scan", "+hello", "+client", "+auth"]
+    site.client.execute_command("ACL", "SETUSER", "one", "on", ">word", *allowed)  # type: ignore[no-untyped-call]
+    site.where = ["--redis-url", f"redis://one:word@{server.host}:{server.port}/0"]
+    key = stream_key(PREFIX, MDT1)
+    done = site.run()
+    report = json.loads(done.stdout)
+    assert done.returncode == 1 and f"{key} cannot be read" in done.stderr
+    assert "cannot be read" in report["summary"]["streams"][key]["trouble"]
+    assert report["summary"]["streams"][KEY]["trouble"] is None and report["summary"]["total_live_actions"] == 1
+    assert "cannot be read" in site.run("--format", "table").stdout
+    assert f'hsm_stream_readable{{mdt="{MDT1}"}} 0.0' in site.run("--format", "prometheus").stdout
+    assert re.search(rf'^hsm_stream,mdt={MDT1},.*trouble="', site.run("--format", "influx").stdout, re.MULTILINE)
+    site.end()
+
+
+def test_without_redis_it_says_so_and_the_file_stays(tmp_path: Path) -> None:
+    file = tmp_path / "hsm.prom"
+    file.write_text("before")
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    done = subprocess.run(
+        [COMMAND, "--redis-url", url, "-o", str(file)], capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1 and url in done.stderr
+    assert file.read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--interval", "5"], "--interval goes with --listen"),
+        (["--listen", ":9", "--format", "json"], "--listen serves Prometheus metrics"),
+        (["--listen", ":9", "-o", "file"], "--listen serves Prometheus metrics"),
+        (["--listen", "9879"], "is not [ADDR]:PORT"),
+        (["--listen", "::1:9879"], "is not [ADDR]:PORT"),
+        (["--listen", ":70000"], "is not [ADDR]:PORT"),
+        (["--listen", ":9", "--interval", "nan"], "no number of seconds"),
+        (["--format", "xml"], "invalid choice"),
+        (["--mdt", ","], "names nothing"),
+    ],
+    ids=" ".join,
+)
+def test_usage(site: Site, options: list[str], said: str) -> None:
+    done = site.run(*options)
+    assert (done.returncode, done.stdout) == (2, "") and said in done.stderr
+
+
+def test_whoever_closes_the_pipe_ends_it_quietly(filled: Site) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [COMMAND, *filled.where], stdout=writing, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+# Hostile streams
+
+_HOSTILE = ["\x1b[31mred", 'quo"te', "back\\slash\\", "new\nline", "com,ma=equals space", "\u202eright", "ÄRCHIV"]
+
+
+@pytest.fixture
+def hostile(site: Site) -> Site:
+    """Words, hosts and errors that a shipper would never write."""
+    for rec, word in enumerate(_HOSTILE):
+        site.add(rec, status=word, action=word)
+    site.add(90, action="A" * 100_000)
+    site.add_raw(b'{"event_type":"NEW","cat_idx":1,"rec_idx":99,"fid":"f","action":"\\ud800","status":"x"}')
+    for rec in range(100, 300):
+        site.add(rec, status=f"STATUS{rec}", action=f"ACTION{rec}")
+    site.beat(
+        host="mds\n1", last_error="\x1b]0;title\x07\\", hsm_control='en"abled', lines=10**300, max_requests=10**300
+    )
+    return site
+
+
+@pytest.mark.parametrize("form", ["json", "json-list", "table", "prometheus", "influx"])
+def test_nothing_from_a_stream_reaches_the_output_raw(hostile: Site, form: str) -> None:
+    text = hostile.output("--format", form)
+    assert all(line.isprintable() for line in text.splitlines())
+    assert len(text.encode()) < 2_000_000
+
+
+def test_metrics_of_a_hostile_stream_are_few_and_well_formed(hostile: Site) -> None:
+    text = hostile.output("--format", "prometheus")
+    live = re.findall(r'^hsm_live_actions\{action="(.*)",mdt="(.*)",status="(.*)"\} (\S+)$', text, re.MULTILINE)
+    assert sum(float(count) for *_, count in live) == len(hostile.report()["breakdown"])
+    assert len(live) <= 2 * 16 + 1 and ("other", MDT, "other") in {row[:3] for row in live}
+    assert 'hsm_worker_info{host="other"' in text
+
+
+def test_influx_lines_of_a_hostile_stream_are_well_formed(hostile: Site) -> None:
+    field = r'[a-z0-9_]+=(?:-?[0-9.e+-]+i?|"(?:[^"\\]|\\.)*")'
+    tag = r"[a-z]+=[A-Za-z0-9_.:-]+"
+    for line in hostile.output("--format", "influx").splitlines():
+        assert re.fullmatch(rf"hsm_[a-z_]+(?:,{tag})* {field}(?:,{field})* [0-9]{{19}}", line), line
+
+
+def test_a_field_of_influx_never_changes_its_type(filled: Site) -> None:
+    def kinds(text: str) -> dict[tuple[str, str], set[str]]:
+        found: dict[tuple[str, str], set[str]] = {}
+        for line in text.splitlines():
+            measurement = line.partition(",")[0].partition(" ")[0]
+            for name, value in re.findall(r'([a-z0-9_]+)=("[^"]*"|[0-9.]+i?)(?=[, ])', line.partition(" ")[2]):
+                kind = "string" if value[0] == '"' else "integer" if value[-1] == "i" else "float"
+                found.setdefault((measurement, name), set()).add(kind)
+        return found
+
+    before = kinds(filled.output("--format", "influx"))
+    for rec in range(10, 20):
+        filled.add(rec, "STARTED", ago=9000, after=rec * 97)
+    after = kinds(filled.output("--format", "influx"))
+    assert before and all(len(found) == 1 for found in after.values())
+    assert {key: after[key] for key in before} == before
+
+
+# The table
+
+
+def test_the_table_is_for_eighty_columns_and_forty_mdts(site: Site) -> None:
+    for number in range(40):
+        mdt = f"elmfs123-MDT{number:04x}"
+        for rec, (action, status) in enumerate(
+            (("ARCHIVE", "STARTED"), ("RESTORE", "WAITING"), ("REMOVE", "CANCELED"))
+        ):
+            site.add(rec, status, mdt=mdt, action=action, ago=100_000)
+        site.beat(mdt, lines=351_204)
+    site.beat("elmfs123-MDT0007", hsm_control="disabled")
+    site.client.delete(heartbeat_key(PREFIX, "elmfs123-MDT0009"))
+    lines = site.output("--format", "table").splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "Live actions:  120, the oldest 1d 3h"
+    assert sum(line.startswith("elmfs123-MDT0003 ") for line in lines) == 4
+    assert lines[-2:] == ["elmfs123-MDT0007: coordinator is disabled", "elmfs123-MDT0009: no heartbeat"]
+
+
+def test_the_table_shows_what_it_counts(filled: Site) -> None:
+    lines = [line.split() for line in filled.output("--format", "table").splitlines()]
+    assert [MDT, "ARCHIVE", "-", "1", "1", "-", "-"] in lines
+    assert [MDT, "RESTORE", "-", "-", "-", "1", "-"] in lines
+    assert ["all", "1", "1", "1", "1", "-"] in lines
+    assert ["ARCHIVE", "STARTED", "2", "20s", "40s", "40s", "40s"] in lines
+    assert ["Failures:", "RESTORE", "1"] in lines
+
+
+# Start
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_shows_on_a_terminal_while_a_long_history_is_replayed(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = site.client.pipeline(transaction=False)
+    for _ in range(3000):
+        pipe.xadd(KEY, {"data": b"{}"})
+    pipe.execute()
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "_QUIET_S", 0.0)
+    monkeypatch.setattr(progress, "_INTERVAL_S", 0.0)
+    thresholds = gc.get_threshold()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        assert stats.main(site.where) == 0
+    finally:
+        gc.set_threshold(*thresholds)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    bars = terminal.getvalue().split("\r\x1b[K")
+    assert bars[1].startswith("replaying the streams [##########") and bars[1].endswith("33% of 3,000 entries")
+    assert bars[-1] == "", "the bar was left standing"
+    assert json.loads(capsys.readouterr().out)["summary"]["total_events_replayed"] == 3000
+
+
+def test_help_is_quick_because_it_imports_no_libraries() -> None:
+    libraries = {"redis", "msgspec", "yaml", "prometheus_client", "tabulate"}
+    script = (
+        "import sys; from hsm_tools.stats import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end:\n"
+        f"    sys.exit(end.code or sorted({libraries} & {{*sys.modules}}) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    words: tuple[Any, ...] = ("exit codes:", "examples:", "--listen", "--format", "127.0.0.1")
+    assert all(word in done.stdout for word in words)

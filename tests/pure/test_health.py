@@ -1,0 +1,71 @@
+"""A worker's health by its heartbeat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from hsm_shipper.agents import Copytool
+from hsm_shipper.heartbeat import Heartbeat
+from hsm_tools.health import Health, worker_health
+
+COPYTOOL = Copytool(uuid="80379a60", archive_ids=[1], current=0, ok=0, errors=0)
+WELL = Heartbeat(
+    host="mds1",
+    pid=4711,
+    mdt="elm-MDT0000",
+    last_poll_at=1000.0,
+    last_poll_duration_s=0.25,
+    poll_interval_s=20.0,
+    lines=10,
+    live=10,
+    backlog=0,
+    hsm_control="enabled",
+    copytools=[COPYTOOL],
+)
+
+
+def test_no_heartbeat_is_missing() -> None:
+    assert worker_health(None, 1000.0) == (Health.MISSING, None, ["no heartbeat"])
+
+
+def test_all_is_well() -> None:
+    assert worker_health(WELL, 1020.0) == (Health.FRESH, 20.0, [])
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "duration_s", "age_s", "state"),
+    [
+        (20.0, 0.2, 60.0, Health.FRESH),
+        (20.0, 0.2, 61.0, Health.OLD),
+        (20.0, 90.0, 269.0, Health.FRESH),
+        (1.0, 0.2, 10.0, Health.FRESH),
+        (1.0, 0.2, 11.0, Health.OLD),
+    ],
+)
+def test_a_poll_is_old_once_three_were_missed(interval_s: float, duration_s: float, age_s: float, state: str) -> None:
+    heartbeat = replace(WELL, poll_interval_s=interval_s, last_poll_duration_s=duration_s)
+    health = worker_health(heartbeat, 1000.0 + age_s)
+    assert health.state == state
+    assert health.troubles == ([f"last poll {age_s:.0f} s ago"] if state == Health.OLD else [])
+
+
+def test_a_clock_that_is_ahead_makes_no_poll_of_the_future() -> None:
+    assert worker_health(WELL, 900.0) == (Health.FRESH, 0.0, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "troubles"),
+    [
+        ({"last_error": "cannot read"}, ["last poll failed: cannot read"]),
+        ({"hsm_control": "disabled"}, ["coordinator is disabled"]),
+        ({"hsm_control": None}, []),
+        ({"copytools": []}, ["no copytool"]),
+        ({"copytools": None}, []),
+    ],
+    ids=str,
+)
+def test_what_an_operator_should_look_at(change: dict[str, Any], troubles: list[str]) -> None:
+    assert worker_health(replace(WELL, **change), 1000.0).troubles == troubles
