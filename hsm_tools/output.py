@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -20,6 +21,12 @@ def print_out(text: str) -> None:
         raise HsmError(
             f"cannot write to standard output: {error.strerror}", "make room, or send it elsewhere"
         ) from None
+
+
+def escape_stdout() -> None:
+    """Print what the encoding of standard output lacks as escapes: a name may hold anything."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def give_up_stdout() -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError, HsmError
+from hsm_tools.exits import EXIT_OK, exit_code
 from hsm_tools.options import add_connection_options, load
-from hsm_tools.output import give_up_stdout, print_out
+from hsm_tools.output import escape_stdout, print_out
+from hsm_tools.remarks import Remarks
 from hsm_tools.render import printable
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
@@ -24,10 +25,9 @@ if TYPE_CHECKING:  # imported late: --help needs no Redis client
 PROGRAM = "hsm-stream-reconciler"
 SHIPPER = "hsm-action-shipper"
 
-EXIT_OK = 0
 EXIT_UNKNOWN = 2
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
+
+_remarks = Remarks(PROGRAM)
 
 _DESCRIPTION = """\
 Replay the streams and report, for each MDT, whether its stream is sound; on the metadata server that has the MDT also
@@ -66,16 +66,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console command; returns its exit code."""
-    try:
-        return _run(argv)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        give_up_stdout()
-        return EXIT_BROKEN_PIPE
-    except HsmError as error:
-        _say(str(error))
-        return EXIT_UNKNOWN
+    return exit_code(lambda: _run(argv), _remarks.say, failed=EXIT_UNKNOWN)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -102,13 +93,12 @@ def _run(argv: Sequence[str] | None) -> int:
     _check(args)
     loaded = load(args)
     for warning in loaded.warnings:
-        _say(f"warning: {warning}")
+        _remarks.say(f"warning: {warning}")
 
     from hsm_shipper.connection import connect
     from hsm_shipper.present import find_mdts
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 gets escapes, not an error
+    escape_stdout()
     config = loaded.config
     present = find_mdts(config.mdt_watch_glob)
     with connect(config) as client:
@@ -118,7 +108,7 @@ def _run(argv: Sequence[str] | None) -> int:
             print_out(printable(retire(config, client, present, args.retire, yes=args.yes, dry_run=args.dry_run)))
             return EXIT_OK
         for remark in present.unreadable:
-            _say(f"MDTs here may be overlooked: {remark}")
+            _remarks.say(f"MDTs here may be overlooked: {remark}")
         return _audit(args, config, client, present)
 
 
@@ -151,7 +141,7 @@ def _audit(args: argparse.Namespace, config: Config, client: redis.Redis, presen
         to_heal = _to_heal(reports, present)
         if args.dry_run:
             for mdt in to_heal:
-                _say(f"{mdt}: would be healed by: {SHIPPER} maintain {mdt}")
+                _remarks.say(f"{mdt}: would be healed by: {SHIPPER} maintain {mdt}")
         elif to_heal:
             _maintain(args, to_heal)
             reports = [auditor.audit(report.mdt) if report.mdt in to_heal else report for report in reports]
@@ -187,7 +177,7 @@ def _to_heal(reports: list[MdtReport], present: Present) -> list[str]:
     differing = [report.mdt for report in reports if report.differs]
     for mdt in differing:
         if mdt not in present.mdts:
-            _say(f"{mdt}: cannot be healed here: the MDT is not on this server")
+            _remarks.say(f"{mdt}: cannot be healed here: the MDT is not on this server")
     return [mdt for mdt in differing if mdt in present.mdts]
 
 
@@ -205,11 +195,8 @@ def _maintain(args: argparse.Namespace, mdts: list[str]) -> None:
     # Standard output is for the report.
     done = subprocess.run([command, *configuration, "maintain", *mdts], stdout=sys.stderr, check=False)
     if done.returncode:
-        _say(f"{SHIPPER} maintain {' '.join(mdts)} failed (exit code {done.returncode}): what it left is told below")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{PROGRAM}: {printable(text)}\n")
+        run = f"{SHIPPER} maintain {' '.join(mdts)}"
+        _remarks.say(f"{run} failed (exit code {done.returncode}): what it left is told below")
 
 
 if __name__ == "__main__":

@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hsm_shipper.errors import ConfigError, HsmError
+from hsm_tools.exits import EXIT_FAILED, EXIT_OK, exit_code
 from hsm_tools.filters import ActionFilter
 from hsm_tools.options import load
-from hsm_tools.output import give_up_stdout, print_out
+from hsm_tools.output import escape_stdout, print_out
 from hsm_tools.remarks import Remarks
 from hsm_tools.stats_options import PROGRAM, check, parser
-from hsm_tools.terminated import Terminated, terminable, uninterrupted
+from hsm_tools.terminated import terminable, uninterrupted
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
     from hsm_shipper.config import Config
     from hsm_tools.follow import LiveStreams
     from hsm_tools.stats_report import Stats
 
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
-
 _remarks = Remarks(PROGRAM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console command; returns its exit code."""
-    try:
-        return _run(argv)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        give_up_stdout()
-        return EXIT_BROKEN_PIPE
-    except Terminated as end:
-        end.die()
-        raise
-    except HsmError as error:
-        _remarks.say(str(error))
-        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    return exit_code(lambda: _run(argv), _remarks.say)
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -87,8 +68,7 @@ def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> i
 
         write_whole(args.output, f"{text}\n")
     else:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 gets escapes
+        escape_stdout()
         print_out(text)
     troubles = [stream.trouble for stream in streams if stream.trouble is not None]
     for trouble in troubles:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import re
 import sys
@@ -12,50 +11,33 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from hsm_shipper.errors import ConfigError, HsmError
 from hsm_tools.colour import colours_for_stdout
+from hsm_tools.exits import EXIT_OK, exit_code
 from hsm_tools.filters import ActionFilter, glob_matcher
 from hsm_tools.options import load
-from hsm_tools.output import give_up_stdout, print_out
+from hsm_tools.output import escape_stdout, print_out
+from hsm_tools.remarks import Remarks
 from hsm_tools.render import event_line, printable
 from hsm_tools.since import entry_id_before, parse_since
 from hsm_tools.tail_options import PROGRAM, check, parser
 from hsm_tools.template import parse_template
-from hsm_tools.terminated import Terminated, terminable, uninterrupted
+from hsm_tools.terminated import terminable, uninterrupted
 from hsm_tools.view import RenderLine, View, json_lines
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
-    import logging
-
     from hsm_tools.consumer import StreamEvent, StreamReader
     from hsm_tools.render import Facts
+
+_remarks = Remarks(PROGRAM)
 
 # As the tools print them, and as they are pasted; for a glob it would be a set of characters.
 _FID_IN_BRACKETS = re.compile(r"\[(0x[^][:]+:[^][:]+:[^][:]+)\]")
 HIDDEN_BY_DEFAULT = frozenset({"PURGED", "REFRESH"})
 
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console command; returns its exit code."""
-    try:
-        return _run(argv)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        give_up_stdout()
-        return EXIT_BROKEN_PIPE
-    except Terminated as end:
-        end.die()
-        raise
-    except HsmError as error:
-        _say(str(error))
-        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    return exit_code(lambda: _run(argv), _remarks.say)
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -65,14 +47,13 @@ def _run(argv: Sequence[str] | None) -> int:
     start = None if args.since is None else entry_id_before(parse_since(args.since, time.time()))
     loaded = load(args)
     for warning in loaded.warnings:
-        _say(f"warning: {warning}")
+        _remarks.say(f"warning: {warning}")
 
     from hsm_tools.consumer import StreamReader
     from hsm_tools.mounts import named_mounts, read_mounts
 
     mounts = named_mounts(args.mount, read_mounts()) if args.mount else {}
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 gets escapes, not an error
+    escape_stdout()
     reader = StreamReader.from_config(loaded.config)
     if args.follow:
         _announce(loaded.config.redis_stream_prefix)
@@ -132,11 +113,11 @@ def _tail(
     from hsm_tools.paths import Paths
 
     inbox = new_inbox()
-    paths = Paths(mounts, _say, lambda: wake(inbox)) if args.paths else None
-    handler = _log_to_stderr()
+    paths = Paths(mounts, _remarks.say, lambda: wake(inbox)) if args.paths else None
+    handler = _remarks.log()
     try:
         read_into(inbox, batches)
-        show(inbox, view, paths, args.path_wait, _say, follow=args.follow)
+        show(inbox, view, paths, args.path_wait, _remarks.say, follow=args.follow)
     finally:
         uninterrupted()
         handler.setLevel(100)
@@ -151,24 +132,6 @@ def _announce(prefix: str) -> None:
         print_out(banner)
     else:
         sys.stderr.write(f"{banner}\n")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{PROGRAM}: {printable(text)}\n")
-
-
-def _log_to_stderr() -> logging.Handler:
-    import logging
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            _say(self.format(record))
-
-    logger = logging.getLogger("hsm_tools")
-    handler = Handler()
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    return handler
 
 
 if __name__ == "__main__":

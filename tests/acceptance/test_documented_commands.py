@@ -35,6 +35,7 @@ NOT_RUN = {
     "/opt/hsm-shipper/bin/pip install lustre-hsm-action-stream": "installs on the machine",
     "mkdir -p /etc/hsm-shipper && cp deploy/hsm-shipper.yaml /etc/hsm-shipper/": "installs on the machine",
     "hsm-action-shipper": "is running all the while",
+    "hsm-action-top": "needs a terminal: test_top_terminal.py gives it one",
     "sqlite3": "a name",
     "supervisorctl": "a name",
 }

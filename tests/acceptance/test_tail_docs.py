@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hsm_tools import tail, tail_options
+from hsm_tools import exits, tail_options
 from hsm_tools.template import FIELDS
 from tests.integration.tails import Tails, tails_on
 from tests.servers import RedisServer
@@ -44,7 +44,7 @@ def test_every_command_runs(tails: Tails, command: str) -> None:
 
 
 def test_every_exit_code_is_documented() -> None:
-    codes = {value for name, value in vars(tail).items() if name.startswith("EXIT_")}
+    codes = {value for name, value in vars(exits).items() if name.startswith("EXIT_")}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", TEXT, re.MULTILINE)} == codes
     in_help = (tail_options.parser().epilog or "").partition("exit codes:")[2].partition("examples:")[0]
     assert {int(code) for code in re.findall(r"^  (\d+) ", in_help, re.MULTILINE)} == codes
