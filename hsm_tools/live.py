@@ -1,9 +1,9 @@
 """The live actions of all MDTs, for tools of one's own: the fold that shipper and tools share.
 
-live = LiveActions()
-for event in reader.history():
-live.apply(event)
-print(len(live), live.counts())
+    live = LiveActions()
+    for event in reader.history():
+        live.apply(event)
+    print(len(live), live.counts())
 """
 
 from __future__ import annotations

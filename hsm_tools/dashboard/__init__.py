@@ -1,0 +1,1 @@
+"""The interactive part of `hsm-action-top`: nothing else imports Textual."""

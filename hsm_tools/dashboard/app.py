@@ -1,0 +1,216 @@
+"""The application: pages on top of one another, drawn again whenever there is something new."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import termios
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+# Read when Textual is imported. No key here needs that protocol, and a terminal is left in it by a `kill -9`.
+os.environ.setdefault("TEXTUAL_DISABLE_KITTY_KEY", "1")
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+
+from hsm_shipper.config import Config
+from hsm_tools.dashboard.background import Background
+from hsm_tools.dashboard.files import Files
+from hsm_tools.dashboard.help import Help
+from hsm_tools.dashboard.mdts import Mdts
+from hsm_tools.dashboard.overview import Overview
+from hsm_tools.dashboard.page import Page
+from hsm_tools.terminated import Terminated
+from hsm_tools.viewer import View
+from hsm_tools.watcher import Watcher
+
+_TICK_S = 0.05
+# A bar and a clock are smooth enough, and drawing takes time from the replay.
+_DRAW_INTERVAL_S = 0.25
+_CLOCK_S = 1.0
+INTERVALS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class Dashboard(App[None]):
+    """The interactive `hsm-action-top`."""
+
+    ENABLE_COMMAND_PALETTE = False
+    CSS = "Screen { background: ansi_default; color: ansi_default; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", show=False),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", show=False),
+        Binding("h,question_mark,f1", "help", show=False),
+        Binding("space", "pause", show=False),
+        Binding("m", "mdts", show=False),
+        Binding("r", "look_now", show=False),
+        Binding("plus,equals_sign", "slower", show=False),
+        Binding("minus", "faster", show=False),
+    ]
+
+    def __init__(self, config: Config, watcher: Watcher, mounts: dict[str, str] | None) -> None:
+        super().__init__(ansi_color=True)
+        self.watcher = watcher
+        self.background = Background(config, self.deliver)
+        self.files = Files(mounts, watcher.viewer.remark)
+        self.ascii_only = os.environ.get("TERM") == "linux" or not _is_unicode()
+        self.ended_by: int | None = None
+        """The signal that has ended it."""
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._paused_at: float | None = None
+        self._drawn: View | None = None
+        self._drawn_at_s = 0.0
+        self._picture_of: object = None
+
+    def deliver(self, call: Callable[[], None]) -> None:
+        """Have `call` made where drawing is allowed; from any thread."""
+        self._inbox.append(call)
+
+    def on_mount(self) -> None:
+        """As Textual says."""
+        self.push_screen(Overview())
+        self.set_interval(_TICK_S, self._tick)
+
+    def status(self, view: View, now_s: float) -> str:
+        """What the viewer does."""
+        if self._paused_at is not None:
+            at = time.strftime("%H:%M:%S", time.localtime(self._paused_at))
+            return f"Paused at {at}; Space goes on"
+        return view.status(now_s)
+
+    def _tick(self) -> None:
+        if not self.is_headless and not _terminal_is_there():
+            self.die_without_terminal(signal.SIGHUP)
+        if self.watcher.failure is not None or self.ended_by is not None:
+            self.exit()
+            return
+        page = self.screen_stack[-1] if self.screen_stack else None
+        if not isinstance(page, Page):  # at the beginning and at the end there is none
+            return
+        while self._inbox:
+            self._inbox.popleft()()
+        view = self.watcher.viewer.view
+        if view.picture is not self._picture_of:
+            self._picture_of = view.picture
+            page.news()
+        elif not self._is_due(view):
+            return
+        self._drawn, self._drawn_at_s = view, time.monotonic()
+        page.redraw()
+
+    def _is_due(self, view: View) -> bool:
+        since_s = time.monotonic() - self._drawn_at_s
+        if since_s < _DRAW_INTERVAL_S:
+            return False
+        return since_s >= _CLOCK_S or view is not self._drawn or self.files.take_changed()
+
+    def go_back(self) -> None:
+        """To the page before; the first one stays."""
+        if len(self.screen_stack) > 2:  # below the first page is Textual's own
+            self.pop_screen()
+            self._drawn_at_s = 0.0
+
+    def die_without_terminal(self, number: int) -> None:
+        """End by that signal as it is: writing to a terminal that is gone would wait for ever."""
+        self.files.close()
+        Terminated(number).die()
+
+    async def action_quit(self) -> None:
+        """Quit at once, whatever is going on."""
+        self.exit()
+
+    def action_interrupt(self) -> None:
+        """End as by Ctrl+C anywhere else."""
+        self.ended_by = signal.SIGINT
+
+    def action_help(self) -> None:
+        """All keys."""
+        self._show_once(Help)
+
+    def action_mdts(self) -> None:
+        """The MDTs."""
+        self._show_once(Mdts)
+
+    def action_pause(self) -> None:
+        """Look no more, or go on."""
+        self.watcher.paused = not self.watcher.paused
+        self._paused_at = time.time() if self.watcher.paused else None
+        self._redraw()
+
+    def action_look_now(self) -> None:
+        """Look before it is due."""
+        self.watcher.look_now()
+
+    def action_slower(self) -> None:
+        """Look less often."""
+        self._look_every(min((s for s in INTERVALS_S if s > self.watcher.interval_s), default=INTERVALS_S[-1]))
+
+    def action_faster(self) -> None:
+        """Look more often."""
+        self._look_every(max((s for s in INTERVALS_S if s < self.watcher.interval_s), default=INTERVALS_S[0]))
+
+    def _look_every(self, seconds: float) -> None:
+        self.watcher.interval_s = seconds
+        self._redraw()
+
+    def _show_once(self, page: type[Page]) -> None:
+        if not isinstance(self.screen, page):
+            self.push_screen(page())
+
+    def _redraw(self) -> None:
+        self._drawn_at_s = 0.0
+
+
+def run(config: Config, watcher: Watcher, mounts: dict[str, str] | None) -> int:
+    """Show the dashboard until it is quit; returns the exit code, or raises what ended it."""
+    app = Dashboard(config, watcher, mounts)
+    with _signals(app):
+        try:
+            app.run(mouse=False)
+        finally:
+            app.files.close()
+    if watcher.failure is not None:
+        raise watcher.failure
+    if app.ended_by == signal.SIGINT:
+        raise KeyboardInterrupt
+    if app.ended_by is not None:
+        raise Terminated(app.ended_by)
+    return app.return_code or 0
+
+
+@contextlib.contextmanager
+def _signals(app: Dashboard) -> Iterator[None]:
+    """Signals that end the process end the dashboard first, so that the terminal is as it was before."""
+
+    def end(number: int, _frame: object) -> None:
+        app.ended_by = number
+        if not _terminal_is_there():
+            app.die_without_terminal(number)
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _terminal_is_there() -> bool:
+    try:
+        termios.tcgetattr(sys.__stdin__)  # type: ignore[arg-type]
+    except termios.error:
+        return False
+    return True
+
+
+def _is_unicode() -> bool:
+    stream = sys.__stderr__
+    return stream is not None and (stream.encoding or "").lower().replace("-", "") == "utf8"

@@ -1,0 +1,50 @@
+"""Work that waits for Redis, off the thread that draws."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from hsm_shipper.config import Config
+from hsm_shipper.errors import HsmError
+from hsm_tools.lookup import Lookup
+
+T = TypeVar("T")
+Deliver = Callable[[Callable[[], None]], None]
+
+
+class Background:
+    """One thread with a `Lookup`, which does one thing after another; nobody waits for its end.
+
+    `deliver` takes what is to be called with a result, to call it where drawing is allowed.
+    """
+
+    def __init__(self, config: Config, deliver: Deliver) -> None:
+        self._config = config
+        self._deliver = deliver
+        self._orders: queue.SimpleQueue[Callable[[Lookup], None]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def do(self, work: Callable[[Lookup], T], done: Callable[[T], None], failed: Callable[[HsmError], None]) -> None:
+        """Have `work` done, and `done` called with what it returns, or `failed` with why not."""
+
+        def order(lookup: Lookup) -> None:
+            try:
+                result = work(lookup)
+            except HsmError as error:
+                self._deliver(partial(failed, error))
+            else:
+                self._deliver(partial(done, result))
+
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="looks up actions", daemon=True)
+            self._thread.start()
+        self._orders.put(order)
+
+    def _run(self) -> None:
+        lookup = Lookup(self._config)
+        while True:
+            self._orders.get()(lookup)

@@ -1,0 +1,120 @@
+"""The MDTs: their shippers, coordinators, copytools and streams."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import ClassVar
+
+from hsm_shipper.heartbeat import Heartbeat
+from hsm_tools import frame
+from hsm_tools.dashboard import styles
+from hsm_tools.dashboard.grid import Column, GridRow
+from hsm_tools.dashboard.header import health_lines, problem_lines, status_lines, titled
+from hsm_tools.dashboard.lines import Line, Span, line
+from hsm_tools.dashboard.page import Keys, Page
+from hsm_tools.health import ENABLED, Health
+from hsm_tools.picture import MdtPicture
+from hsm_tools.spans import age, span
+from hsm_tools.viewer import View
+
+_COLUMNS = (
+    Column("MDT", 11),
+    Column("WORKER", 7),
+    Column("HOST", 6, flexible=True),
+    Column("POLLED", 6),
+    Column("LIVE", 7, right=True),
+    Column("BACKLOG", 7, right=True),
+    Column("COORD", 8),
+    Column("TOOLS", 5, right=True),
+    Column("ENTRIES", 7, right=True),
+)
+_STATES = {
+    Health.FRESH: Span("polling", styles.GOOD),
+    Health.OLD: Span("STALE", styles.ALARM),
+    Health.MISSING: Span("MISSING", styles.ALARM),
+}
+_COPYTOOLS_MAX = 3
+_PROBLEMS_MAX = 4
+
+
+class Mdts(Page):
+    """One row for each MDT, and below the table all that is known of the one under the cursor."""
+
+    SEPARATOR = " "
+    KEYS: ClassVar[Keys] = (("Esc", "Back"), ("Space", "Pause"), ("h", "Help"), ("q", "Quit"))
+
+    def draw(self, view: View) -> None:
+        """What the heartbeats say."""
+        now_s = time.time()
+        lines = status_lines(view, self.dashboard.status(view, now_s), now_s, self.size.width)
+        if view.picture is not None:
+            mdts = view.picture.mdts
+            self.grid.show(_COLUMNS, [_row(mdt, now_s) for mdt in mdts])
+            lines += health_lines(view.picture, self.size.width)
+            lines += problem_lines(view, now_s, self.size.width, _PROBLEMS_MAX)
+            current = next((mdt for mdt in mdts if mdt.mdt == self.grid.current), None)
+            self.below.show([] if current is None else _details(current, now_s))
+        first, behind = self.grid.in_sight
+        total = 0 if view.picture is None else len(view.picture.mdts)
+        place = f"{first + 1}-{behind} of {total}" if total else "none"
+        self.above.show([*lines, line(), titled("--- MDTs and their Shippers ---", place, self.size.width)])
+
+    def on_grid_moved(self) -> None:
+        """Another MDT is under the cursor."""
+        self.redraw()
+
+
+def _row(mdt: MdtPicture, now_s: float) -> GridRow:
+    beat = mdt.heartbeat
+    if beat is None:
+        told: Sequence[Span] = (Span("-"), Span("-"), Span(f"{mdt.live:,}"), Span("-"), Span("-"), Span("-"))
+    else:
+        control = beat.hsm_control or "?"
+        style = styles.PLAIN if control in (ENABLED, "?") else styles.ALARM
+        told = (
+            Span(frame.name(beat.host)),
+            Span(age(beat.last_poll_at, now_s)),
+            Span(f"{mdt.live:,}"),
+            Span(f"{beat.backlog:,}", styles.ODD if beat.backlog else styles.PLAIN),
+            Span(frame.name(control), style),
+            Span("?" if beat.copytools is None else str(len(beat.copytools))),
+        )
+    return GridRow(mdt.mdt, (Span(mdt.mdt), _STATES[mdt.health.state], *told, Span(f"{mdt.length:,}")))
+
+
+def _details(mdt: MdtPicture, now_s: float) -> list[Line]:
+    malformed = f", {mdt.malformed:,} malformed" if mdt.malformed else ""
+    last = "never" if mdt.last_event_at is None else f"{age(mdt.last_event_at, now_s)} ago"
+    lines = [line(f"{mdt.mdt}: {mdt.length:,} entries, the last {last}; {mdt.entries:,} read{malformed}")]
+    if mdt.trouble is not None:
+        lines.append(line(Span(mdt.trouble, styles.BAD)))
+    if mdt.heartbeat is None:
+        text = "No heartbeat: no shipper polls it, or it hangs, or it cannot reach Redis."
+        return [*lines, line(Span(text, styles.BAD))]
+    return [*lines, *_heartbeat(mdt.heartbeat)]
+
+
+def _heartbeat(beat: Heartbeat) -> list[Line]:
+    took = f"{beat.last_poll_duration_s:.1f} s, every {beat.poll_interval_s:g} s"
+    lines = [
+        line(f"Worker {beat.pid} on {frame.name(beat.host)}: a poll takes {took}; {beat.lines:,} lines in the list"),
+    ]
+    if beat.last_error is not None:
+        lines.append(line(Span(f"Its last poll failed: {beat.last_error}", styles.BAD)))
+    tunables = (
+        ("max_requests", "" if beat.max_requests is None else str(beat.max_requests)),
+        ("grace_delay", "" if beat.grace_delay_s is None else span(beat.grace_delay_s)),
+        ("loop_period", "" if beat.loop_period_s is None else span(beat.loop_period_s)),
+    )
+    told = "".join(f", {name} {value}" for name, value in tunables if value)
+    lines.append(line(f"Coordinator: {frame.name(beat.hsm_control or 'not readable')}{told}"))
+    tools = beat.copytools or []
+    for tool in tools[:_COPYTOOLS_MAX]:
+        archives = ",".join(map(str, tool.archive_ids)) or "any"
+        done = f"{tool.current:,} under way, {tool.ok:,} done, {tool.errors:,} failed"
+        style = styles.ODD if tool.errors else styles.PLAIN
+        lines.append(line(Span(f"Copytool {frame.name(tool.uuid)}, archive {archives}: {done}", style)))
+    if len(tools) > _COPYTOOLS_MAX:
+        lines.append(line(f"... and {len(tools) - _COPYTOOLS_MAX} more copytools"))
+    return lines

@@ -1,0 +1,121 @@
+"""`hsm-action-top`: the live actions of all MDTs, as a dashboard or as frames of text."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hsm_shipper.errors import ConfigError, StreamUnavailable
+from hsm_tools.exits import EXIT_OK, exit_code
+from hsm_tools.filters import ActionFilter
+from hsm_tools.options import load
+from hsm_tools.output import escape_stdout, print_out
+from hsm_tools.remarks import Remarks
+from hsm_tools.terminated import terminable
+from hsm_tools.top_options import PROGRAM, check, parser
+
+if TYPE_CHECKING:  # imported late: --help needs no Redis client, and text no Textual
+    from hsm_shipper.config import Config
+    from hsm_tools.viewer import Viewer
+
+ONE_LOOK = "One look at the streams"
+
+_remarks = Remarks(PROGRAM)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console command; returns its exit code."""
+    return exit_code(lambda: _run(argv), _remarks.say)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    args = parser().parse_args(argv)
+    check(args)
+    is_text = args.run_once or args.batch
+    if not is_text:
+        _check_terminal()
+    loaded = load(args)
+    for warning in loaded.warnings:
+        _remarks.say(f"warning: {warning}")
+
+    import logging
+
+    from hsm_shipper.collector import relax_collector
+    from hsm_tools.viewer import Viewer
+
+    # What following streams would say there is in the view, and the terminal is not ours alone while it is drawn on.
+    logging.getLogger("hsm_tools").addHandler(logging.NullHandler())
+    relax_collector()
+    viewer = Viewer(loaded.config, ActionFilter.from_args(args))
+    terminable()
+    if not is_text:
+        return _dashboard(args, loaded.config, viewer)
+    escape_stdout()
+    try:
+        return _frames(viewer, 1 if args.run_once else args.count, args.delay, ONE_LOOK if args.run_once else None)
+    finally:
+        viewer.close()
+
+
+def _frames(viewer: Viewer, count: int | None, delay_s: float, status: str | None) -> int:
+    """Print `count` frames, or frames for ever; each shows what is known, as soon as that is known at all."""
+    from hsm_tools.frame import frame
+
+    due_s = time.monotonic()
+    printed = 0
+    said_until_s = 0.0
+    while True:
+        viewer.look()
+        view, now_s = viewer.view, time.time()
+        for at, remark in view.remarks:
+            if at > said_until_s:
+                said_until_s = at
+                _remarks.say(remark)
+        if view.picture is None:
+            raise StreamUnavailable(view.connection.why)
+        text = frame(view.picture, view.before, view.connection, status or view.status(now_s), now_s)
+        print_out(f"\n{text}" if printed else text)
+        printed += 1
+        if printed == count:
+            return EXIT_OK
+        # A look that took longer than the delay is not made up for.
+        due_s = max(due_s + delay_s, time.monotonic())
+        time.sleep(due_s - time.monotonic())
+
+
+def _dashboard(args: argparse.Namespace, config: Config, viewer: Viewer) -> int:
+    from hsm_tools.mounts import named_mounts, read_mounts
+    from hsm_tools.watcher import Watcher
+
+    mounts = named_mounts(args.mount, read_mounts()) if args.mount else {}
+    watcher = Watcher(viewer, args.delay)
+    watcher.start()  # before Textual is imported, which takes as long as some 100,000 entries
+    try:
+        from hsm_tools.dashboard.app import run
+
+        return run(config, watcher, mounts if args.paths else None)
+    finally:
+        watcher.close()
+
+
+def _check_terminal() -> None:
+    """The dashboard takes keys from stdin and draws on stderr, for stdout is where people redirect things."""
+    streams = {"stdin": sys.stdin, "stdout": sys.stdout, "stderr": sys.stderr}
+    redirected = [name for name, stream in streams.items() if stream is None or not stream.isatty()]
+    if redirected:
+        raise ConfigError(
+            f"the dashboard needs a terminal, and {redirected[0]} is none", "print frames with --batch or --run-once"
+        )
+    if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
+        raise ConfigError(
+            "the dashboard needs a terminal that can be drawn on, and TERM says that this one cannot",
+            "set TERM, or print frames with --batch or --run-once",
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
