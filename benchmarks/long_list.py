@@ -64,6 +64,10 @@ class LongList:
         """A process that reports on the streams, as `hsm-stream-stats` does."""
         return Child("benchmarks.stats_child", self._config)
 
+    def command(self, name: str) -> Child:
+        """A process that runs the command of a tool, `stats` or `top`."""
+        return Child("benchmarks.command_child", name, self._config)
+
     def maintenance(self) -> Child:
         """A process that maintains its stream, restored before each run from what it is now."""
         return Child("benchmarks.cycle_child", self._config, _MDT)

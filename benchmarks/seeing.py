@@ -11,6 +11,7 @@ from tests.servers import RedisServer
 
 _CHANGED_TWICE_SHARE = 6 / 7
 _MEMORY_AIM_MB = 300.0
+_TOP_AIM = 1.2
 
 
 def measure(folder: Path, server: RedisServer, lines: int, repetitions: int) -> list[Row]:
@@ -33,5 +34,11 @@ def measure(folder: Path, server: RedisServer, lines: int, repetitions: int) -> 
             if stats.runs[-1].said != {"replayed": entries, "live": lines}:
                 raise BenchmarkError(f"a report found {stats.runs[-1].said}, of {entries} entries for {lines} actions")
             floor.runs.append(reading.run())
+    report = Row("hsm-stream-stats: the command", memory_shown=False)
+    frame = Row("hsm-action-top: to the first live frame", report, _TOP_AIM, memory_shown=False)
+    with mdt.command("stats") as reporting, mdt.command("top") as topping:
+        for _ in range(repetitions):
+            report.runs.append(reporting.run())
+            frame.runs.append(topping.run())
     mdt.client.close()
-    return [floor, stats]
+    return [floor, stats, report, frame]

@@ -4,6 +4,8 @@
     for event in reader.history():
         live.apply(event)
     print(len(live), live.counts())
+
+To stay up to date, go on with `reader.events(start=reader.position)`.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ from tests.waiting import eventually
 
 needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 
+# Of the terminal that the tests run in; pytest-xdist exports a size that no resizing would change.
+_NOT_PASSED_ON = {"TMUX", "NO_COLOR", "COLUMNS", "LINES"}
+
 
 class Terminal:
     """A shell in a pane, whose prompt tells the last exit code: `ready:0`."""
@@ -30,7 +33,7 @@ class Terminal:
 
     def tmux(self, *arguments: str) -> str:
         """Run a command of tmux; returns what it prints."""
-        environment = {name: value for name, value in os.environ.items() if name not in ("TMUX", "NO_COLOR")}
+        environment = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
         command = ["tmux", "-u", "-S", self._socket, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
 

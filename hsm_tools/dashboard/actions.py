@@ -14,7 +14,7 @@ from hsm_tools.dashboard import styles
 from hsm_tools.dashboard.grid import Column, Grid, GridRow
 from hsm_tools.dashboard.header import status_lines, titled
 from hsm_tools.dashboard.history import HistoryPage
-from hsm_tools.dashboard.lines import Line, Span, line
+from hsm_tools.dashboard.lines import Line, Span, folded, line
 from hsm_tools.dashboard.page import Keys, Page
 from hsm_tools.follow import LiveStreams
 from hsm_tools.lookup import Entry
@@ -32,6 +32,7 @@ _Key = tuple[str, str]  # MDT and id of an entry
 class Actions(Page):
     """At most `ACTIONS_MAX` actions of the row `names` of the table by `by`."""
 
+    SEPARATOR = " "
     KEYS: ClassVar[Keys] = (("Esc", "Back"), ("p", "Paths"), ("Enter", "History"), ("Space", "Pause"), ("h", "Help"))
     BINDINGS: ClassVar[list[BindingType]] = [Binding("p", "paths", show=False)]
 
@@ -120,7 +121,7 @@ class Actions(Page):
         columns = [Column("AGE", 7), Column("IN STATE", 7)]
         if shown:
             columns += [Column("MDT", 11), Column("ACTION", 7), Column("STATUS", 7)]
-        columns += [Column("ARCH", 4, right=True), Column("HOST", 4), Column("FILE", 20, flexible=True)]
+        columns += [Column("ARCH", 4, right=True), Column("HOST", 4), Column("FILE", 20, flexible=True, keep_end=True)]
 
         def row(one: Found, now_s: float) -> GridRow:
             action = one.action
@@ -149,7 +150,7 @@ class Actions(Page):
         entry = self._entries.get((one.mdt, action.entry_id))
         if entry is not None and entry.event.refresh:
             where += " (repeated state)"
-        return [*lines, line(f"[{action.fid}] {where}"), line(files.told(one.mdt, action.fid))]
+        return [*lines, line(f"[{action.fid}] {where}"), *folded(files.told(one.mdt, action.fid), self.size.width)]
 
     def on_grid_moved(self) -> None:
         """Another action is under the cursor."""

@@ -29,6 +29,8 @@ class Column(NamedTuple):
     right: bool = False
     flexible: bool = False
     """Whether it gives way where there is no room."""
+    keep_end: bool = False
+    """Whether the beginnings of its cells are cut then, not the ends."""
 
 
 class GridRow(NamedTuple):
@@ -145,7 +147,7 @@ class Grid(Widget, can_focus=True):
         spans = []
         last = len(self._columns) - 1
         for at, (cell, column, width) in enumerate(zip(row.cells, self._columns, self._widths, strict=True)):
-            spans.append(Span(fitted(cell.text, width, right=column.right), cell.style))
+            spans.append(Span(fitted(cell.text, width, right=column.right, keep_end=column.keep_end), cell.style))
             if at != last:
                 spans.append(Span(self._separator))
         return spans

@@ -13,7 +13,7 @@ from hsm_tools import frame
 from hsm_tools.dashboard import styles
 from hsm_tools.dashboard.grid import Column, GridRow
 from hsm_tools.dashboard.header import status_lines, titled
-from hsm_tools.dashboard.lines import Line, Span, line
+from hsm_tools.dashboard.lines import Line, Span, folded, line
 from hsm_tools.dashboard.page import Keys, Page
 from hsm_tools.event import StreamEvent
 from hsm_tools.lookup import Entry, History
@@ -84,8 +84,8 @@ class HistoryPage(Page):
             f"{self._mdt} {frame.name(action.action)} {action.cat_idx}/{action.rec_idx} cookie {action.cookie or '?'}"
         )
         title = titled(f"--- History: {what} ---", self._extent(), self.size.width)
-        file = self.dashboard.files.told(self._mdt, action.fid)
-        self.above.show([*lines, line(), title, line(f"[{action.fid}] {file}")])
+        file = f"[{action.fid}] {self.dashboard.files.told(self._mdt, action.fid)}"
+        self.above.show([*lines, line(), title, *folded(file, self.size.width)])
         self.below.show(self._remarks())
 
     def _extent(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rich.cells import set_cell_size
+from rich.cells import chop_cells, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Size
@@ -14,6 +14,8 @@ from textual.widget import Widget
 
 from hsm_tools.dashboard.styles import PLAIN
 from hsm_tools.render import printable
+
+_FOLDED_MAX = 4
 
 
 class Span(NamedTuple):
@@ -39,12 +41,19 @@ def strip(spans: Sequence[Span], width: int, base: Style = PLAIN) -> Strip:
     return Strip(segments).adjust_cell_length(width, base)
 
 
-def fitted(text: str, width: int, *, right: bool = False) -> str:
-    """`text` in exactly `width` columns; where it is cut, it ends in a tilde."""
+def fitted(text: str, width: int, *, right: bool = False, keep_end: bool = False) -> str:
+    """`text` in exactly `width` columns; where its end, or with `keep_end` its beginning, is cut, there is a tilde."""
     wanted = set_cell_size(text, width)
     if len(wanted) < len(text):
+        if keep_end and width:
+            return f"~{set_cell_size(text[::-1], width - 1)[::-1]}"
         return f"{set_cell_size(text, width - 1)}~" if width else ""
     return f"{' ' * (len(wanted) - len(text))}{text}" if right else wanted
+
+
+def folded(text: str, width: int) -> list[Line]:
+    """`text`, made fit for a terminal, in as many lines as it takes; at most a few of them."""
+    return [line(part) for part in chop_cells(printable(text), max(1, width))[:_FOLDED_MAX]]
 
 
 class Lines(Widget):

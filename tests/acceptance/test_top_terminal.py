@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +123,36 @@ def test_ctrl_z_suspends_and_fg_goes_on(terminal: Terminal, streams: Streams) ->
     terminal.shows("Listening for live updates...", "Quit")
     terminal.press("q")
     terminal.shows("ready:0")
+
+
+def test_keys_work_while_redis_does_not_answer(terminal: Terminal, private_server: PrivateServer) -> None:
+    server = private_server()
+    streams = Streams(server, 0)
+    server.pause()
+    try:
+        terminal.type(shlex.join([COMMAND, *streams.where]))
+        terminal.shows("Viewer Status: Asking Redis for the streams...")
+        terminal.press("h")
+        terminal.shows("--- Keys ---")
+        terminal.press("q")
+        terminal.shows("ready:0")
+    finally:
+        server.resume()
+
+
+def test_nothing_is_left_when_the_terminal_is_closed(streams: Streams) -> None:
+    with a_terminal() as terminal:
+        start(terminal, streams)
+        process = terminal.child(COMMAND)
+    eventually(lambda: not Path(f"/proc/{process}").exists())
+
+
+def test_nothing_is_left_when_the_terminal_is_closed_and_that_is_ignored(streams: Streams) -> None:
+    with a_terminal() as terminal:
+        terminal.type("trap '' HUP")
+        start(terminal, streams)
+        process = terminal.child(COMMAND)
+    eventually(lambda: not Path(f"/proc/{process}").exists())
 
 
 @pytest.mark.parametrize("term", ["screen", "xterm", "linux"])
