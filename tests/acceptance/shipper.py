@@ -17,6 +17,7 @@ from typing import Any, cast
 import redis
 
 from hsm_shipper.errors import SupervisorError
+from hsm_shipper.keys import heartbeat_key
 from hsm_shipper.supervisor import WORKER_PREFIX, Program, Supervisor, socket_path
 from tests.waiting import eventually
 
@@ -156,6 +157,10 @@ class MetadataServer:
     def wait_running(self, *mdts: str) -> None:
         """Wait until exactly these MDTs have a worker that runs."""
         eventually(lambda: self.is_running(*mdts), START_TIMEOUT_S)
+
+    def wait_polled_by(self, mdt: str) -> None:
+        """Wait until the worker of `mdt` has made a poll: to supervisord it runs before it has even been imported."""
+        eventually(lambda: self.redis.exists(heartbeat_key("hsm:actions", mdt)), START_TIMEOUT_S)
 
     def wait_pid_changed(self, name: str, old_pid: int) -> int:
         """Wait until the program `name` runs in another process; returns its pid."""

@@ -88,7 +88,7 @@ def test_sixteen_workers_stop_within_three_seconds(server: MetadataServer) -> No
 def test_the_foreground_stops_quietly(server: MetadataServer, how: signal.Signals) -> None:
     server.add_mdt("elm-MDT0000")
     server.start()
-    server.wait_running("elm-MDT0000")
+    server.wait_polled_by("elm-MDT0000")
     assert server.stop(how) == 0
     log = server.log.read_text()
     assert "Traceback" not in log and "ERROR" not in log
@@ -103,7 +103,7 @@ def test_the_log_reaches_a_socket(server: MetadataServer) -> None:
     with ours, theirs:
         server.start(stderr=theirs.fileno())
         theirs.close()
-        server.wait_running("elm-MDT0000")
+        server.wait_polled_by("elm-MDT0000")
         assert server.stop() == 0
         text = b"".join(iter(lambda: ours.recv(65536), b"")).decode()
     assert "supervisord started" in text and "mdt-elm-MDT0000: stopped" in text
@@ -115,7 +115,7 @@ def test_one_log_file_that_can_be_rotated(server: MetadataServer) -> None:
     server.configure(log_file=str(log_file))
     server.add_mdt("elm-MDT0000")
     server.start()
-    server.wait_running("elm-MDT0000")
+    server.wait_polled_by("elm-MDT0000")
     log_file.rename(server.root / "shipper.log.1")
     os.kill(int((server.run_dir / "supervisord.pid").read_text()), signal.SIGUSR2)
     eventually(log_file.exists)
