@@ -10,10 +10,10 @@ from benchmarks.child import serve
 from hsm_shipper.collector import relax_collector
 from hsm_shipper.config import load_config
 from hsm_tools.filters import ActionFilter
-from hsm_tools.follow import LiveStreams
+from hsm_tools.following.follow import LiveStreams
+from hsm_tools.following.summary import Summaries
+from hsm_tools.statistics.stats_report import Stats
 from hsm_tools.stats import render
-from hsm_tools.stats_report import Stats
-from hsm_tools.summary import Summaries
 
 
 def main(config_file: str) -> None:

@@ -23,12 +23,12 @@ import redis
 import redis.asyncio
 
 from hsm_tools.event import StreamEvent
-from hsm_tools.groups import Group
-from hsm_tools.readers import Reader
-from hsm_tools.reading import Reading
-from hsm_tools.server import Server
-from hsm_tools.starts import StartArgument
-from hsm_tools.steps import Command, Pause, Pipeline, Request, Steps
+from hsm_tools.reading.batches import Reading
+from hsm_tools.reading.groups import Group
+from hsm_tools.reading.reader import Reader
+from hsm_tools.reading.server import Server
+from hsm_tools.reading.starts import StartArgument
+from hsm_tools.reading.steps import Command, Pause, Pipeline, Request, Steps
 
 __all__ = ["AsyncBatches", "AsyncConsumerGroup", "AsyncEvents", "AsyncStreamReader"]
 

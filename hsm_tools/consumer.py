@@ -28,12 +28,12 @@ from typing import Any, Literal, Self, TypeVar, cast, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 from hsm_tools.event import StreamEvent
-from hsm_tools.groups import Group
-from hsm_tools.link import Link
-from hsm_tools.readers import Reader
-from hsm_tools.reading import Reading
-from hsm_tools.server import Server
-from hsm_tools.starts import StartArgument
+from hsm_tools.reading.batches import Reading
+from hsm_tools.reading.groups import Group
+from hsm_tools.reading.link import Link
+from hsm_tools.reading.reader import Reader
+from hsm_tools.reading.server import Server
+from hsm_tools.reading.starts import StartArgument
 
 __all__ = ["ConsumerGroup", "StreamEvent", "StreamReader"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # imported late: --help needs no Redis client
 
     from hsm_shipper.config import Config
     from hsm_shipper.present import Present
-    from hsm_tools.audit import MdtReport
+    from hsm_tools.auditing.audit import MdtReport
 
 PROGRAM = "hsm-stream-reconciler"
 SHIPPER = "hsm-action-shipper"
@@ -103,7 +103,7 @@ def _run(argv: Sequence[str] | None) -> int:
     present = find_mdts(config.mdt_watch_glob)
     with connect(config) as client:
         if args.retire is not None:
-            from hsm_tools.retire import retire
+            from hsm_tools.auditing.retire import retire
 
             print_out(printable(retire(config, client, present, args.retire, yes=args.yes, dry_run=args.dry_run)))
             return EXIT_OK
@@ -130,9 +130,9 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _audit(args: argparse.Namespace, config: Config, client: redis.Redis, present: Present) -> int:
-    from hsm_tools.audit import exit_code
-    from hsm_tools.audit_report import to_json, to_text
-    from hsm_tools.auditor import Auditor
+    from hsm_tools.auditing.audit import exit_code
+    from hsm_tools.auditing.audit_report import to_json, to_text
+    from hsm_tools.auditing.auditor import Auditor
     from hsm_tools.progress import Progress
 
     auditor = Auditor(config, client, present, Progress())

@@ -13,13 +13,13 @@ from hsm_tools.filters import ActionFilter
 from hsm_tools.options import load
 from hsm_tools.output import escape_stdout, print_out
 from hsm_tools.remarks import Remarks
-from hsm_tools.stats_options import PROGRAM, check, parser
+from hsm_tools.statistics.stats_options import PROGRAM, check, parser
 from hsm_tools.terminated import terminable, uninterrupted
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
     from hsm_shipper.config import Config
-    from hsm_tools.follow import LiveStreams
-    from hsm_tools.stats_report import Stats
+    from hsm_tools.following.follow import LiveStreams
+    from hsm_tools.statistics.stats_report import Stats
 
 _remarks = Remarks(PROGRAM)
 
@@ -47,7 +47,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _listen(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> None:
-    from hsm_tools.exporter import Exporter, serve
+    from hsm_tools.statistics.exporter import Exporter, serve
 
     handler = _remarks.log()
     try:
@@ -58,13 +58,13 @@ def _listen(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> N
 
 
 def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> int:
-    from hsm_tools.stats_report import Stats
-    from hsm_tools.summary import Summaries
+    from hsm_tools.following.summary import Summaries
+    from hsm_tools.statistics.stats_report import Stats
 
     streams = list(_replayed(config))
     text = render(Stats(time.time(), streams, Summaries(wanted).groups(streams)), args.format)
     if args.output is not None:
-        from hsm_tools.whole_file import write_whole
+        from hsm_tools.statistics.whole_file import write_whole
 
         write_whole(args.output, f"{text}\n")
     else:
@@ -78,7 +78,7 @@ def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> i
 
 def _replayed(config: Config) -> LiveStreams:
     """The streams, read to their ends; a bar on a terminal while that takes long."""
-    from hsm_tools.follow import LiveStreams
+    from hsm_tools.following.follow import LiveStreams
     from hsm_tools.progress import Progress
 
     progress = Progress()
@@ -104,19 +104,19 @@ def render(stats: Stats, form: str) -> str:
     """The report in one of the formats, without a newline at its end."""
     match form:
         case "json" | "json-list":
-            from hsm_tools.stats_report import to_json
+            from hsm_tools.statistics.stats_report import to_json
 
             return to_json(stats, streams_as_list=form == "json-list")
         case "table":
-            from hsm_tools.stats_table import to_table
+            from hsm_tools.statistics.stats_table import to_table
 
             return to_table(stats)
         case "influx":
-            from hsm_tools.stats_influx import to_lines
+            from hsm_tools.statistics.stats_influx import to_lines
 
             return to_lines(stats)
         case _:
-            from hsm_tools.metrics_text import to_text
+            from hsm_tools.statistics.metrics_text import to_text
 
             return to_text(stats)
 

@@ -18,11 +18,11 @@ from hsm_tools.options import load
 from hsm_tools.output import escape_stdout, print_out
 from hsm_tools.remarks import Remarks
 from hsm_tools.render import event_line, printable
-from hsm_tools.since import entry_id_before, parse_since
-from hsm_tools.tail_options import PROGRAM, check, parser
-from hsm_tools.template import parse_template
+from hsm_tools.tailing.since import entry_id_before, parse_since
+from hsm_tools.tailing.tail_options import PROGRAM, check, parser
+from hsm_tools.tailing.template import parse_template
+from hsm_tools.tailing.view import RenderLine, View, json_lines
 from hsm_tools.terminated import terminable, uninterrupted
-from hsm_tools.view import RenderLine, View, json_lines
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
     from hsm_tools.consumer import StreamEvent, StreamReader
@@ -50,7 +50,7 @@ def _run(argv: Sequence[str] | None) -> int:
         _remarks.say(f"warning: {warning}")
 
     from hsm_tools.consumer import StreamReader
-    from hsm_tools.mounts import named_mounts, read_mounts
+    from hsm_tools.fids.mounts import named_mounts, read_mounts
 
     mounts = named_mounts(args.mount, read_mounts()) if args.mount else {}
     escape_stdout()
@@ -87,7 +87,7 @@ def _batches(
     args: argparse.Namespace, view: View, reader: StreamReader, start: str | None
 ) -> Iterator[list[StreamEvent]]:
     """The part of the streams that the options name."""
-    from hsm_tools.feed import history, newest
+    from hsm_tools.tailing.feed import history, newest
 
     if args.lines is not None:
         last = newest(reader, args.lines, view)
@@ -109,8 +109,8 @@ def _tail(
     batches: Iterator[list[StreamEvent]],
     mounts: dict[str, str],
 ) -> None:
-    from hsm_tools.feed import new_inbox, read_into, show, wake
-    from hsm_tools.paths import Paths
+    from hsm_tools.fids.paths import Paths
+    from hsm_tools.tailing.feed import new_inbox, read_into, show, wake
 
     inbox = new_inbox()
     paths = Paths(mounts, _remarks.say, lambda: wake(inbox)) if args.paths else None

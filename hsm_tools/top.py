@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError, StreamUnavailable
+from hsm_tools.dashboard.top_options import PROGRAM, check, parser
 from hsm_tools.exits import EXIT_OK, exit_code
 from hsm_tools.filters import ActionFilter
 from hsm_tools.options import load
 from hsm_tools.output import escape_stdout, print_out
 from hsm_tools.remarks import Remarks
 from hsm_tools.terminated import terminable
-from hsm_tools.top_options import PROGRAM, check, parser
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client, and text no Textual
     from hsm_shipper.config import Config
-    from hsm_tools.viewer import Viewer
+    from hsm_tools.dashboard.viewer import Viewer
 
 ONE_LOOK = "One look at the streams"
 
@@ -45,7 +45,7 @@ def _run(argv: Sequence[str] | None) -> int:
     import logging
 
     from hsm_shipper.collector import relax_collector
-    from hsm_tools.viewer import Viewer
+    from hsm_tools.dashboard.viewer import Viewer
 
     # What following streams would say there is in the view, and the terminal is not ours alone while it is drawn on.
     logging.getLogger("hsm_tools").addHandler(logging.NullHandler())
@@ -63,7 +63,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def _frames(viewer: Viewer, count: int | None, delay_s: float, status: str | None) -> int:
     """Print `count` frames, or frames for ever; each shows what is known, as soon as that is known at all."""
-    from hsm_tools.frame import frame
+    from hsm_tools.dashboard.frame import frame
 
     due_s = time.monotonic()
     printed = 0
@@ -88,8 +88,8 @@ def _frames(viewer: Viewer, count: int | None, delay_s: float, status: str | Non
 
 
 def _dashboard(args: argparse.Namespace, config: Config, viewer: Viewer) -> int:
-    from hsm_tools.mounts import named_mounts, read_mounts
-    from hsm_tools.watcher import Watcher
+    from hsm_tools.dashboard.watcher import Watcher
+    from hsm_tools.fids.mounts import named_mounts, read_mounts
 
     mounts = named_mounts(args.mount, read_mounts()) if args.mount else {}
     watcher = Watcher(viewer, args.delay)

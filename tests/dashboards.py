@@ -17,9 +17,9 @@ from hsm_shipper.agents import Copytool
 from hsm_shipper.config import Config
 from hsm_shipper.heartbeat import Heartbeat, encode
 from hsm_shipper.keys import heartbeat_key, stream_key
-from hsm_tools.health import worker_health
-from hsm_tools.picture import MdtPicture, Picture
-from hsm_tools.summary import Group, GroupKey
+from hsm_tools.dashboard.picture import MdtPicture, Picture
+from hsm_tools.following.health import worker_health
+from hsm_tools.following.summary import Group, GroupKey
 from tests.core import line
 from tests.servers import RedisServer
 

@@ -9,20 +9,19 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from hsm_shipper.errors import HsmError
-from hsm_tools import frame
-from hsm_tools.dashboard import styles
+from hsm_tools.dashboard import frame, styles
 from hsm_tools.dashboard.grid import Column, Grid, GridRow
 from hsm_tools.dashboard.header import status_lines, titled
 from hsm_tools.dashboard.history import HistoryPage
 from hsm_tools.dashboard.lines import Line, Span, folded, line
+from hsm_tools.dashboard.lookup import Entry
+from hsm_tools.dashboard.oldest import Found, Oldest, oldest
 from hsm_tools.dashboard.page import Keys, Page
-from hsm_tools.follow import LiveStreams
-from hsm_tools.lookup import Entry
-from hsm_tools.oldest import Found, Oldest, oldest
-from hsm_tools.picture import By, rows
+from hsm_tools.dashboard.picture import By, rows
+from hsm_tools.dashboard.viewer import View
+from hsm_tools.following.follow import LiveStreams
+from hsm_tools.following.summary import GroupKey
 from hsm_tools.spans import age
-from hsm_tools.summary import GroupKey
-from hsm_tools.viewer import View
 
 ACTIONS_MAX = 1000
 

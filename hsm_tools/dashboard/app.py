@@ -25,9 +25,9 @@ from hsm_tools.dashboard.help import Help
 from hsm_tools.dashboard.mdts import Mdts
 from hsm_tools.dashboard.overview import Overview
 from hsm_tools.dashboard.page import Page
+from hsm_tools.dashboard.viewer import View
+from hsm_tools.dashboard.watcher import Watcher
 from hsm_tools.terminated import Terminated
-from hsm_tools.viewer import View
-from hsm_tools.watcher import Watcher
 
 _TICK_S = 0.05
 # A bar and a clock are smooth enough, and drawing takes time from the replay.

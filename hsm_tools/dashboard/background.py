@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import HsmError
-from hsm_tools.lookup import Lookup
+from hsm_tools.dashboard.lookup import Lookup
 
 T = TypeVar("T")
 Deliver = Callable[[Callable[[], None]], None]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hsm_tools.render import file_name
 
 if TYPE_CHECKING:
-    from hsm_tools.paths import Paths
+    from hsm_tools.fids.paths import Paths
 
 
 class Files:
@@ -30,7 +30,7 @@ class Files:
         if self._mounts is None:
             return
         if self._paths is None:
-            from hsm_tools.paths import Paths
+            from hsm_tools.fids.paths import Paths
 
             self._paths = Paths(self._mounts, self._say, self._wake)
         self._paths.ask(mdt, fid)
@@ -42,7 +42,7 @@ class Files:
 
     def told(self, mdt: str, fid: str) -> str:
         """The path of a file, or why there is none."""
-        from hsm_tools.paths import PENDING
+        from hsm_tools.fids.paths import PENDING
 
         if self._mounts is None:
             return "(paths are not asked for: --no-paths)"

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-from hsm_tools import frame
-from hsm_tools.dashboard import styles
+from hsm_tools.dashboard import frame, styles
 from hsm_tools.dashboard.lines import Line, Span, line
-from hsm_tools.health import ENABLED, Health
-from hsm_tools.picture import STEP_S, Picture, Row, Severity
+from hsm_tools.dashboard.picture import STEP_S, Picture, Row, Severity
+from hsm_tools.dashboard.viewer import Progress, View, recent
+from hsm_tools.following.health import ENABLED, Health
 from hsm_tools.spans import span
-from hsm_tools.viewer import Progress, View, recent
 
 _REMARKS_FOR_S = 60.0
 _BAR_COLUMNS = 40

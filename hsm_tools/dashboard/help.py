@@ -8,7 +8,7 @@ from hsm_tools.dashboard.grid import Column, GridRow
 from hsm_tools.dashboard.lines import Span, line
 from hsm_tools.dashboard.page import Keys, Page
 from hsm_tools.dashboard.styles import KEY, STRONG
-from hsm_tools.viewer import View
+from hsm_tools.dashboard.viewer import View
 
 ALL_KEYS: Keys = (
     ("q, Ctrl+C", "quit"),

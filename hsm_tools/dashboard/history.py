@@ -9,19 +9,18 @@ from textual.binding import Binding, BindingType
 
 from hsm_shipper.errors import HsmError
 from hsm_shipper.events import PURGED
-from hsm_tools import frame
-from hsm_tools.dashboard import styles
+from hsm_tools.dashboard import frame, styles
 from hsm_tools.dashboard.grid import Column, GridRow
 from hsm_tools.dashboard.header import status_lines, titled
 from hsm_tools.dashboard.lines import Line, Span, folded, line
+from hsm_tools.dashboard.lookup import Entry, History
+from hsm_tools.dashboard.oldest import Found
 from hsm_tools.dashboard.page import Keys, Page
+from hsm_tools.dashboard.viewer import View
 from hsm_tools.event import StreamEvent
-from hsm_tools.lookup import Entry, History
-from hsm_tools.oldest import Found
+from hsm_tools.following.tally import REFRESH
 from hsm_tools.render import event_seconds, event_time
 from hsm_tools.spans import span
-from hsm_tools.tally import REFRESH
-from hsm_tools.viewer import View
 
 _COLUMNS = (
     Column("TIME", 19),

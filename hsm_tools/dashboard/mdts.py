@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from hsm_shipper.heartbeat import Heartbeat
-from hsm_tools import frame
-from hsm_tools.dashboard import styles
+from hsm_tools.dashboard import frame, styles
 from hsm_tools.dashboard.grid import Column, GridRow
 from hsm_tools.dashboard.header import health_lines, problem_lines, status_lines, titled
 from hsm_tools.dashboard.lines import Line, Span, line
 from hsm_tools.dashboard.page import Keys, Page
-from hsm_tools.health import ENABLED, Health
-from hsm_tools.picture import MdtPicture
+from hsm_tools.dashboard.picture import MdtPicture
+from hsm_tools.dashboard.viewer import View
+from hsm_tools.following.health import ENABLED, Health
 from hsm_tools.spans import age, span
-from hsm_tools.viewer import View
 
 _COLUMNS = (
     Column("MDT", 11),

@@ -12,8 +12,7 @@ from textual.containers import Horizontal
 from textual.events import Key
 from textual.widgets import Input
 
-from hsm_tools import frame
-from hsm_tools.dashboard import styles
+from hsm_tools.dashboard import frame, styles
 from hsm_tools.dashboard.actions import Actions
 from hsm_tools.dashboard.grid import Column, Grid, GridRow
 from hsm_tools.dashboard.header import (
@@ -27,10 +26,10 @@ from hsm_tools.dashboard.header import (
 )
 from hsm_tools.dashboard.lines import Line, Lines, Span, line
 from hsm_tools.dashboard.page import Keys, Page
-from hsm_tools.picture import By, Row, rows
+from hsm_tools.dashboard.picture import By, Row, rows
+from hsm_tools.dashboard.viewer import View
+from hsm_tools.following.summary import GroupKey
 from hsm_tools.spans import age
-from hsm_tools.summary import GroupKey
-from hsm_tools.viewer import View
 
 _NUMBERS = ("COUNT", "DIFF", "OLDEST")
 _PROBLEMS_MAX = 4

@@ -13,7 +13,7 @@ from textual.screen import Screen
 from hsm_tools.dashboard.grid import Grid
 from hsm_tools.dashboard.lines import Line, Lines, Span, line
 from hsm_tools.dashboard.styles import KEY
-from hsm_tools.viewer import View
+from hsm_tools.dashboard.viewer import View
 
 if TYPE_CHECKING:
     from hsm_tools.dashboard.app import Dashboard

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import redis
 
-from hsm_tools.outages import GROUP_COMMANDS, READER_COMMANDS
+from hsm_tools.reading.outages import GROUP_COMMANDS, READER_COMMANDS
 from tests.core import KEY, OneMdt, line, shipper_client
 from tests.servers import RedisServer
 from tests.waiting import eventually

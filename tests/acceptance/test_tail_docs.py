@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hsm_tools import exits, tail_options
-from hsm_tools.template import FIELDS
+from hsm_tools import exits
+from hsm_tools.tailing import tail_options
+from hsm_tools.tailing.template import FIELDS
 from tests.integration.tails import Tails, tails_on
 from tests.servers import RedisServer
 

@@ -7,7 +7,8 @@ import shlex
 
 import pytest
 
-from hsm_tools import exits, top_options
+from hsm_tools import exits
+from hsm_tools.dashboard import top_options
 from hsm_tools.dashboard.help import ALL_KEYS
 from tests.acceptance.test_docs import ROOT
 from tests.dashboards import COMMAND, Streams

@@ -343,7 +343,7 @@ def _identity(line: bytes) -> Identity:
 @pytest.mark.timeout(600)
 def test_any_life_ends_in_a_true_stream(redis_server: RedisServer) -> None:
     Life.server = redis_server
-    examples = int(os.environ.get("HSM_TEST_EXAMPLES", "200"))
+    examples = int(os.environ.get("HSM_TEST_EXAMPLES", "100"))
     run_state_machine_as_test(
         Life,
         settings=settings(

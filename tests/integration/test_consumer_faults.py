@@ -14,9 +14,9 @@ import redis
 
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_tools.consumer import StreamReader
-from hsm_tools.positions import StreamInfo
-from hsm_tools.steps import Steps
-from hsm_tools.streams import StreamSet
+from hsm_tools.reading.positions import StreamInfo
+from hsm_tools.reading.steps import Steps
+from hsm_tools.reading.streams import StreamSet
 from tests.conftest import PrivateServer
 from tests.integration.both_readers import Readers, readers
 from tests.integration.readings import MDT0, MDT1, add, history, idle_until, numbers, reads, said, take

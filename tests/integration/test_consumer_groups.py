@@ -10,7 +10,7 @@ import redis
 
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_tools.consumer import ConsumerGroup, StreamEvent, StreamReader
-from hsm_tools.outages import GROUP_COMMANDS
+from hsm_tools.reading.outages import GROUP_COMMANDS
 from tests.conftest import PrivateServer
 from tests.integration.both_readers import Readers, readers
 from tests.integration.readings import MDT0, MDT1, add, idle_until, numbers, said, take
@@ -292,7 +292,7 @@ def test_an_interrupted_reading_gives_again_what_nobody_saw(
     client: redis.Redis, reader: StreamReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reply to an XREADGROUP is lost: its entries are pending with us, and unknown to us."""
-    from hsm_tools.members import GroupMember
+    from hsm_tools.reading.members import GroupMember
 
     add(client, MDT0, [0])
     group = reader.group("g", from_beginning=True)

@@ -17,9 +17,9 @@ from hsm_tools.dashboard.app import Dashboard
 from hsm_tools.dashboard.history import HistoryPage
 from hsm_tools.dashboard.overview import Overview
 from hsm_tools.dashboard.page import Page
+from hsm_tools.dashboard.viewer import Viewer
+from hsm_tools.dashboard.watcher import Watcher
 from hsm_tools.filters import ActionFilter
-from hsm_tools.viewer import Viewer
-from hsm_tools.watcher import Watcher
 from tests.conftest import PrivateServer
 from tests.dashboards import PREFIX, Streams, event
 from tests.lustre import MOUNT, World

@@ -14,8 +14,8 @@ from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.keys import heartbeat_key, stream_key
-from hsm_tools.follow import LiveStreams
-from hsm_tools.tally import EventKind
+from hsm_tools.following.follow import LiveStreams
+from hsm_tools.following.tally import EventKind
 from tests.conftest import PrivateServer
 from tests.core import KEY, MDT, add, digest, earlier_event, line
 from tests.servers import RedisServer

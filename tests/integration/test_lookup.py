@@ -12,8 +12,8 @@ from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_shipper.events import decode
 from hsm_shipper.fold import LiveAction, LiveActions
 from hsm_shipper.keys import stream_key
-from hsm_tools import lookup
-from hsm_tools.lookup import Lookup
+from hsm_tools.dashboard import lookup
+from hsm_tools.dashboard.lookup import Lookup
 from tests.conftest import PrivateServer
 from tests.core import earlier_event, line
 from tests.dashboards import PREFIX, Streams, event

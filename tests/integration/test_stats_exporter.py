@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from hsm_shipper.config import Config
-from hsm_tools.exporter import Exporter, serve
 from hsm_tools.filters import ActionFilter
-from hsm_tools.stats_options import Address
+from hsm_tools.statistics.exporter import Exporter, serve
+from hsm_tools.statistics.stats_options import Address
 from tests.conftest import PrivateServer
 from tests.core import KEY, MDT
 from tests.integration.stats_runs import COMMAND, ENVIRONMENT, Site, has_ipv6, samples

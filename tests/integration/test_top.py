@@ -134,7 +134,7 @@ def test_text_is_printed_without_textual(streams: Streams, options: list[str]) -
 
 def test_help_needs_neither_redis_nor_textual() -> None:
     program = (
-        "import sys; from hsm_tools.top_options import parser; import hsm_tools.top; parser().format_help(); "
+        "import sys; from hsm_tools.dashboard.top_options import parser; import hsm_tools.top; parser().format_help(); "
         "sys.exit(', '.join({'redis', 'msgspec', 'textual', 'asyncio'} & {*sys.modules}) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

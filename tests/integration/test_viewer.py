@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from hsm_shipper.errors import CalledOff, StreamRefused
+from hsm_tools.dashboard.viewer import Progress, Viewer
+from hsm_tools.dashboard.watcher import Watcher
 from hsm_tools.filters import ActionFilter
-from hsm_tools.viewer import Progress, Viewer
-from hsm_tools.watcher import Watcher
 from tests.conftest import PrivateServer
 from tests.dashboards import Streams
 from tests.servers import RedisServer

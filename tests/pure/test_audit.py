@@ -13,7 +13,7 @@ import pytest
 from hsm_shipper.actions import pack_place, parse_line
 from hsm_shipper.events import Event, line_digest
 from hsm_shipper.fold import LiveAction, LiveActions, same_state
-from hsm_tools.audit import (
+from hsm_tools.auditing.audit import (
     Comparison,
     Counts,
     Difference,
@@ -26,7 +26,7 @@ from hsm_tools.audit import (
     confirmed,
     exit_code,
 )
-from hsm_tools.audit_report import to_json, to_text
+from hsm_tools.auditing.audit_report import to_json, to_text
 from hsm_tools.progress import Progress
 
 COUNTS = Counts(entries=10, live=4, duplicates=1, purged_without_new=2, malformed=0, malformed_ids=())

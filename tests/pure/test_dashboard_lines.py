@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from hsm_tools.dashboard.frame import Connection
 from hsm_tools.dashboard.header import events_line, health_lines, joined, problem_lines, progress_line
 from hsm_tools.dashboard.lines import Line, Span, fitted, folded, line
-from hsm_tools.frame import Connection
-from hsm_tools.health import worker_health
-from hsm_tools.picture import Picture
-from hsm_tools.viewer import Progress, View
+from hsm_tools.dashboard.picture import Picture
+from hsm_tools.dashboard.viewer import Progress, View
+from hsm_tools.following.health import worker_health
 from tests.dashboards import heartbeat, mdt_picture, picture
 
 NOW_S = 10_000.0

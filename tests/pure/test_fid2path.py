@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_tools.fid2path import Run, is_fid, understand_lines, understand_nul, understand_single
+from hsm_tools.fids.fid2path import Run, is_fid, understand_lines, understand_nul, understand_single
 
 A, B, C = "0x200000401:0x1:0x0", "0x200000401:0x2:0x0", "0x200000401:0x10:0x0"
 

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from hsm_shipper.heartbeat import Heartbeat
-from hsm_tools.frame import CONNECTED, LISTENING, Connection, frame, table_lines
-from hsm_tools.health import worker_health
-from hsm_tools.picture import By, rows
+from hsm_tools.dashboard.frame import CONNECTED, LISTENING, Connection, frame, table_lines
+from hsm_tools.dashboard.picture import By, rows
+from hsm_tools.following.health import worker_health
 from tests.dashboards import heartbeat, mdt_picture, picture
 
 GROUPS = {

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from hsm_shipper.agents import Copytool
 from hsm_shipper.heartbeat import Heartbeat
-from hsm_tools.health import Health, worker_health
+from hsm_tools.following.health import Health, worker_health
 
 COPYTOOL = Copytool(uuid="80379a60", archive_ids=[1], current=0, ok=0, errors=0)
 WELL = Heartbeat(

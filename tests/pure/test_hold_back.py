@@ -7,8 +7,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_tools.hold_back import HoldBack
-from hsm_tools.paths import PENDING, Pending
+from hsm_tools.fids.paths import PENDING, Pending
+from hsm_tools.tailing.hold_back import HoldBack
 
 Answers = dict[int, "str | Pending | None"]
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsm_shipper.fold import DigestsNeeded, LiveActions
-from hsm_tools.lean import LeanActions
-from hsm_tools.tally import EventKind, Tally
+from hsm_tools.following.lean import LeanActions
+from hsm_tools.following.tally import EventKind, Tally
 from tests.core import digest, earlier_event, line
 
 Page = list[tuple[bytes, bytes | None]]

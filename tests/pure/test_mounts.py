@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hsm_shipper.errors import ConfigError
-from hsm_tools.mounts import fsname_of, mount_of, named_mounts, parse_mounts
+from hsm_tools.fids.mounts import fsname_of, mount_of, named_mounts, parse_mounts
 
 MOUNTS = parse_mounts(
     """\

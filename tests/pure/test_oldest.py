@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from hsm_shipper.fold import LiveAction
-from hsm_tools.oldest import oldest
-from hsm_tools.summary import GroupKey
+from hsm_tools.dashboard.oldest import oldest
+from hsm_tools.following.summary import GroupKey
 from tests.core import line, live_action
 
 A, B = "elm-MDT0000", "elm-MDT0001"

@@ -6,7 +6,7 @@ import pytest
 import redis
 from redis import exceptions
 
-from hsm_tools.outages import passes, refusal, retry_delay_s
+from hsm_tools.reading.outages import passes, refusal, retry_delay_s
 
 
 @pytest.mark.parametrize(

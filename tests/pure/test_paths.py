@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hsm_tools.paths import PENDING, PathCache, WaitingFids
+from hsm_tools.fids.paths import PENDING, PathCache, WaitingFids
 
 
 def key(n: int) -> str:

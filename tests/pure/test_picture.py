@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hsm_tools.health import worker_health
-from hsm_tools.picture import By, Problem, Severity, problems, read_anew, rows, vanished
+from hsm_tools.dashboard.picture import By, Problem, Severity, problems, read_anew, rows, vanished
+from hsm_tools.following.health import worker_health
 from tests.dashboards import heartbeat, mdt_picture, picture
 
 NOW_S = 10_000.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_tools.positions import BEGINNING, Position, StreamInfo, id_parts
+from hsm_tools.reading.positions import BEGINNING, Position, StreamInfo, id_parts
 
 
 class Stream:

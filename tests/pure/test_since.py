@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from hsm_shipper.errors import ConfigError
-from hsm_tools.since import entry_id_before, parse_since
+from hsm_tools.tailing.since import entry_id_before, parse_since
 
 NOW_S = 1_795_365_352.0
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hsm_tools.positions import BEGINNING, StreamInfo, id_before, id_parts
-from hsm_tools.starts import start_of
+from hsm_tools.reading.positions import BEGINNING, StreamInfo, id_before, id_parts
+from hsm_tools.reading.starts import start_of
 
 PREFIX = "hsm:actions"
 KEY, OTHER = b"hsm:actions:elm-MDT0000", b"hsm:actions:elm-MDT0001"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hsm_tools.stats_influx import Value, line
+from hsm_tools.statistics.stats_influx import Value, line
 
 
 @pytest.mark.parametrize(

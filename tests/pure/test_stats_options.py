@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from hsm_tools.stats_options import Address, address
+from hsm_tools.statistics.stats_options import Address, address
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hsm_tools.summary import Group, GroupKey, group, oldest_first_seen
+from hsm_tools.following.summary import Group, GroupKey, group, oldest_first_seen
 from tests.core import line, live_action
 
 

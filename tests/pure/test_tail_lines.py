@@ -16,8 +16,8 @@ from hsm_tools.colour import Colours, colours_for_stdout
 from hsm_tools.consumer import StreamEvent
 from hsm_tools.filters import ActionFilter, glob_matcher
 from hsm_tools.render import Facts, event_line, facts
-from hsm_tools.template import FIELDS, parse_template, short_duration
-from hsm_tools.view import View, json_lines
+from hsm_tools.tailing.template import FIELDS, parse_template, short_duration
+from hsm_tools.tailing.view import View, json_lines
 
 RAW = (
     "lrh=[type=10680000 len=136 idx=1/3] fid=[0x200000401:0x3:0x0] dfid=[0x200000401:0x3:0x0] compound/"

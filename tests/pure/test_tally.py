@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hsm_shipper.events import Event
 from hsm_shipper.stream import Entry
-from hsm_tools.tally import OTHER, Arrivals, Durations, EventKind, Tally, told_by
+from hsm_tools.following.tally import OTHER, Arrivals, Durations, EventKind, Tally, told_by
 
 
 def event(kind: Any = "NEW", status: str = "WAITING", at: int = 1000, **more: Any) -> Event:

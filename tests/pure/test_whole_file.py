@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hsm_shipper.errors import ConfigError, HsmError
-from hsm_tools.whole_file import write_whole
+from hsm_tools.statistics.whole_file import write_whole
 
 
 def test_a_file_is_made_and_replaced(tmp_path: Path) -> None:

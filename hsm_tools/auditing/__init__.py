@@ -1,0 +1,1 @@
+"""What `hsm-stream-reconciler` looks at, and what it says."""

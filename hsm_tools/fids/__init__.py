@@ -1,0 +1,1 @@
+"""From FIDs to paths: which mount, which program, how long to wait."""

@@ -1,0 +1,215 @@
+"""Follows streams: what is live on every MDT, now and after every `refresh`.
+
+Each look asks the server for the ends of all streams and their heartbeats in one round trip, and folds what was added.
+It waits for nothing and keeps nothing open, so that whoever calls decides how often. A stream whose past is not the
+one that was folded (trimmed past our position, flushed, rolled back, made anew) is folded again from its first entry.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import redis
+
+from hsm_shipper import heartbeat
+from hsm_shipper.config import Config
+from hsm_shipper.errors import StreamError, StreamRefused, StreamUnavailable
+from hsm_shipper.fold import LiveActions, pack_id
+from hsm_shipper.heartbeat import Heartbeat
+from hsm_shipper.keys import heartbeat_key, mdt_of
+from hsm_shipper.replay import Replay
+from hsm_shipper.stream import EMPTY_ID, ActionStream
+from hsm_tools.following.lean import LeanActions
+from hsm_tools.following.tally import Tally
+from hsm_tools.reading.finding import StreamFinder
+from hsm_tools.reading.link import Link
+from hsm_tools.reading.outages import passes
+from hsm_tools.reading.server import Server
+from hsm_tools.reading.steps import pairs
+
+_DISCOVERY_INTERVAL_S = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+class LiveStream:
+    """One MDT's stream, as of the last refresh."""
+
+    def __init__(self, mdt: str, stream: ActionStream, tally: Tally, on_page: Callable[[int], None]) -> None:
+        self.mdt = mdt
+        self.key = stream.key
+        self.length = 0
+        """Entries that it has."""
+        self.first_id: str | None = None
+        """Its oldest entry."""
+        self.heartbeat: Heartbeat | None = None
+        """What its worker has said last; None where no worker polls, or it may not be read."""
+        self.trouble: str | None = None
+        """Why what is shown is not what the stream says now."""
+        self.tally = tally
+        """What its events come to."""
+        self._stream = stream
+        self._on_page = on_page
+        self._replay = self._beginning()
+
+    @property
+    def live(self) -> LiveActions:
+        """Its live actions, in no certain order."""
+        return self._replay.live
+
+    @property
+    def entries(self) -> int:
+        """Entries folded to know them."""
+        return self._replay.entries
+
+    @property
+    def malformed(self) -> int:
+        """Entries among these that were no events, and passed over."""
+        return self._replay.malformed
+
+    @property
+    def folded_to(self) -> str:
+        """The id that it was folded up to; while this stays, nothing has changed."""
+        return self._replay.until
+
+    def follow(self, end: StreamEnd | None) -> None:
+        """Fold what lies between here and `end`; None if the stream is gone."""
+        if end is None:
+            self.length, self.first_id = 0, None
+            if self.folded_to != EMPTY_ID:
+                logger.warning("stream %s is gone: nothing is live there", self.key)
+                self._replay = self._beginning()
+            return
+        self.length, self.first_id = end.length, end.first_id
+        if pack_id(end.last_id) < pack_id(self.folded_to):
+            logger.warning("stream %s went back in time: it is folded from its first entry", self.key)
+            self._replay = self._beginning()
+        if end.last_id != self.folded_to:
+            self._replay.go_on(end.last_id)
+
+    def _beginning(self) -> Replay[LeanActions]:
+        return Replay(
+            self._stream, partial(LeanActions, self.tally), lambda page: self._on_page(len(page)), digests=False
+        )
+
+
+class StreamEnd(NamedTuple):
+    """Where a stream ends, and how long it is."""
+
+    last_id: str
+    length: int
+    first_id: str | None
+
+
+class LiveStreams:
+    """All streams of a prefix, by MDT; empty before the first `refresh`.
+
+    `discovery_interval_s` is the longest time until a new stream is found; in a database with few keys it is found by
+    the next refresh. `on_page` is told of every so many entries folded. Raises `ConfigError` for a server or prefix
+    that cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        discovery_interval_s: float = _DISCOVERY_INTERVAL_S,
+        on_page: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        server = Server.from_config(config)
+        self.address = server.address
+        """Where the server is, for messages."""
+        self._prefix = config.redis_stream_prefix
+        self._client = server.client(math.inf)
+        self._link = Link(self._client)
+        self._finder = StreamFinder(self._prefix, discovery_interval_s)
+        self._on_page = on_page
+        self._streams: dict[str, LiveStream] = {}
+        self._tallies: dict[str, Tally] = {}  # a stream that is gone may return, with entries that were counted
+
+    def __iter__(self) -> Iterator[LiveStream]:
+        """The streams, in order of their MDTs."""
+        return iter([self._streams[mdt] for mdt in sorted(self._streams)])
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def __getitem__(self, mdt: str) -> LiveStream:
+        return self._streams[mdt]
+
+    def close(self) -> None:
+        """Close the connection; the streams stay as they are."""
+        self._link.close()
+
+    def look(self) -> dict[str, StreamEnd | None]:
+        """Find the streams and their ends, without folding anything: by MDT, None for one that is gone.
+
+        Raises `StreamUnavailable`, or `StreamRefused` where trying again is of no use.
+        """
+        try:
+            if self._finder.due:
+                self._found({key.decode() for key in self._link.run(self._finder.scan())})
+            return self._ends()
+        except redis.RedisError as error:
+            if passes(error):
+                hint = "check the address, and that the server is running"
+                raise StreamUnavailable(f"no answer from Redis at {self.address}: {error}", hint) from error
+            hint = f"check server, database and user: it needs +scan +xinfo +xrange +get on {self._prefix}:*"
+            raise StreamRefused(f"reading the streams at {self.address} was refused: {error}", hint) from error
+
+    def refresh(self) -> None:
+        """Make every stream's live actions what the stream says now.
+
+        Raises what `look` raises, with everything left as it was. A single stream that is refused is no error: it
+        keeps what it had, and its `trouble` says why.
+        """
+        for mdt, end in self.look().items():
+            stream = self._streams[mdt]
+            try:
+                stream.follow(end)
+            except StreamUnavailable:
+                raise
+            except StreamError as error:
+                stream.trouble = str(error)
+
+    def _found(self, keys: set[str]) -> None:
+        for key in keys:
+            mdt = mdt_of(self._prefix, key)
+            if mdt not in self._streams:
+                stream = ActionStream(self._client, key, self.address)
+                tally = self._tallies.setdefault(mdt, Tally())
+                self._streams[mdt] = LiveStream(mdt, stream, tally, self._on_page)
+        for mdt in [mdt for mdt, stream in self._streams.items() if stream.key not in keys]:
+            del self._streams[mdt]
+
+    def _ends(self) -> dict[str, StreamEnd | None]:
+        ends: dict[str, StreamEnd | None] = {}
+        with self._client.pipeline(transaction=False) as pipe:
+            for mdt, stream in self._streams.items():
+                beat_key = heartbeat_key(self._prefix, mdt)
+                for command in (("XINFO", "STREAM", stream.key), ("EXISTS", stream.key), ("GET", beat_key)):
+                    pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+            replies: list[Any] = pipe.execute(raise_on_error=False)
+        for stream, info, exists, beat in zip(
+            self._streams.values(), replies[::3], replies[1::3], replies[2::3], strict=True
+        ):
+            stream.heartbeat = heartbeat.decode(beat) if isinstance(beat, bytes) else None
+            stream.trouble = None
+            if not isinstance(info, Exception):
+                ends[stream.mdt] = _end(info)
+            elif exists == 0:
+                ends[stream.mdt] = None
+            else:
+                stream.trouble = f"{stream.key} cannot be read: {info}"
+        return ends
+
+
+def _end(info: Any) -> StreamEnd:
+    """The reply to XINFO STREAM, in what we need of it."""
+    found = dict(pairs(info))
+    first = found.get(b"first-entry")
+    return StreamEnd(found[b"last-generated-id"].decode(), found[b"length"], first[0].decode() if first else None)

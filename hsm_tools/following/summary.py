@@ -1,0 +1,90 @@
+"""The live actions of a stream in numbers. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from hsm_shipper.fold import LiveAction
+from hsm_tools.filters import ActionFilter
+from hsm_tools.following.follow import LiveStream
+
+
+class GroupKey(NamedTuple):
+    """By what live actions are counted, sorted as tables show them."""
+
+    mdt: str
+    action: str
+    status: str
+
+
+class Group(msgspec.Struct):
+    """The live actions of one MDT, action and status. Times are seconds since the epoch, None where not known."""
+
+    count: int = 0
+    oldest_first_seen: int | None = None
+    oldest_status_since: int | None = None
+
+
+class Summaries:
+    """The groups of every stream; those of a stream that has not changed are not counted again."""
+
+    def __init__(self, wanted: ActionFilter) -> None:
+        self._wanted = wanted
+        self._known: dict[str, tuple[tuple[str, int], dict[GroupKey, Group]]] = {}
+
+    def groups(self, streams: Iterable[LiveStream]) -> dict[GroupKey, Group]:
+        """The groups of live actions that are wanted, in order of their keys."""
+        known: dict[str, tuple[tuple[str, int], dict[GroupKey, Group]]] = {}
+        found: dict[GroupKey, Group] = {}
+        for stream in streams:
+            state = (stream.folded_to, stream.entries)
+            before = self._known.get(stream.mdt)
+            if before is None or before[0] != state:
+                before = (state, group(stream.mdt, stream.live))
+            known[stream.mdt] = before
+            found |= before[1]
+        self._known = known
+        return {key: found[key] for key in sorted(found) if self._wanted(*key)}
+
+
+def group(mdt: str, live: Iterable[LiveAction]) -> dict[GroupKey, Group]:
+    """The groups of one stream's live actions."""
+    # Every refresh goes through all that is live where anything has changed: no calls and no objects in this loop.
+    groups: dict[tuple[str, str], list[float]] = {}
+    for action in live:
+        key = (action.action, action.status)
+        try:
+            found = groups[key]
+        except KeyError:
+            found = groups[key] = [0, math.inf, math.inf]
+        found[0] += 1
+        time = action.first_seen
+        if time is not None and time < found[1]:
+            found[1] = time
+        time = action.status_since
+        if time is not None and time < found[2]:
+            found[2] = time
+    return {
+        GroupKey(mdt, *key): Group(int(count), _known(first_seen), _known(status_since))
+        for key, (count, first_seen, status_since) in groups.items()
+    }
+
+
+def _known(time: float) -> int | None:
+    return None if time == math.inf else int(time)
+
+
+def older(one: int | None, other: int | None) -> int | None:
+    """The earlier of two times; one that is not known is passed over."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
+def oldest_first_seen(groups: Iterable[Group]) -> int | None:
+    """When the oldest action of all was first seen, seconds since the epoch."""
+    return min((found.oldest_first_seen for found in groups if found.oldest_first_seen is not None), default=None)

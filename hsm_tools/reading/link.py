@@ -1,0 +1,64 @@
+"""Drives the steps of the readers' logic with a blocking client."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, TypeVar
+
+import redis
+
+from hsm_tools.reading.batches import Reading
+from hsm_tools.reading.steps import Command, Pause, Pipeline, Request, Steps
+
+T = TypeVar("T")
+
+
+class Link:
+    """One client, for one thread; `reading` is told of every connection that it makes."""
+
+    def __init__(self, client: Any, reading: Reading | None = None) -> None:
+        self._client = client
+        self._ending = threading.Event() if reading is None else reading.ending
+        settings = client.connection_pool.connection_kwargs
+        introduce = settings.get("redis_connect_func") or (lambda connection: connection.on_connect())
+
+        def connected(connection: Any) -> None:
+            if reading is not None:
+                reading.source.reconnected()
+            introduce(connection)
+
+        settings["redis_connect_func"] = connected
+
+    def run(self, steps: Steps[T]) -> T:
+        """Do what the steps ask for, to their end."""
+        try:
+            request = next(steps)
+            while True:
+                try:
+                    reply = self._reply(request)
+                except redis.RedisError as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(reply)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            steps.close()  # an interrupt leaves them in the middle
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _reply(self, request: Request) -> Any:
+        match request:
+            case Command(args):
+                return self._client.execute_command(*args)
+            case Pipeline(commands, transaction):
+                with self._client.pipeline(transaction) as pipe:
+                    for args in commands:
+                        pipe.execute_command(*args)
+                    return pipe.execute(raise_on_error=False)
+            case Pause(seconds):
+                self._ending.wait(seconds)
+                return None

@@ -1,0 +1,1 @@
+"""What `hsm-stream-stats` reports, and its formats."""

@@ -1,0 +1,238 @@
+"""The Prometheus metrics: names, help and values, the same for `--listen` and `--format prometheus`.
+
+Labels hold MDT names and, by way of `words`, a bounded number of plain words: a stream full of nonsense makes a
+bounded number of series.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import version
+from typing import TypeAlias, TypeVar
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+
+from hsm_shipper.heartbeat import Heartbeat
+from hsm_tools.following.follow import LiveStream
+from hsm_tools.following.summary import Group, older
+from hsm_tools.following.tally import STARTED, Durations
+from hsm_tools.statistics.stats_report import Stats, entry_time_s
+from hsm_tools.words import ACTIONS, Words
+
+_MDT = ("mdt",)
+# From the shortest that a poll tells apart to the week that a tape library out of order takes.
+BUCKETS_S = (10, 30, 60, 300, 900, 3600, 14_400, 43_200, 86_400, 604_800)
+# Further words than the kernel's own for actions and statuses; servers that have shipped.
+_WORDS_MAX = 16
+_HOSTS_MAX = 256
+
+Number: TypeAlias = float | int | None
+T = TypeVar("T")
+
+_OF_STREAM: dict[str, tuple[str, Callable[[LiveStream], Number]]] = {
+    "hsm_stream_length_entries": ("Entries that the stream holds.", lambda it: it.length),
+    "hsm_stream_live_actions": ("Live actions of the MDT, whatever the filters.", lambda it: len(it.live)),
+    "hsm_stream_malformed_entries": ("Entries among those replayed that are no events.", lambda it: it.malformed),
+    "hsm_stream_first_entry_timestamp_seconds": (
+        "When the oldest entry was appended.",
+        lambda it: entry_time_s(it.first_id),
+    ),
+    "hsm_stream_last_entry_timestamp_seconds": (
+        "When the newest entry was appended.",
+        lambda it: entry_time_s(it.folded_to),
+    ),
+    "hsm_stream_readable": ("1 if the stream was read, 0 if that was refused.", lambda it: it.trouble is None),
+    "hsm_worker_up": (
+        "1 if there is a heartbeat, 0 if no worker polls the MDT, or it hangs, or cannot reach Redis.",
+        lambda it: it.heartbeat is not None,
+    ),
+}
+_OF_HEARTBEAT: dict[str, tuple[str, Callable[[Heartbeat], Number]]] = {
+    "hsm_worker_last_poll_timestamp_seconds": ("When the MDT was last polled.", lambda it: it.last_poll_at),
+    "hsm_worker_last_poll_duration_seconds": ("How long that took.", lambda it: it.last_poll_duration_s),
+    "hsm_worker_poll_interval_seconds": ("From poll to poll.", lambda it: it.poll_interval_s),
+    "hsm_worker_last_poll_failed": ("1 if the last poll failed.", lambda it: it.last_error is not None),
+    "hsm_worker_listed_lines": ("Lines of the actions file.", lambda it: it.lines),
+    "hsm_worker_backlog_changes": (
+        "Changes seen in the actions file and not in the stream yet.",
+        lambda it: it.backlog,
+    ),
+    "hsm_coordinator_max_requests": ("The coordinator's max_requests.", lambda it: it.max_requests),
+    "hsm_coordinator_grace_delay_seconds": ("The coordinator's grace_delay.", lambda it: it.grace_delay_s),
+    "hsm_coordinator_loop_period_seconds": ("The coordinator's loop_period.", lambda it: it.loop_period_s),
+    "hsm_copytools": ("Copytools that are registered.", lambda it: _sum(it.copytools, lambda _: 1)),
+    "hsm_copytool_running_requests": (
+        "Requests that the copytools work on.",
+        lambda it: _sum(it.copytools, lambda copytool: copytool.current),
+    ),
+}
+
+
+class MetricsMaker:
+    """Makes metrics of the streams; keeps what a series of makings must share."""
+
+    def __init__(self) -> None:
+        self._words = Words(_WORDS_MAX)
+        self._hosts = Words(_HOSTS_MAX)
+        self._states = Words(_WORDS_MAX)
+
+    def make(self, stats: Stats, *, counting: bool) -> list[Metric]:
+        """The metrics of the streams; `counting`: with those that only a program that keeps running can count."""
+        beats = [(stream.mdt, stream.heartbeat) for stream in stats.streams if stream.heartbeat is not None]
+        found = [*self._live(stats), *_of_streams(stats.streams), *_of_heartbeats(beats), *self._workers(beats)]
+        return [*found, *self._counted(stats.streams)] if counting else found
+
+    def _live(self, stats: Stats) -> Iterator[Metric]:
+        labels = ("mdt", "action", "status")
+        count = GaugeMetricFamily("hsm_live_actions", "Live actions.", labels=labels)
+        first_seen = GaugeMetricFamily(
+            "hsm_oldest_live_action_first_seen_timestamp_seconds",
+            "When the oldest of the live actions was first seen.",
+            labels=labels,
+        )
+        status_since = GaugeMetricFamily(
+            "hsm_oldest_live_action_status_since_timestamp_seconds",
+            "When that status of them began that has lasted longest.",
+            labels=labels,
+        )
+        for values, group in self._by_words(stats).items():
+            count.add_metric(values, group.count)
+            _add(first_seen, values, group.oldest_first_seen)
+            _add(status_since, values, group.oldest_status_since)
+        yield from (count, first_seen, status_since)
+
+    def _by_words(self, stats: Stats) -> dict[tuple[str, ...], Group]:
+        found: dict[tuple[str, ...], Group] = {}
+        for key, group in stats.groups.items():
+            values = (key.mdt, self._words(key.action), self._words(key.status))
+            before = found.get(values, Group())
+            found[values] = Group(
+                before.count + group.count,
+                older(before.oldest_first_seen, group.oldest_first_seen),
+                older(before.oldest_status_since, group.oldest_status_since),
+            )
+        return found
+
+    def _workers(self, beats: Iterable[tuple[str, Heartbeat]]) -> Iterator[Metric]:
+        worker = InfoMetricFamily("hsm_worker", "Which server polls the MDT.")
+        state = GaugeMetricFamily(
+            "hsm_coordinator_state", "1 for the state that hsm_control tells.", labels=("mdt", "state")
+        )
+        ended = GaugeMetricFamily(
+            "hsm_copytool_ended_requests",
+            "Requests that the copytools registered now have ended since each registered, by how.",
+            labels=("mdt", "result"),
+        )
+        for mdt, beat in beats:
+            worker.add_metric((), {"mdt": mdt, "host": self._hosts(beat.host)})
+            if beat.hsm_control is not None:
+                state.add_metric((mdt, self._states(beat.hsm_control)), 1)
+            _add(ended, (mdt, "ok"), _sum(beat.copytools, lambda copytool: copytool.ok))
+            _add(ended, (mdt, "error"), _sum(beat.copytools, lambda copytool: copytool.errors))
+        yield from (worker, state, ended)
+
+    def _counted(self, streams: Iterable[LiveStream]) -> Iterator[Metric]:
+        events = CounterMetricFamily(
+            "hsm_stream_events",
+            "Events that arrived; REFRESH is an UPDATE that repeats an old state, a PURGED has the last status.",
+            labels=("mdt", "event_type", "action", "status"),
+        )
+        failures = CounterMetricFamily(
+            "hsm_action_failures", "Times that an action became FAILED.", labels=("mdt", "action")
+        )
+        malformed = CounterMetricFamily("hsm_malformed_entries", "Entries that arrived and are no events.", labels=_MDT)
+        wait = HistogramMetricFamily(
+            "hsm_action_start_wait_seconds",
+            "From when an action was first seen until it was STARTED.",
+            labels=("mdt", "action"),
+        )
+        duration = HistogramMetricFamily(
+            "hsm_action_duration_seconds",
+            "From when an action was first seen until it ended, by its final status.",
+            labels=("mdt", "action", "status"),
+        )
+        for stream in streams:
+            self._add_events(events, stream)
+            # From the first scrape on, so that the first failure counts as an increase.
+            failed = Counter(dict.fromkeys(ACTIONS, 0))
+            for action, count in stream.tally.failures.items():
+                failed[self._words(action)] += count
+            for action, count in failed.items():
+                failures.add_metric((stream.mdt, action), count)
+            malformed.add_metric((stream.mdt,), stream.tally.malformed)
+            self._add_durations(wait, duration, stream)
+        yield from (events, failures, malformed, wait, duration)
+
+    def _add_events(self, events: CounterMetricFamily, stream: LiveStream) -> None:
+        counts: Counter[tuple[str, ...]] = Counter()
+        for (event_type, action, status), count in stream.tally.events.items():
+            counts[stream.mdt, event_type, self._words(action), self._words(status)] += count
+        for values, count in counts.items():
+            events.add_metric(values, count)
+
+    def _add_durations(self, wait: HistogramMetricFamily, ended: HistogramMetricFamily, stream: LiveStream) -> None:
+        found: dict[tuple[str, str], Durations] = {}
+        for (action, status), durations in stream.tally.durations.items():
+            found.setdefault((self._words(action), status), Durations()).merge(durations)
+        for (action, status), durations in found.items():
+            buckets = [(str(float(limit_s)), durations.at_most(limit_s)) for limit_s in BUCKETS_S]
+            buckets.append(("+Inf", len(durations)))
+            if status == STARTED:
+                wait.add_metric((stream.mdt, action), buckets, durations.total_s)
+            else:
+                ended.add_metric((stream.mdt, action, status), buckets, durations.total_s)
+
+
+def of_refresh(is_up: bool | None, refreshed_at_s: float, duration_s: float | None) -> list[Metric]:
+    """The metrics of a look at Redis: whether it answers (None: not known yet), when it last did, how long that took.
+
+    `refreshed_at_s` is seconds since the epoch, 0 for never.
+    """
+    build = InfoMetricFamily("hsm_exporter_build", "Which release tells this.")
+    build.add_metric((), {"version": version("lustre-hsm-action-stream")})
+    up = GaugeMetricFamily("hsm_redis_up", "1 if the last look at Redis succeeded, 0 if all the rest is from before.")
+    refreshed = GaugeMetricFamily(
+        "hsm_exporter_last_refresh_timestamp_seconds", "When the streams were last read; 0 for not yet."
+    )
+    duration = GaugeMetricFamily("hsm_exporter_refresh_duration_seconds", "How long that took.")
+    for family, value in ((up, is_up), (refreshed, refreshed_at_s), (duration, duration_s)):
+        _add(family, (), value)
+    return [build, up, refreshed, duration]
+
+
+def _of_streams(streams: Iterable[LiveStream]) -> Iterator[Metric]:
+    streams = list(streams)
+    for name, (explanation, value) in _OF_STREAM.items():
+        family = GaugeMetricFamily(name, explanation, labels=_MDT)
+        for stream in streams:
+            _add(family, (stream.mdt,), value(stream))
+        yield family
+
+
+def _of_heartbeats(beats: Sequence[tuple[str, Heartbeat]]) -> Iterator[Metric]:
+    for name, (explanation, value) in _OF_HEARTBEAT.items():
+        family = GaugeMetricFamily(name, explanation, labels=_MDT)
+        for mdt, beat in beats:
+            _add(family, (mdt,), value(beat))
+        yield family
+
+
+def _sum(things: Iterable[T] | None, value: Callable[[T], int]) -> int | None:
+    return None if things is None else sum(map(value, things))
+
+
+def _add(family: GaugeMetricFamily, labels: Sequence[str], value: Number) -> None:
+    """Add a sample if there is a value; what no double holds is no value either."""
+    if value is None:
+        return
+    try:
+        family.add_metric(labels, float(value))
+    except OverflowError:
+        return

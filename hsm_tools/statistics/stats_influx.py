@@ -1,0 +1,129 @@
+"""The report as InfluxDB line protocol, for Telegraf's exec input. Pure.
+
+Tags hold MDT names and plain words only, a bounded number of them; see `words`. Whole numbers are integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+from hsm_tools.following.follow import LiveStream
+from hsm_tools.following.health import worker_health
+from hsm_tools.render import printable
+from hsm_tools.statistics.stats_report import Stats, entry_time_s, rates, times
+from hsm_tools.words import Words
+
+_WORDS_MAX = 64
+_HOSTS_MAX = 256
+_INT64_MAX = 2**63 - 1
+
+Value: TypeAlias = int | float | str | None
+
+
+def to_lines(stats: Stats) -> str:
+    """A line for each thing that is reported, all with one timestamp."""
+    timestamp = f" {int(stats.now_s * 1e9)}"
+    return "\n".join(line + timestamp for line in _lines(stats))
+
+
+def _lines(stats: Stats) -> Iterator[str]:
+    words, hosts = Words(_WORDS_MAX), Words(_HOSTS_MAX)
+    per_second = {f"events_per_second_{minutes}m": round(rate, 3) for minutes, rate in rates(stats).items()}
+    yield from line(
+        "hsm_summary",
+        {},
+        {
+            "live_actions": stats.live,
+            "oldest_age_seconds": stats.oldest_age_s,
+            "events_replayed": stats.replayed,
+            "stream_entries": stats.length,
+            "malformed_entries": stats.malformed,
+            **per_second,
+        },
+    )
+    for (mdt, action, status), group in stats.groups.items():
+        yield from line(
+            "hsm_live_actions",
+            {"mdt": mdt, "action": words(action), "status": words(status)},
+            {
+                "count": group.count,
+                "oldest_age_seconds": stats.age_s(group.oldest_first_seen),
+                "oldest_status_age_seconds": stats.age_s(group.oldest_status_since),
+            },
+        )
+    for stream in stats.streams:
+        yield from _stream_lines(stats, stream, hosts)
+    for one in times(stats):
+        yield from line(
+            "hsm_action_times",
+            {"action": words(one.action), "status": words(one.status)},
+            {
+                "count": len(one.durations),
+                # Always with a point: a field that is an integer at one time and not at another is refused.
+                **{f"{name}_seconds": seconds and float(seconds) for name, seconds in one.percentiles().items()},
+            },
+        )
+
+
+def _stream_lines(stats: Stats, stream: LiveStream, hosts: Words) -> Iterator[str]:
+    yield from line(
+        "hsm_stream",
+        {"mdt": stream.mdt, "stream": stream.key},
+        {
+            "length": stream.length,
+            "live_actions": len(stream.live),
+            "events_replayed": stream.entries,
+            "malformed_entries": stream.malformed,
+            "failures": stream.tally.failures.total(),
+            "last_entry_age_seconds": stats.age_s(entry_time_s(stream.folded_to)),
+            "trouble": stream.trouble,
+        },
+    )
+    beat = stream.heartbeat
+    worker = str(worker_health(beat, stats.now_s).state)
+    if beat is None:
+        yield from line("hsm_worker", {"mdt": stream.mdt}, {"worker": worker})
+        return
+    yield from line(
+        "hsm_worker",
+        {"mdt": stream.mdt, "host": hosts(beat.host)},
+        {
+            "worker": worker,
+            "last_poll_age_seconds": stats.age_s(beat.last_poll_at),
+            "last_poll_duration_seconds": beat.last_poll_duration_s,
+            "last_error": beat.last_error,
+            "lines": beat.lines,
+            "backlog": beat.backlog,
+            "hsm_control": beat.hsm_control,
+            "max_requests": beat.max_requests,
+            "copytools": None if beat.copytools is None else len(beat.copytools),
+            "copytool_errors": None if beat.copytools is None else sum(it.errors for it in beat.copytools),
+        },
+    )
+
+
+def line(measurement: str, tags: Mapping[str, str], fields: Mapping[str, Value]) -> Iterator[str]:
+    """One line without its timestamp; none where no field has a value."""
+    told = [f"{name}={text}" for name, value in fields.items() if (text := _field(value)) is not None]
+    if told:
+        yield "".join([measurement, *(f",{name}={_tag(value)}" for name, value in tags.items()), " ", ",".join(told)])
+
+
+def _tag(value: str) -> str:
+    # A backslash has no escape there: before a comma or at the end it would swallow what follows.
+    value = printable(value).replace("\\", "/")
+    for special in (",", "=", " "):
+        value = value.replace(special, f"\\{special}")
+    return value
+
+
+def _field(value: Value) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        text = printable(value).replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{text}"'
+    if isinstance(value, int):
+        return f"{value}i" if abs(value) <= _INT64_MAX else None
+    return repr(value)

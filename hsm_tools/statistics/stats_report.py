@@ -1,0 +1,184 @@
+"""What `hsm-stream-stats` reports, and its JSON. Pure functions of the streams as they were last refreshed.
+
+Keys end in their units, as in the summary that earlier tools of this family printed; ages are whole seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from hsm_shipper.fold import pack_id
+from hsm_shipper.heartbeat import Heartbeat
+from hsm_shipper.stream import EMPTY_ID
+from hsm_tools.following.follow import LiveStream
+from hsm_tools.following.health import worker_health
+from hsm_tools.following.summary import Group, GroupKey, oldest_first_seen
+from hsm_tools.following.tally import STARTED, Arrivals, Durations
+
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+RATE_MINUTES = (1, 5, 60)
+
+
+class Stats(NamedTuple):
+    """The streams, and their live actions that are wanted, at `now_s` (seconds since the epoch)."""
+
+    now_s: float
+    streams: list[LiveStream]
+    groups: dict[GroupKey, Group]
+
+    @property
+    def live(self) -> int:
+        """How many live actions are wanted."""
+        return sum(group.count for group in self.groups.values())
+
+    @property
+    def oldest_age_s(self) -> int | None:
+        """Age of the oldest of them; None if none is known."""
+        return self.age_s(oldest_first_seen(self.groups.values()))
+
+    @property
+    def length(self) -> int:
+        """Entries of all streams."""
+        return sum(stream.length for stream in self.streams)
+
+    @property
+    def replayed(self) -> int:
+        """Entries folded to know what is live."""
+        return sum(stream.entries for stream in self.streams)
+
+    @property
+    def malformed(self) -> int:
+        """Entries among these that were no events."""
+        return sum(stream.malformed for stream in self.streams)
+
+    def age_s(self, since: float | None) -> int | None:
+        """Whole seconds since then, 0 for what is yet to come."""
+        return None if since is None else max(0, int(self.now_s - since))
+
+
+class Times(NamedTuple):
+    """How long actions took from when they were first seen until they had a status, in seconds."""
+
+    action: str
+    status: str
+    durations: Durations
+
+    def percentiles(self) -> dict[str, float | None]:
+        """By the names of `PERCENTILES`."""
+        return dict(zip(PERCENTILES, self.durations.percentiles(PERCENTILES.values()), strict=True))
+
+
+def times(stats: Stats) -> list[Times]:
+    """Of all streams together, for as long back as they reach; the start first, then how it ended."""
+    merged: dict[tuple[str, str], Durations] = {}
+    for stream in stats.streams:
+        for key, durations in stream.tally.durations.items():
+            merged.setdefault(key, Durations()).merge(durations)
+    found = [Times(action, status, durations) for (action, status), durations in merged.items()]
+    return sorted(found, key=lambda one: (one.action, one.status != STARTED, one.status))
+
+
+def rates(stats: Stats) -> dict[int, float]:
+    """Entries per second of all streams, over the last so many minutes; the last ten seconds do not count yet."""
+    step_s = Arrivals.STEP_S
+    counted = [stream.tally.arrivals.steps(stats.now_s, max(RATE_MINUTES) * 60 // step_s) for stream in stats.streams]
+    per_step = [sum(steps) for steps in zip(*counted, strict=True)]
+    return {minutes: sum(per_step[-minutes * 60 // step_s :]) / (minutes * 60) for minutes in RATE_MINUTES}
+
+
+def entry_time_s(entry_id: str | None) -> float | None:
+    """When an entry was appended, by the Redis server's clock; None without one."""
+    return None if entry_id in (None, EMPTY_ID) else (pack_id(entry_id) >> 64) / 1000
+
+
+def to_json(stats: Stats, *, streams_as_list: bool) -> str:
+    """The report as one JSON object; ASCII only, so that nothing in it is fit to harm a terminal."""
+    return json.dumps(report(stats, streams_as_list=streams_as_list), indent=2)
+
+
+def report(stats: Stats, *, streams_as_list: bool) -> dict[str, Any]:
+    """The report in plain objects."""
+    streams = [(stream.key, _stream(stats, stream)) for stream in stats.streams]
+    return {
+        "summary": {
+            "total_live_actions": stats.live,
+            "oldest_live_action_age_seconds": stats.oldest_age_s,
+            "total_events_replayed": stats.replayed,
+            "total_stream_entries": stats.length,
+            "streams": [{"stream": key} | told for key, told in streams] if streams_as_list else dict(streams),
+            "malformed_entries": stats.malformed,
+            "events_per_second": {f"{minutes}m": round(rate, 3) for minutes, rate in rates(stats).items()},
+            "generated_at": int(stats.now_s),
+        },
+        "breakdown": [key._asdict() | {"count": group.count} for key, group in stats.groups.items()],
+        "oldest": list(_oldest(stats)),
+        "times": [_times(one) for one in times(stats)],
+        "failures": list(_failures(stats.streams)),
+    }
+
+
+def _stream(stats: Stats, stream: LiveStream) -> dict[str, Any]:
+    health = worker_health(stream.heartbeat, stats.now_s)
+    return {
+        "length": stream.length,
+        "mdt": stream.mdt,
+        "live_actions": len(stream.live),
+        "events_replayed": stream.entries,
+        "malformed_entries": stream.malformed,
+        "first_entry_age_seconds": stats.age_s(entry_time_s(stream.first_id)),
+        "last_entry_age_seconds": stats.age_s(entry_time_s(stream.folded_to)),
+        "trouble": stream.trouble,
+        "worker": str(health.state),
+        "worker_troubles": health.troubles,
+        "heartbeat": None if stream.heartbeat is None else _heartbeat(stats, stream.heartbeat),
+    }
+
+
+def _heartbeat(stats: Stats, beat: Heartbeat) -> dict[str, Any]:
+    copytools = beat.copytools
+    return {
+        "host": beat.host,
+        "last_poll_age_seconds": stats.age_s(beat.last_poll_at),
+        "last_poll_duration_seconds": beat.last_poll_duration_s,
+        "poll_interval_seconds": beat.poll_interval_s,
+        "last_error": beat.last_error,
+        "lines": beat.lines,
+        "live": beat.live,
+        "backlog": beat.backlog,
+        "hsm_control": beat.hsm_control,
+        "max_requests": beat.max_requests,
+        "grace_delay_seconds": beat.grace_delay_s,
+        "loop_period_seconds": beat.loop_period_s,
+        "copytools": None if copytools is None else msgspec.to_builtins(copytools),
+        "copytools_not_understood": beat.agents_not_understood,
+    }
+
+
+def _oldest(stats: Stats) -> Iterator[dict[str, Any]]:
+    for key, group in stats.groups.items():
+        yield key._asdict() | {
+            "age_seconds": stats.age_s(group.oldest_first_seen),
+            "status_age_seconds": stats.age_s(group.oldest_status_since),
+        }
+
+
+def _times(one: Times) -> dict[str, Any]:
+    return {
+        "action": one.action,
+        "status": one.status,
+        "count": len(one.durations),
+        "mean_seconds": round(one.durations.total_s / len(one.durations), 1),
+        **{f"{name}_seconds": seconds for name, seconds in one.percentiles().items()},
+    }
+
+
+def _failures(streams: Iterable[LiveStream]) -> Iterator[dict[str, Any]]:
+    for stream in streams:
+        failures: Counter[str] = stream.tally.failures
+        for action in sorted(failures):
+            yield {"mdt": stream.mdt, "action": action, "count": failures[action]}

@@ -1,0 +1,131 @@
+"""The report of `hsm-stream-stats` for people, within 80 columns for names and numbers of the usual size. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from hsm_tools.following.follow import LiveStream
+from hsm_tools.following.health import Health, worker_health
+from hsm_tools.following.summary import Group, oldest_first_seen
+from hsm_tools.render import UNKNOWN, printable
+from hsm_tools.spans import UNKNOWN_SPAN, span
+from hsm_tools.statistics.stats_report import PERCENTILES, Stats, rates, times
+
+_STATUSES = ("WAITING", "STARTED", "SUCCEED", "FAILED", "CANCELED")
+_OTHERS = "others"
+_NONE = "-"
+_WORD_MAX = 10
+
+
+def to_table(stats: Stats) -> str:
+    """The whole report; below its tables what an operator should look at."""
+    parts = [_summary(stats)]
+    if stats.streams:
+        parts.append(_streams(stats))
+    if stats.groups:
+        parts.append(_breakdown(stats))
+    if timed := times(stats):
+        rows = [
+            (_word(one.action), _word(one.status), f"{len(one.durations):,}", *map(_span, one.percentiles().values()))
+            for one in timed
+        ]
+        parts.append("Time from first seen, over what the streams still hold\n" + _table(rows, _TIMES_HEADERS, 2))
+    if remarks := _remarks(stats):
+        parts.append("\n".join(remarks))
+    return "\n\n".join(parts)
+
+
+_TIMES_HEADERS = ("ACTION", "UNTIL", "COUNT", *PERCENTILES)
+_STREAMS_HEADERS = ("MDT", "LIVE", "OLDEST", "ENTRIES", "BAD", "POLLED", "LINES", "CONTROL")
+
+
+def _summary(stats: Stats) -> str:
+    per_second = ", ".join(f"{rate:,.1f}/s ({minutes} min)" for minutes, rate in rates(stats).items())
+    failures = sum((stream.tally.failures for stream in stats.streams), Counter[str]())
+    failed = ", ".join(f"{_word(action)} {count:,}" for action, count in sorted(failures.items()))
+    live = f"{stats.live:,}, the oldest {_span(stats.oldest_age_s)}" if stats.groups else "none"
+    return "\n".join(
+        [
+            f"Live actions:  {live}",
+            f"Streams:       {len(stats.streams):,} with {stats.length:,} entries; {stats.replayed:,} replayed,"
+            f" {stats.malformed:,} malformed",
+            f"Events:        {per_second}",
+            f"Failures:      {failed or 'none'}",
+        ]
+    )
+
+
+def _streams(stats: Stats) -> str:
+    return _table([_stream_row(stats, stream) for stream in stats.streams], _STREAMS_HEADERS, 1)
+
+
+def _stream_row(stats: Stats, stream: LiveStream) -> tuple[str, ...]:
+    beat = stream.heartbeat
+    health = worker_health(beat, stats.now_s)
+    groups = [group for key, group in stats.groups.items() if key.mdt == stream.mdt]
+    polled = str(health.state) if health.state is Health.MISSING else _span(health.age_s)
+    return (
+        printable(stream.mdt),
+        f"{sum(group.count for group in groups):,}",
+        _span(stats.age_s(oldest_first_seen(groups))) if groups else _NONE,
+        f"{stream.length:,}",
+        f"{stream.malformed:,}",
+        polled,
+        _NONE if beat is None else f"{beat.lines:,}",
+        UNKNOWN if beat is None or beat.hsm_control is None else _word(beat.hsm_control),
+    )
+
+
+def _breakdown(stats: Stats) -> str:
+    """A row for each MDT and action; the statuses side by side."""
+    rows: dict[tuple[str, str], Counter[str]] = {}
+    for (mdt, action, status), group in stats.groups.items():
+        counts = rows.setdefault((mdt, action), Counter())
+        counts[status if status in _STATUSES else _OTHERS] += group.count
+    statuses = [status for status in (*_STATUSES, _OTHERS) if status != _OTHERS or _has_others(stats.groups.items())]
+    lines = [(printable(mdt), _word(action), *_counts(counts, statuses)) for (mdt, action), counts in rows.items()]
+    if len(rows) > 1:
+        lines += [("all", "", *_counts(sum(rows.values(), Counter()), statuses))]
+    return _table(lines, ("MDT", "ACTION", *statuses), 2)
+
+
+def _has_others(groups: Iterable[tuple[tuple[str, str, str], Group]]) -> bool:
+    return any(status not in _STATUSES for (_, _, status), _ in groups)
+
+
+def _counts(counts: Counter[str], statuses: Sequence[str]) -> list[str]:
+    return [f"{counts[status]:,}" if counts[status] else _NONE for status in statuses]
+
+
+def _table(rows: Sequence[Sequence[str]], headers: Sequence[str], names: int) -> str:
+    """A table whose first columns are names, and whose others are numbers; two blanks between them."""
+    lines = [headers, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if number < names else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _remarks(stats: Stats) -> list[str]:
+    remarks = []
+    for stream in stats.streams:
+        troubles = worker_health(stream.heartbeat, stats.now_s).troubles
+        if stream.trouble is not None:
+            troubles = [stream.trouble, *troubles]
+        remarks += [printable(f"{stream.mdt}: {trouble}") for trouble in troubles]
+    return remarks
+
+
+def _word(word: str) -> str:
+    """A word of the stream, shown and short: the kernel's have at most eight letters."""
+    word = printable(word)
+    return word if len(word) <= _WORD_MAX else f"{word[: _WORD_MAX - 1]}…"
+
+
+def _span(seconds: float | None) -> str:
+    return UNKNOWN_SPAN if seconds is None else span(seconds)

@@ -1,0 +1,1 @@
+"""What `hsm-stream-tail` is made of."""
