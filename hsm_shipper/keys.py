@@ -63,3 +63,10 @@ def stream_pattern(prefix: str) -> str:
 def mdt_of(prefix: str, key: str) -> str:
     """The MDT whose stream `key` is."""
     return key.removeprefix(f"{prefix}:")
+
+
+def data_of(fields: list[bytes] | None) -> bytes | None:
+    """The value of the field `data` in an entry's [field, value, ...]; None without one."""
+    if not fields:
+        return None
+    return dict(zip(fields[::2], fields[1::2], strict=True)).get(DATA_FIELD)

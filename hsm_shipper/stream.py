@@ -13,7 +13,7 @@ import redis
 import redis.exceptions
 
 from hsm_shipper.errors import ReplayOvertaken, StreamMoved, StreamRefused, StreamUnavailable
-from hsm_shipper.keys import DATA_FIELD
+from hsm_shipper.keys import DATA_FIELD, data_of
 
 EMPTY_ID = "0-0"
 PAGE_ENTRIES = 1000
@@ -123,7 +123,7 @@ class ActionStream:
                     if full:
                         pages.ask(last)  # the server looks it up while the caller works on this one
                     yield [
-                        (entry_id, fields[1] if fields and fields[0] == DATA_FIELD else _data(fields))
+                        (entry_id, fields[1] if fields and fields[0] == DATA_FIELD else data_of(fields))
                         for entry_id, fields in page
                     ]
                 if not full:
@@ -271,13 +271,6 @@ class PendingAppend:
         except BaseException:
             self.abandon()
             raise
-
-
-def _data(fields: list[bytes] | None) -> bytes | None:
-    """The value of the field `data` in [field, value, ...]."""
-    if not fields:
-        return None
-    return dict(zip(fields[::2], fields[1::2], strict=True)).get(DATA_FIELD)
 
 
 def _text(value: bytes | str) -> str:

@@ -13,10 +13,10 @@ import msgspec
 
 from hsm_shipper.errors import MalformedEvent
 from hsm_shipper.events import PURGED, Event, decode, encode
-from hsm_shipper.keys import DATA_FIELD
+from hsm_shipper.keys import DATA_FIELD, data_of
 from hsm_tools.record import HsmRecord, parse_record
+from hsm_tools.words import FINAL_STATUSES
 
-FINAL_STATUSES = frozenset({"SUCCEED", "FAILED", "CANCELED"})
 _MALFORMED_REPORT_INTERVAL_S = 60.0
 _TIME_MAX_S = 253_402_300_800  # the year 10000
 
@@ -104,7 +104,7 @@ class EntryDecoder:
         stream, events = key.decode(), []
         for entry_id, fields in entries:
             try:
-                data = _decode_object(fields[1] if fields[0] == DATA_FIELD else fields[_data_index(fields)])
+                data = _decode_object(fields[1] if fields[0] == DATA_FIELD else _named_data(fields))
             except (ValueError, RecursionError) as error:  # msgspec's errors and bad UTF-8 are ValueErrors
                 self._count(stream, entry_id, error)
                 passed_over(key, entry_id)
@@ -121,9 +121,8 @@ class EntryDecoder:
             logger.warning("%s is malformed and passed over (%s); %d so far", entry, error, self.malformed)
 
 
-def _data_index(fields: list[bytes]) -> int:
-    """Where in [field, value, ...] the value of the field `data` is."""
-    try:
-        return fields[::2].index(DATA_FIELD) * 2 + 1
-    except ValueError:
-        raise ValueError("it has no field 'data'") from None
+def _named_data(fields: list[bytes]) -> bytes:
+    data = data_of(fields)
+    if data is None:
+        raise ValueError("it has no field 'data'")
+    return data

@@ -91,9 +91,9 @@ def _replayed(config: Config) -> LiveStreams:
 
     streams = LiveStreams(config, on_page=folded)
     try:
-        ends = streams.look().values()
-        progress.begin("replaying the streams", sum(end.length for end in ends if end is not None))
-        streams.refresh()
+        ends = streams.look()
+        progress.begin("replaying the streams", sum(end.length for end in ends.values() if end is not None))
+        streams.follow(ends)
     finally:
         progress.clear()
         streams.close()

@@ -1,4 +1,4 @@
-"""Words from a stream as labels and tags of metrics: few of them, and plain, whatever the stream says. Pure."""
+"""The kernel's words; and words from a stream as labels of metrics: few of them, and plain. Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ UNKNOWN = "unknown"
 
 # `hsm_copytool_action`, `agent_req_status` and `mdt_hsm_cdt` states of Lustre; anything else is new, or nonsense.
 ACTIONS = ("ARCHIVE", "RESTORE", "REMOVE", "CANCEL")
+STARTED = "STARTED"
+FAILED = "FAILED"
+STATUSES = ("WAITING", STARTED, "SUCCEED", FAILED, "CANCELED")
+# A record in one of these waits for its grace delay to be over.
+FINAL_STATUSES = frozenset(STATUSES[2:])
 _KERNEL_WORDS = frozenset(
-    {*ACTIONS, "NOOP", "UNKNOWN", "WAITING", "STARTED", "SUCCEED", "FAILED", "CANCELED"}
-    | {"init", "enabled", "disabled", "stopping", "stopped"}
+    {*ACTIONS, "NOOP", "UNKNOWN", *STATUSES, "init", "enabled", "disabled", "stopping", "stopped"}
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 

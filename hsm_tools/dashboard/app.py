@@ -204,8 +204,10 @@ def _signals(app: Dashboard) -> Iterator[None]:
 
 
 def _terminal_is_there() -> bool:
+    if sys.__stdin__ is None:
+        return False
     try:
-        termios.tcgetattr(sys.__stdin__)  # type: ignore[arg-type]
+        termios.tcgetattr(sys.__stdin__)
     except termios.error:
         return False
     return True

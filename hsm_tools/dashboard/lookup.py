@@ -13,10 +13,12 @@ from hsm_shipper.config import Config
 from hsm_shipper.errors import MalformedEvent
 from hsm_shipper.events import NEW, Event, decode
 from hsm_shipper.fold import LiveAction
-from hsm_shipper.keys import DATA_FIELD, stream_key
+from hsm_shipper.keys import data_of, stream_key
 from hsm_tools.fids.fid2path import is_fid
+from hsm_tools.reading.link import Link
 from hsm_tools.reading.outages import one_try_failed
 from hsm_tools.reading.server import Server
+from hsm_tools.reading.steps import Command, Pipeline
 from hsm_tools.record import parse_record
 
 _PAGE_ENTRIES = 1000
@@ -60,22 +62,22 @@ class Lookup:
         server = Server.from_config(config)
         self._prefix = config.redis_stream_prefix
         self._address = server.address
-        self._client = server.client(math.inf)
+        self._link = Link(server.client(math.inf))
 
     def close(self) -> None:
         """Close the connection."""
-        self._client.close()
+        self._link.close()
 
     def entries(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Entry]:
         """The entries (MDT, id) that are still there and are events."""
         keys = list(wanted)
-        with self._translated(), self._client.pipeline(transaction=False) as pipe:
-            for mdt, entry_id in keys:
-                command = ("XRANGE", stream_key(self._prefix, mdt), entry_id, entry_id)
-                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-            replies: list[Any] = pipe.execute()
+        commands = [("XRANGE", stream_key(self._prefix, mdt), entry_id, entry_id) for mdt, entry_id in keys]
+        with self._translated():
+            pages = self._link.ask(Pipeline(commands))
+            for refused in (page for page in pages if isinstance(page, Exception)):
+                raise refused
         found: dict[tuple[str, str], Entry] = {}
-        for key, page in zip(keys, replies, strict=True):
+        for key, page in zip(keys, pages, strict=True):
             for entry in _events(page, b""):
                 found[key] = entry
         return found
@@ -127,9 +129,7 @@ class Lookup:
 
     def _page(self, command: str, key: str, start: str, end: str) -> list[Any]:
         with self._translated():
-            page: list[Any] = self._client.execute_command(  # type: ignore[no-untyped-call]
-                command, key, start, end, "COUNT", _PAGE_ENTRIES
-            )
+            page: list[Any] = self._link.ask(Command((command, key, start, end, "COUNT", _PAGE_ENTRIES)))
         return page
 
     @contextlib.contextmanager
@@ -158,7 +158,7 @@ def _needle(action: LiveAction) -> bytes:
 
 def _events(page: list[Any], needle: bytes) -> Iterator[Entry]:
     for entry_id, fields in page:
-        data = dict(zip(fields[::2], fields[1::2], strict=True)).get(DATA_FIELD)
+        data = data_of(fields)
         if data is not None and needle in data:
             with contextlib.suppress(MalformedEvent):  # counted where it is folded
                 yield Entry(entry_id.decode(), decode(data))

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from hsm_shipper.fold import pack_id
 from hsm_shipper.heartbeat import Heartbeat
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.health import Health, WorkerHealth, worker_health
@@ -18,7 +17,6 @@ from hsm_tools.following.tally import Arrivals
 from hsm_tools.spans import span
 
 STEP_S = Arrivals.STEP_S
-_STEPS = Arrivals.KEPT_S // STEP_S
 _NO_HOST = "(no heartbeat)"
 
 
@@ -80,24 +78,17 @@ class Picture(NamedTuple):
 
 def mdt_picture(stream: LiveStream, now_s: float) -> MdtPicture:
     """One stream as it is now."""
-    last_ms = pack_id(stream.folded_to) >> 64
     return MdtPicture(
         stream.mdt,
         len(stream.live),
         stream.entries,
         stream.length,
         stream.malformed,
-        last_ms / 1000 or None,
+        stream.last_entry_at,
         stream.heartbeat,
         worker_health(stream.heartbeat, now_s),
         stream.trouble,
     )
-
-
-def arrivals(streams: Iterable[LiveStream], now_s: float) -> tuple[int, ...]:
-    """`Picture.arrivals` of streams."""
-    steps = [stream.tally.arrivals.steps(now_s, _STEPS) for stream in streams]
-    return tuple(map(sum, zip(*steps, strict=True))) if steps else (0,) * _STEPS
 
 
 def vanished(before: Picture | None, mdts: Iterable[MdtPicture], now_s: float) -> dict[str, float]:

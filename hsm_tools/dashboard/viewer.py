@@ -11,10 +11,10 @@ from hsm_shipper.config import Config
 from hsm_shipper.errors import CalledOff, StreamRefused, StreamUnavailable
 from hsm_tools.dashboard import frame
 from hsm_tools.dashboard.frame import CONNECTED, Connection
-from hsm_tools.dashboard.picture import Picture, arrivals, mdt_picture, read_anew, some, vanished
+from hsm_tools.dashboard.picture import Picture, mdt_picture, read_anew, some, vanished
 from hsm_tools.filters import ActionFilter
 from hsm_tools.following.follow import LiveStreams
-from hsm_tools.following.summary import Summaries
+from hsm_tools.following.summary import Summaries, arrivals
 from hsm_tools.render import printable
 from hsm_tools.spans import span
 
@@ -100,9 +100,10 @@ class Viewer:
         self._done = 0
         self._show(asked_at=time.time())
         try:
+            ends = self.streams.look()
             if self.view.picture is None:
-                self._total = sum(end.length for end in self.streams.look().values() if end is not None)
-            self.streams.refresh()
+                self._total = sum(end.length for end in ends.values() if end is not None)
+            self.streams.follow(ends)
         except (StreamUnavailable, StreamRefused) as error:
             if isinstance(error, StreamRefused) and self.view.picture is None:
                 raise

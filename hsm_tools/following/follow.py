@@ -1,7 +1,7 @@
 """Follows streams: what is live on every MDT, now and after every `refresh`.
 
 Each look asks the server for the ends of all streams and their heartbeats in one round trip, and folds what was added.
-It waits for nothing and keeps nothing open, so that whoever calls decides how often. A stream whose past is not the
+It waits for nothing to come, so that whoever calls decides how often. A stream whose past is not the
 one that was folded (trimmed past our position, flushed, rolled back, made anew) is folded again from its first entry.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,9 +27,9 @@ from hsm_tools.following.lean import LeanActions
 from hsm_tools.following.tally import Tally
 from hsm_tools.reading.finding import StreamFinder
 from hsm_tools.reading.link import Link
-from hsm_tools.reading.outages import passes
+from hsm_tools.reading.outages import one_try_failed, passes
 from hsm_tools.reading.server import Server
-from hsm_tools.reading.steps import pairs
+from hsm_tools.reading.steps import Pipeline, pairs
 
 _DISCOVERY_INTERVAL_S = 60.0
 
@@ -75,6 +75,16 @@ class LiveStream:
     def folded_to(self) -> str:
         """The id that it was folded up to; while this stays, nothing has changed."""
         return self._replay.until
+
+    @property
+    def first_entry_at(self) -> float | None:
+        """When its oldest entry was appended: seconds since the epoch by the Redis server's clock; None without one."""
+        return _time_of(self.first_id)
+
+    @property
+    def last_entry_at(self) -> float | None:
+        """The same of the newest that was folded."""
+        return _time_of(self.folded_to)
 
     def follow(self, end: StreamEnd | None) -> None:
         """Fold what lies between here and `end`; None if the stream is gone."""
@@ -156,18 +166,21 @@ class LiveStreams:
             return self._ends()
         except redis.RedisError as error:
             if passes(error):
-                hint = "check the address, and that the server is running"
-                raise StreamUnavailable(f"no answer from Redis at {self.address}: {error}", hint) from error
+                raise one_try_failed(error, self._prefix, self.address) from error
             hint = f"check server, database and user: it needs +scan +xinfo +xrange +get on {self._prefix}:*"
             raise StreamRefused(f"reading the streams at {self.address} was refused: {error}", hint) from error
 
     def refresh(self) -> None:
-        """Make every stream's live actions what the stream says now.
+        """Make every stream's live actions what the stream says now; raises what `look` and `follow` raise."""
+        self.follow(self.look())
 
-        Raises what `look` raises, with everything left as it was. A single stream that is refused is no error: it
-        keeps what it had, and its `trouble` says why.
+    def follow(self, ends: Mapping[str, StreamEnd | None]) -> None:
+        """Fold every stream up to where `look` has found its end.
+
+        Raises `StreamUnavailable`: what was folded by then is kept, and the next refresh goes on from there. A single
+        stream that is refused is no error: it keeps what it had, and its `trouble` says why.
         """
-        for mdt, end in self.look().items():
+        for mdt, end in ends.items():
             stream = self._streams[mdt]
             try:
                 stream.follow(end)
@@ -188,12 +201,11 @@ class LiveStreams:
 
     def _ends(self) -> dict[str, StreamEnd | None]:
         ends: dict[str, StreamEnd | None] = {}
-        with self._client.pipeline(transaction=False) as pipe:
-            for mdt, stream in self._streams.items():
-                beat_key = heartbeat_key(self._prefix, mdt)
-                for command in (("XINFO", "STREAM", stream.key), ("EXISTS", stream.key), ("GET", beat_key)):
-                    pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-            replies: list[Any] = pipe.execute(raise_on_error=False)
+        commands: list[tuple[Any, ...]] = []
+        for mdt, stream in self._streams.items():
+            beat_key = heartbeat_key(self._prefix, mdt)
+            commands += [("XINFO", "STREAM", stream.key), ("EXISTS", stream.key), ("GET", beat_key)]
+        replies = self._link.ask(Pipeline(commands))
         for stream, info, exists, beat in zip(
             self._streams.values(), replies[::3], replies[1::3], replies[2::3], strict=True
         ):
@@ -206,6 +218,10 @@ class LiveStreams:
             else:
                 stream.trouble = f"{stream.key} cannot be read: {info}"
         return ends
+
+
+def _time_of(entry_id: str | None) -> float | None:
+    return None if entry_id in (None, EMPTY_ID) else (pack_id(entry_id) >> 64) / 1000
 
 
 def _end(info: Any) -> StreamEnd:

@@ -113,8 +113,8 @@ class LeanActions(LiveActions):
         decode_whole = _decode_nothing if self._is_of_earlier_shipper else _decode_whole
         for entry_id, data in page:
             try:
-                event = decode_whole(data)  # type: ignore[arg-type]  # without data it is a TypeError
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
+                event = decode_whole(data or b"")
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 event = None
             if event is None or event.__class__ is _Purged:
                 what = self._end(event) or self._fold_anything(entry_id, data)

@@ -11,6 +11,7 @@ import msgspec
 from hsm_shipper.fold import LiveAction
 from hsm_tools.filters import ActionFilter
 from hsm_tools.following.follow import LiveStream
+from hsm_tools.following.tally import Arrivals
 
 
 class GroupKey(NamedTuple):
@@ -83,6 +84,13 @@ def older(one: int | None, other: int | None) -> int | None:
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
+
+
+def arrivals(streams: Iterable[LiveStream], now_s: float) -> tuple[int, ...]:
+    """Entries of all streams in each ten seconds of the last hour before `now_s`, the oldest first."""
+    steps = Arrivals.KEPT_S // Arrivals.STEP_S
+    counts = [stream.tally.arrivals.steps(now_s, steps) for stream in streams]
+    return tuple(map(sum, zip(*counts, strict=True))) if counts else (0,) * steps
 
 
 def oldest_first_seen(groups: Iterable[Group]) -> int | None:

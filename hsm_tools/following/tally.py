@@ -12,13 +12,10 @@ from typing import NamedTuple
 
 from hsm_shipper.events import PURGED, Event
 from hsm_shipper.stream import Entry
+from hsm_tools.words import FAILED, FINAL_STATUSES, STARTED
 
 REFRESH = "REFRESH"
-STARTED = "STARTED"
-FAILED = "FAILED"
-# `enum agent_req_status` of Lustre's lustre_user.h: a record in one of these waits for its grace delay to be over.
-ENDED = frozenset({"SUCCEED", FAILED, "CANCELED"})
-TIMED = ENDED | {STARTED}
+TIMED = FINAL_STATUSES | {STARTED}
 
 # Actions and statuses are the kernel's words, some dozen in all; a stream full of nonsense must not fill the memory.
 _KINDS_MAX = 1000

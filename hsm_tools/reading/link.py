@@ -35,7 +35,7 @@ class Link:
             request = next(steps)
             while True:
                 try:
-                    reply = self._reply(request)
+                    reply = self.ask(request)
                 except redis.RedisError as error:
                     request = steps.throw(error)
                 else:
@@ -50,7 +50,8 @@ class Link:
         """Close the connection."""
         self._client.close()
 
-    def _reply(self, request: Request) -> Any:
+    def ask(self, request: Request) -> Any:
+        """The reply to one request; raises redis-py's errors, but for those that stand in the reply of a pipeline."""
         match request:
             case Command(args):
                 return self._client.execute_command(*args)

@@ -22,9 +22,9 @@ from prometheus_client.core import (
 from hsm_shipper.heartbeat import Heartbeat
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.summary import Group, older
-from hsm_tools.following.tally import STARTED, Durations
-from hsm_tools.statistics.stats_report import Stats, entry_time_s
-from hsm_tools.words import ACTIONS, Words
+from hsm_tools.following.tally import Durations
+from hsm_tools.statistics.stats_report import Stats
+from hsm_tools.words import ACTIONS, STARTED, Words
 
 _MDT = ("mdt",)
 # From the shortest that a poll tells apart to the week that a tape library out of order takes.
@@ -42,11 +42,11 @@ _OF_STREAM: dict[str, tuple[str, Callable[[LiveStream], Number]]] = {
     "hsm_stream_malformed_entries": ("Entries among those replayed that are no events.", lambda it: it.malformed),
     "hsm_stream_first_entry_timestamp_seconds": (
         "When the oldest entry was appended.",
-        lambda it: entry_time_s(it.first_id),
+        lambda it: it.first_entry_at,
     ),
     "hsm_stream_last_entry_timestamp_seconds": (
         "When the newest entry was appended.",
-        lambda it: entry_time_s(it.folded_to),
+        lambda it: it.last_entry_at,
     ),
     "hsm_stream_readable": ("1 if the stream was read, 0 if that was refused.", lambda it: it.trouble is None),
     "hsm_worker_up": (

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.health import worker_health
 from hsm_tools.render import printable
-from hsm_tools.statistics.stats_report import Stats, entry_time_s, rates, times
+from hsm_tools.statistics.stats_report import Stats, rates, times
 from hsm_tools.words import Words
 
 _WORDS_MAX = 64
@@ -76,7 +76,7 @@ def _stream_lines(stats: Stats, stream: LiveStream, hosts: Words) -> Iterator[st
             "events_replayed": stream.entries,
             "malformed_entries": stream.malformed,
             "failures": stream.tally.failures.total(),
-            "last_entry_age_seconds": stats.age_s(entry_time_s(stream.folded_to)),
+            "last_entry_age_seconds": stats.age_s(stream.last_entry_at),
             "trouble": stream.trouble,
         },
     )

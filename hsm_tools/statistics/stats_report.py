@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hsm_shipper.fold import pack_id
 from hsm_shipper.heartbeat import Heartbeat
-from hsm_shipper.stream import EMPTY_ID
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.health import worker_health
-from hsm_tools.following.summary import Group, GroupKey, oldest_first_seen
-from hsm_tools.following.tally import STARTED, Arrivals, Durations
+from hsm_tools.following.summary import Group, GroupKey, arrivals, oldest_first_seen
+from hsm_tools.following.tally import Arrivals, Durations
+from hsm_tools.words import STARTED
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 RATE_MINUTES = (1, 5, 60)
@@ -85,15 +84,8 @@ def times(stats: Stats) -> list[Times]:
 
 def rates(stats: Stats) -> dict[int, float]:
     """Entries per second of all streams, over the last so many minutes; the last ten seconds do not count yet."""
-    step_s = Arrivals.STEP_S
-    counted = [stream.tally.arrivals.steps(stats.now_s, max(RATE_MINUTES) * 60 // step_s) for stream in stats.streams]
-    per_step = [sum(steps) for steps in zip(*counted, strict=True)]
-    return {minutes: sum(per_step[-minutes * 60 // step_s :]) / (minutes * 60) for minutes in RATE_MINUTES}
-
-
-def entry_time_s(entry_id: str | None) -> float | None:
-    """When an entry was appended, by the Redis server's clock; None without one."""
-    return None if entry_id in (None, EMPTY_ID) else (pack_id(entry_id) >> 64) / 1000
+    counts = arrivals(stats.streams, stats.now_s)
+    return {minutes: sum(counts[-minutes * 60 // Arrivals.STEP_S :]) / (minutes * 60) for minutes in RATE_MINUTES}
 
 
 def to_json(stats: Stats, *, streams_as_list: bool) -> str:
@@ -130,8 +122,8 @@ def _stream(stats: Stats, stream: LiveStream) -> dict[str, Any]:
         "live_actions": len(stream.live),
         "events_replayed": stream.entries,
         "malformed_entries": stream.malformed,
-        "first_entry_age_seconds": stats.age_s(entry_time_s(stream.first_id)),
-        "last_entry_age_seconds": stats.age_s(entry_time_s(stream.folded_to)),
+        "first_entry_age_seconds": stats.age_s(stream.first_entry_at),
+        "last_entry_age_seconds": stats.age_s(stream.last_entry_at),
         "trouble": stream.trouble,
         "worker": str(health.state),
         "worker_troubles": health.troubles,

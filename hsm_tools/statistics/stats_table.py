@@ -11,8 +11,8 @@ from hsm_tools.following.summary import Group, oldest_first_seen
 from hsm_tools.render import UNKNOWN, printable
 from hsm_tools.spans import UNKNOWN_SPAN, span
 from hsm_tools.statistics.stats_report import PERCENTILES, Stats, rates, times
+from hsm_tools.words import STATUSES
 
-_STATUSES = ("WAITING", "STARTED", "SUCCEED", "FAILED", "CANCELED")
 _OTHERS = "others"
 _NONE = "-"
 _WORD_MAX = 10
@@ -82,8 +82,8 @@ def _breakdown(stats: Stats) -> str:
     rows: dict[tuple[str, str], Counter[str]] = {}
     for (mdt, action, status), group in stats.groups.items():
         counts = rows.setdefault((mdt, action), Counter())
-        counts[status if status in _STATUSES else _OTHERS] += group.count
-    statuses = [status for status in (*_STATUSES, _OTHERS) if status != _OTHERS or _has_others(stats.groups.items())]
+        counts[status if status in STATUSES else _OTHERS] += group.count
+    statuses = [status for status in (*STATUSES, _OTHERS) if status != _OTHERS or _has_others(stats.groups.items())]
     lines = [(printable(mdt), _word(action), *_counts(counts, statuses)) for (mdt, action), counts in rows.items()]
     if len(rows) > 1:
         lines += [("all", "", *_counts(sum(rows.values(), Counter()), statuses))]
@@ -91,7 +91,7 @@ def _breakdown(stats: Stats) -> str:
 
 
 def _has_others(groups: Iterable[tuple[tuple[str, str, str], Group]]) -> bool:
-    return any(status not in _STATUSES for (_, _, status), _ in groups)
+    return any(status not in STATUSES for (_, _, status), _ in groups)
 
 
 def _counts(counts: Counter[str], statuses: Sequence[str]) -> list[str]:
