@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import pytest
 from hsm_shipper.config import Config
 from hsm_tools.aio import AsyncConsumerGroup, AsyncStreamReader
 from hsm_tools.consumer import StreamReader
+from tests.servers import RedisServer
 
 T = TypeVar("T")
 
@@ -140,3 +142,12 @@ def readers(request: pytest.FixtureRequest) -> Iterator[Readers]:
     readers = Readers(request.param)
     yield readers
     readers.close()
+
+
+@pytest.fixture
+def reader(
+    redis_server: RedisServer, redis_db: int, readers: Readers, caplog: pytest.LogCaptureFixture
+) -> StreamReader:
+    """Each of the two on an empty database, with all that it logs."""
+    caplog.set_level(logging.DEBUG, "hsm_tools.consumer")
+    return readers(redis_server.host, redis_server.port, redis_db)

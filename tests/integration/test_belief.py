@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import redis
 
 from hsm_shipper.actions import parse_line
 from hsm_shipper.changes import Change, ChangeWriter
@@ -20,21 +19,6 @@ from tests.truth import entries_of, judge_stream
 from tests.waiting import eventually
 
 LISTING = lines([1, 2, 3])
-
-
-@pytest.fixture
-def wire() -> Wire:
-    return Wire()
-
-
-@pytest.fixture
-def client(redis_server: RedisServer, redis_db: int, wire: Wire) -> redis.Redis:
-    return shipper_client(redis_server, redis_db, wire)
-
-
-@pytest.fixture
-def mdt(tmp_path: Path, client: redis.Redis) -> OneMdt:
-    return OneMdt(tmp_path / "mds1", client)
 
 
 @pytest.fixture

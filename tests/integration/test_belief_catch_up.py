@@ -12,16 +12,10 @@ import redis
 
 from hsm_shipper.errors import ReplayOvertaken
 from hsm_shipper.stream import ActionStream, Entry
-from tests.core import KEY, OneMdt, add, earlier_event, line, lines, shipper_client
-from tests.servers import RedisServer
+from tests.core import KEY, OneMdt, add, earlier_event, line, lines
 from tests.truth import entries_of
 
 LISTING = lines([1, 2, 3])
-
-
-@pytest.fixture
-def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
-    return shipper_client(redis_server, redis_db)
 
 
 def test_a_catch_up_reads_only_what_is_new_where_our_last_entry_is_still_there(

@@ -14,28 +14,12 @@ from hsm_shipper import cache as cache_module
 from hsm_shipper.errors import StateChanged, StateTooNew, StateUnwritable
 from hsm_shipper.migrations import SET
 from hsm_shipper.reader import RawFile, open_raw
-from tests.core import KEY, FullDisk, OneMdt, Opener, Wire, by_place, digest, line, lines, shipper_client
-from tests.servers import RedisServer
+from tests.core import KEY, FullDisk, OneMdt, Opener, Wire, by_place, digest, line, lines
 from tests.truth import entries_of
 
 LISTING = lines(range(1, 41))
 LATER = [line(1, "STARTED"), *LISTING[1:-1], line(50)]
 LATER_TOLD = ["PURGED 1/40 WAITING", "UPDATE 1/1 STARTED", "NEW 1/50 WAITING"]
-
-
-@pytest.fixture
-def wire() -> Wire:
-    return Wire()
-
-
-@pytest.fixture
-def client(redis_server: RedisServer, redis_db: int, wire: Wire) -> redis.Redis:
-    return shipper_client(redis_server, redis_db, wire)
-
-
-@pytest.fixture
-def mdt(tmp_path: Path, client: redis.Redis) -> OneMdt:
-    return OneMdt(tmp_path / "mds1", client)
 
 
 def entries(mdt: OneMdt) -> int:

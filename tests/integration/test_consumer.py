@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import redis
 from hsm_shipper.config import Config
 from hsm_shipper.errors import ConfigError
 from hsm_tools.consumer import StreamEvent, StreamReader
-from tests.integration.both_readers import Readers, readers
+from tests.integration.both_readers import Readers, reader, readers
 from tests.integration.readings import (
     MDT0,
     MDT1,
@@ -34,22 +33,9 @@ from tests.integration.readings import (
 from tests.servers import RedisServer
 from tests.waiting import eventually
 
-__all__ = ["readers"]
+__all__ = ["reader", "readers"]
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-
-
-@pytest.fixture
-def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
-    return redis_server.client(redis_db)
-
-
-@pytest.fixture
-def reader(
-    redis_server: RedisServer, redis_db: int, readers: Readers, caplog: pytest.LogCaptureFixture
-) -> StreamReader:
-    caplog.set_level(logging.DEBUG, "hsm_tools.consumer")
-    return readers(redis_server.host, redis_server.port, redis_db)
 
 
 def test_history_comes_whole_and_in_order_before_the_first_none(client: redis.Redis, reader: StreamReader) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import pytest
@@ -12,27 +11,14 @@ from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_tools.consumer import ConsumerGroup, StreamEvent, StreamReader
 from hsm_tools.reading.outages import GROUP_COMMANDS
 from tests.conftest import PrivateServer
-from tests.integration.both_readers import Readers, readers
+from tests.integration.both_readers import Readers, reader, readers
 from tests.integration.readings import MDT0, MDT1, add, idle_until, numbers, said, take
 from tests.servers import RedisServer, free_port
 from tests.waiting import eventually
 
-__all__ = ["readers"]
+__all__ = ["reader", "readers"]
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
-
-
-@pytest.fixture
-def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
-    return redis_server.client(redis_db)
-
-
-@pytest.fixture
-def reader(
-    redis_server: RedisServer, redis_db: int, readers: Readers, caplog: pytest.LogCaptureFixture
-) -> StreamReader:
-    caplog.set_level(logging.INFO, "hsm_tools.consumer")
-    return readers(redis_server.host, redis_server.port, redis_db)
 
 
 def pending(client: redis.Redis, stream: str = MDT0, group: str = "g") -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 import threading
 import time
 from pathlib import Path
@@ -16,27 +15,14 @@ import redis
 from hsm_shipper.errors import ConfigError, StreamRefused, StreamUnavailable
 from hsm_tools.consumer import StreamEvent, StreamReader
 from tests.conftest import PrivateServer
-from tests.integration.both_readers import Readers, readers
+from tests.integration.both_readers import Readers, reader, readers
 from tests.integration.readings import MDT0, MDT1, add, event_data, history, idle_until, numbers, said, take
 from tests.servers import RedisServer, free_port
 from tests.waiting import eventually
 
-__all__ = ["readers"]
+__all__ = ["reader", "readers"]
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
-
-
-@pytest.fixture
-def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
-    return redis_server.client(redis_db)
-
-
-@pytest.fixture
-def reader(
-    redis_server: RedisServer, redis_db: int, readers: Readers, caplog: pytest.LogCaptureFixture
-) -> StreamReader:
-    caplog.set_level(logging.INFO, "hsm_tools.consumer")
-    return readers(redis_server.host, redis_server.port, redis_db)
 
 
 def resumed(reader: StreamReader, position: Any) -> list[StreamEvent]:

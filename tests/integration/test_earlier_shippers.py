@@ -6,16 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.core import KEY, OneMdt, add, earlier_event, line, lines, shipper_client
-from tests.servers import RedisServer
+from tests.core import KEY, OneMdt, add, earlier_event, line, lines
 from tests.truth import entries_of
 
 LISTING = lines([1, 2, 3])
-
-
-@pytest.fixture
-def mdt(tmp_path: Path, redis_server: RedisServer, redis_db: int) -> OneMdt:
-    return OneMdt(tmp_path / "mds1", shipper_client(redis_server, redis_db))
 
 
 @pytest.fixture

@@ -36,11 +36,6 @@ BEAT = Heartbeat(
 
 
 @pytest.fixture
-def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
-    return redis_server.client(redis_db)
-
-
-@pytest.fixture
 def streams(redis_server: RedisServer, redis_db: int) -> Iterator[LiveStreams]:
     followed = following(redis_server, redis_db)
     yield followed

@@ -14,17 +14,6 @@ from tests.core import HOST, KEY, MDT, FaultyFile, OneMdt, Wire, digest, line, l
 from tests.servers import RedisServer
 from tests.truth import entries_of
 
-
-@pytest.fixture
-def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
-    return shipper_client(redis_server, redis_db)
-
-
-@pytest.fixture
-def mdt(tmp_path: Path, client: redis.Redis) -> OneMdt:
-    return OneMdt(tmp_path, client)
-
-
 # What happened to the records
 
 
@@ -61,7 +50,7 @@ def test_an_unchanged_listing_adds_nothing_though_the_file_is_another(mdt: OneMd
 
 def test_an_unchanged_poll_asks_the_server_once(tmp_path: Path, redis_server: RedisServer, redis_db: int) -> None:
     wire = Wire()
-    mdt = OneMdt(tmp_path, shipper_client(redis_server, redis_db, wire))
+    mdt = OneMdt(tmp_path / "mds1", shipper_client(redis_server, redis_db, wire))
     mdt.poll(*lines([1, 2]))
     wire.sent.clear()
     mdt.poll(*lines([1, 2]))
@@ -202,7 +191,7 @@ def test_a_first_listing_is_shipped_while_it_is_still_read(tmp_path: Path, clien
             shipped.append(len(entries_of(client, KEY)))
             return super().read(size)
 
-    mdt = OneMdt(tmp_path, client, opener=lambda path: Watched(path))
+    mdt = OneMdt(tmp_path / "mds1", client, opener=lambda path: Watched(path))
     mdt.poll(*lines(range(1, 4001)))
     assert [count for count in shipped if 0 < count < 4000]
 
@@ -222,7 +211,7 @@ def test_more_changes_than_a_batch_holds_are_shipped_purges_first(mdt: OneMdt) -
 
 def test_a_batch_of_long_lines_is_shipped_in_pieces(tmp_path: Path, redis_server: RedisServer, redis_db: int) -> None:
     wire = Wire()
-    mdt = OneMdt(tmp_path, shipper_client(redis_server, redis_db, wire))
+    mdt = OneMdt(tmp_path / "mds1", shipper_client(redis_server, redis_db, wire))
     mdt.poll(line(99))
     wire.sent.clear()
     long = [line(rec) + b" note=" + b"x" * 200_000 for rec in range(1, 21)]
@@ -285,7 +274,7 @@ def test_the_status_of_the_last_poll_is_in_the_state_file(mdt: OneMdt) -> None:
 def test_counters_go_on_after_a_restart(tmp_path: Path, mdt: OneMdt) -> None:
     mdt.poll(*lines([1, 2]))
     mdt.belief.close()
-    again = OneMdt(tmp_path, mdt.client)
+    again = OneMdt(tmp_path / "mds1", mdt.client)
     again.poll(*lines([1, 2, 3]))
     status = again.belief.saved_status()
     assert status is not None

@@ -11,30 +11,18 @@ import redis
 
 from hsm_shipper.errors import ActionsError
 from hsm_shipper.reader import RawFile, open_raw
-from tests.core import OneMdt, Opener, add, line, lines, shipper_client
-from tests.servers import RedisServer
+from tests.core import OneMdt, Opener, add, line, lines
 
 LISTING = lines(range(1, 7))
 NEW_FORMAT = b"lrh=[type=10680000 len=136 idx=1/%d] a kernel that prints something new"
 
 
 @pytest.fixture
-def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
-    return shipper_client(redis_server, redis_db)
-
-
-@pytest.fixture
-def opener() -> Opener:
-    return Opener()
-
-
-@pytest.fixture
-def mdt(tmp_path: Path, client: redis.Redis, opener: Opener) -> OneMdt:
+def mdt(mdt: OneMdt) -> OneMdt:
     """An MDT whose six actions are in the stream."""
-    made = OneMdt(tmp_path, client, opener=opener)
-    made.poll(*LISTING)
-    made.told()
-    return made
+    mdt.poll(*LISTING)
+    mdt.told()
+    return mdt
 
 
 def poll_incomplete(mdt: OneMdt, *listing: bytes) -> list[str]:
@@ -95,7 +83,7 @@ def test_a_place_seen_holding_another_action_ends_its_old_one_in_an_incomplete_r
 def test_a_first_reading_that_fails_takes_what_came_before_it(
     tmp_path: Path, client: redis.Redis, opener: Opener
 ) -> None:
-    mdt = OneMdt(tmp_path, client, opener=opener)
+    mdt = OneMdt(tmp_path / "mds1", client, opener=opener)
     opener.fail_after(len(line()) + 1, errno.EIO)
     assert poll_incomplete(mdt, *LISTING) == ["NEW 1/1 WAITING"]
     mdt.poll(*LISTING)
@@ -167,7 +155,7 @@ def test_what_was_missed_once_and_seen_again_must_be_missed_twice_more(mdt: OneM
 def test_what_was_missed_is_remembered_by_the_next_process(mdt: OneMdt, tmp_path: Path) -> None:
     mdt.poll()
     mdt.belief.close()
-    again = OneMdt(tmp_path, mdt.client)
+    again = OneMdt(tmp_path / "mds1", mdt.client)
     again.poll()
     assert mdt.told() == [f"PURGED 1/{rec} WAITING" for rec in range(1, 7)]
 

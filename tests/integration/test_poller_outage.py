@@ -12,34 +12,17 @@ import redis
 from hsm_shipper.errors import StreamUnavailable
 from tests.conftest import PrivateServer
 from tests.core import KEY, OneMdt, Opener, Wire, line, lines, shipper_client
-from tests.servers import RedisServer
 from tests.truth import entries_of, judge_stream
 
 LISTING = lines(range(1, 7))
 
 
 @pytest.fixture
-def wire() -> Wire:
-    return Wire()
-
-
-@pytest.fixture
-def client(redis_server: RedisServer, redis_db: int, wire: Wire) -> redis.Redis:
-    return shipper_client(redis_server, redis_db, wire)
-
-
-@pytest.fixture
-def opener() -> Opener:
-    return Opener()
-
-
-@pytest.fixture
-def mdt(tmp_path: Path, client: redis.Redis, opener: Opener) -> OneMdt:
+def mdt(mdt: OneMdt) -> OneMdt:
     """An MDT whose six actions are in the stream."""
-    made = OneMdt(tmp_path, client, opener=opener)
-    made.poll(*LISTING)
-    made.told()
-    return made
+    mdt.poll(*LISTING)
+    mdt.told()
+    return mdt
 
 
 def test_states_that_came_and_went_without_redis_are_counted(mdt: OneMdt, wire: Wire) -> None:

@@ -13,7 +13,6 @@ from hsm_shipper.redis_lock import TTL_S, MaintenanceLock
 from hsm_shipper.stream import ActionStream
 from tests.conftest import PrivateServer
 from tests.core import shipper_client
-from tests.servers import RedisServer
 
 KEY = "{hsm:actions:elm-MDT0000}:maintenance"
 
@@ -22,11 +21,6 @@ MakeLock = Callable[..., MaintenanceLock]
 
 def make_lock(client: redis.Redis, host: str = "mds1") -> MaintenanceLock:
     return MaintenanceLock(client, KEY, ActionStream(client, "hsm:actions:elm-MDT0000", "redis://test"), host)
-
-
-@pytest.fixture
-def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
-    return shipper_client(redis_server, redis_db)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -15,34 +15,10 @@ from hsm_shipper.cache import Cache, open_cache
 from hsm_shipper.changes import Change
 from hsm_shipper.errors import StateCorrupt, StateTooNew, StateUnwritable
 from hsm_shipper.migrations import SET, STEPS
-from hsm_shipper.state_view import PollStatus, read_poll_status
+from hsm_shipper.state_view import read_poll_status
 from hsm_shipper.stream import Head
 from tests.core import FullDisk, line, lines, live_action, rows
-
-HEAD = Head("5-0", "5-0", "ab" * 20)
-STATUS = PollStatus(
-    mdt="elm-MDT0000", host="mds1", pid=7, polls=3, last_poll_at=1_759_401_125.5, last_poll_duration_s=0.1234,
-    lines=9, live=8, backlog=1, events_new=20, events_update=30, events_purged=12, states_missed=2,
-    lines_not_understood=1, last_error="Redis went away", last_error_at=1_759_401_065.0,
-)  # fmt: skip
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "elm-MDT0000.sqlite3"
-
-
-@pytest.fixture
-def cache(path: Path) -> Iterator[Cache]:
-    opened = Cache(path)
-    opened.load()
-    yield opened
-    opened.close()
-
-
-def new(data: bytes) -> Change:
-    """The change that brings in the action of `data`."""
-    return Change("NEW", None, None, live_action(data))
+from tests.integration.states import HEAD, STATUS, new
 
 
 def apply(cache: Cache, *changes: Change, head: Head = HEAD) -> None:

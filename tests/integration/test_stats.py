@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,9 @@ from hsm_tools import progress, stats
 from tests.conftest import PrivateServer
 from tests.core import KEY, MDT
 from tests.integration.stats_runs import COMMAND, ENVIRONMENT, PREFIX, Site
-from tests.servers import RedisServer, free_port
+from tests.servers import free_port
 
 MDT1 = "oak-MDT0001"
-
-
-@pytest.fixture
-def site(redis_server: RedisServer, redis_db: int, tmp_path: Path) -> Iterator[Site]:
-    """An empty database."""
-    site = Site(redis_server, redis_db, tmp_path)
-    yield site
-    site.end()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM, Signals
 from typing import NoReturn
@@ -26,14 +25,6 @@ from tests.waiting import eventually
 
 AT_ONCE_S = 8.0  # less than the client's patience with a server that hangs
 OF_MDT = f'mdt="{MDT}"'
-
-
-@pytest.fixture
-def site(redis_server: RedisServer, redis_db: int, tmp_path: Path) -> Iterator[Site]:
-    """An empty database."""
-    site = Site(redis_server, redis_db, tmp_path)
-    yield site
-    site.end()
 
 
 @pytest.fixture

@@ -24,11 +24,6 @@ def stream_of(client: redis.Redis) -> ActionStream:
 
 
 @pytest.fixture
-def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
-    return shipper_client(redis_server, redis_db)
-
-
-@pytest.fixture
 def stream(client: redis.Redis) -> ActionStream:
     return stream_of(client)
 

@@ -8,13 +8,7 @@ import redis
 from hsm_shipper.errors import ReplayOvertaken
 from hsm_shipper.fold import pack_id
 from hsm_shipper.stream import EMPTY_ID, PAGE_ENTRIES, ActionStream, Entry, Head
-from tests.core import KEY, shipper_client
-from tests.servers import RedisServer
-
-
-@pytest.fixture
-def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
-    return shipper_client(redis_server, redis_db)
+from tests.core import KEY
 
 
 @pytest.fixture

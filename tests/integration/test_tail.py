@@ -25,11 +25,6 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
-    return redis_server.client(redis_db)
-
-
-@pytest.fixture
 def where(redis_server: RedisServer, redis_db: int) -> list[str]:
     return ["--host", redis_server.host, "--port", str(redis_server.port), "--db", str(redis_db), "--no-paths"]
 

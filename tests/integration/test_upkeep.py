@@ -22,11 +22,6 @@ ACTIONS = 3000
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "elm-MDT0000.sqlite3"
-
-
-@pytest.fixture
 def worker(path: Path) -> Iterator[Cache]:
     """The state file as its worker has it open, with some actions."""
     cache = Cache(path)

@@ -29,11 +29,6 @@ LISTING = lines(range(1, 7))
 
 
 @pytest.fixture
-def client(redis_server: RedisServer, redis_db: int) -> redis.Redis:
-    return redis_server.client(redis_db)
-
-
-@pytest.fixture
 def poll_interval_s() -> float:
     return 0.05
 
