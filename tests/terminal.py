@@ -73,9 +73,9 @@ class Terminal:
     def child(self, program: str) -> int:
         """The process id of a program that runs in the pane."""
         shell = self.setting("pane_pid")
-        listing = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", shell], capture_output=True, text=True).stdout
-        [found] = [int(line.split()[0]) for line in listing.splitlines() if program in line]
-        return found
+        children = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+        [found] = [pid for pid in children if program in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+        return int(found)
 
 
 @contextmanager

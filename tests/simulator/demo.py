@@ -157,8 +157,7 @@ class Site:
         return reports
 
     def _check_servers(self) -> None:
-        if _interruptions:
-            raise KeyboardInterrupt
+        _check_interruptions()
         for server in self.servers:
             server.check_runs()
 
@@ -204,13 +203,13 @@ def conclude(reports: Sequence[MdtReport]) -> int:
     return EXIT_WRONG if faults else 0
 
 
-# Python swallows what a handler raises while it forks, so the demo looks here as well.
+# What a handler raises may come up anywhere, also where Python swallows it (while it forks) or prints it and goes on
+# (in a finalizer), so the handler only leaves word, and the demo looks for it at every step.
 _interruptions: list[int] = []
 
 
 def _interrupt(number: int, _: object) -> None:
     _interruptions.append(number)
-    raise KeyboardInterrupt
 
 
 def say(text: str) -> None:
@@ -252,7 +251,13 @@ def _run(duration_s: float, requests: int) -> int:
             for server in site.servers:
                 print(*server.last_words(), sep="\n", file=sys.stderr)
             raise
+        _check_interruptions()
         return conclude(site.reports())
+
+
+def _check_interruptions() -> None:
+    if _interruptions:
+        raise KeyboardInterrupt
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
