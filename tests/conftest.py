@@ -16,6 +16,14 @@ PrivateServer = Callable[..., RedisServer]
 _databases = itertools.cycle(range(1, 64))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def signals_heard() -> None:
+    """Behind `nohup` or `&` signals are ignored, and every command that a test starts would inherit that."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 @pytest.fixture(autouse=True)
 def signal_mask() -> Iterator[None]:
     """Leaves the signal mask as it was: a `StopSignal` in a test would block signals in every child from then on."""
