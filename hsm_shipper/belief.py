@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hsm_shipper.cache import Cache, open_cache
+from hsm_shipper.caught_up import CaughtUp
 from hsm_shipper.changes import Change
 from hsm_shipper.diff import Known
-from hsm_shipper.errors import MalformedEvent, ReplayOvertaken, StateChanged, StateError, StreamError
-from hsm_shipper.events import decode
-from hsm_shipper.fold import LiveAction, LiveActions
+from hsm_shipper.errors import ReplayOvertaken, StateChanged, StateError, StreamError
+from hsm_shipper.fold import LiveActions
+from hsm_shipper.live_action import LiveAction
 from hsm_shipper.state_view import PollStatus
 from hsm_shipper.stream import ActionStream, Head, PendingAppend
 
@@ -212,38 +213,8 @@ class Belief:
         ours = self._head
         if ours is not None and ours.newest_id == ours.last_id and self._stream.holds(ours):
             live, after = self._opened.live_actions(), ours.last_id
-        malformed = 0
-        writers: Counter[str] = Counter()
+        account = CaughtUp(self._stream.key)
         for page in self._stream.replay(head.last_id, after):
-            for entry_id, data in page:
-                try:
-                    event = decode(data)
-                except MalformedEvent as error:
-                    if not malformed:
-                        _log.warning(
-                            "stream %s: malformed entry %s is passed over: %s",
-                            self._stream.key,
-                            entry_id.decode(),
-                            error,
-                        )
-                    malformed += 1
-                    continue
-                live.apply(entry_id, event)
-                writers[event.host or "an unnamed host"] += 1
-        self._tell(after, live, malformed, writers)
+            account.add(page, live.fold_page(page))
+        account.tell(after, len(live), self._host)
         return live
-
-    def _tell(self, after: str | None, live: LiveActions, malformed: int, writers: Counter[str]) -> None:
-        whence = f"from entry {after}" if after is not None else "from its beginning"
-        _log.info(
-            "caught up with stream %s %s: %d entries, %d live actions, %d malformed entries",
-            self._stream.key,
-            whence,
-            writers.total() + malformed,
-            len(live),
-            malformed,
-        )
-        others = {host: count for host, count in writers.items() if host != self._host}
-        if others:
-            listed = ", ".join(f"{count} by {host}" for host, count in sorted(others.items()))
-            _log.info("of these, other hosts wrote: %s", listed)

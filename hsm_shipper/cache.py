@@ -20,7 +20,8 @@ from hsm_shipper.actions import pack_place, unpack_place
 from hsm_shipper.changes import Change
 from hsm_shipper.diff import Known
 from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew, StateUnwritable
-from hsm_shipper.fold import LiveAction, LiveActions
+from hsm_shipper.fold import LiveActions
+from hsm_shipper.live_action import LiveAction
 from hsm_shipper.migrations import SET, STEPS, migrations
 from hsm_shipper.rows import BUSY_TIMEOUT_S, delete_actions, read_actions, translated, write_actions
 from hsm_shipper.state_view import PollStatus

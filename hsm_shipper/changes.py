@@ -9,7 +9,7 @@ import msgspec
 from hsm_shipper.actions import ActionRecord, unpack_place
 from hsm_shipper.diff import NewLine
 from hsm_shipper.events import NEW, PURGED, UPDATE, Event, encode
-from hsm_shipper.fold import LiveAction
+from hsm_shipper.live_action import LiveAction
 
 ADOPTED: Final = "ADOPTED"
 REFRESH: Final = "REFRESH"

@@ -73,10 +73,14 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
     @property
     def line_digest(self) -> bytes | None:
         """MD5 of the kernel's line, 16 bytes; None where the entry does not tell."""
-        if self.hash is not None:
-            return _digest_from_hex(self.hash)
-        raw = self.raw
-        return None if raw is None else hashlib.md5(raw.encode(), usedforsecurity=False).digest()
+        return digest_told(self.hash, self.raw)
+
+
+def digest_told(hash_hex: str | None, raw: str | None) -> bytes | None:
+    """MD5 of a line, 16 bytes, as an event tells it; None if it does not, `MalformedEvent` for a hash that is none."""
+    if hash_hex is not None:
+        return digest_from_hex(hash_hex)
+    return None if raw is None else line_digest(raw.encode())
 
 
 def line_digest(line: bytes) -> bytes:
@@ -103,7 +107,7 @@ def decode(data: bytes | None) -> Event:
     if not (named and event.cookie and event.fid and event.action and event.status and event.action_key):
         _complete(event)
     if event.hash is not None:
-        _digest_from_hex(event.hash)
+        digest_from_hex(event.hash)
     return event
 
 
@@ -141,7 +145,8 @@ def _fill_from_raw(event: Event, raw: str) -> None:
     event.status = event.status or record.status
 
 
-def _digest_from_hex(text: str) -> bytes:
+def digest_from_hex(text: str) -> bytes:
+    """16 bytes; `MalformedEvent` if it is no MD5."""
     try:
         digest = bytes.fromhex(text)
     except ValueError:

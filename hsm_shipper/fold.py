@@ -12,120 +12,43 @@ that all of them agree. The rules:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from sys import intern as _intern
+from sys import intern
+from typing import ClassVar, cast
 
 import msgspec
 
-from hsm_shipper.actions import unpack_place
 from hsm_shipper.errors import MalformedEvent
-from hsm_shipper.events import PURGED, Event, decode
-
-# No line has an MD5 of all zeros but with a chance of 2^-128.
-_NO_DIGEST = bytes(16)
-
-
-def pack_id(entry_id: str | bytes) -> int:
-    """One integer for an entry id `<milliseconds>-<sequence>`, sorted as Redis sorts ids."""
-    text = entry_id if isinstance(entry_id, str) else entry_id.decode()
-    milliseconds, _, sequence = text.partition("-")
-    return int(milliseconds) << 64 | int(sequence)
+from hsm_shipper.events import NEW, PURGED, UPDATE, Event, decode, digest_from_hex, digest_told
+from hsm_shipper.live_action import NO_DIGEST, LiveAction
+from hsm_shipper.whole import NOT_WHOLE, WholeEnd, WholeState
 
 
-def unpack_id(entry: int) -> str:
-    """The entry id of a packed one."""
-    return f"{entry >> 64}-{entry & 0xFFFF_FFFF_FFFF_FFFF}"
+class State(WholeState, gc=False):
+    """A NEW or UPDATE that says everything."""
 
+    event_type: ClassVar[str]
 
-class LiveAction(msgspec.Struct, gc=False):
-    """One live action. Times are seconds since the epoch, None where the stream does not tell.
-
-    Some 400 bytes with its place in a dict: `mark` is what would be two objects in a naive one, and `entry` the very
-    object that came from the server.
-    """
-
-    place: int
-    fid: str
-    action: str
-    status: str
-    mark: bytes
-    first_seen: int | None
-    status_since: int | None
-    entry: bytes
-
-    @classmethod
-    def make(
-        cls,
-        place: int,
-        fid: str,
-        action: str,
-        status: str,
-        cookie: str | None,
-        digest: bytes | None,
-        first_seen: int | None,
-        status_since: int | None,
-        entry: bytes = b"0-0",
-    ) -> LiveAction:
-        """An action with `digest`, the MD5 of the kernel's line (16 bytes), and the id of its stream entry.
-
-        `cookie` and `digest` are None where the entry does not tell them.
-        """
-        return cls(
-            place,
-            fid,
-            _intern(action),
-            _intern(status),
-            (digest or _NO_DIGEST) + (b"" if cookie is None else cookie.encode()),
-            first_seen,
-            first_seen if status_since == first_seen else status_since,
-            entry,
-        )
+    raw: str | None = None
 
     @property
-    def digest(self) -> bytes | None:
-        """MD5 of the kernel's line, 16 bytes; None where the entry has neither `raw` nor `hash`, or it was not kept."""
-        digest = self.mark[:16]
-        return None if digest == _NO_DIGEST else digest
-
-    @property
-    def cookie(self) -> str | None:
-        """The kernel's cookie, hex text; None where the entry does not tell it."""
-        return self.mark[16:].decode() or None
-
-    @property
-    def entry_id(self) -> str:
-        """The stream entry that holds this state."""
-        return self.entry.decode()
-
-    @property
-    def action_key(self) -> str:
-        """`fid:ACTION`."""
-        return f"{self.fid}:{self.action}"
-
-    @property
-    def cat_idx(self) -> int:
-        """Catalogue index of the record's place."""
-        return unpack_place(self.place)[0]
-
-    @property
-    def rec_idx(self) -> int:
-        """Record index of the record's place."""
-        return unpack_place(self.place)[1]
+    def line_digest(self) -> bytes | None:
+        """See `Event.line_digest`."""
+        return digest_told(self.hash, self.raw)
 
 
-def same_action(one: LiveAction, other: LiveAction) -> bool:
-    """Whether both are one action: cookie, FID and action agree, a cookie that is not told agreeing with any."""
-    cookies_agree = one.cookie is None or other.cookie is None or one.cookie == other.cookie
-    return cookies_agree and one.fid == other.fid and one.action == other.action
+class _New(State, gc=False, tag_field="event_type", tag=NEW):
+    event_type = NEW
 
 
-def same_state(one: LiveAction, other: LiveAction) -> bool:
-    """Whether both are one action in one state: the same line, or the same status where one does not tell its line."""
-    if one.digest is not None and other.digest is not None:
-        if one.digest != other.digest:
-            return False
-    elif one.status != other.status:
-        return False
-    return same_action(one, other)
+class _Update(State, gc=False, tag_field="event_type", tag=UPDATE):
+    event_type = UPDATE
+
+
+class End(WholeEnd, gc=False, tag_field="event_type", tag=PURGED):
+    """A PURGED that says everything."""
+
+
+_decode_whole = msgspec.json.Decoder(_New | _Update | End).decode
 
 
 class DigestsNeeded(Exception):
@@ -153,31 +76,62 @@ class LiveActions:
     def __iter__(self) -> Iterator[LiveAction]:
         return iter(self.by_place.values())
 
+    def fold_page(self, page: list[tuple[bytes, bytes | None]]) -> list[bytes]:
+        """Fold in the next entries, each an id and its field `data`; returns the ids of those that are no events."""
+        malformed = []
+        for entry_id, data in page:
+            try:
+                event = _decode_whole(data or b"")
+                if event.hash is not None:
+                    digest_from_hex(event.hash)
+            except NOT_WHOLE:
+                folded = False
+            else:
+                if event.__class__ is End:
+                    folded = self._end(event)
+                else:
+                    self._put_state(entry_id, event)
+                    folded = True
+            if not folded and not self._fold_anything(entry_id, data):
+                malformed.append(entry_id)
+        return malformed
+
     def apply(self, entry_id: bytes, event: Event) -> None:
         """Fold in one decoded event (`events.decode`)."""
         if event.event_type == PURGED:
             self._purge(event)
             return
-        cat_idx, rec_idx, fid, action, status = event.cat_idx, event.rec_idx, event.fid, event.action, event.status
-        assert cat_idx is not None and rec_idx is not None and fid and action and status, "decode() refuses these"
-        place = cat_idx << 32 | rec_idx
+        assert event.place is not None and event.fid and event.action and event.status, "decode() refuses these"
         if event.first_seen is None or event.status_since is None:
-            self._complete_times(place, event)
+            self._complete_times(event.place, event)
+        self._put_state(entry_id, cast(State, event))
+
+    def _fold_anything(self, entry_id: bytes, data: bytes | None) -> bool:
+        """Fold in any entry, the long way; False if it is no event."""
+        try:
+            event = decode(data)
+        except MalformedEvent:
+            return False
+        self.apply(entry_id, event)
+        return True
+
+    def _put_state(self, entry_id: bytes, event: State) -> None:
+        """Fold in a NEW or UPDATE."""
         # The entries of one poll share their times: one object for all.
         if event.first_seen != self._first_seen:
-            self._first_seen = _whole(event.first_seen)
+            self._first_seen = _seconds(event.first_seen)
         if event.status_since != self._status_since:
             self._status_since = (
-                self._first_seen if event.status_since == self._first_seen else _whole(event.status_since)
+                self._first_seen if event.status_since == self._first_seen else _seconds(event.status_since)
             )
         cookie = event.cookie
-        digest = (event.line_digest or _NO_DIGEST) if self._digests else _NO_DIGEST
+        digest = (event.line_digest or NO_DIGEST) if self._digests else NO_DIGEST
         self.put(
             LiveAction(
-                place,
-                fid,
-                _intern(action),
-                _intern(status),
+                event.cat_idx << 32 | event.rec_idx,
+                event.fid,
+                intern(event.action),
+                intern(event.status),
                 digest + cookie.encode() if cookie else digest,
                 self._first_seen,
                 self._status_since,
@@ -185,17 +139,16 @@ class LiveActions:
             )
         )
 
-    def fold_page(self, page: list[tuple[bytes, bytes | None]]) -> list[bytes]:
-        """Fold in the next entries, each an id and its field `data`; returns the ids of those that are no events."""
-        malformed = []
-        for entry_id, data in page:
-            try:
-                event = decode(data)
-            except MalformedEvent:
-                malformed.append(entry_id)
-            else:
-                self.apply(entry_id, event)
-        return malformed
+    def _end(self, event: End) -> bool:
+        """Fold in a PURGED if its cookie decides; False if it takes more."""
+        occupant = self.by_place.get(event.cat_idx << 32 | event.rec_idx)
+        if occupant is None:
+            return True
+        if occupant.cookie is None:
+            return False
+        if occupant.cookie == event.cookie:
+            self._remove(occupant)
+        return True
 
     def put(self, action: LiveAction) -> None:
         """Place an action whose state is known from elsewhere (the state file), as a NEW would."""
@@ -207,6 +160,7 @@ class LiveActions:
         by_place[place] = action
 
     def _purge(self, event: Event) -> None:
+        """Fold in a PURGED by the rules."""
         place = event.place
         if place is None:
             self._remove_by_key(event.action_key or "")
@@ -257,7 +211,7 @@ class LiveActions:
             del self._places_by_key[action.action_key]
 
 
-def _whole(seconds: int | float | None) -> int | None:
+def _seconds(seconds: int | float | None) -> int | None:
     return None if seconds is None else int(seconds)
 
 

@@ -13,7 +13,7 @@ from hsm_shipper.cache import chunks
 from hsm_shipper.changes import Change, ChangeWriter, same_action
 from hsm_shipper.diff import HELD_OPEN_MAX, HeldLines, NewLine, Survey, Verdict, judge
 from hsm_shipper.errors import ActionsError, HsmError, StateChanged, StateError, StreamError, StreamMoved
-from hsm_shipper.fold import LiveAction
+from hsm_shipper.live_action import LiveAction
 from hsm_shipper.logs import RepeatedErrors, printable
 from hsm_shipper.outage import Outage
 from hsm_shipper.reader import ActionsFile, Reading

@@ -20,8 +20,10 @@ from urllib.parse import quote
 import msgspec
 
 from hsm_shipper.actions import pack_place
+from hsm_shipper.entry_ids import pack_id
 from hsm_shipper.errors import StateError, StreamMoved
-from hsm_shipper.fold import LiveAction, LiveActions, pack_id, same_state
+from hsm_shipper.fold import LiveActions
+from hsm_shipper.live_action import LiveAction, same_state
 from hsm_shipper.replay import Replay
 from hsm_shipper.rows import BUSY_TIMEOUT_S, delete_actions, read_actions, translated, write_actions
 from hsm_shipper.stream import PAGE_ENTRIES

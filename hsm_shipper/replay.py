@@ -6,9 +6,10 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from hsm_shipper.entry_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ReplayOvertaken
-from hsm_shipper.fold import DigestsNeeded, LiveActions, pack_id
-from hsm_shipper.stream import EMPTY_ID, ActionStream, Entry
+from hsm_shipper.fold import DigestsNeeded, LiveActions
+from hsm_shipper.stream import ActionStream, Entry
 
 _REPLAYS_MAX = 5  # a trim takes far less time than a replay, so it hardly overtakes two in a row
 _EXAMPLES_MAX = 5

@@ -10,7 +10,7 @@ from typing import Any
 
 from hsm_shipper.actions import pack_place, unpack_place
 from hsm_shipper.errors import StateCorrupt, StateError, StateUnwritable
-from hsm_shipper.fold import LiveAction
+from hsm_shipper.live_action import LiveAction
 
 BUSY_TIMEOUT_S = 30.0
 COLUMNS = "cat_idx, rec_idx, fid, action, status, cookie, hash, first_seen, status_since"

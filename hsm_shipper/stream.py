@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, cast
 import redis
 import redis.exceptions
 
+from hsm_shipper.entry_ids import next_id
 from hsm_shipper.errors import ReplayOvertaken, StreamMoved, StreamRefused, StreamUnavailable
 from hsm_shipper.keys import DATA_FIELD, data_of
 
-EMPTY_ID = "0-0"
 PAGE_ENTRIES = 1000
 
 _APPEND = (files("hsm_shipper") / "append.lua").read_text(encoding="ascii")
@@ -148,7 +148,7 @@ class ActionStream:
             found = []
             for info in self._client.xinfo_groups(self.key):
                 pending = self._client.xpending(self.key, info["name"])
-                needs = _text(pending["min"]) if pending["pending"] else _next_id(_text(info["last-delivered-id"]))
+                needs = _text(pending["min"]) if pending["pending"] else next_id(_text(info["last-delivered-id"]))
                 found.append(Group(_text(info["name"]), needs))
         return found
 
@@ -280,9 +280,3 @@ def _text(value: bytes | str) -> str:
 def _digest(parts: Sequence[bytes]) -> str:
     """What `append.lua` computes of an entry's fields and values."""
     return sha1(b"\0".join(parts), usedforsecurity=False).hexdigest()
-
-
-def _next_id(entry_id: str) -> str:
-    """The id just past `entry_id`."""
-    milliseconds, _, sequence = entry_id.partition("-")
-    return f"{milliseconds}-{int(sequence) + 1}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from hsm_shipper.fold import LiveAction, LiveActions, pack_id, unpack_id
+from hsm_shipper.entry_ids import pack_id, unpack_id
+from hsm_shipper.fold import LiveActions
+from hsm_shipper.live_action import LiveAction
 from hsm_shipper.replay import Replay
 from hsm_shipper.stream import ActionStream, Group
 

@@ -21,7 +21,8 @@ from hsm_shipper.cache import Cache
 from hsm_shipper.changes import ChangeWriter
 from hsm_shipper.config import Config
 from hsm_shipper.connection import client_kwargs
-from hsm_shipper.fold import LiveAction, LiveActions
+from hsm_shipper.fold import LiveActions
+from hsm_shipper.live_action import LiveAction
 from hsm_shipper.poller import Poller
 from hsm_shipper.reader import ActionsFile, RawFile, open_raw
 from hsm_shipper.result import PollResult

@@ -9,9 +9,22 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # What others depend on, and the read side of stream, state and list that an auditor shares with the shipper.
-CONTRACT = {"actions", "events", "fold", "errors", "keys", "config", "connection", "state_view", "heartbeat"}
-FOR_THE_TOOLS = CONTRACT | {"collector", "coordinator", "present", "reader", "replay", "rows", "stream", "trim"}
-PURE = ["actions", "events", "fold", "diff", "changes", "outage"]
+CONTRACT = {
+    "actions", "events", "live_action", "fold", "entry_ids", "errors", "keys", "config", "connection", "state_view",
+    "heartbeat",
+}  # fmt: skip
+FOR_THE_TOOLS = CONTRACT | {
+    "collector",
+    "coordinator",
+    "present",
+    "reader",
+    "replay",
+    "rows",
+    "stream",
+    "trim",
+    "whole",
+}
+PURE = ["actions", "events", "whole", "live_action", "fold", "entry_ids", "diff", "changes", "outage"]
 # What pure code may use: none of it reads a clock, a file or a socket.
 HARMLESS = {
     "__future__", "array", "collections", "collections.abc", "dataclasses", "hashlib", "itertools", "msgspec", "re",

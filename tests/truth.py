@@ -11,7 +11,8 @@ import redis
 from hsm_shipper.actions import unpack_place
 from hsm_shipper.errors import MalformedEvent
 from hsm_shipper.events import NEW, PURGED, Event, decode, line_digest
-from hsm_shipper.fold import LiveAction, LiveActions
+from hsm_shipper.fold import LiveActions
+from hsm_shipper.live_action import LiveAction
 
 Place = tuple[int, int]
 

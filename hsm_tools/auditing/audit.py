@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from hsm_shipper.actions import parse_line, readable_place
-from hsm_shipper.events import NEW, PURGED, Event, line_digest
-from hsm_shipper.fold import LiveAction, LiveActions, same_action, same_state
+from hsm_shipper.actions import pack_place, parse_line, readable_place
+from hsm_shipper.events import NEW, Event, line_digest
+from hsm_shipper.fold import End, LiveActions, State
 from hsm_shipper.heartbeat import Heartbeat
+from hsm_shipper.live_action import LiveAction, same_action, same_state
 from hsm_shipper.trim import length_bound
 
 EXIT_CONSISTENT = 0
@@ -35,20 +36,23 @@ class TalliedActions(LiveActions):
         self.purged_without_new = 0
         """PURGED that removed nothing."""
 
-    def apply(self, entry_id: bytes, event: Event) -> None:
-        """Fold in one decoded event, and count it if it said nothing new."""
-        if event.event_type == PURGED:
-            before = len(self)
-            super().apply(entry_id, event)
-            self.purged_without_new += len(self) == before
-            return
-        place = event.place
-        occupant = None if place is None else self.by_place.get(place)
-        super().apply(entry_id, event)
+    def _put_state(self, entry_id: bytes, event: State) -> None:
+        occupant = self.by_place.get(pack_place(event.cat_idx, event.rec_idx))
+        super()._put_state(entry_id, event)
         if occupant is not None and not event.refresh:
-            after = self.by_place[occupant.place]
             repeats = same_action if event.event_type == NEW else same_state
-            self.duplicates += repeats(occupant, after)
+            self.duplicates += repeats(occupant, self.by_place[occupant.place])
+
+    def _end(self, event: End) -> bool:
+        before = len(self)
+        done = super()._end(event)
+        self.purged_without_new += done and len(self) == before
+        return done
+
+    def _purge(self, event: Event) -> None:
+        before = len(self)
+        super()._purge(event)
+        self.purged_without_new += len(self) == before
 
 
 class Kind(StrEnum):

@@ -22,15 +22,16 @@ from hsm_shipper import heartbeat
 from hsm_shipper.config import Config
 from hsm_shipper.connection import address
 from hsm_shipper.coordinator import read_hsm_control
+from hsm_shipper.entry_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ActionsError, HsmError, StateError, StreamError, StreamRefused, StreamUnavailable
-from hsm_shipper.fold import LiveAction, pack_id
 from hsm_shipper.keys import heartbeat_key, stream_key
+from hsm_shipper.live_action import LiveAction
 from hsm_shipper.present import Present
 from hsm_shipper.reader import ActionsFile
 from hsm_shipper.replay import Replay
 from hsm_shipper.rows import read_actions, translated
 from hsm_shipper.state_view import PollStatus, read_poll_status, state_file
-from hsm_shipper.stream import EMPTY_ID, ActionStream
+from hsm_shipper.stream import ActionStream
 from hsm_tools.auditing.audit import (
     Comparison,
     Counts,

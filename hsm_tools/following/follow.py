@@ -17,12 +17,13 @@ import redis
 
 from hsm_shipper import heartbeat
 from hsm_shipper.config import Config
+from hsm_shipper.entry_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import StreamError, StreamRefused, StreamUnavailable
-from hsm_shipper.fold import LiveActions, pack_id
+from hsm_shipper.fold import LiveActions
 from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.keys import heartbeat_key, mdt_of
 from hsm_shipper.replay import Replay
-from hsm_shipper.stream import EMPTY_ID, ActionStream
+from hsm_shipper.stream import ActionStream
 from hsm_tools.following.lean import LeanActions
 from hsm_tools.following.tally import Tally
 from hsm_tools.reading.finding import StreamFinder

@@ -1,6 +1,6 @@
 """The fold for tools that replay long streams: the same rules in half the time, and the events counted on the way.
 
-An entry that says everything, as all of ours do, is decoded straight into what stands for its live action. Whatever
+What is decoded of an entry that says everything (`hsm_shipper.whole`) is what stands for its live action. Whatever
 says less, an earlier shipper's above all, goes the long way through `hsm_shipper.events` and `hsm_shipper.fold`.
 """
 
@@ -8,37 +8,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from sys import intern
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import msgspec
 
 from hsm_shipper.actions import pack_place
+from hsm_shipper.entry_ids import pack_id
 from hsm_shipper.errors import MalformedEvent
-from hsm_shipper.events import NEW, PURGED, SECONDS, UPDATE, Event, LlogIndex, decode
-from hsm_shipper.fold import LiveActions, pack_id
+from hsm_shipper.events import NEW, PURGED, UPDATE, Event, decode, digest_from_hex
+from hsm_shipper.fold import LiveActions
 from hsm_shipper.stream import Entry
+from hsm_shipper.whole import NOT_WHOLE, WholeEnd, WholeState
 from hsm_tools.following.tally import REFRESH, TIMED, Tally, Told, told_by
 
-_Word = Annotated[str, msgspec.Meta(min_length=1)]
-_Seconds = Annotated[int, SECONDS]
 
-
-class _State(msgspec.Struct, gc=False):
-    """A NEW or UPDATE that says everything, and the live action that it makes: see `hsm_shipper.fold.LiveAction`."""
+class _State(WholeState, gc=False):
+    """A NEW or UPDATE, and the live action that it makes: see `hsm_shipper.live_action.LiveAction`."""
 
     kind: ClassVar[str]
     digest: ClassVar[None] = None
 
-    cat_idx: LlogIndex
-    rec_idx: LlogIndex
-    fid: _Word
-    action: _Word
-    status: _Word
-    timestamp: _Seconds
-    cookie: _Word
-    first_seen: _Seconds
-    status_since: _Seconds
-    refresh: bool = False
     entry: bytes = msgspec.field(default=b"", name="<entry>")  # not of the event: no shipper writes such a name
 
     @property
@@ -65,12 +54,8 @@ class _Update(_State, gc=False, tag_field="event_type", tag=UPDATE):
     kind = UPDATE
 
 
-class _Purged(msgspec.Struct, gc=False, tag_field="event_type", tag=PURGED):
-    cat_idx: LlogIndex
-    rec_idx: LlogIndex
-    cookie: _Word
-    action: _Word
-    last_status: _Word
+class _Purged(WholeEnd, gc=False, tag_field="event_type", tag=PURGED):
+    pass
 
 
 _decode_whole = msgspec.json.Decoder(_New | _Update | _Purged).decode
@@ -114,10 +99,13 @@ class LeanActions(LiveActions):
         for entry_id, data in page:
             try:
                 event = decode_whole(data or b"")
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                if event is not None and event.hash is not None:
+                    digest_from_hex(event.hash)
+                    event.hash = None  # needs no room in a live action
+            except NOT_WHOLE:
                 event = None
             if event is None or event.__class__ is _Purged:
-                what = self._end(event) or self._fold_anything(entry_id, data)
+                what = self._count_end(event) or self._count_anything(entry_id, data)
                 decode_whole = _decode_nothing if self._is_of_earlier_shipper else _decode_whole
                 if what is None:
                     malformed.append(entry_id)
@@ -141,7 +129,7 @@ class LeanActions(LiveActions):
         """Whether only the rules know what to do with the events of this stream."""
         return self._digests or self._places_by_key is not None
 
-    def _end(self, purged: _Purged | None) -> Told | None:
+    def _count_end(self, purged: _Purged | None) -> Told | None:
         """Fold in a PURGED if it and its occupant say enough for that; None if not."""
         if purged is None:
             return None
@@ -154,7 +142,7 @@ class LeanActions(LiveActions):
                 del self.by_place[place]
         return (PURGED, intern(purged.action), intern(purged.last_status), None)
 
-    def _fold_anything(self, entry_id: bytes, data: bytes | None) -> Told | None:
+    def _count_anything(self, entry_id: bytes, data: bytes | None) -> Told | None:
         """Fold in any entry by the rules; None if it is no event."""
         try:
             event = decode(data)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from hsm_shipper.fold import LiveAction
+from hsm_shipper.live_action import LiveAction
 from hsm_tools.filters import ActionFilter
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.tally import Arrivals

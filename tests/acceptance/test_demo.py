@@ -18,7 +18,7 @@ from hsm_shipper.actions import parse_line
 from hsm_shipper.changes import Change, ChangeWriter
 from hsm_shipper.diff import NewLine
 from hsm_shipper.events import line_digest
-from hsm_shipper.fold import LiveAction
+from hsm_shipper.live_action import LiveAction
 from tests.simulator import SimulatedMdt, populate
 from tests.simulator.demo import EXIT_INTERRUPTED, EXIT_WRONG, conclude
 from tests.simulator.demo_report import MdtReport, SimulatedVerdict
@@ -98,7 +98,7 @@ def test_a_killed_demo_leaves_no_process(running: tuple[subprocess.Popen[str], s
     process, folder = running
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    eventually(lambda: not left_running(folder))
+    eventually(lambda: not left_running(folder), 60)  # workers end their poll first
 
 
 # What the demo says of a stream: pure

@@ -11,7 +11,8 @@ from hsm_shipper import cache as cache_module
 from hsm_shipper.cache import Cache
 from hsm_shipper.changes import Change
 from hsm_shipper.errors import StateChanged, StateUnwritable
-from hsm_shipper.fold import LiveAction, LiveActions
+from hsm_shipper.fold import LiveActions
+from hsm_shipper.live_action import LiveAction
 from hsm_shipper.stream import Head
 from tests.core import FullDisk, digest, line, lines, live_action, place, rows
 from tests.integration.states import HEAD, STATUS, new

@@ -10,8 +10,9 @@ import redis
 
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_shipper.events import decode
-from hsm_shipper.fold import LiveAction, LiveActions
+from hsm_shipper.fold import LiveActions
 from hsm_shipper.keys import stream_key
+from hsm_shipper.live_action import LiveAction
 from hsm_tools.dashboard import lookup
 from hsm_tools.dashboard.lookup import Lookup
 from tests.conftest import PrivateServer

@@ -7,8 +7,9 @@ import time
 import pytest
 import redis
 
+from hsm_shipper.entry_ids import EMPTY_ID
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
-from hsm_shipper.stream import EMPTY_ID, ActionStream, Head
+from hsm_shipper.stream import ActionStream, Head
 from tests.conftest import PrivateServer
 from tests.core import KEY, shipper_client
 from tests.servers import RedisServer

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import redis
 
+from hsm_shipper.entry_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ReplayOvertaken
-from hsm_shipper.fold import pack_id
-from hsm_shipper.stream import EMPTY_ID, PAGE_ENTRIES, ActionStream, Entry, Head
+from hsm_shipper.stream import PAGE_ENTRIES, ActionStream, Entry, Head
 from tests.core import KEY
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from hsm_shipper.actions import pack_place, parse_line
 from hsm_shipper.events import Event, line_digest
-from hsm_shipper.fold import LiveAction, LiveActions, same_state
+from hsm_shipper.fold import LiveActions
+from hsm_shipper.live_action import LiveAction, same_state
 from hsm_tools.auditing.audit import (
     Comparison,
     Counts,

@@ -10,7 +10,8 @@ from hsm_shipper.actions import parse_line
 from hsm_shipper.changes import ADOPTED, Change, ChangeWriter, same_action
 from hsm_shipper.diff import NewLine
 from hsm_shipper.events import NEW, PURGED, UPDATE, decode
-from hsm_shipper.fold import LiveAction, LiveActions
+from hsm_shipper.fold import LiveActions
+from hsm_shipper.live_action import LiveAction
 from tests.core import HOST, MDT, digest, line, live_action
 
 WRITER = ChangeWriter(MDT, HOST)

@@ -1,4 +1,4 @@
-"""The fold of the tools agrees with the fold, whatever a stream says, and counts every event once."""
+"""The quick ways to fold agree with the rules, whatever a stream says, and the tools' counts every event once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hsm_shipper.errors import MalformedEvent
+from hsm_shipper.events import decode
 from hsm_shipper.fold import DigestsNeeded, LiveActions
 from hsm_tools.following.lean import LeanActions
 from hsm_tools.following.tally import EventKind, Tally
@@ -49,14 +51,27 @@ def essence(live: LiveActions) -> list[tuple[Any, ...]]:
     )  # fmt: skip
 
 
+def by_the_rules(live: LiveActions, entries: Page) -> list[bytes]:
+    """Fold in entries one by one, decoded whole; returns the ids of those that are no events."""
+    malformed = []
+    for entry_id, data in entries:
+        try:
+            live.apply(entry_id, decode(data))
+        except MalformedEvent:
+            malformed.append(entry_id)
+    return malformed
+
+
 def agree(pages: list[Page]) -> Tally:
-    """Fold both ways, page by page; what a fold without digests refuses, the lean one refuses too."""
+    """Fold three ways, page by page; what a fold without digests refuses, the lean one refuses too."""
     tally = Tally()
-    whole, lean, digests = LiveActions(), LeanActions(tally, False), False
+    rules, whole, lean, digests = LiveActions(), LiveActions(), LeanActions(tally, False), False
     done: list[Page] = []
     for one in pages:
         done.append(one)
         malformed = whole.fold_page(one)
+        assert malformed == by_the_rules(rules, one)
+        assert list(whole) == list(rules)
         try:
             assert lean.fold_page(one) == malformed
         except DigestsNeeded:
@@ -84,11 +99,27 @@ def test_an_event_that_says_less_goes_by_the_rules(missing: str) -> None:
     [
         {"first_seen": 1000.5}, {"first_seen": None}, {"cookie": ""}, {"status": ""}, {"cat_idx": -1}, {"fid": 7},
         {"rec_idx": 2**32}, {"event_type": "OTHER"}, {"refresh": "yes"}, {"<entry>": "AAAA"}, {"first_seen": 2**60},
+        {"hash": "ab" * 16}, {"hash": "no MD5"}, {"hash": "ab" * 15 + "  "}, {"raw": None},
     ],
     ids=repr,
 )  # fmt: skip
 def test_an_odd_event_is_taken_or_refused_as_the_rules_do(odd: dict[str, Any]) -> None:
     agree([page(ours(1), ours(2) | odd, ours(3))])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"cookie": ""}, {"cat_idx": -1}, {"rec_idx": 2**32}, {"action": 7}, {"last_status": 7}, {"hash": "ab"}],
+    ids=repr,
+)
+def test_an_odd_end_is_taken_or_refused_as_the_rules_do(odd: dict[str, Any]) -> None:
+    agree([page(ours(1), end(1) | odd, ours(3))])
+
+
+def test_what_an_end_does_not_need_is_not_looked_at() -> None:
+    live = LiveActions()
+    assert live.fold_page(page(ours(1), end(1, fid=7, mdt=7))) == []
+    assert len(live) == 0
 
 
 @pytest.mark.parametrize("data", [None, b"", b"{", b"\xff", b"[" * 5000, b"null", b'{"event_type":"NEW"}'], ids=repr)
@@ -137,17 +168,20 @@ def events() -> st.SearchStrategy[Any]:
     statuses = st.sampled_from(["WAITING", "STARTED", "SUCCEED"])
     kinds = st.sampled_from(["NEW", "UPDATE"])
     lines = st.builds(line, recs, statuses, cookie=cookies)
+    hashed = st.builds(lambda event: event | {"raw": None, "hash": "cd" * 16}, st.builds(ours, recs, statuses))
     states = st.builds(ours, recs, statuses, kinds, st.integers(1000, 1003), number=cookies, refresh=st.booleans())
     ends = st.builds(end, recs, number=cookies)
     old_ends = st.builds(
         lambda one, hashed: earlier_event(one, "PURGED") | {"raw": None, "hash": digest(hashed).hex()}, lines, lines
     )
     by_key = st.builds(lambda rec: {"event_type": "PURGED", "action_key": f"0x200000401:{rec:#x}:0x0:ARCHIVE"}, recs)
-    return st.one_of(states, states, ends, ends, st.builds(earlier_event, lines), old_ends, by_key, st.just(b"{}"))
+    return st.one_of(
+        states, states, hashed, ends, ends, st.builds(earlier_event, lines), old_ends, by_key, st.just(b"{}")
+    )
 
 
 @given(st.lists(st.lists(events(), max_size=6), max_size=5))
-def test_both_folds_agree_over_any_history(history: list[list[Any]]) -> None:
+def test_all_folds_agree_over_any_history(history: list[list[Any]]) -> None:
     numbered = iter(page(*(event for events in history for event in events)))
     tally = agree([[next(numbered) for _ in events] for events in history])
     assert tally.events.total() + tally.malformed == sum(map(len, history))

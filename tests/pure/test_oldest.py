@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from hsm_shipper.fold import LiveAction
+from hsm_shipper.live_action import LiveAction
 from hsm_tools.dashboard.oldest import oldest
 from hsm_tools.following.summary import GroupKey
 from tests.core import line, live_action
