@@ -5,7 +5,7 @@
 -- ARGV[3]   sha1 of that entry's fields and values, joined by NUL
 -- ARGV[4]   '1' if the caller knows of live actions: their entries are never trimmed, so some entry must be left
 -- ARGV[5..] values of the field 'data', one entry each; without any, this only compares
--- Returns   {1, id of the last entry}, or {0, last-generated id, newest entry's id, its sha1} ('' for none) where
+-- Returns   {1, id of the last entry, ids of the added ones}, or {0, last-generated id, newest entry's id, its sha1} ('' for none) where
 --           the stream is elsewhere; then nothing was added.
 local last, newest, digest = '0-0', '', ''
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -26,7 +26,9 @@ end
 if last ~= ARGV[1] or contradicted then
   return {0, last, newest, digest}
 end
+local added = {}
 for i = 5, #ARGV do
   last = redis.call('XADD', KEYS[1], '*', 'data', ARGV[i])
+  added[#added + 1] = last
 end
-return {1, last}
+return {1, last, added}

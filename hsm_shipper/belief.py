@@ -117,6 +117,7 @@ class Belief:
         flight, self._flight = self._flight, None
         with self._guarded():
             head = flight.pending.finish()
+            _note_entries(flight)
             refreshed = {change.place for change in flight.changes} & self.marked if self.marked else self.marked
             with self._opened.transaction():
                 self._opened.apply(flight.changes, head)
@@ -218,3 +219,11 @@ class Belief:
             account.add(page, live.fold_page(page))
         account.tell(after, len(live), self._host)
         return live
+
+
+def _note_entries(flight: _Flight) -> None:
+    """Tell the actions of an append that is finished which entries hold their states."""
+    appended = (change for change in flight.changes if change.payload is not None)
+    for change, entry_id in zip(appended, flight.pending.entry_ids, strict=True):
+        if change.after is not None:
+            change.after.entry = entry_id

@@ -18,7 +18,8 @@ REFRESH: Final = "REFRESH"
 class Change(msgspec.Struct, frozen=True, gc=False):
     """One step of the belief: `before` leaves it, `after` enters it, `payload` tells the stream.
 
-    `payload` is None where the stream already says it and only our row learns the line's hash (ADOPTED).
+    `payload` is None where the stream already says it and only our row learns the line's hash (ADOPTED). All others get
+    their entry when they are appended.
     """
 
     kind: Literal["NEW", "UPDATE", "REFRESH", "PURGED", "ADOPTED"]
@@ -64,6 +65,7 @@ class ChangeWriter(msgspec.Struct, frozen=True):
             status_since=status_since,
         )
         if before is not None and before.digest is None and before.status == record.status:
+            after.entry = before.entry
             return Change(ADOPTED, None, before, after)
         if before is not None and before.digest == new.digest:  # looked at only because it is marked
             return Change(REFRESH, self._payload(UPDATE, new, after, timestamp, refresh=True), before, after)

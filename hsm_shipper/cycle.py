@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import msgspec
 
 from hsm_shipper.collector import relax_collector
 from hsm_shipper.errors import StreamMoved
-from hsm_shipper.fold import LiveActions
+from hsm_shipper.fold import DigestsNeeded, LiveActions
 from hsm_shipper.reconcile import Healed, StateFile, catch_up, go_on, tell
 from hsm_shipper.replay import Replay
 from hsm_shipper.stream import ActionStream
@@ -69,7 +70,7 @@ def run_cycle(
     relax_collector()
     with closing(StateFile(state_path)) as state:
         for attempt in range(1, _ATTEMPTS + 1):
-            replay = Replay(stream, LiveActions, lambda _: keep_going())
+            replay = Replay(stream, LiveActions, lambda _: keep_going(), digests=False)
             try:
                 healed, marked = _reconcile(mdt, state, replay, keep_going)
                 trimmed = _trim_to_needed(stream, replay, consumer_group_backlog_max, keep_going)
@@ -103,15 +104,18 @@ def run_cycle(
 def _reconcile(
     mdt: str, state: StateFile, replay: Replay[LiveActions], keep_going: Callable[[], None]
 ) -> tuple[Healed, int]:
-    catch_up(replay, state, keep_going)
-    keep_going()
-    with state.transaction():
-        go_on(replay, state.position())
-        healed = state.differences(replay.live)
-        state.correct(healed)
-        marked = state.mark_for_refresh(to_refresh(replay))
-        if not healed and not marked:
-            state.rollback()
+    while True:
+        catch_up(replay, state, keep_going)
+        keep_going()
+        with contextlib.suppress(DigestsNeeded), state.transaction():
+            go_on(replay, state.position())
+            healed = state.differences(replay.live)
+            state.correct(healed)
+            marked = state.mark_for_refresh(to_refresh(replay))
+            if not healed.has_rows and not marked:
+                state.rollback()
+            break
+        replay.start_over(digests=True)
     tell(mdt, healed)
     return healed, marked
 

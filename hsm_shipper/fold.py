@@ -64,7 +64,7 @@ class LiveActions:
 
     def __init__(self, digests: bool = True) -> None:
         self.by_place: dict[int, LiveAction] = {}
-        self._digests = digests
+        self.has_digests = digests
         # Only streams of earlier shippers need it, so it is built at the first PURGED without a place.
         self._places_by_key: dict[str, set[int]] | None = None
         self._first_seen: int | None = None
@@ -125,7 +125,7 @@ class LiveActions:
                 self._first_seen if event.status_since == self._first_seen else _seconds(event.status_since)
             )
         cookie = event.cookie
-        digest = (event.line_digest or NO_DIGEST) if self._digests else NO_DIGEST
+        digest = (event.line_digest or NO_DIGEST) if self.has_digests else NO_DIGEST
         self.put(
             LiveAction(
                 event.cat_idx << 32 | event.rec_idx,
@@ -168,7 +168,7 @@ class LiveActions:
         occupant = self.by_place.get(place)
         if occupant is None:
             return
-        if not self._digests and not (event.cookie and occupant.cookie) and (event.hash or event.raw):
+        if not self.has_digests and not (event.cookie and occupant.cookie) and (event.hash or event.raw):
             raise DigestsNeeded
         if _names(event, occupant):
             self._remove(occupant)

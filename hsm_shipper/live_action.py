@@ -8,6 +8,7 @@ import msgspec
 
 from hsm_shipper.actions import unpack_place
 
+UNKNOWN_ENTRY = b"0-0"  # no entry has this id
 # No line has an MD5 of all zeros but with a chance of 2^-128.
 NO_DIGEST = bytes(16)
 
@@ -27,6 +28,7 @@ class LiveAction(msgspec.Struct, gc=False):
     first_seen: int | None
     status_since: int | None
     entry: bytes
+    """The id of the stream entry that holds this state; `UNKNOWN_ENTRY` where that is not known."""
 
     @classmethod
     def make(
@@ -39,7 +41,7 @@ class LiveAction(msgspec.Struct, gc=False):
         digest: bytes | None,
         first_seen: int | None,
         status_since: int | None,
-        entry: bytes = b"0-0",
+        entry: bytes = UNKNOWN_ENTRY,
     ) -> LiveAction:
         """An action with `digest`, the MD5 of the kernel's line (16 bytes), and the id of its stream entry.
 

@@ -19,10 +19,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from hsm_shipper.actions import pack_place
+from hsm_shipper.actions import unpack_place
 from hsm_shipper.entry_ids import pack_id
 from hsm_shipper.errors import StateError, StreamMoved
-from hsm_shipper.fold import LiveActions
+from hsm_shipper.fold import DigestsNeeded, LiveActions
 from hsm_shipper.live_action import LiveAction, same_state
 from hsm_shipper.replay import Replay
 from hsm_shipper.rows import BUSY_TIMEOUT_S, delete_actions, read_actions, translated, write_actions
@@ -30,6 +30,7 @@ from hsm_shipper.stream import PAGE_ENTRIES
 
 _log = logging.getLogger(__name__)
 
+_PLACE = "cat_idx << 32 | rec_idx"  # packed, as `actions.pack_place` does it
 _EXAMPLES_MAX = 3
 # A busy worker appends while the stream is read. Each round reads what came during the one before, so the rest is
 # soon less than a page, and the worker waits for the last of it only.
@@ -45,9 +46,16 @@ class Healed(msgspec.Struct):
     """Believed live, not in the stream."""
     differing: list[LiveAction]
     """In another state in the stream (this one) than here."""
+    renamed: list[LiveAction]
+    """In the same state, held by another entry than is known here: nothing to heal."""
 
     def __bool__(self) -> bool:
         return bool(self.orphans or self.missing or self.differing)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether anything has to be written."""
+        return bool(self or self.renamed)
 
 
 class StateFile:
@@ -90,38 +98,49 @@ class StateFile:
             self._connection.execute("ROLLBACK")
 
     def differences(self, live: LiveActions) -> Healed:
-        """What differs from `live`. A hash that the stream does not tell differs from none."""
-        healed = Healed([], [], [])
+        """What differs from `live`; `DigestsNeeded` where only the lines decide, and `live` does not know them.
+
+        An entry never changes, so the row that names the entry that `live` does holds the state that it does. Only
+        where it names another one, or none, or another status, the lines are compared; a hash that the stream does
+        not tell differs from none.
+        """
+        healed = Healed([], [], [], [])
         suspects = self._suspect_places(live)
+        if not live.has_digests and any(place in live.by_place for place in suspects):
+            raise DigestsNeeded
         for ours in filter(None, map(self._action_at, suspects)):
             theirs = live.by_place.get(ours.place)
             if theirs is None:
                 healed.missing.append(ours)
             elif not same_state(ours, theirs):
                 healed.differing.append(theirs)
+            elif ours.entry != theirs.entry:
+                healed.renamed.append(msgspec.structs.replace(ours, entry=theirs.entry))
         rows = int(self._connection.execute("SELECT count(*) FROM actions").fetchone()[0])
         if rows - len(healed.missing) < len(live):
-            known = {pack_place(*row) for row in self._connection.execute("SELECT cat_idx, rec_idx FROM actions")}
+            known = {place for (place,) in self._connection.execute(f"SELECT {_PLACE} FROM actions")}
             healed.orphans.extend(action for action in live if action.place not in known)
         return healed
 
-    def _suspect_places(self, live: LiveActions) -> list[tuple[int, int]]:
-        """Places where the belief does not hold the very line that `live` does; the others need no closer look."""
-        by_place = live.by_place
+    def _suspect_places(self, live: LiveActions) -> list[int]:
+        """Packed places where the belief does not name the entry that `live` does, or its status."""
+        get = live.by_place.get
         suspects = []
-        for cat_idx, rec_idx, line_hash in self._connection.execute("SELECT cat_idx, rec_idx, hash FROM actions"):
-            theirs = by_place.get(cat_idx << 32 | rec_idx)
-            if theirs is None or theirs.mark[:16].hex() != line_hash:
-                suspects.append((cat_idx, rec_idx))
+        # As a blob an id is the bytes that came from the server.
+        rows = self._connection.execute(f"SELECT {_PLACE}, CAST(entry_id AS BLOB), status FROM actions")
+        for place, entry_id, status in rows:
+            theirs = get(place)
+            if theirs is None or theirs.entry != entry_id or theirs.status != status:
+                suspects.append(place)
         return suspects
 
-    def _action_at(self, place: tuple[int, int]) -> LiveAction | None:
-        return next(read_actions(self._connection, "cat_idx = ? AND rec_idx = ?", place), None)
+    def _action_at(self, place: int) -> LiveAction | None:
+        return next(read_actions(self._connection, "cat_idx = ? AND rec_idx = ?", unpack_place(place)), None)
 
     def correct(self, healed: Healed) -> None:
         """Make the belief what the stream says."""
         delete_actions(self._connection, healed.missing)
-        write_actions(self._connection, healed.orphans + healed.differing)
+        write_actions(self._connection, healed.orphans + healed.differing + healed.renamed)
 
     def mark_for_refresh(self, actions: list[LiveAction]) -> int:
         """Have the next poll append the state of these again; returns how many were not marked yet."""

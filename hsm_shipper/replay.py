@@ -52,6 +52,11 @@ class Replay(Generic[Fold]):
         self.index = EntryIndex()
         self._last_entry: str | None = None
 
+    def start_over(self, *, digests: bool) -> None:
+        """Forget what was read: `go_on` begins with the first entry again."""
+        self._digests = digests
+        self._begin()
+
     def go_on(self, until: str) -> None:
         """Fold what lies between here and the id `until`; from the first entry again if a trim overtakes."""
         for _ in range(_REPLAYS_MAX):

@@ -10,10 +10,10 @@ from typing import Any
 
 from hsm_shipper.actions import pack_place, unpack_place
 from hsm_shipper.errors import StateCorrupt, StateError, StateUnwritable
-from hsm_shipper.live_action import LiveAction
+from hsm_shipper.live_action import UNKNOWN_ENTRY, LiveAction
 
 BUSY_TIMEOUT_S = 30.0
-COLUMNS = "cat_idx, rec_idx, fid, action, status, cookie, hash, first_seen, status_since"
+COLUMNS = "cat_idx, rec_idx, fid, action, status, cookie, hash, first_seen, status_since, entry_id"
 
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _HINTS = {
@@ -32,7 +32,7 @@ def read_actions(
 
 def write_actions(connection: sqlite3.Connection, actions: Iterable[LiveAction]) -> None:
     """Put the actions in their places, replacing an occupant."""
-    marks = ", ".join("?" * 9)
+    marks = ", ".join("?" * 10)
     connection.executemany(f"INSERT OR REPLACE INTO actions ({COLUMNS}) VALUES ({marks})", map(_row, actions))
 
 
@@ -60,9 +60,10 @@ def translated(path: Path, what: str) -> Iterator[None]:
 
 
 def _action(row: tuple[Any, ...]) -> LiveAction:
-    cat, rec, fid, action, status, cookie, text, first_seen, status_since = row
+    cat, rec, fid, action, status, cookie, text, first_seen, status_since, entry_id = row
     digest = None if text is None else bytes.fromhex(text)
-    return LiveAction.make(pack_place(cat, rec), fid, action, status, cookie, digest, first_seen, status_since)
+    entry = UNKNOWN_ENTRY if entry_id is None else entry_id.encode()
+    return LiveAction.make(pack_place(cat, rec), fid, action, status, cookie, digest, first_seen, status_since, entry)
 
 
 def _row(action: LiveAction) -> tuple[Any, ...]:
@@ -76,4 +77,5 @@ def _row(action: LiveAction) -> tuple[Any, ...]:
         None if digest is None else digest.hex(),
         action.first_seen,
         action.status_since,
+        None if action.entry == UNKNOWN_ENTRY else action.entry.decode(),
     )

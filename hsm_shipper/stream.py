@@ -217,6 +217,8 @@ class PendingAppend:
             expected.newest_sha1 or "",
             "1" if entries_needed else "0",
         )
+        self.entry_ids: list[bytes] = []
+        """The ids of the entries that were added, in order of the payloads, once it is finished."""
         self._send("EVALSHA", _APPEND_SHA)
 
     def finish(self) -> Head:
@@ -224,7 +226,7 @@ class PendingAppend:
 
         Without payloads this only compares. After `StreamUnavailable` it is not known whether they were added.
         """
-        added, last_id, *_ = self.reply()
+        added, last_id, *rest = self.reply()
         if not added:
             raise StreamMoved(
                 f"stream {self._stream.key} at {self._stream.address} ends at {_text(last_id)}, "
@@ -232,6 +234,7 @@ class PendingAppend:
             )
         if not self._payloads:
             return self._expected
+        [self.entry_ids] = rest
         last_id = _text(last_id)
         return Head(last_id, last_id, _digest((DATA_FIELD, self._payloads[-1])))
 

@@ -5,10 +5,14 @@ A migration that has shipped is never edited: a change of the schema is a new on
 
 from sqlite_utils import Migrations
 
-from hsm_shipper.migrations import m0001_state, m0002_refresh
+from hsm_shipper.migrations import m0001_state, m0002_refresh, m0003_entry
 
 SET = "hsm_shipper"
-STEPS = {"0001_state": m0001_state.migrate, "0002_refresh": m0002_refresh.migrate}
+STEPS = {
+    "0001_state": m0001_state.migrate,
+    "0002_refresh": m0002_refresh.migrate,
+    "0003_entry": m0003_entry.migrate,
+}
 
 migrations = Migrations(SET)
 for _name, _step in STEPS.items():

@@ -279,11 +279,7 @@ class OneMdt:
 
     def known_rows(self) -> list[tuple[object, ...]]:
         """What the state file says is live."""
-        cache = Cache(self.state)
-        try:
-            return rows(cache.live_actions())
-        finally:
-            cache.close()
+        return known_rows(self.state)
 
     def check(self, *listing: bytes) -> None:
         """Stream and state file say exactly what `listing` does, and the stream never said anything else."""
@@ -293,9 +289,18 @@ class OneMdt:
         assert self.known_rows() == rows(verdict.live)
 
 
+def known_rows(state_file: Path) -> list[tuple[object, ...]]:
+    """What a state file says is live."""
+    cache = Cache(state_file)
+    try:
+        return rows(cache.live_actions())
+    finally:
+        cache.close()
+
+
 def rows(live: LiveActions) -> list[tuple[object, ...]]:
-    """Live actions in a form to compare: without the entries that hold them."""
-    return sorted(msgspec.structs.astuple(action)[:-1] for action in live)
+    """Live actions in a form to compare, with the entries that hold them."""
+    return sorted(map(msgspec.structs.astuple, live))
 
 
 def add(client: redis.Redis, *events: dict[str, Any] | bytes, key: str = KEY) -> list[str]:

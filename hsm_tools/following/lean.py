@@ -127,7 +127,7 @@ class LeanActions(LiveActions):
     @property
     def _is_of_earlier_shipper(self) -> bool:
         """Whether only the rules know what to do with the events of this stream."""
-        return self._digests or self._places_by_key is not None
+        return self.has_digests or self._places_by_key is not None
 
     def _count_end(self, purged: _Purged | None) -> Told | None:
         """Fold in a PURGED if it and its occupant say enough for that; None if not."""

@@ -24,6 +24,7 @@ from hsm_shipper.actions import parse_line
 from hsm_shipper.cycle import run_cycle
 from hsm_shipper.errors import MalformedEvent, StateError, StreamMoved
 from hsm_shipper.events import NEW, PURGED, UPDATE, decode
+from tests.core import known_rows, rows
 from tests.faults.world import KEY, MDT, Bytes, World
 from tests.servers import RedisServer
 from tests.truth import Place, Verdict, entries_of
@@ -284,6 +285,7 @@ class Life(RuleBasedStateMachine):
             result = self.world.server.poll()
             assert result.error is None
             assert self.client.xlen(KEY) == entries, "a poll that sees no change appends nothing"
+            assert known_rows(self.world.server.state_path) == rows(self.world.verdict().live)
         finally:
             self.world.close()
             self.client.close()

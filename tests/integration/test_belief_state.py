@@ -256,7 +256,7 @@ def test_an_orphan_that_healing_found_is_purged(mdt: OneMdt, listing: list[bytes
     edit(
         mdt,
         "INSERT INTO actions SELECT cat_idx, 60, '0x200000401:0x3c:0x0', action, status, '0x6b02003c', "
-        f"'{digest(line(60)).hex()}', first_seen, status_since FROM actions WHERE rec_idx = 1",
+        f"'{digest(line(60)).hex()}', first_seen, status_since, NULL FROM actions WHERE rec_idx = 1",
     )
     mdt.poll(*listing, line(70))
     assert mdt.told().count("PURGED 1/60 WAITING") == 1

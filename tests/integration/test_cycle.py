@@ -19,6 +19,7 @@ from hsm_shipper.fold import LiveActions
 from hsm_shipper.replay import Replay
 from hsm_shipper.stream import ActionStream
 from hsm_shipper.trim import length_bound
+from tests.core import known_rows, rows
 from tests.faults.world import KEY, MDT, World
 from tests.servers import RedisServer
 from tests.truth import entries_of
@@ -164,6 +165,55 @@ def test_entries_deleted_by_hand_are_appended_again(world: World) -> None:
     world.server.poll()
     assert world.stream_is_true()
     assert cycle(world).missing == 0
+
+
+def test_a_state_that_differs_in_what_only_the_line_tells(world: World) -> None:
+    put(world, 1, 2)
+    world.server.poll()
+    world.lines[1, 2] = world.lines[1, 2].replace(b"flags=0x0", b"flags=0x1")
+    world.server.poll()
+    put(world, 9)
+    world.server.poll()
+    world.client.xdel(KEY, entries_of(world.client, KEY)[2][0])  # the UPDATE of 2
+    result = cycle(world)
+    assert (result.orphans, result.missing, result.differing) == (0, 0, 1)
+    world.server.poll()
+    assert world.stream_is_true()
+
+
+def as_written_by_an_earlier_release(world: World) -> None:
+    with contextlib.closing(sqlite3.connect(world.server.state_path)) as connection, connection:
+        connection.execute("UPDATE actions SET entry_id = NULL")
+
+
+def by_a_refresh_that_is_gone(world: World) -> None:
+    with contextlib.closing(sqlite3.connect(world.server.state_path)) as connection, connection:
+        connection.execute("INSERT INTO refresh VALUES (1, 2)")
+    world.server.poll()
+    refresh = entries_of(world.client, KEY)[-1][0]
+    put(world, 9)
+    world.server.poll()
+    world.client.xdel(KEY, refresh)
+
+
+@pytest.mark.parametrize("happens", [as_written_by_an_earlier_release, by_a_refresh_that_is_gone])
+def test_a_row_that_names_another_entry_of_the_same_state_learns_it(
+    world: World, happens: Callable[[World], None]
+) -> None:
+    put(world, 1, 2, 3)
+    world.server.poll()
+    happens(world)
+    assert known_rows(world.server.state_path) != rows(world.verdict().live)
+    result = cycle(world)
+    assert (result.orphans, result.missing, result.differing) == (0, 0, 0)
+    assert known_rows(world.server.state_path) == rows(world.verdict().live)
+    length = world.client.xlen(KEY)
+    world.server.poll()
+    assert world.client.xlen(KEY) == length
+    with contextlib.closing(sqlite3.connect(world.server.state_path)) as watcher:
+        version = watcher.execute("PRAGMA data_version").fetchone()
+        cycle(world)
+        assert watcher.execute("PRAGMA data_version").fetchone() == version, "the worker would load everything again"
 
 
 def test_malformed_entries_are_counted_and_go_when_their_turn_comes(world: World) -> None:
