@@ -181,6 +181,16 @@ def test_a_state_that_differs_in_what_only_the_line_tells(world: World) -> None:
     assert world.stream_is_true()
 
 
+def test_a_row_in_another_status_than_its_entry_is_healed(world: World) -> None:
+    put(world, 1, 2)
+    world.server.poll()
+    with contextlib.closing(sqlite3.connect(world.server.state_path)) as connection, connection:
+        connection.execute("UPDATE actions SET status = 'STARTED', hash = NULL WHERE rec_idx = 2")
+    result = cycle(world)
+    assert (result.orphans, result.missing, result.differing) == (0, 0, 1)
+    assert known_rows(world.server.state_path) == rows(world.verdict().live)
+
+
 def as_written_by_an_earlier_release(world: World) -> None:
     with contextlib.closing(sqlite3.connect(world.server.state_path)) as connection, connection:
         connection.execute("UPDATE actions SET entry_id = NULL")

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from hsm_shipper.actions import pack_place, parse_line
-from hsm_shipper.events import Event, line_digest
+from hsm_shipper.events import Event, decode, encode, line_digest
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.live_action import LiveAction, same_state
 from hsm_tools.auditing.audit import (
@@ -67,16 +67,24 @@ def event(kind: str, rec_idx: int, status: str = "WAITING", **more: object) -> E
         "action": "ARCHIVE",
         "status": status,
         "cookie": f"{0x100 + rec_idx:#x}",
+        "timestamp": 1,
+        "first_seen": 1,
+        "status_since": 1,
+        "last_status": "WAITING",
     }
     return msgspec.convert(said | more, Event)
 
 
 def tally(*events: Event) -> tuple[int, int, int]:
-    """Live actions, duplicates, and PURGED that removed nothing."""
-    live = TalliedActions()
-    for number, one in enumerate(events, 1):
-        live.apply(b"%d-0" % number, one)
-    return len(live), live.duplicates, live.purged_without_new
+    """Live actions, duplicates, and PURGED that removed nothing; by the rules and by the page alike."""
+    by_rules, by_page = TalliedActions(), TalliedActions()
+    page: list[tuple[bytes, bytes | None]] = [(b"%d-0" % number, encode(one)) for number, one in enumerate(events, 1)]
+    for entry_id, data in page:
+        by_rules.apply(entry_id, decode(data))
+    assert by_page.fold_page(page) == []
+    counts = [(len(live), live.duplicates, live.purged_without_new) for live in (by_rules, by_page)]
+    assert counts[0] == counts[1]
+    return counts[0]
 
 
 @pytest.mark.parametrize(

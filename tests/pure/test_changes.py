@@ -57,10 +57,10 @@ def test_times_that_the_stream_does_not_tell_begin_now() -> None:
 
 
 def test_a_line_that_says_what_the_stream_says_is_adopted_without_an_event() -> None:
-    before = known(line(), digest=None, cookie=None)
+    before = known(line(), digest=None, cookie=None, entry=b"7-0")
     change = seen(line(), before)
     assert (change.kind, change.payload, change.before) == (ADOPTED, None, before)
-    assert change.after == known(line())
+    assert change.after == known(line(), entry=b"7-0")
 
 
 def test_an_unknown_hash_does_not_hide_another_status() -> None:

@@ -116,6 +116,12 @@ def test_an_odd_end_is_taken_or_refused_as_the_rules_do(odd: dict[str, Any]) -> 
     agree([page(ours(1), end(1) | odd, ours(3))])
 
 
+def test_an_end_of_an_action_whose_cookie_nobody_told_goes_by_the_rules() -> None:
+    untold = {key: value for key, value in ours(1).items() if key not in ("cookie", "raw")}
+    agree([page(untold, end(1))])
+    agree([page(untold, end(1, fid="0x1:0x1:0x0"))])
+
+
 def test_what_an_end_does_not_need_is_not_looked_at() -> None:
     live = LiveActions()
     assert live.fold_page(page(ours(1), end(1, fid=7, mdt=7))) == []
