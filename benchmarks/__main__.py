@@ -20,11 +20,7 @@ from benchmarks.child import BenchmarkError
 from benchmarks.rows import table
 from tests.servers import RedisServer
 
-_SUBJECTS = {
-    "polls of one MDT": polling.measure,
-    "maintenance of one stream": maintaining.measure,
-    "seeing one stream": seeing.measure,
-}
+_SUBJECTS = {"polling": polling.measure, "maintaining": maintaining.measure, "seeing": seeing.measure}
 
 # What is deleted between runs is freed before the next one begins, and not beside it.
 _SERVER_OPTIONS = {"lazyfree-lazy-user-del": "no", "lazyfree-lazy-user-flush": "no"}
@@ -52,7 +48,8 @@ def _run(folder: Path, options: argparse.Namespace) -> None:
         machine = _machine(server)
         print(", ".join(f"{name} {value}" for name, value in machine.items()))
         figures = {}
-        for subject, measure in _SUBJECTS.items():
+        for subject in options.subjects or _SUBJECTS:
+            measure = _SUBJECTS[subject]
             print(f"{subject}: {options.lines:,} lines, {options.repetitions} repetitions …", flush=True)
             rows = measure(folder, server, options.lines, options.repetitions)
             print(table(rows), flush=True)
@@ -82,6 +79,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "measured in the same run. Aims that are missed are shown; the exit status does not depend on them.",
     )
     parser.add_argument(
+        "subjects", nargs="*", type=_subject, metavar="SUBJECT", help=f"{', '.join(_SUBJECTS)} (default: all)"
+    )
+    parser.add_argument(
         "--lines", type=_count, default=350_000, metavar="N", help="lines of the list (default: 350000)"
     )
     parser.add_argument(
@@ -89,6 +89,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     return parser.parse_args(arguments)
+
+
+def _subject(text: str) -> str:
+    if text not in _SUBJECTS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(_SUBJECTS)}")
+    return text
 
 
 def _count(text: str) -> int:
