@@ -22,7 +22,7 @@ def main(config_file: str) -> None:
     relax_collector()
 
     def report() -> dict[str, int]:
-        streams = LiveStreams(config)
+        streams = LiveStreams.from_config(config)
         streams.refresh()
         streams.close()
         replayed = list(streams)

@@ -1,18 +1,19 @@
-"""The live actions of all MDTs, for tools of one's own: the fold that shipper and tools share.
+"""The live actions of all MDTs, for tools of one's own: the fold that shipper and tools share, fed with events.
 
     live = LiveActions()
     for event in reader.history():
         live.apply(event)
     print(len(live), live.counts())
 
-To stay up to date, go on with `reader.events(start=reader.position)`.
+`hsm_tools.live_view` keeps them up to date.
 """
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from hsm_shipper import fold
@@ -44,10 +45,38 @@ class LiveAction(NamedTuple):
         return _age_s(self.status_since, now_s)
 
 
-class LiveActions:
+class Live(ABC):
+    """Live actions by MDT; not to be looked through while they change."""
+
+    @abstractmethod
+    def folds(self) -> Iterable[tuple[str, fold.LiveActions]]:
+        """MDTs in order, and what is live there."""
+
+    def __len__(self) -> int:
+        return sum(len(actions) for _, actions in self.folds())
+
+    def __iter__(self) -> Iterator[LiveAction]:
+        """The live actions, MDT by MDT."""
+        for mdt, actions in self.folds():
+            for it in actions:
+                yield LiveAction(
+                    mdt, it.cat_idx, it.rec_idx, it.fid, it.action, it.status,
+                    it.cookie, it.first_seen, it.status_since, it.entry_id,
+                )  # fmt: skip
+
+    def counts(self) -> Counter[tuple[str, str, str]]:
+        """How many there are of each (MDT, action, status)."""
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for mdt, actions in self.folds():
+            counts.update((mdt, it.action, it.status) for it in actions)
+        return counts
+
+
+class LiveActions(Live):
     """Feed it every event of the streams, in order and from their beginning; then it holds what is live.
 
-    An event of an earlier shipper, or of a damaged stream, may name no action: it is counted in `malformed`.
+    An event of an earlier shipper, or of a damaged stream, may name no action: it is counted in `malformed`. What was
+    never fed, because it was trimmed before it was read or because a flush took it away, it cannot know.
     """
 
     def __init__(self) -> None:
@@ -66,26 +95,9 @@ class LiveActions:
             actions = self._by_stream[event.stream] = fold.LiveActions()
         actions.apply(event.id.encode(), decoded)
 
-    def __len__(self) -> int:
-        return sum(map(len, self._by_stream.values()))
-
-    def __iter__(self) -> Iterator[LiveAction]:
-        """The live actions, stream by stream; not while `apply` is called."""
-        for stream, actions in sorted(self._by_stream.items()):
-            mdt = stream.rpartition(":")[2]
-            for it in actions:
-                yield LiveAction(
-                    mdt, it.cat_idx, it.rec_idx, it.fid, it.action, it.status,
-                    it.cookie, it.first_seen, it.status_since, it.entry_id,
-                )  # fmt: skip
-
-    def counts(self) -> Counter[tuple[str, str, str]]:
-        """How many there are of each (MDT, action, status)."""
-        counts: Counter[tuple[str, str, str]] = Counter()
-        for stream, actions in self._by_stream.items():
-            mdt = stream.rpartition(":")[2]
-            counts.update((mdt, it.action, it.status) for it in actions)
-        return counts
+    def folds(self) -> Iterable[tuple[str, fold.LiveActions]]:
+        """MDTs in order, and what is live there."""
+        return ((stream.rpartition(":")[2], actions) for stream, actions in sorted(self._by_stream.items()))
 
 
 def _age_s(since: int | None, now_s: float | None) -> float | None:

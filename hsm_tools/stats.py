@@ -89,7 +89,7 @@ def _replayed(config: Config) -> LiveStreams:
         done += entries
         progress(done)
 
-    streams = LiveStreams(config, on_page=folded)
+    streams = LiveStreams.from_config(config, on_page=folded)
     try:
         ends = streams.look()
         progress.begin("replaying the streams", sum(end.length for end in ends.values() if end is not None))

@@ -5,19 +5,23 @@ The asyncio twins are in `lustre_hsm_action_stream.aio`, so that nobody else pay
 
 from hsm_shipper.errors import ConfigError, HsmError, MalformedEvent, StreamRefused, StreamUnavailable
 from hsm_shipper.events import Event
+from hsm_shipper.heartbeat import Heartbeat
 from hsm_tools.consumer import ConsumerGroup, StreamReader
 from hsm_tools.event import StreamEvent
 from hsm_tools.live import LiveAction, LiveActions
+from hsm_tools.live_view import LiveView
 from hsm_tools.record import HsmRecord
 
 __all__ = [
     "ConfigError",
     "ConsumerGroup",
     "Event",
+    "Heartbeat",
     "HsmError",
     "HsmRecord",
     "LiveAction",
     "LiveActions",
+    "LiveView",
     "MalformedEvent",
     "StreamEvent",
     "StreamReader",

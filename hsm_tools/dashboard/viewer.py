@@ -75,7 +75,7 @@ class Viewer:
     """
 
     def __init__(self, config: Config, wanted: ActionFilter) -> None:
-        self.streams = LiveStreams(config, on_page=self._page)
+        self.streams = LiveStreams.from_config(config, on_page=self._page)
         self.view = View()
         self._summaries = Summaries(wanted)
         self._done = 0

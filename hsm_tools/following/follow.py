@@ -11,14 +11,14 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import redis
 
 from hsm_shipper import heartbeat
 from hsm_shipper.config import Config
 from hsm_shipper.entry_ids import EMPTY_ID, pack_id
-from hsm_shipper.errors import StreamError, StreamRefused, StreamUnavailable
+from hsm_shipper.errors import StreamError, StreamUnavailable
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.keys import heartbeat_key, mdt_of
@@ -28,11 +28,11 @@ from hsm_tools.following.lean import LeanActions
 from hsm_tools.following.tally import Tally
 from hsm_tools.reading.finding import StreamFinder
 from hsm_tools.reading.link import Link
-from hsm_tools.reading.outages import one_try_failed, passes
+from hsm_tools.reading.outages import LIVE_COMMANDS, one_try_failed
 from hsm_tools.reading.server import Server
 from hsm_tools.reading.steps import Pipeline, pairs
 
-_DISCOVERY_INTERVAL_S = 60.0
+DISCOVERY_INTERVAL_S = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -117,30 +117,34 @@ class StreamEnd(NamedTuple):
 
 
 class LiveStreams:
-    """All streams of a prefix, by MDT; empty before the first `refresh`.
+    """All streams of a prefix on a server, by MDT; empty before the first `refresh`.
 
     `discovery_interval_s` is the longest time until a new stream is found; in a database with few keys it is found by
-    the next refresh. `on_page` is told of every so many entries folded. Raises `ConfigError` for a server or prefix
-    that cannot be used.
+    the next refresh. `on_page` is told of every so many entries folded.
     """
 
     def __init__(
         self,
-        config: Config,
+        server: Server,
+        prefix: str,
         *,
-        discovery_interval_s: float = _DISCOVERY_INTERVAL_S,
+        discovery_interval_s: float = DISCOVERY_INTERVAL_S,
         on_page: Callable[[int], None] = lambda _: None,
     ) -> None:
-        server = Server.from_config(config)
         self.address = server.address
         """Where the server is, for messages."""
-        self._prefix = config.redis_stream_prefix
+        self._prefix = prefix
         self._client = server.client(math.inf)
         self._link = Link(self._client)
         self._finder = StreamFinder(self._prefix, discovery_interval_s)
         self._on_page = on_page
         self._streams: dict[str, LiveStream] = {}
         self._tallies: dict[str, Tally] = {}  # a stream that is gone may return, with entries that were counted
+
+    @classmethod
+    def from_config(cls, config: Config, *, on_page: Callable[[int], None] = lambda _: None) -> Self:
+        """Those that a configuration names; `ConfigError` for a server that cannot be used."""
+        return cls(Server.from_config(config), config.redis_stream_prefix, on_page=on_page)
 
     def __iter__(self) -> Iterator[LiveStream]:
         """The streams, in order of their MDTs."""
@@ -166,10 +170,7 @@ class LiveStreams:
                 self._found({key.decode() for key in self._link.run(self._finder.scan())})
             return self._ends()
         except redis.RedisError as error:
-            if passes(error):
-                raise one_try_failed(error, self._prefix, self.address) from error
-            hint = f"check server, database and user: it needs +scan +xinfo +xrange +get on {self._prefix}:*"
-            raise StreamRefused(f"reading the streams at {self.address} was refused: {error}", hint) from error
+            raise one_try_failed(error, self._prefix, self.address, LIVE_COMMANDS) from error
 
     def refresh(self) -> None:
         """Make every stream's live actions what the stream says now; raises what `look` and `follow` raise."""

@@ -17,6 +17,13 @@ _SCAN_COUNT = 1000
 logger = logging.getLogger("hsm_tools.consumer")
 
 
+def check_discovery_interval(seconds: float) -> float:
+    """The interval, if it is one; `ValueError` if not."""
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"discovery_interval: {seconds!r} is no positive number of seconds")
+    return seconds
+
+
 class StreamFinder:
     """Looks for the streams `<prefix>:<MDT>` of one database.
 

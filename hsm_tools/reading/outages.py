@@ -41,6 +41,7 @@ def passes(error: redis.RedisError) -> bool:
 
 
 READER_COMMANDS = "+select +scan +type +xinfo +xread +xrange +xrevrange"
+LIVE_COMMANDS = "+select +scan +xinfo +exists +xrange"
 GROUP_COMMANDS = "+select +scan +type +xinfo +xgroup +xreadgroup +xautoclaim +xpending +xack +multi +exec"
 
 

@@ -11,7 +11,7 @@ from hsm_shipper.config import Config
 from hsm_shipper.keys import DEFAULT_PREFIX, check_prefix
 from hsm_tools.event import EntryDecoder
 from hsm_tools.reading.batches import Reading, Source
-from hsm_tools.reading.finding import StreamFinder
+from hsm_tools.reading.finding import StreamFinder, check_discovery_interval
 from hsm_tools.reading.members import GroupMember
 from hsm_tools.reading.newest import NewestEntries
 from hsm_tools.reading.outages import one_try_failed
@@ -45,12 +45,10 @@ class Reader:
         return reader
 
     def _set_up(self, server: Server, prefix: str, discovery_interval_s: float) -> None:
-        if not 0 < discovery_interval_s < math.inf:
-            raise ValueError(f"discovery_interval: {discovery_interval_s!r} is no positive number of seconds")
         self._server = server
         self.address = server.address
         self.prefix = prefix
-        self._discovery_interval_s = discovery_interval_s
+        self._discovery_interval_s = check_discovery_interval(discovery_interval_s)
         self._decoder = EntryDecoder()
         self._reading: Reading | None = None
         self._streams: StreamSet | NewestEntries | None = None

@@ -38,7 +38,7 @@ class Exporter(Collector):
         """Raises `ConfigError` for a server that cannot be used; nothing is sent yet."""
         self.ending = threading.Event()
         """Set, from any thread, to end `run` soon."""
-        self._streams = LiveStreams(config, on_page=self._keep_going)
+        self._streams = LiveStreams.from_config(config, on_page=self._keep_going)
         self._summaries = Summaries(wanted)
         self._maker = MetricsMaker()
         self._of_streams: list[Metric] = []

@@ -44,7 +44,7 @@ def streams(redis_server: RedisServer, redis_db: int) -> Iterator[LiveStreams]:
 
 def following(server: RedisServer, db: int = 0) -> LiveStreams:
     """All streams of a database."""
-    return LiveStreams(Config(redis_host=server.host, redis_port=server.port, redis_db=db))
+    return LiveStreams.from_config(Config(redis_host=server.host, redis_port=server.port, redis_db=db))
 
 
 def event(rec: int, status: str = "WAITING", kind: str = "NEW", since: int = 1000) -> dict[str, object]:
@@ -263,7 +263,7 @@ def refreshed(streams: LiveStreams) -> int:
 def test_a_user_who_may_not_read_is_told_what_is_missing(private_server: PrivateServer) -> None:
     server = private_server()
     server.client().execute_command("ACL", "SETUSER", "nobody", "on", "nopass", "+auth", "+select", "+hello", "~*")  # type: ignore[no-untyped-call]
-    streams = LiveStreams(Config(redis_url=f"redis://nobody:x@{server.host}:{server.port}/0"))
+    streams = LiveStreams.from_config(Config(redis_url=f"redis://nobody:x@{server.host}:{server.port}/0"))
     with pytest.raises(StreamRefused) as caught:
         streams.refresh()
     assert "+xinfo" in str(caught.value)
