@@ -5,8 +5,8 @@
 -- ARGV[3]   sha1 of that entry's fields and values, joined by NUL
 -- ARGV[4]   '1' if the caller knows of live actions: their entries are never trimmed, so some entry must be left
 -- ARGV[5..] values of the field 'data', one entry each; without any, this only compares
--- Returns   {1, id of the last entry, ids of the added ones}, or {0, last-generated id, newest entry's id, its sha1} ('' for none) where
---           the stream is elsewhere; then nothing was added.
+-- Returns   {1, id of the last entry, ids of the added ones}, or {0, last-generated id, newest entry's id, its sha1}
+--           ('' for none) where the stream is elsewhere; then nothing was added.
 local last, newest, digest = '0-0', '', ''
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local info = redis.call('XINFO', 'STREAM', KEYS[1])

@@ -11,6 +11,7 @@ import msgspec
 from hsm_shipper.errors import MalformedEvent
 from hsm_shipper.events import decode
 from hsm_shipper.stream import Entry
+from hsm_shipper.whole import NOT_WHOLE
 
 _log = logging.getLogger(__name__)
 
@@ -58,14 +59,15 @@ class CaughtUp:
 def _writers(payloads: Iterable[bytes | None]) -> Iterable[str | None]:
     for data in payloads:
         try:
-            yield _decode_written(data or b"").host
-        except (msgspec.MsgspecError, UnicodeDecodeError):  # an event, but its host is no name
+            yield _decode_written(data or b"").host or None
+        except NOT_WHOLE:  # an event, but its host is no name
             yield None
 
 
 def _complaint(page: list[Entry], entry_id: bytes) -> str:
+    reason = ""
     try:
         decode(dict(page)[entry_id])
     except MalformedEvent as error:
-        return f"malformed entry {entry_id.decode()} is passed over: {error}"
-    return f"malformed entry {entry_id.decode()} is passed over"
+        reason = f": {error}"
+    return f"malformed entry {entry_id.decode()} is passed over{reason}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -12,10 +11,10 @@ from pathlib import Path
 import msgspec
 
 from hsm_shipper.collector import relax_collector
-from hsm_shipper.errors import StreamMoved
+from hsm_shipper.errors import ReplayOvertaken, StreamMoved
 from hsm_shipper.fold import DigestsNeeded, LiveActions
-from hsm_shipper.reconcile import Healed, StateFile, catch_up, go_on, tell
-from hsm_shipper.replay import Replay
+from hsm_shipper.reconcile import Healed, StateFile, catch_up, finish, tell
+from hsm_shipper.replay import REPLAYS_MAX, Replay
 from hsm_shipper.stream import ActionStream
 from hsm_shipper.trim import held_by_groups, oldest_needed, to_refresh, trim
 
@@ -104,18 +103,22 @@ def run_cycle(
 def _reconcile(
     mdt: str, state: StateFile, replay: Replay[LiveActions], keep_going: Callable[[], None]
 ) -> tuple[Healed, int]:
-    while True:
+    for _ in range(REPLAYS_MAX):
         catch_up(replay, state, keep_going)
         keep_going()
-        with contextlib.suppress(DigestsNeeded), state.transaction():
-            go_on(replay, state.position())
-            healed = state.differences(replay.live)
-            state.correct(healed)
-            marked = state.mark_for_refresh(to_refresh(replay))
-            if not healed.has_rows and not marked:
-                state.rollback()
+        try:
+            with state.transaction():
+                finish(replay, state.position())
+                healed = state.differences(replay.live)
+                state.correct(healed)
+                marked = state.mark_for_refresh(to_refresh(replay))
+                if not healed.has_rows and not marked:
+                    state.rollback()
             break
-        replay.start_over(digests=True)
+        except (DigestsNeeded, ReplayOvertaken) as why:
+            replay.start_over(why)
+    else:
+        raise ReplayOvertaken(f"{mdt}: the stream is trimmed faster than it can be read")
     tell(mdt, healed)
     return healed, marked
 

@@ -58,8 +58,9 @@ class DigestsNeeded(Exception):
 class LiveActions:
     """The live actions of one stream, by packed place and in order of their entries; feed it every entry in order.
 
-    Without `digests` it does not compute the MD5 of every line, a third of its work. What a tool shows does not need
-    them, but for streams of earlier shippers, which name actions by them: there `apply` raises `DigestsNeeded`.
+    Without `digests` it does not compute the MD5 of every line, a third of its work. What a tool shows and what
+    maintenance compares does not need them, but for streams of earlier shippers, which name actions by them: there
+    folding raises `DigestsNeeded`.
     """
 
     def __init__(self, digests: bool = True) -> None:
@@ -104,7 +105,7 @@ class LiveActions:
         assert event.place is not None and event.fid and event.action and event.status, "decode() refuses these"
         if event.first_seen is None or event.status_since is None:
             self._complete_times(event.place, event)
-        self._put_state(entry_id, cast(State, event))
+        self._put_state(entry_id, cast(State, event))  # it says all that is asked of one, but perhaps a cookie
 
     def _fold_anything(self, entry_id: bytes, data: bytes | None) -> bool:
         """Fold in any entry, the long way; False if it is no event."""

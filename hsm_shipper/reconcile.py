@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from hsm_shipper.actions import unpack_place
+from hsm_shipper.actions import pack_place, unpack_place
 from hsm_shipper.entry_ids import pack_id
 from hsm_shipper.errors import StateError, StreamMoved
 from hsm_shipper.fold import DigestsNeeded, LiveActions
@@ -30,7 +30,6 @@ from hsm_shipper.stream import PAGE_ENTRIES
 
 _log = logging.getLogger(__name__)
 
-_PLACE = "cat_idx << 32 | rec_idx"  # packed, as `actions.pack_place` does it
 _EXAMPLES_MAX = 3
 # A busy worker appends while the stream is read. Each round reads what came during the one before, so the rest is
 # soon less than a page, and the worker waits for the last of it only.
@@ -46,8 +45,8 @@ class Healed(msgspec.Struct):
     """Believed live, not in the stream."""
     differing: list[LiveAction]
     """In another state in the stream (this one) than here."""
-    renamed: list[LiveAction]
-    """In the same state, held by another entry than is known here: nothing to heal."""
+    moved: list[LiveAction]
+    """In the same state, held by another entry than is known here: nothing to heal, only to note."""
 
     def __bool__(self) -> bool:
         return bool(self.orphans or self.missing or self.differing)
@@ -55,7 +54,7 @@ class Healed(msgspec.Struct):
     @property
     def has_rows(self) -> bool:
         """Whether anything has to be written."""
-        return bool(self or self.renamed)
+        return bool(self or self.moved)
 
 
 class StateFile:
@@ -100,9 +99,9 @@ class StateFile:
     def differences(self, live: LiveActions) -> Healed:
         """What differs from `live`; `DigestsNeeded` where only the lines decide, and `live` does not know them.
 
-        An entry never changes, so the row that names the entry that `live` does holds the state that it does. Only
-        where it names another one, or none, or another status, the lines are compared; a hash that the stream does
-        not tell differs from none.
+        An entry never changes, so the row that names the entry that `live` does holds the state that it does (but for
+        ids that somebody gave to other entries by hand). Only where it names another one, or none, or another status,
+        the lines are compared; a hash that the stream does not tell differs from none.
         """
         healed = Healed([], [], [], [])
         suspects = self._suspect_places(live)
@@ -112,14 +111,17 @@ class StateFile:
             theirs = live.by_place.get(ours.place)
             if theirs is None:
                 healed.missing.append(ours)
-            elif not same_state(ours, theirs):
+            elif ours.status != theirs.status or not same_state(ours, theirs):
                 healed.differing.append(theirs)
-            elif ours.entry != theirs.entry:
-                healed.renamed.append(msgspec.structs.replace(ours, entry=theirs.entry))
+            else:  # our row may know the hash and the cookie of a line whose entry does not tell them
+                mark = ours.mark if theirs.digest is None else theirs.mark
+                healed.moved.append(msgspec.structs.replace(theirs, mark=mark))
         rows = int(self._connection.execute("SELECT count(*) FROM actions").fetchone()[0])
         if rows - len(healed.missing) < len(live):
-            known = {place for (place,) in self._connection.execute(f"SELECT {_PLACE} FROM actions")}
+            known = {pack_place(*row) for row in self._connection.execute("SELECT cat_idx, rec_idx FROM actions")}
             healed.orphans.extend(action for action in live if action.place not in known)
+        if healed.orphans and not live.has_digests:
+            raise DigestsNeeded
         return healed
 
     def _suspect_places(self, live: LiveActions) -> list[int]:
@@ -127,8 +129,9 @@ class StateFile:
         get = live.by_place.get
         suspects = []
         # As a blob an id is the bytes that came from the server.
-        rows = self._connection.execute(f"SELECT {_PLACE}, CAST(entry_id AS BLOB), status FROM actions")
-        for place, entry_id, status in rows:
+        rows = self._connection.execute("SELECT cat_idx, rec_idx, CAST(entry_id AS BLOB), status FROM actions")
+        for cat_idx, rec_idx, entry_id, status in rows:
+            place = cat_idx << 32 | rec_idx
             theirs = get(place)
             if theirs is None or theirs.entry != entry_id or theirs.status != status:
                 suspects.append(place)
@@ -140,7 +143,7 @@ class StateFile:
     def correct(self, healed: Healed) -> None:
         """Make the belief what the stream says."""
         delete_actions(self._connection, healed.missing)
-        write_actions(self._connection, healed.orphans + healed.differing + healed.renamed)
+        write_actions(self._connection, healed.orphans + healed.differing + healed.moved)
 
     def mark_for_refresh(self, actions: list[LiveAction]) -> int:
         """Have the next poll append the state of these again; returns how many were not marked yet."""
@@ -151,20 +154,28 @@ class StateFile:
 
 
 def catch_up(replay: Replay[LiveActions], state: StateFile, keep_going: Callable[[], None]) -> None:
-    """Fold the stream to where the belief stands, but for the page or so that comes in meanwhile."""
+    """Fold the stream to where the belief stands, but for the page or so that comes in meanwhile.
+
+    `StreamMoved` if the belief stands behind what was folded: the stream was another one.
+    """
     for _ in range(_ROUNDS_MAX):
-        before = replay.entries
-        go_on(replay, state.position())
+        before, until = replay.entries, state.position()
+        _check_behind(replay, until)
+        replay.go_on(until)
         if replay.entries - before < PAGE_ENTRIES:
             return
         keep_going()
 
 
-def go_on(replay: Replay[LiveActions], until: str) -> None:
-    """Fold to the position `until`; `StreamMoved` if it lies behind what was folded: the stream was another one."""
+def finish(replay: Replay[LiveActions], until: str) -> None:
+    """Fold the rest, while the worker waits: raises what tells to start over, for that is not to be done here."""
+    _check_behind(replay, until)
+    replay.step(until)
+
+
+def _check_behind(replay: Replay[LiveActions], until: str) -> None:
     if pack_id(until) < pack_id(replay.until):
         raise StreamMoved(f"the worker went back to {until} while the stream was read up to {replay.until}")
-    replay.go_on(until)
 
 
 def tell(mdt: str, healed: Healed) -> None:

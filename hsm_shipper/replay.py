@@ -11,7 +11,7 @@ from hsm_shipper.errors import ReplayOvertaken
 from hsm_shipper.fold import DigestsNeeded, LiveActions
 from hsm_shipper.stream import ActionStream, Entry
 
-_REPLAYS_MAX = 5  # a trim takes far less time than a replay, so it hardly overtakes two in a row
+REPLAYS_MAX = 5  # a trim takes far less time than a replay, so it hardly overtakes two in a row
 _EXAMPLES_MAX = 5
 _MARKS_MAX = 20_000
 _CHUNK_ENTRIES = 1000  # trimmed at once: a few ms for the server
@@ -52,25 +52,23 @@ class Replay(Generic[Fold]):
         self.index = EntryIndex()
         self._last_entry: str | None = None
 
-    def start_over(self, *, digests: bool) -> None:
-        """Forget what was read: `go_on` begins with the first entry again."""
-        self._digests = digests
-        self._begin()
-
     def go_on(self, until: str) -> None:
         """Fold what lies between here and the id `until`; from the first entry again if a trim overtakes."""
-        for _ in range(_REPLAYS_MAX):
+        for _ in range(REPLAYS_MAX):
             try:
-                self._fold(until)
+                self.step(until)
                 return
-            except DigestsNeeded:
-                self._digests = True
-            except ReplayOvertaken:
-                pass
-            self._begin()
+            except (DigestsNeeded, ReplayOvertaken) as why:
+                self.start_over(why)
         raise ReplayOvertaken(f"stream {self._stream.key} is trimmed faster than it can be read")
 
-    def _fold(self, until: str) -> None:
+    def start_over(self, why: DigestsNeeded | ReplayOvertaken) -> None:
+        """Forget what was read: the next step begins with the first entry."""
+        self._digests = self._digests or isinstance(why, DigestsNeeded)
+        self._begin()
+
+    def step(self, until: str) -> None:
+        """The same as `go_on`, but for starting over: `DigestsNeeded` or `ReplayOvertaken` say that it is needed."""
         for page in self._stream.replay(until, self._last_entry):
             self._on_page(page)
             self.index.add(page, self.entries)

@@ -53,6 +53,9 @@ def translated(path: Path, what: str) -> Iterator[None]:
         message = f"cannot {what} state file {path}: {error}"
         if primary in _CORRUPT or (what == "migrate" and primary == sqlite3.SQLITE_ERROR):
             raise StateCorrupt(message) from error
+        if "no such column: entry_id" in str(error):
+            message = f"state file {path} was written by an earlier release"
+            raise StateError(message, "its worker migrates it at its first poll: restart hsm-action-shipper") from error
         if primary in (None, sqlite3.SQLITE_ERROR):
             raise StateError(message) from error
         hint = _HINTS.get(primary, "check the folder's owner, permissions and file system")
@@ -62,7 +65,7 @@ def translated(path: Path, what: str) -> Iterator[None]:
 def _action(row: tuple[Any, ...]) -> LiveAction:
     cat, rec, fid, action, status, cookie, text, first_seen, status_since, entry_id = row
     digest = None if text is None else bytes.fromhex(text)
-    entry = UNKNOWN_ENTRY if entry_id is None else entry_id.encode()
+    entry = UNKNOWN_ENTRY if entry_id is None else str(entry_id).encode()
     return LiveAction.make(pack_place(cat, rec), fid, action, status, cookie, digest, first_seen, status_since, entry)
 
 

@@ -1,7 +1,8 @@
 """Events that say everything, as all of ours do: decoded straight into what a fold needs of them, and nothing else.
 
 Decoding is most of what the fold of a long stream costs. What says less than these (an earlier shipper's events above
-all) goes the long way, by `hsm_shipper.events.decode`; what else an event says is not looked at here.
+all) goes the long way, by `hsm_shipper.events.decode`, which refuses wrong types in any field; what else an event says
+is not looked at here.
 """
 
 from __future__ import annotations

@@ -4,5 +4,6 @@ from sqlite_utils import Database
 
 
 def migrate(db: Database) -> None:
-    """Add the column; NULL where it is not known (rows of earlier releases), until maintenance fills it."""
+    """Add the column, and forget the position: the worker reads its stream once more and so fills it."""
     db.execute("ALTER TABLE actions ADD COLUMN entry_id TEXT")
+    db.execute("DELETE FROM stream_position")

@@ -53,6 +53,21 @@ def test_the_migrations_that_are_left_add_up_to_the_schema(path: Path, tmp_path:
     assert schema(path) == schema(tmp_path / "fresh.sqlite3")
 
 
+def test_rows_that_do_not_name_their_entries_are_read_from_the_stream_again(path: Path) -> None:
+    before = Migrations(SET)
+    for name, step in list(STEPS.items())[:2]:
+        before(name=name)(step)
+    database = Database(path)
+    before.apply(database)
+    database.execute("INSERT INTO stream_position VALUES (1, '5-0', '5-0', 'sha')")
+    database.conn.commit()
+    database.conn.close()
+    for _ in range(2):
+        cache = Cache(path)
+        assert cache.load().head is None
+        cache.close()
+
+
 def test_every_migration_is_recorded_once(path: Path) -> None:
     for _ in range(2):
         Cache(path).close()

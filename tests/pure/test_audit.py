@@ -120,6 +120,10 @@ def test_entries_that_say_nothing_new_are_counted(events: list[Event], expected:
     assert tally(*events) == expected
 
 
+def test_an_end_of_what_has_no_cookie_is_counted_once() -> None:
+    assert tally(event("NEW", 1, cookie=None), event("PURGED", 2), event("PURGED", 1, fid="0x9:0x9:0x0")) == (1, 0, 2)
+
+
 @pytest.mark.parametrize(
     ("other", "same"),
     [
