@@ -24,8 +24,13 @@ class SimulatedServer(MetadataServer):
     """A metadata server that simulated MDTs are mounted on."""
 
     def __init__(self, redis_server: RedisServer, redis_db: int, host: str = "mds1", **keys: object) -> None:
-        super().__init__(redis_server.port, redis_db, host=host, poll_interval=POLL_INTERVAL_S, **keys)
+        super().__init__(redis_server.port, redis_db, **{"host": host, "poll_interval": POLL_INTERVAL_S} | keys)
         self.mds = SimulatedMds(self.root)
+
+    def start_polled(self, mdt: SimulatedMdt) -> PollStatus:
+        """Start the shipper, and wait until the worker of `mdt` polls; supervisord may not call it RUNNING yet."""
+        self.start()
+        return self.wait_polled(mdt)
 
     def status(self, mdt: SimulatedMdt) -> PollStatus | None:
         """The worker's last poll, if it has left one."""

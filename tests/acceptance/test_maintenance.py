@@ -38,7 +38,18 @@ from tests.waiting import eventually
 MDT = "elm-MDT0000"
 STREAM = f"hsm:actions:{MDT}"
 LOCK = maintenance_key("hsm:actions", MDT)
-HISTORY_ENTRIES = 60_000
+MAINTAINED = f"{MDT} is maintained from now on"
+HISTORY_ENTRIES = 20_000  # a run reads them in some tenths of a second
+# In the server, where making many takes no time.
+_ADD_FINISHED_ACTIONS = """
+for n = 0, ARGV[2] / 2 - 1 do
+    local action = string.format(
+        '"mdt":"%s","cat_idx":9,"rec_idx":%d,"fid":"0x1:0x%x:0x0","action":"ARCHIVE","action_key":"0x1:0x%x:0x0:ARCHIVE",',
+        ARGV[1], n, n, n) .. '"timestamp":1,"hash":"00000000000000000000000000000000","cookie":"0x1",'
+    redis.call('XADD', KEYS[1], '*', 'data', '{' .. action .. '"event_type":"NEW","status":"WAITING"}')
+    redis.call('XADD', KEYS[1], '*', 'data', '{' .. action .. '"event_type":"PURGED","status":"PURGED"}')
+end
+"""
 DOCUMENTATION = Path(__file__).parents[2] / "docs/maintenance.md"
 
 
@@ -76,22 +87,14 @@ def damage(server: SimulatedServer, mdt: SimulatedMdt, poll: Callable[[], object
 
 def add_history(server: SimulatedServer, entries: int, *, kept: bool = False) -> None:
     """Put `entries` events of finished actions into the stream; with `kept` a consumer group needs all of them."""
-    pipeline = server.redis.pipeline(transaction=False)
-    for number in range(entries // 2):
-        place = {"mdt": MDT, "cat_idx": 9, "rec_idx": number, "fid": f"0x1:{number:#x}:0x0", "action": "ARCHIVE"}
-        action = {**place, "action_key": f"{place['fid']}:ARCHIVE", "timestamp": 1, "hash": "0" * 32, "cookie": "0x1"}
-        for kind, status in (("NEW", "WAITING"), ("PURGED", "PURGED")):
-            pipeline.xadd(STREAM, {"data": json.dumps({**action, "event_type": kind, "status": status})})
-        if number % 5000 == 0:
-            pipeline.execute()
-    pipeline.execute()
+    server.redis.eval(_ADD_FINISHED_ACTIONS, 1, STREAM, MDT, entries)
     if kept:
         server.redis.xgroup_create(STREAM, "slow", "0")
 
 
 def maintenance_pid(server: SimulatedServer) -> int:
     """The maintenance program's process, once it maintains an MDT."""
-    eventually(lambda: f"{MDT} is maintained from now on" in server.log.read_text())
+    eventually(lambda: MAINTAINED in server.log.read_text())
     return server.programs()["maintenance"].pid
 
 
@@ -100,17 +103,10 @@ def run_now(server: SimulatedServer) -> None:
     os.kill(maintenance_pid(server), signal.SIGUSR1)
 
 
-def start_polled(server: SimulatedServer, mdt: SimulatedMdt) -> None:
-    """Start the shipper and wait until its worker has polled."""
-    server.start()
-    server.wait_running(MDT)
-    server.wait_polled(mdt)
-
-
 def start_with_history(server: SimulatedServer, mdt: SimulatedMdt) -> None:
     """Start it on a stream so long that a run takes its time, and that a consumer group keeps so."""
     add_history(server, HISTORY_ENTRIES, kept=True)
-    start_polled(server, mdt)
+    server.start_polled(mdt)
     eventually(lambda: runs_of(server))  # its length has started one
     assert server.redis.xlen(STREAM) >= HISTORY_ENTRIES
 
@@ -149,7 +145,7 @@ def settled(server: SimulatedServer, mdt: SimulatedMdt) -> bool:
 
 
 def test_maintain_heals_beside_a_running_shipper(server: SimulatedServer, mdt: SimulatedMdt) -> None:
-    start_polled(server, mdt)
+    server.start_polled(mdt)
     damage(server, mdt, lambda: server.wait_polled(mdt))
     done = server.run("maintain", MDT)
     assert done.returncode == 0, done.stderr
@@ -165,7 +161,8 @@ def test_maintain_heals_beside_a_running_shipper(server: SimulatedServer, mdt: S
     eventually(lambda: server.run("status").returncode == 0)
     header, _, row = server.run("status").stdout.splitlines()[-3:]
     assert "healed" in header and "length" in header
-    assert row.split()[0] == MDT and row.split()[-4:] == ["2", "0", "0", "100"]
+    assert row.split()[0] == MDT and row.split()[-4:-1] == ["2", "0", "0"]
+    assert 100 <= int(row.split()[-1]) <= 102, "what is healed may be appended before the run ends"
     told = json.loads(server.run("status", "--json").stdout)
     assert told["maintenance"]["state"] in ("STARTING", "RUNNING")
     assert told["mdts"][0]["maintenance"]["healed"] == 2
@@ -177,7 +174,7 @@ def test_maintain_of_what_is_not_here(server: SimulatedServer, mdt: SimulatedMdt
     refused = server.run("maintain")
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
     assert "no shipper runs here" in refused.stderr and "--run-once --maintenance-now" in refused.stderr
-    start_polled(server, mdt)
+    server.start_polled(mdt)
     refused = server.run("maintain", MDT, "elm-MDT0007")
     assert refused.returncode == 2 and refused.stdout == ""
     assert "elm-MDT0007: not on this server; here: elm-MDT0000" in refused.stderr
@@ -186,7 +183,7 @@ def test_maintain_of_what_is_not_here(server: SimulatedServer, mdt: SimulatedMdt
 
 def test_maintain_uses_what_the_shipper_was_started_with(server: SimulatedServer, mdt: SimulatedMdt) -> None:
     """Another database would look as if every action were missing from its stream."""
-    start_polled(server, mdt)
+    server.start_polled(mdt)
     done = server.run("maintain", HSM_REDIS_DB="0")
     assert done.returncode == 0 and "100 live; healed 0 orphans, 0 missing" in done.stdout
 
@@ -207,7 +204,7 @@ def test_run_once_heals_in_one_call(server: SimulatedServer, mdt: SimulatedMdt) 
 
 
 def test_a_signal_runs_it_now(server: SimulatedServer, mdt: SimulatedMdt) -> None:
-    start_polled(server, mdt)
+    server.start_polled(mdt)
     damage(server, mdt, lambda: server.wait_polled(mdt))
     maintenance_pid(server)
     assert "maintenance: signalled" in server.supervisorctl("signal", "USR1", "maintenance")
@@ -217,26 +214,26 @@ def test_a_signal_runs_it_now(server: SimulatedServer, mdt: SimulatedMdt) -> Non
 
 
 def test_it_runs_on_its_interval_and_makes_up_for_a_run_that_was_missed(make_server: MakeServer) -> None:
-    server, mdt = make_server(reconcile_interval=2), SimulatedMdt(MDT)
+    server, mdt = make_server(reconcile_interval=1), SimulatedMdt(MDT)
     mdt.mount(server.mds)
-    start_polled(server, mdt)
+    server.start_polled(mdt)
     eventually(lambda: len(runs_of(server)) >= 2, 20.0)
     runs = runs_of(server)
-    assert 1.0 < runs[1].started_at - runs[0].started_at < 3.5
+    assert 0.5 < runs[1].started_at - runs[0].started_at < 2.5
     server.supervisorctl("stop", "maintenance")
     shown = server.run("status")
     assert shown.returncode == 1 and "maintenance is STOPPED: streams are not healed" in shown.stdout
     last = runs_of(server)[-1].started_at
-    eventually(lambda: time.time() > last + 4.1)  # two due times
+    eventually(lambda: time.time() > last + 2.1)  # two due times
     assert "was due more than once since" in server.run("check").stdout
-    server.supervisorctl("start", "maintenance")
+    server.supervisor._call("startProcess", "maintenance", False)  # not waiting until it is called RUNNING
     eventually(lambda: f"{MDT}: a maintenance run was missed: it runs now" in server.log.read_text())
 
 
 def test_a_schedule_is_used_and_told(make_server: MakeServer) -> None:
     server, mdt = make_server(reconcile_schedule="30 2 * * *"), SimulatedMdt(MDT)
     mdt.mount(server.mds)
-    start_polled(server, mdt)
+    server.start_polled(mdt)
     maintenance_pid(server)
     assert "02:30:00 UTC" in server.log.read_text()
     told = server.run("check").stdout
@@ -247,7 +244,7 @@ def test_a_schedule_is_used_and_told(make_server: MakeServer) -> None:
 
 
 def test_a_stream_that_grew_too_long_does_not_wait(server: SimulatedServer, mdt: SimulatedMdt) -> None:
-    start_polled(server, mdt)
+    server.start_polled(mdt)
     maintenance_pid(server)
     add_history(server, 5000)
     eventually(lambda: server.redis.xlen(STREAM) <= 1200)
@@ -282,7 +279,7 @@ def test_a_second_run_waits_or_is_refused(make_server: MakeServer, server: Simul
 
 
 def test_waiting_for_another_run_can_be_interrupted(server: SimulatedServer, mdt: SimulatedMdt) -> None:
-    start_polled(server, mdt)
+    server.start_polled(mdt)
     with FileLock(maintenance_lock_path(server.state_dir, MDT), "this test"):
         waiting = subprocess.Popen(
             [str(COMMAND), "-c", str(server.config), "maintain"],
@@ -301,12 +298,12 @@ def test_waiting_for_another_run_can_be_interrupted(server: SimulatedServer, mdt
 
 def test_another_servers_run_is_waited_for(server: SimulatedServer, mdt: SimulatedMdt) -> None:
     """The maintenance program says who holds the lock, and comes back when it has expired."""
-    start_polled(server, mdt)
+    server.start_polled(mdt)
     maintenance_pid(server)
-    server.redis.set(LOCK, "mds9:4711:0", px=4000)
+    server.redis.set(LOCK, "mds9:4711:0", px=2000)
     run_now(server)
     eventually(lambda: "already running (held by mds9, pid 4711" in server.log.read_text())
-    assert re.search(r": skipped, tried again in [1-4] s", server.log.read_text())
+    assert re.search(r": skipped, tried again in [12] s", server.log.read_text())
     assert runs_of(server) == []
     eventually(lambda: len(runs_of(server)) == 1)
 
@@ -374,7 +371,7 @@ def test_a_run_that_is_ended_half_way_is_made_good(
     damage(server, mdt, lambda: server.wait_polled(mdt))
     with held_in_a_run(server) as pid:
         os.kill(pid, how)
-    server.wait_pid_changed("maintenance", pid)
+    eventually(lambda: server.log.read_text().count(MAINTAINED) == 2)  # by the next process
     if how is signal.SIGKILL:
         assert server.redis.pttl(LOCK) > 0  # nobody could let go of it: it expires
         server.redis.pexpire(LOCK, 1)
@@ -389,10 +386,10 @@ def test_a_run_that_is_ended_half_way_is_made_good(
 
 def test_a_damaged_state_file_is_set_aside_and_made_anew(make_server: MakeServer) -> None:
     server, mdt = make_server(), SimulatedMdt(MDT)
-    server.configure(poll_interval=1)  # longer than a poll: it is hardly stopped in one
+    server.configure(poll_interval=0.5)  # longer than a poll: it is hardly stopped in one
     populate(mdt, 2000)
     mdt.mount(server.mds)
-    start_polled(server, mdt)
+    server.start_polled(mdt)
     state = state_file(server.state_dir, MDT)
     worker = server.worker(MDT)
     assert worker is not None
@@ -421,7 +418,7 @@ def test_without_redis_a_run_fails_in_one_line(private_server: PrivateServer) ->
     try:
         populate(mdt, 10)
         mdt.mount(server.mds)
-        start_polled(server, mdt)
+        server.start_polled(mdt)
         maintenance_pid(server)
         redis_server.kill()
         run_now(server)
@@ -437,8 +434,8 @@ def test_without_redis_a_run_fails_in_one_line(private_server: PrivateServer) ->
         server.close()
 
 
-def test_two_hundred_mdts_take_turns(server: SimulatedServer) -> None:
-    mdts = {name: SimulatedMdt(name) for name in (f"elm-MDT{number:04x}" for number in range(200))}
+def test_many_mdts_take_turns(server: SimulatedServer) -> None:
+    mdts = {name: SimulatedMdt(name) for name in (f"elm-MDT{number:04x}" for number in range(60))}
     for mdt in mdts.values():
         populate(mdt, 5)
         mdt.mount(server.mds)

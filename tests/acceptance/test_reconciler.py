@@ -50,9 +50,7 @@ def mdt(server: SimulatedServer) -> SimulatedMdt:
 @pytest.fixture
 def polling(server: SimulatedServer, mdt: SimulatedMdt) -> SimulatedServer:
     """`server` with a shipper that has polled `mdt`."""
-    server.start()
-    server.wait_running(MDT)
-    server.wait_polled(mdt)
+    server.start_polled(mdt)
     return server
 
 

@@ -32,13 +32,11 @@ def run_once(server: SimulatedServer) -> str:
 
 
 def test_a_day_of_life_is_told_exactly(make_server: MakeServer) -> None:
-    server, mdt, oracle = make_server(), SimulatedMdt(MDT, seed=7), Oracle()
+    server, mdt, oracle = make_server(poll_interval=0.02), SimulatedMdt(MDT, seed=7), Oracle()
     populate(mdt, 300)
     workload = Workload(mdt, arrivals_per_s=0.1, mean_work_s=600)
     mdt.mount(server.mds)
-    server.start()
-    server.wait_running(MDT)
-    status = server.wait_polled(mdt)
+    status = server.start_polled(mdt)
     oracle.see(mdt.listing())
     for _ in range(24 * 6):
         workload.advance(600)
@@ -87,9 +85,7 @@ def test_an_mdt_that_left_is_not_purged(make_server: MakeServer) -> None:
     server, mdt = make_server(), SimulatedMdt(MDT)
     populate(mdt, 50)
     mdt.mount(server.mds)
-    server.start()
-    server.wait_running(MDT)
-    server.wait_polled(mdt)
+    server.start_polled(mdt)
     mdt.unmount()
     server.wait_running()
     eventually(lambda: not state_file(server.state_dir, MDT).exists())
@@ -125,9 +121,7 @@ def test_a_state_file_deleted_under_a_running_worker(make_server: MakeServer) ->
     server, mdt = make_server(), SimulatedMdt(MDT)
     populate(mdt, 200)
     mdt.mount(server.mds)
-    server.start()
-    server.wait_running(MDT)
-    server.wait_polled(mdt)
+    server.start_polled(mdt)
     for path in server.state_dir.glob(f"{MDT}.sqlite3*"):
         path.unlink()
     record = mdt.submit("RESTORE")
@@ -172,11 +166,9 @@ def test_a_list_cut_short_once_changes_nothing(make_server: MakeServer) -> None:
 
 def test_the_real_listings_in_order(make_server: MakeServer) -> None:
     """Lustre 2.17.57 with a copytool: everything in the order in which it happened."""
-    server, mdt, oracle = make_server(), SimulatedMdt("lustre-MDT0000"), Oracle()
+    server, mdt, oracle = make_server(poll_interval=0.02), SimulatedMdt("lustre-MDT0000"), Oracle()
     mdt.mount(server.mds)
-    server.start()
-    server.wait_running(mdt.name)
-    server.wait_polled(mdt)
+    server.start_polled(mdt)
     listings = sorted((FIXTURES / "lustre-2.17.57").glob("[0-9]*.txt"))
     assert len(listings) > 30
     for path in listings:
@@ -263,9 +255,7 @@ def test_redis_flushed_while_the_listing_does_not_change(make_server: MakeServer
     server, mdt = make_server(), SimulatedMdt(MDT)
     populate(mdt, 60)
     mdt.mount(server.mds)
-    server.start()
-    server.wait_running(MDT)
-    server.wait_polled(mdt)
+    server.start_polled(mdt)
     server.redis.flushdb()
     eventually(lambda: is_true(server.redis, mdt))
     told = verdict(server.redis, mdt)
@@ -277,9 +267,7 @@ def test_newest_entry_deleted_or_malformed(make_server: MakeServer) -> None:
     server, mdt = make_server(), SimulatedMdt(MDT)
     populate(mdt, 60)
     mdt.mount(server.mds)
-    server.start()
-    server.wait_running(MDT)
-    server.wait_polled(mdt)
+    server.start_polled(mdt)
     newest = server.redis.xrevrange(STREAM, count=1)
     assert newest
     entry_id = newest[0][0]
@@ -330,9 +318,7 @@ def test_redis_rolled_back(make_server: MakeServer, private_server: Callable[...
     server, mdt = make_server(redis=broker), SimulatedMdt(MDT)
     populate(mdt, 30)
     mdt.mount(server.mds)
-    server.start()
-    server.wait_running(MDT)
-    server.wait_polled(mdt)
+    server.start_polled(mdt)
     with broker.client() as client:
         client.save()
     ended = mdt.records()[0]
