@@ -14,6 +14,8 @@ from tests.simulator import SimulatedMds, SimulatedMdt
 from tests.truth import Verdict, digests_of, judge_stream
 from tests.waiting import eventually
 
+MDT = "elm-MDT0000"
+LIVE = 100  # the actions of the fixture `mdt`
 POLL_INTERVAL_S = 0.05
 # One poll may have begun before a listing was written, the next one reads it, and a list that lost most of its
 # actions is believed at the one after.

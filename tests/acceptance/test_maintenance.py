@@ -30,12 +30,11 @@ from hsm_shipper.runs import Run, last_runs, runs_file
 from hsm_shipper.state_view import state_file
 from tests.acceptance.conftest import MakeServer
 from tests.acceptance.shipper import COMMAND, clean_environment
-from tests.acceptance.site import SimulatedServer, is_true, verdict
+from tests.acceptance.site import MDT, SimulatedServer, is_true, verdict
 from tests.conftest import PrivateServer
 from tests.simulator import SimulatedMdt, populate
 from tests.waiting import eventually
 
-MDT = "elm-MDT0000"
 STREAM = f"hsm:actions:{MDT}"
 LOCK = maintenance_key("hsm:actions", MDT)
 MAINTAINED = f"{MDT} is maintained from now on"
@@ -51,21 +50,6 @@ for n = 0, ARGV[2] / 2 - 1 do
 end
 """
 DOCUMENTATION = Path(__file__).parents[2] / "docs/maintenance.md"
-
-
-@pytest.fixture
-def server(make_server: MakeServer) -> SimulatedServer:
-    """One metadata server; its shipper is not started."""
-    return make_server()
-
-
-@pytest.fixture
-def mdt(server: SimulatedServer) -> SimulatedMdt:
-    """An MDT with some actions, mounted on `server`."""
-    mdt = SimulatedMdt(MDT)
-    populate(mdt, 100)
-    mdt.mount(server.mds)
-    return mdt
 
 
 def damage(server: SimulatedServer, mdt: SimulatedMdt, poll: Callable[[], object]) -> None:

@@ -20,31 +20,14 @@ from hsm_shipper.keys import heartbeat_key, maintenance_key
 from hsm_shipper.state_view import state_file
 from tests.acceptance.conftest import MakeServer
 from tests.acceptance.shipper import clean_environment
-from tests.acceptance.site import SimulatedServer, is_true
+from tests.acceptance.site import LIVE, MDT, SimulatedServer, is_true
 from tests.conftest import PrivateServer
 from tests.simulator import SimulatedMdt, Workload, populate
 from tests.waiting import eventually
 
 COMMAND = Path(sys.executable).with_name("hsm-stream-reconciler")
-MDT = "elm-MDT0000"
 STREAM = f"hsm:actions:{MDT}"
-LIVE = 100
 CONSISTENT, INCONSISTENT, UNKNOWN = 0, 1, 2
-
-
-@pytest.fixture
-def server(make_server: MakeServer) -> SimulatedServer:
-    """One metadata server; its shipper is not started."""
-    return make_server()
-
-
-@pytest.fixture
-def mdt(server: SimulatedServer) -> SimulatedMdt:
-    """An MDT with some actions, mounted on `server`."""
-    mdt = SimulatedMdt(MDT)
-    populate(mdt, LIVE)
-    mdt.mount(server.mds)
-    return mdt
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ def test_daemon_that_cannot_start_says_so(server: MetadataServer) -> None:
 
 
 def test_sixteen_workers_stop_within_three_seconds(server: MetadataServer) -> None:
+    server.configure(poll_interval=0.5)  # that many would else keep the processors busy
     mdts = [f"elm-MDT{number:04x}" for number in range(16)]
     for mdt in mdts:
         server.add_mdt(mdt, action_line(1))
