@@ -142,6 +142,7 @@ def test_maintain_heals_beside_a_running_shipper(server: SimulatedServer, mdt: S
 
     (run,) = runs_of(server)
     assert (run.host, run.orphans, run.missing, run.healed, run.error) == ("mds1", 1, 1, 2, None)
+    server.wait_all_running()
     eventually(lambda: server.run("status").returncode == 0)
     header, _, row = server.run("status").stdout.splitlines()[-3:]
     assert "healed" in header and "length" in header

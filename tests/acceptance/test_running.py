@@ -131,7 +131,8 @@ def test_supervisorctl_works_as_documented(server: MetadataServer) -> None:
     server.add_mdt("elm-MDT0000")
     server.start()
     server.wait_running("elm-MDT0000")
-    eventually(lambda: server.supervisorctl("status").count("RUNNING") == 3)
+    server.wait_all_running()
+    assert server.supervisorctl("status").count("RUNNING") == 3
     assert "mdt-elm-MDT0000: stopped" in server.supervisorctl("restart", "mdt-elm-MDT0000")
 
 
