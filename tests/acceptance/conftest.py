@@ -44,6 +44,13 @@ def mdt(server: SimulatedServer) -> SimulatedMdt:
 
 
 @pytest.fixture
+def polling(server: SimulatedServer, mdt: SimulatedMdt) -> SimulatedServer:
+    """`server` with a shipper that has polled `mdt`."""
+    server.start_polled(mdt)
+    return server
+
+
+@pytest.fixture
 def good_server(make_server: MakeServer, private_server: PrivateServer) -> SimulatedServer:
     """A metadata server on whose Redis nothing is to be found fault with."""
     return make_server(redis=private_server(appendonly="yes"), poll_interval=0.5)

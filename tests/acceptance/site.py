@@ -15,6 +15,7 @@ from tests.truth import Verdict, digests_of, judge_stream
 from tests.waiting import eventually
 
 MDT = "elm-MDT0000"
+STREAM = f"hsm:actions:{MDT}"
 LIVE = 100  # the actions of the fixture `mdt`
 POLL_INTERVAL_S = 0.05
 # One poll may have begun before a listing was written, the next one reads it, and a list that lost most of its
@@ -56,6 +57,13 @@ class SimulatedServer(MetadataServer):
         status = eventually(polled, timeout_s=30.0, interval_s=0.01)
         assert status is not None
         return status
+
+
+def run_once(server: SimulatedServer) -> str:
+    """One poll of everything by the installed command, which must work; returns what it printed."""
+    done = server.run("--run-once")
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
 
 
 def verdict(client: redis.Redis, mdt: SimulatedMdt) -> Verdict:
