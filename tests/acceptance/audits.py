@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 from hsm_shipper.heartbeat import Heartbeat, encode
 from hsm_shipper.keys import heartbeat_key
+from hsm_shipper.state_view import state_file
 from tests.acceptance.shipper import clean_environment
 from tests.acceptance.site import LIVE, MDT, SimulatedServer
 
@@ -55,3 +58,10 @@ def beat(server: SimulatedServer) -> None:
         backlog=0,
     )
     server.redis.set(heartbeat_key("hsm:actions", MDT), encode(beat))
+
+
+def poll_long_ago(server: SimulatedServer) -> None:
+    """Poll once, a minute ago by what the state file says: then no audit waits for the next poll."""
+    assert server.run("--run-once").returncode == 0
+    with closing(sqlite3.connect(state_file(server.state_dir, MDT))) as database, database:
+        database.execute("UPDATE poll_status SET last_poll_at = last_poll_at - 60")

@@ -14,7 +14,7 @@ import pytest
 
 from hsm_shipper.keys import heartbeat_key, maintenance_key
 from hsm_shipper.state_view import state_file
-from tests.acceptance.audits import CONSISTENT, INCONSISTENT, UNKNOWN, audit, beat, found, run
+from tests.acceptance.audits import CONSISTENT, INCONSISTENT, UNKNOWN, audit, beat, found, poll_long_ago, run
 from tests.acceptance.conftest import MakeServer
 from tests.acceptance.site import LIVE, MDT, STREAM, SimulatedServer, is_true
 from tests.simulator import SimulatedMdt, Workload
@@ -139,7 +139,7 @@ def test_nothing_is_accused_beside_a_worker_at_full_speed(polling: SimulatedServ
 
 
 def test_without_a_shipper_nothing_is_fixed(server: SimulatedServer, mdt: SimulatedMdt) -> None:
-    server.run("--run-once")
+    poll_long_ago(server)
     server.redis.delete(STREAM)
     done = run(server, "--fix")
     assert done.returncode == INCONSISTENT and "no shipper runs here" in done.stderr
@@ -147,7 +147,7 @@ def test_without_a_shipper_nothing_is_fixed(server: SimulatedServer, mdt: Simula
 
 
 def test_a_flushed_stream_is_missing_everything(server: SimulatedServer, mdt: SimulatedMdt) -> None:
-    server.run("--run-once")
+    poll_long_ago(server)
     server.redis.delete(STREAM)
     report = audit(server, INCONSISTENT)
     assert found(report) == (0, LIVE, 0) and len(report["state_file"]["examples"]) == LIVE

@@ -25,7 +25,7 @@ def test_only_the_oldest_thousand_actions_are_listed_and_it_is_said(redis_server
         assert len(top.rows) == 1000
         assert f"[0x200000401:{1199:#x}:0x0]" in top.rows[0]
         await top.press("end")
-        assert f"[0x200000401:{200:#x}:0x0] elm-MDT0000 1/200" in top.text
+        await top.shows(f"[0x200000401:{200:#x}:0x0] elm-MDT0000 1/200")
 
     drive(streams, scenario)
 
