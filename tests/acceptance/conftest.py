@@ -1,4 +1,4 @@
-"""Fixtures of the acceptance tests: metadata servers."""
+"""Fixtures of the acceptance tests: metadata servers, and an MDT on one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.acceptance.shipper import MetadataServer
-from tests.acceptance.site import SimulatedServer
+from tests.acceptance.site import LIVE, MDT, SimulatedServer
 from tests.conftest import PrivateServer
 from tests.servers import RedisServer
+from tests.simulator import SimulatedMdt, populate
 
 MakeServer = Callable[..., SimulatedServer]
 
@@ -29,16 +29,28 @@ def make_server(redis_server: RedisServer, redis_db: int) -> Iterator[MakeServer
 
 
 @pytest.fixture
-def server(redis_server: RedisServer, redis_db: int) -> Iterator[MetadataServer]:
+def server(make_server: MakeServer) -> SimulatedServer:
     """A metadata server without MDTs; its shipper is not started."""
-    server = MetadataServer(redis_server.port, redis_db)
-    yield server
-    server.close()
+    return make_server()
 
 
 @pytest.fixture
-def good_server(private_server: PrivateServer) -> Iterator[MetadataServer]:
+def mdt(server: SimulatedServer) -> SimulatedMdt:
+    """An MDT with `LIVE` actions, mounted on `server`."""
+    mdt = SimulatedMdt(MDT)
+    populate(mdt, LIVE)
+    mdt.mount(server.mds)
+    return mdt
+
+
+@pytest.fixture
+def polling(server: SimulatedServer, mdt: SimulatedMdt) -> SimulatedServer:
+    """`server` with a shipper that has polled `mdt`."""
+    server.start_polled(mdt)
+    return server
+
+
+@pytest.fixture
+def good_server(make_server: MakeServer, private_server: PrivateServer) -> SimulatedServer:
     """A metadata server on whose Redis nothing is to be found fault with."""
-    server = MetadataServer(private_server(appendonly="yes").port)
-    yield server
-    server.close()
+    return make_server(redis=private_server(appendonly="yes"), poll_interval=0.5)

@@ -158,6 +158,12 @@ class MetadataServer:
         """Wait until exactly these MDTs have a worker that runs."""
         eventually(lambda: self.is_running(*mdts), START_TIMEOUT_S)
 
+    def wait_all_running(self) -> None:
+        """Wait until supervisord calls every program RUNNING; cheaper than asking by commands."""
+        eventually(
+            lambda: (seen := self.programs()) and {each.state for each in seen.values()} == {"RUNNING"}, START_TIMEOUT_S
+        )
+
     def wait_polled_by(self, mdt: str) -> None:
         """Wait until the worker of `mdt` has made a poll: to supervisord it runs before it has even been imported."""
         eventually(lambda: self.redis.exists(heartbeat_key("hsm:actions", mdt)), START_TIMEOUT_S)

@@ -14,6 +14,9 @@ from tests.simulator import SimulatedMds, SimulatedMdt
 from tests.truth import Verdict, digests_of, judge_stream
 from tests.waiting import eventually
 
+MDT = "elm-MDT0000"
+STREAM = f"hsm:actions:{MDT}"
+LIVE = 100  # the actions of the fixture `mdt`
 POLL_INTERVAL_S = 0.05
 # One poll may have begun before a listing was written, the next one reads it, and a list that lost most of its
 # actions is believed at the one after.
@@ -24,8 +27,13 @@ class SimulatedServer(MetadataServer):
     """A metadata server that simulated MDTs are mounted on."""
 
     def __init__(self, redis_server: RedisServer, redis_db: int, host: str = "mds1", **keys: object) -> None:
-        super().__init__(redis_server.port, redis_db, host=host, poll_interval=POLL_INTERVAL_S, **keys)
+        super().__init__(redis_server.port, redis_db, **{"host": host, "poll_interval": POLL_INTERVAL_S} | keys)
         self.mds = SimulatedMds(self.root)
+
+    def start_polled(self, mdt: SimulatedMdt) -> PollStatus:
+        """Start the shipper, and wait until the worker of `mdt` polls; supervisord may not call it RUNNING yet."""
+        self.start()
+        return self.wait_polled(mdt)
 
     def status(self, mdt: SimulatedMdt) -> PollStatus | None:
         """The worker's last poll, if it has left one."""
@@ -49,6 +57,13 @@ class SimulatedServer(MetadataServer):
         status = eventually(polled, timeout_s=30.0, interval_s=0.01)
         assert status is not None
         return status
+
+
+def run_once(server: SimulatedServer) -> str:
+    """One poll of everything by the installed command, which must work; returns what it printed."""
+    done = server.run("--run-once")
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
 
 
 def verdict(client: redis.Redis, mdt: SimulatedMdt) -> Verdict:

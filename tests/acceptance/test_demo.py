@@ -53,7 +53,7 @@ def folder_in(output: str) -> str:
 
 
 def test_a_short_demo_tells_the_truth_and_leaves_nothing() -> None:
-    with demo("--duration", "5", "--requests", "300") as process:
+    with demo("--duration", "3", "--requests", "300") as process:
         output, _ = process.communicate(timeout=100)
     assert process.returncode == 0, output
     rows = [line.split() for line in output.splitlines() if re.match(r"(elm-MDT000\d|all) +\d", line)]

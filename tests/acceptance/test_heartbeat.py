@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from typing import cast
 
 import pytest
 
 from hsm_shipper.heartbeat import SHORTEST_EXPIRY_S, Heartbeat, decode
 from hsm_shipper.keys import heartbeat_key
-from tests.acceptance.site import SimulatedServer
-from tests.servers import RedisServer
+from tests.acceptance.site import MDT, SimulatedServer
 from tests.simulator import ARCHIVE, SimulatedMdt, populate
 from tests.waiting import eventually
 
-MDT = "elm-MDT0000"
 KEY = heartbeat_key("hsm:actions", MDT)
-
-
-@pytest.fixture
-def server(redis_server: RedisServer, redis_db: int) -> Iterator[SimulatedServer]:
-    """A metadata server; its shipper is not started."""
-    server = SimulatedServer(redis_server, redis_db)
-    yield server
-    server.close()
 
 
 def heartbeat(server: SimulatedServer) -> Heartbeat | None:

@@ -70,6 +70,7 @@ def test_daemon_that_cannot_start_says_so(server: MetadataServer) -> None:
 
 
 def test_sixteen_workers_stop_within_three_seconds(server: MetadataServer) -> None:
+    server.configure(poll_interval=0.5)  # that many would else keep the processors busy
     mdts = [f"elm-MDT{number:04x}" for number in range(16)]
     for mdt in mdts:
         server.add_mdt(mdt, action_line(1))
@@ -130,7 +131,8 @@ def test_supervisorctl_works_as_documented(server: MetadataServer) -> None:
     server.add_mdt("elm-MDT0000")
     server.start()
     server.wait_running("elm-MDT0000")
-    eventually(lambda: server.supervisorctl("status").count("RUNNING") == 3)
+    server.wait_all_running()
+    assert server.supervisorctl("status").count("RUNNING") == 3
     assert "mdt-elm-MDT0000: stopped" in server.supervisorctl("restart", "mdt-elm-MDT0000")
 
 

@@ -1,44 +1,30 @@
-"""What happens at a site over days and at three in the morning, with the installed command and a real server."""
+"""What happens at a site over days, with the installed command and a real server."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import redis
 
 from hsm_shipper.state_view import state_file
 from tests.acceptance.conftest import MakeServer
-from tests.acceptance.site import Oracle, SimulatedServer, is_true, verdict
-from tests.servers import RedisServer
+from tests.acceptance.site import MDT, STREAM, Oracle, is_true, run_once, verdict
 from tests.simulator import SimulatedMdt, Workload, populate
 from tests.truth import digests_of
 from tests.waiting import eventually
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/actions"
-MDT = "elm-MDT0000"
-STREAM = f"hsm:actions:{MDT}"
-
-
-def run_once(server: SimulatedServer) -> str:
-    """One poll of everything by the installed command, which must work; returns what it printed."""
-    done = server.run("--run-once")
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
 
 
 def test_a_day_of_life_is_told_exactly(make_server: MakeServer) -> None:
-    server, mdt, oracle = make_server(), SimulatedMdt(MDT, seed=7), Oracle()
+    server, mdt, oracle = make_server(poll_interval=0.02), SimulatedMdt(MDT, seed=7), Oracle()
     populate(mdt, 300)
     workload = Workload(mdt, arrivals_per_s=0.1, mean_work_s=600)
     mdt.mount(server.mds)
-    server.start()
-    server.wait_running(MDT)
-    status = server.wait_polled(mdt)
+    status = server.start_polled(mdt)
     oracle.see(mdt.listing())
     for _ in range(24 * 6):
         workload.advance(600)
@@ -87,58 +73,11 @@ def test_an_mdt_that_left_is_not_purged(make_server: MakeServer) -> None:
     server, mdt = make_server(), SimulatedMdt(MDT)
     populate(mdt, 50)
     mdt.mount(server.mds)
-    server.start()
-    server.wait_running(MDT)
-    server.wait_polled(mdt)
+    server.start_polled(mdt)
     mdt.unmount()
     server.wait_running()
     eventually(lambda: not state_file(server.state_dir, MDT).exists())
     assert verdict(server.redis, mdt).events == {"NEW": 50}
-
-
-@pytest.mark.parametrize("damage", ["deleted", "truncated", "garbage", "empty", "wal deleted"])
-def test_a_lost_state_file_costs_no_event(make_server: MakeServer, damage: str) -> None:
-    server, mdt = make_server(), SimulatedMdt(MDT)
-    populate(mdt, 200)
-    mdt.mount(server.mds)
-    run_once(server)
-    path = state_file(server.state_dir, MDT)
-    content = path.read_bytes()
-    if damage in ("deleted", "wal deleted"):
-        path.unlink()
-    if damage == "truncated":
-        path.write_bytes(content[: len(content) // 3])
-    if damage == "garbage":
-        path.write_bytes(b"\xa5" * len(content))
-    if damage == "empty":
-        path.write_bytes(b"")
-    mdt.submit("RESTORE")
-    mdt.write()
-    run_once(server)
-    told = verdict(server.redis, mdt)
-    assert told.events == {"NEW": 201}
-    assert told.complaints == []
-    assert is_true(server.redis, mdt)
-
-
-def test_a_state_file_deleted_under_a_running_worker(make_server: MakeServer) -> None:
-    server, mdt = make_server(), SimulatedMdt(MDT)
-    populate(mdt, 200)
-    mdt.mount(server.mds)
-    server.start()
-    server.wait_running(MDT)
-    server.wait_polled(mdt)
-    for path in server.state_dir.glob(f"{MDT}.sqlite3*"):
-        path.unlink()
-    record = mdt.submit("RESTORE")
-    mdt.write()
-    eventually(lambda: is_true(server.redis, mdt))
-    mdt.remove(record)
-    mdt.write()
-    eventually(lambda: is_true(server.redis, mdt))
-    told = verdict(server.redis, mdt)
-    assert told.events == {"NEW": 201, "PURGED": 1}
-    assert told.complaints == []
 
 
 def test_one_empty_reading_is_not_believed_two_are(make_server: MakeServer) -> None:
@@ -172,11 +111,9 @@ def test_a_list_cut_short_once_changes_nothing(make_server: MakeServer) -> None:
 
 def test_the_real_listings_in_order(make_server: MakeServer) -> None:
     """Lustre 2.17.57 with a copytool: everything in the order in which it happened."""
-    server, mdt, oracle = make_server(), SimulatedMdt("lustre-MDT0000"), Oracle()
+    server, mdt, oracle = make_server(poll_interval=0.02), SimulatedMdt("lustre-MDT0000"), Oracle()
     mdt.mount(server.mds)
-    server.start()
-    server.wait_running(mdt.name)
-    server.wait_polled(mdt)
+    server.start_polled(mdt)
     listings = sorted((FIXTURES / "lustre-2.17.57").glob("[0-9]*.txt"))
     assert len(listings) > 30
     for path in listings:
@@ -257,104 +194,6 @@ def test_the_stream_of_an_earlier_shipper_goes_on(make_server: MakeServer, raw: 
     assert told.digests().keys() == digests_of(mdt.listing()).keys()
     run_once(server)
     assert server.redis.xlen(STREAM) == 24
-
-
-def test_redis_flushed_while_the_listing_does_not_change(make_server: MakeServer) -> None:
-    server, mdt = make_server(), SimulatedMdt(MDT)
-    populate(mdt, 60)
-    mdt.mount(server.mds)
-    server.start()
-    server.wait_running(MDT)
-    server.wait_polled(mdt)
-    server.redis.flushdb()
-    eventually(lambda: is_true(server.redis, mdt))
-    told = verdict(server.redis, mdt)
-    assert told.events == {"NEW": 60}
-    assert told.complaints == []
-
-
-def test_newest_entry_deleted_or_malformed(make_server: MakeServer) -> None:
-    server, mdt = make_server(), SimulatedMdt(MDT)
-    populate(mdt, 60)
-    mdt.mount(server.mds)
-    server.start()
-    server.wait_running(MDT)
-    server.wait_polled(mdt)
-    newest = server.redis.xrevrange(STREAM, count=1)
-    assert newest
-    entry_id = newest[0][0]
-    assert entry_id is not None
-    server.redis.xdel(STREAM, entry_id)
-    eventually(lambda: is_true(server.redis, mdt))
-    server.redis.xadd(STREAM, {"data": "{"})
-    server.wait_polled(mdt)
-    mdt.submit("ARCHIVE")
-    mdt.write()
-    eventually(lambda: is_true(server.redis, mdt))
-    told = verdict(server.redis, mdt)
-    assert (told.events["NEW"], told.malformed) == (61, 1)
-    assert told.complaints == []
-
-
-def test_redis_down_at_start_and_states_that_came_and_went(
-    make_server: MakeServer, private_server: Callable[..., RedisServer]
-) -> None:
-    broker = private_server(appendonly="yes")
-    server, mdt = make_server(redis=broker), SimulatedMdt(MDT)
-    populate(mdt, 30)
-    mdt.mount(server.mds)
-    broker.stop()
-    server.start()
-    server.wait_running(MDT)
-    eventually(lambda: (s := server.status(mdt)) is not None and s.backlog == 30 and s.last_error)
-    unseen = mdt.submit("RESTORE")
-    mdt.write()
-    eventually(lambda: (s := server.status(mdt)) is not None and s.backlog == 31)
-    mdt.remove(unseen)
-    mdt.write()
-    eventually(lambda: (s := server.status(mdt)) is not None and s.backlog == 30)
-    broker.start()
-    status = server.wait_polled(mdt)
-    assert (status.backlog, status.states_missed) == (0, 1)
-    with broker.client() as client:
-        assert is_true(client, mdt)
-        assert verdict(client, mdt).complaints == []
-    log = server.log.read_text()
-    assert "cannot look at stream" in log
-    assert "1 states of actions came and went" in log
-
-
-def test_redis_rolled_back(make_server: MakeServer, private_server: Callable[..., RedisServer]) -> None:
-    """Killed without having saved, and back with an older snapshot: the stream is healed."""
-    broker = private_server()
-    server, mdt = make_server(redis=broker), SimulatedMdt(MDT)
-    populate(mdt, 30)
-    mdt.mount(server.mds)
-    server.start()
-    server.wait_running(MDT)
-    server.wait_polled(mdt)
-    with broker.client() as client:
-        client.save()
-    ended = mdt.records()[0]
-    for _ in range(10):
-        mdt.submit("ARCHIVE")
-    mdt.remove(ended)
-    mdt.write()
-    server.wait_polled(mdt)
-    broker.kill()
-    broker.start()
-    with broker.client() as client:
-
-        def healed() -> bool:
-            try:
-                return is_true(client, mdt)
-            except redis.ConnectionError:
-                return False
-
-        eventually(healed, timeout_s=30)
-        told = verdict(client, mdt)
-    assert told.complaints == []
-    assert told.events == {"NEW": 40, "PURGED": 1}
 
 
 def test_two_shippers_on_one_state_folder(make_server: MakeServer) -> None:

@@ -19,6 +19,7 @@ def test_status_of_a_running_shipper(server: MetadataServer) -> None:
     server.add_mdt("elm-MDT0001")
     server.start()
     server.wait_running("elm-MDT0000", "elm-MDT0001")
+    server.wait_all_running()
     eventually(lambda: server.run("status").returncode == 0)
     shown = server.run("status")
     assert shown.returncode == 0
@@ -69,6 +70,7 @@ def test_status_shows_stale_polls(server: MetadataServer) -> None:
     server.add_mdt("elm-MDT0000")
     server.start()
     server.wait_running("elm-MDT0000")
+    server.wait_all_running()
     eventually(lambda: server.run("status").returncode == 0)
     worker = server.programs()["mdt-elm-MDT0000"]
     os.kill(worker.pid, signal.SIGSTOP)
@@ -94,6 +96,7 @@ def test_status_with_a_broken_state_file(server: MetadataServer, content: bytes)
 
 def test_status_while_discovery_is_stopped(server: MetadataServer) -> None:
     server.start()
+    server.wait_all_running()
     eventually(lambda: server.run("status").returncode == 0)
     server.supervisor._call("stopProcess", DISCOVERY)
     shown = server.run("status")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import redis
 
 from hsm_shipper.cache import Cache
 from tests.core import OneMdt, Opener, Wire, shipper_client
-from tests.integration.stats_runs import Site
+from tests.dashboards import Streams
+from tests.faults.world import World
+from tests.integration.dashboard_driver import A, B
+from tests.integration.stats_runs import MDT1, Site
 from tests.servers import RedisServer
 
 
@@ -59,3 +63,40 @@ def site(redis_server: RedisServer, redis_db: int, tmp_path: Path) -> Iterator[S
     site = Site(redis_server, redis_db, tmp_path)
     yield site
     site.end()
+
+
+@pytest.fixture
+def filled(site: Site) -> Site:
+    """Two MDTs: one archive that ended, one that runs and a failed restore; a removal. One worker of two is alive."""
+    site.add(1, ago=4500)
+    site.add(1, "STARTED", "UPDATE", ago=4500, after=20)
+    site.add(1, "SUCCEED", "UPDATE", ago=4500, after=90)
+    site.add(2, ago=100)
+    site.add(2, "STARTED", "UPDATE", ago=100, after=40)
+    site.add(3, ago=50, action="RESTORE")
+    site.add(3, "FAILED", "UPDATE", ago=50, after=30, action="RESTORE")
+    site.add_raw(b"no event")
+    site.add(1, ago=700, mdt=MDT1, action="REMOVE")
+    site.beat()
+    return site
+
+
+@pytest.fixture
+def streams(redis_server: RedisServer, redis_db: int) -> Streams:
+    """The streams of two MDTs for the dashboard, and their heartbeats."""
+    streams = Streams(redis_server, redis_db)
+    streams.new(A, range(5))
+    streams.new(A, range(5, 8), "STARTED", action="RESTORE", first_seen=int(time.time()) - 4000)
+    streams.new(B, range(3), "FAILED")
+    streams.beat(A)
+    streams.beat(B, host="mds2")
+    return streams
+
+
+@pytest.fixture
+def world(redis_server: RedisServer, redis_db: int, tmp_path: Path) -> Iterator[World]:
+    """Two servers, one MDT and its stream, in this process."""
+    with redis_server.client(redis_db) as client:
+        world = World(client, tmp_path)
+        yield world
+        world.close()

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import redis
 
-from hsm_tools.consumer import StreamEvent
+from hsm_tools.consumer import StreamEvent, StreamReader
 from tests.waiting import eventually
 
 MDT0 = "hsm:actions:elm-MDT0000"
 MDT1 = "hsm:actions:elm-MDT0001"
+DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 
 
 def event_data(n: int = 0, **changes: Any) -> dict[str, Any]:
@@ -86,3 +87,8 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 def numbers(events: list[StreamEvent]) -> list[int]:
     """The numbers that `event_data` put into the events."""
     return [event.data["rec_idx"] for event in events]
+
+
+def resumed(reader: StreamReader, position: Any) -> list[StreamEvent]:
+    """What follows a position that went through a file, up to the first pause."""
+    return history(reader.events(start=json.loads(json.dumps(position)), block_ms=1))

@@ -24,6 +24,7 @@ from tests.servers import RedisServer
 from tests.waiting import eventually
 
 PREFIX = "hsm:actions"
+MDT1 = "oak-MDT0001"  # beside MDT
 COMMAND = str(Path(sys.executable).with_name("hsm-stream-stats"))
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("HSM_")} | {"TZ": "UTC"}
 

@@ -19,7 +19,7 @@ from hsm_tools.reading.steps import Steps
 from hsm_tools.reading.streams import StreamSet
 from tests.conftest import PrivateServer
 from tests.integration.both_readers import Readers, readers
-from tests.integration.readings import MDT0, MDT1, add, history, idle_until, numbers, reads, said, take
+from tests.integration.readings import DURABLE, MDT0, MDT1, add, history, idle_until, numbers, reads, said, take
 from tests.servers import RedisServer, free_port
 from tests.waiting import eventually
 
@@ -28,7 +28,6 @@ __all__ = ["readers"]
 ReaderOf = Callable[[RedisServer], StreamReader]
 
 ASKED_FOR = ["+select", "+scan", "+type", "+xinfo", "+xread", "+xrange", "+xrevrange"]
-DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 
 
 @pytest.fixture

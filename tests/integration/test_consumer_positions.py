@@ -1,33 +1,21 @@
-"""Positions that are saved and resumed, and history that ends."""
+"""Where a reading begins: positions that are saved and resumed, and the server that is named."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from hsm_shipper.errors import ConfigError, StreamRefused, StreamUnavailable
+from hsm_shipper.errors import ConfigError, StreamRefused
 from hsm_tools.consumer import StreamEvent, StreamReader
 from tests.conftest import PrivateServer
 from tests.integration.both_readers import Readers, reader, readers
-from tests.integration.readings import MDT0, MDT1, add, event_data, history, idle_until, numbers, said, take
-from tests.servers import RedisServer, free_port
-from tests.waiting import eventually
+from tests.integration.readings import DURABLE, MDT0, MDT1, add, history, idle_until, numbers, resumed, said, take
 
 __all__ = ["reader", "readers"]
-
-DURABLE = {"appendonly": "yes", "appendfsync": "always"}
-
-
-def resumed(reader: StreamReader, position: Any) -> list[StreamEvent]:
-    """What follows a position that went through a file, up to the first pause."""
-    return history(reader.events(start=json.loads(json.dumps(position)), block_ms=1))
 
 
 def keys(events: list[StreamEvent]) -> list[tuple[str, str]]:
@@ -218,114 +206,6 @@ def test_a_position_survives_a_restart_of_both(private_server: PrivateServer, re
     assert numbers(take(events, 2)) == [2, 3]
 
 
-def test_history_ends_on_a_busy_stream_and_reading_goes_on_without_a_gap(
-    redis_server: RedisServer, redis_db: int, client: redis.Redis, reader: StreamReader
-) -> None:
-    add(client, MDT0, range(3000))
-    stop, written = threading.Event(), itertools.count(3000)
-
-    def write() -> None:
-        with redis_server.client(redis_db) as busy:
-            while not stop.is_set():
-                add(busy, MDT0, [next(written) for _ in range(50)])
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        read = numbers([*reader.history()])
-    finally:
-        stop.set()
-        writer.join()
-    assert read == [*range(len(read))] and len(read) >= 3000
-    rest = numbers(resumed(reader, reader.position))
-    assert read + rest == [*range(next(written))]
-
-
-def test_history_is_what_was_there_when_it_was_first_asked(client: redis.Redis, reader: StreamReader) -> None:
-    add(client, MDT0, range(12_000))
-    events = reader.history()
-    first = next(events)
-    add(client, MDT0, range(12_000, 12_100))
-    add(client, MDT1, range(5))
-    assert numbers([first, *events]) == [*range(12_000)]
-    assert sorted(numbers(resumed(reader, reader.position))) == [0, 1, 2, 3, 4, *range(12_000, 12_100)]
-
-
-def test_history_of_nothing_is_empty(client: redis.Redis, reader: StreamReader) -> None:
-    assert [*reader.history()] == []
-    assert reader.position == {}
-    add(client, MDT0, [1])
-    client.xtrim(MDT0, maxlen=0, approximate=False)
-    client.set(MDT1, "no stream")
-    assert [*reader.history()] == []
-    assert [*reader.history(last=5)] == []
-    add(client, MDT0, [2])
-    assert numbers(resumed(reader, reader.position)) == [2]
-
-
-def test_history_after_an_id(client: redis.Redis, reader: StreamReader) -> None:
-    ids = add(client, MDT0, range(10))
-    assert numbers([*reader.history(start=ids[6])]) == [7, 8, 9]
-    assert numbers([*reader.history(start={MDT0: ids[8]})]) == [9]
-    assert [*reader.history(start=ids[9])] == []
-
-
-def test_history_of_a_stream_trimmed_meanwhile_ends(client: redis.Redis, reader: StreamReader) -> None:
-    add(client, MDT0, range(12_000))
-    events = reader.history()
-    next(events)
-    client.xtrim(MDT0, maxlen=0, approximate=False)
-    add(client, MDT0, [12_000])
-    assert len([*events]) == 4999
-    assert numbers(resumed(reader, reader.position)) == [12_000]
-
-
-@pytest.mark.parametrize("last", [0, 1, 2, 7, 2500, 4999, 5000, 6000])
-def test_the_last_entries_over_all_streams_in_the_order_of_their_ids(
-    client: redis.Redis, reader: StreamReader, last: int
-) -> None:
-    add(client, MDT0, range(1, 5000, 2), ids="{}-1")
-    add(client, MDT1, [*range(2, 3000, 2), *range(5000, 6001)], ids="{}-1")
-    expected = sorted([*range(1, 5000, 2), *range(2, 3000, 2), *range(5000, 6001)])
-    assert numbers([*reader.history(last=last)]) == expected[len(expected) - min(last, len(expected)) :]
-    assert reader.position == {MDT0: "4999-1", MDT1: "6000-1"}
-
-
-def test_the_last_entries_of_a_saved_position_and_where_they_break_off(
-    client: redis.Redis, reader: StreamReader
-) -> None:
-    add(client, MDT0, range(1, 20, 2), ids="{}-1")
-    add(client, MDT1, range(2, 21, 2), ids="{}-1")
-    assert numbers([*reader.history(start={MDT0: "15-1", MDT1: "20-1"}, last=5)]) == [17, 19]
-    events = reader.history(last=4)
-    assert numbers([next(events), next(events)]) == [17, 18]
-    assert sorted(numbers(resumed(reader, reader.position))) == [19, 20]
-
-
-def test_history_does_not_wait_for_a_server(
-    private_server: PrivateServer, readers: Readers, caplog: pytest.LogCaptureFixture
-) -> None:
-    server = private_server()
-    add(server.client(), MDT0, range(12_000))
-    reader = readers(server.host, server.port, 0)
-    events = reader.history()
-    ids = [next(events).id for _ in range(3)]
-    server.kill()
-    with pytest.raises(StreamUnavailable, match="no answer from Redis at"):
-        list(events)
-    assert reader.position[MDT0] > ids[-1]
-    for last in (None, 5):
-        with pytest.raises(StreamUnavailable, match="check the address"):
-            next(readers("127.0.0.1", free_port()).history(last=last))
-    assert said(caplog) == []
-
-
-def test_history_tells_a_refusal(private_server: PrivateServer, readers: Readers) -> None:
-    server = private_server(requirepass="s3cret")
-    with pytest.raises(StreamRefused, match="password"):
-        next(readers(server.host, server.port, 0).history())
-
-
 def test_a_url_names_the_server(tmp_path: Path, private_server: PrivateServer, readers: Readers) -> None:
     socket = tmp_path / "s"
     server = private_server(unixsocket=str(socket), requirepass="s3cret")
@@ -335,90 +215,3 @@ def test_a_url_names_the_server(tmp_path: Path, private_server: PrivateServer, r
     reader = readers(redis_url=f"unix://{socket}?db=3")
     with pytest.raises(StreamRefused, match=rf"unix://{socket}\?db=3"):
         next(reader.history())
-
-
-def test_with_ends_the_readings_and_their_connections(
-    client: redis.Redis, redis_server: RedisServer, redis_db: int, readers: Readers
-) -> None:
-    add(client, MDT0, range(5))
-    connections = len(client.client_list())
-    with readers(redis_server.host, redis_server.port, redis_db) as reader:
-        events, others = reader.events(from_beginning=True), reader.batches(block_ms=1)
-        next(events)
-        next(others)
-        assert len(client.client_list()) == connections + 2
-    eventually(lambda: len(client.client_list()) == connections)
-    assert [*events] == [] and [*others] == []
-    with pytest.raises(ValueError, match="closed"):
-        reader.events()
-
-
-def test_another_thread_ends_a_reading_that_waits(
-    client: redis.Redis, redis_server: RedisServer, redis_db: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    add(client, MDT0, [0])
-    got: list[StreamEvent] = []
-    for server_port in (redis_server.port, free_port()):
-        reader = StreamReader(redis_server.host, server_port, redis_db)
-        thread = threading.Thread(target=lambda reader=reader: got.extend(reader.events()))
-        thread.start()
-        eventually(lambda: client.info("clients")["blocked_clients"] or said(caplog))
-        begun_s = time.monotonic()
-        reader.close()
-        thread.join(10)
-        assert not thread.is_alive() and time.monotonic() - begun_s < 2.5
-    assert got == []
-
-
-def test_a_cancelled_wait_loses_nothing(client: redis.Redis, redis_server: RedisServer, redis_db: int) -> None:
-    import asyncio
-
-    from hsm_tools.aio import AsyncStreamReader
-
-    async def read() -> list[int]:
-        got: list[int] = []
-        async with AsyncStreamReader(redis_server.host, redis_server.port, redis_db) as reader:
-            events = reader.events(from_beginning=True)
-            for turn in range(80):
-                if turn < 40:
-                    add(client, MDT0, [turn])
-                try:
-                    async with asyncio.timeout(turn % 20 / 5000):
-                        got.append((await anext(events)).data["rec_idx"])
-                except TimeoutError:
-                    pass
-            while len(got) < 40:
-                got.append((await anext(events)).data["rec_idx"])
-        return got
-
-    assert asyncio.run(read()) == [*range(40)]
-
-
-def test_a_task_ends_a_reading_that_another_waits_in(
-    client: redis.Redis, redis_server: RedisServer, redis_db: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    import asyncio
-
-    from hsm_tools.aio import AsyncStreamReader
-
-    async def read() -> list[StreamEvent]:
-        reader = AsyncStreamReader(redis_server.host, redis_server.port, redis_db)
-
-        async def everything() -> list[StreamEvent]:
-            return [event async for event in reader.events(from_beginning=True)]
-
-        task = asyncio.create_task(everything())
-        await asyncio.to_thread(eventually, lambda: client.info("clients")["blocked_clients"])
-        await reader.aclose()
-        return await asyncio.wait_for(task, 5)
-
-    add(client, MDT0, range(3))
-    connections = len(client.client_list())
-    assert numbers(asyncio.run(read())) == [0, 1, 2]
-    assert said(caplog) == []
-    eventually(lambda: len(client.client_list()) == connections)
-
-
-def test_events_are_what_was_written(client: redis.Redis, reader: StreamReader) -> None:
-    [entry_id] = add(client, MDT0, [3])
-    assert [*reader.history()] == [StreamEvent(MDT0, entry_id, event_data(3))]

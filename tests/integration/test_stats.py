@@ -1,4 +1,4 @@
-"""`hsm-stream-stats` as an installed command: what it reports, in which form, and how it fails."""
+"""`hsm-stream-stats` as an installed command: what it reports, where it writes it, and how it fails."""
 
 from __future__ import annotations
 
@@ -16,30 +16,12 @@ from typing import Any
 
 import pytest
 
-from hsm_shipper.keys import heartbeat_key, stream_key
+from hsm_shipper.keys import stream_key
 from hsm_tools import progress, stats
 from tests.conftest import PrivateServer
 from tests.core import KEY, MDT
-from tests.integration.stats_runs import COMMAND, ENVIRONMENT, PREFIX, Site
+from tests.integration.stats_runs import COMMAND, ENVIRONMENT, MDT1, PREFIX, Site
 from tests.servers import free_port
-
-MDT1 = "oak-MDT0001"
-
-
-@pytest.fixture
-def filled(site: Site) -> Site:
-    """Two MDTs: one archive that ended, one that runs and a failed restore; a removal. One worker of two is alive."""
-    site.add(1, ago=4500)
-    site.add(1, "STARTED", "UPDATE", ago=4500, after=20)
-    site.add(1, "SUCCEED", "UPDATE", ago=4500, after=90)
-    site.add(2, ago=100)
-    site.add(2, "STARTED", "UPDATE", ago=100, after=40)
-    site.add(3, ago=50, action="RESTORE")
-    site.add(3, "FAILED", "UPDATE", ago=50, after=30, action="RESTORE")
-    site.add_raw(b"no event")
-    site.add(1, ago=700, mdt=MDT1, action="REMOVE")
-    site.beat()
-    return site
 
 
 def test_the_report_has_the_keys_of_the_spec_in_its_order(filled: Site) -> None:
@@ -134,17 +116,6 @@ def test_filters_choose_live_actions_and_leave_the_totals_of_streams(filled: Sit
     nothing = filled.report("--mdt", "pine-*")
     assert (nothing["summary"]["total_live_actions"], nothing["breakdown"]) == (0, [])
     assert nothing["summary"]["oldest_live_action_age_seconds"] is None
-
-
-def test_json_list_has_the_streams_as_a_list(filled: Site) -> None:
-    as_dict, as_list = filled.report(), filled.report("--format", "json-list")
-    streams = as_list["summary"]["streams"]
-    assert [(stream["stream"], stream["mdt"], stream["length"]) for stream in streams] == [
-        (KEY, MDT, 8),
-        (stream_key(PREFIX, MDT1), MDT1, 1),
-    ]
-    assert as_list["breakdown"] == as_dict["breakdown"]
-    assert list(streams[0]) == ["stream", *as_dict["summary"]["streams"][KEY]]
 
 
 # Files
@@ -257,95 +228,6 @@ def test_whoever_closes_the_pipe_ends_it_quietly(filled: Site) -> None:
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
-
-
-# Hostile streams
-
-_HOSTILE = ["\x1b[31mred", 'quo"te', "back\\slash\\", "new\nline", "com,ma=equals space", "\u202eright", "ÄRCHIV"]
-
-
-@pytest.fixture
-def hostile(site: Site) -> Site:
-    """Words, hosts and errors that a shipper would never write."""
-    for rec, word in enumerate(_HOSTILE):
-        site.add(rec, status=word, action=word)
-    site.add(90, action="A" * 100_000)
-    site.add_raw(b'{"event_type":"NEW","cat_idx":1,"rec_idx":99,"fid":"f","action":"\\ud800","status":"x"}')
-    for rec in range(100, 300):
-        site.add(rec, status=f"STATUS{rec}", action=f"ACTION{rec}")
-    site.beat(
-        host="mds\n1", last_error="\x1b]0;title\x07\\", hsm_control='en"abled', lines=10**300, max_requests=10**300
-    )
-    return site
-
-
-@pytest.mark.parametrize("form", ["json", "json-list", "table", "prometheus", "influx"])
-def test_nothing_from_a_stream_reaches_the_output_raw(hostile: Site, form: str) -> None:
-    text = hostile.output("--format", form)
-    assert all(line.isprintable() for line in text.splitlines())
-    assert len(text.encode()) < 2_000_000
-
-
-def test_metrics_of_a_hostile_stream_are_few_and_well_formed(hostile: Site) -> None:
-    text = hostile.output("--format", "prometheus")
-    live = re.findall(r'^hsm_live_actions\{action="(.*)",mdt="(.*)",status="(.*)"\} (\S+)$', text, re.MULTILINE)
-    assert sum(float(count) for *_, count in live) == len(hostile.report()["breakdown"])
-    assert len(live) <= 2 * 16 + 1 and ("other", MDT, "other") in {row[:3] for row in live}
-    assert 'hsm_worker_info{host="other"' in text
-
-
-def test_influx_lines_of_a_hostile_stream_are_well_formed(hostile: Site) -> None:
-    field = r'[a-z0-9_]+=(?:-?[0-9.e+-]+i?|"(?:[^"\\]|\\.)*")'
-    tag = r"[a-z]+=[A-Za-z0-9_.:-]+"
-    for line in hostile.output("--format", "influx").splitlines():
-        assert re.fullmatch(rf"hsm_[a-z_]+(?:,{tag})* {field}(?:,{field})* [0-9]{{19}}", line), line
-
-
-def test_a_field_of_influx_never_changes_its_type(filled: Site) -> None:
-    def kinds(text: str) -> dict[tuple[str, str], set[str]]:
-        found: dict[tuple[str, str], set[str]] = {}
-        for line in text.splitlines():
-            measurement = line.partition(",")[0].partition(" ")[0]
-            for name, value in re.findall(r'([a-z0-9_]+)=("[^"]*"|[0-9.]+i?)(?=[, ])', line.partition(" ")[2]):
-                kind = "string" if value[0] == '"' else "integer" if value[-1] == "i" else "float"
-                found.setdefault((measurement, name), set()).add(kind)
-        return found
-
-    before = kinds(filled.output("--format", "influx"))
-    for rec in range(10, 20):
-        filled.add(rec, "STARTED", ago=9000, after=rec * 97)
-    after = kinds(filled.output("--format", "influx"))
-    assert before and all(len(found) == 1 for found in after.values())
-    assert {key: after[key] for key in before} == before
-
-
-# The table
-
-
-def test_the_table_is_for_eighty_columns_and_forty_mdts(site: Site) -> None:
-    for number in range(40):
-        mdt = f"elmfs123-MDT{number:04x}"
-        for rec, (action, status) in enumerate(
-            (("ARCHIVE", "STARTED"), ("RESTORE", "WAITING"), ("REMOVE", "CANCELED"))
-        ):
-            site.add(rec, status, mdt=mdt, action=action, ago=100_000)
-        site.beat(mdt, lines=351_204)
-    site.beat("elmfs123-MDT0007", hsm_control="disabled")
-    site.client.delete(heartbeat_key(PREFIX, "elmfs123-MDT0009"))
-    lines = site.output("--format", "table").splitlines()
-    assert max(map(len, lines)) <= 80
-    assert lines[0] == "Live actions:  120, the oldest 1d 3h"
-    assert sum(line.startswith("elmfs123-MDT0003 ") for line in lines) == 4
-    assert lines[-2:] == ["elmfs123-MDT0007: coordinator is disabled", "elmfs123-MDT0009: no heartbeat"]
-
-
-def test_the_table_shows_what_it_counts(filled: Site) -> None:
-    lines = [line.split() for line in filled.output("--format", "table").splitlines()]
-    assert [MDT, "ARCHIVE", "-", "1", "1", "-", "-"] in lines
-    assert [MDT, "RESTORE", "-", "-", "-", "1", "-"] in lines
-    assert ["all", "1", "1", "1", "1", "-"] in lines
-    assert ["ARCHIVE", "STARTED", "2", "20s", "40s", "40s", "40s"] in lines
-    assert ["Failures:", "RESTORE", "1"] in lines
 
 
 # Start

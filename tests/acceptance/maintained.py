@@ -1,0 +1,123 @@
+"""What the tests of maintenance share: histories, damage, and catching a run half way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import cast
+
+import msgspec
+
+from hsm_shipper.events import Event
+from hsm_shipper.keys import maintenance_key
+from hsm_shipper.runs import Run, runs_file
+from tests.acceptance.shipper import COMMAND, clean_environment
+from tests.acceptance.site import MDT, STREAM, SimulatedServer, is_true
+from tests.simulator import SimulatedMdt
+from tests.waiting import eventually
+
+LOCK = maintenance_key("hsm:actions", MDT)
+MAINTAINED = f"{MDT} is maintained from now on"
+HISTORY_ENTRIES = 20_000  # a run reads them in some tenths of a second
+# In the server, where making many takes no time.
+_ADD_FINISHED_ACTIONS = """
+for n = 0, ARGV[2] / 2 - 1 do
+    local action = string.format(
+        '"mdt":"%s","cat_idx":9,"rec_idx":%d,"fid":"0x1:0x%x:0x0","action":"ARCHIVE","action_key":"0x1:0x%x:0x0:ARCHIVE",',
+        ARGV[1], n, n, n) .. '"timestamp":1,"hash":"00000000000000000000000000000000","cookie":"0x1",'
+    redis.call('XADD', KEYS[1], '*', 'data', '{' .. action .. '"event_type":"NEW","status":"WAITING"}')
+    redis.call('XADD', KEYS[1], '*', 'data', '{' .. action .. '"event_type":"PURGED","status":"PURGED"}')
+end
+"""
+
+
+def damage(server: SimulatedServer, mdt: SimulatedMdt, poll: Callable[[], object]) -> None:
+    """Make one orphan and one missing action in the stream of `mdt`, by deleting entries that no poll looks at."""
+    gone, lost = mdt.records()[:2]
+    mdt.remove(gone)
+    mdt.write()
+    poll()
+    mdt.submit("ARCHIVE")
+    mdt.write()
+    poll()  # its NEW is the newest entry: that one is looked at
+    ids = {}
+    for entry_id, fields in cast(list[tuple[bytes, dict[bytes, bytes]]], server.redis.xrange(STREAM)):
+        event = msgspec.json.decode(fields[b"data"], type=Event)
+        ids[event.event_type, event.cat_idx, event.rec_idx] = entry_id
+    server.redis.xdel(STREAM, ids["PURGED", *gone.place], ids["NEW", *lost.place])
+    assert not is_true(server.redis, mdt)
+
+
+def add_history(server: SimulatedServer, entries: int, *, kept: bool = False) -> None:
+    """Put `entries` events of finished actions into the stream; with `kept` a consumer group needs all of them."""
+    server.redis.eval(_ADD_FINISHED_ACTIONS, 1, STREAM, MDT, entries)
+    if kept:
+        server.redis.xgroup_create(STREAM, "slow", "0")
+
+
+def start_maintain(server: SimulatedServer) -> subprocess.Popen[str]:
+    """Start `maintain`, which will have to wait."""
+    return subprocess.Popen(
+        [str(COMMAND), "-c", str(server.config), "maintain"],
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def maintenance_pid(server: SimulatedServer) -> int:
+    """The maintenance program's process, once it maintains an MDT."""
+    eventually(lambda: MAINTAINED in server.log.read_text())
+    return server.programs()["maintenance"].pid
+
+
+def run_now(server: SimulatedServer) -> None:
+    """Have the maintenance program run everything now."""
+    os.kill(maintenance_pid(server), signal.SIGUSR1)
+
+
+def start_with_history(server: SimulatedServer, mdt: SimulatedMdt) -> None:
+    """Start it on a stream so long that a run takes its time, and that a consumer group keeps so."""
+    add_history(server, HISTORY_ENTRIES, kept=True)
+    server.start_polled(mdt)
+    eventually(lambda: runs_of(server))  # its length has started one
+    assert server.redis.xlen(STREAM) >= HISTORY_ENTRIES
+
+
+def runs_of(server: SimulatedServer, mdt: str = MDT) -> list[Run]:
+    """Every recorded run, oldest first."""
+    path = runs_file(server.state_dir)
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(path, timeout=10)) as database:
+        database.row_factory = sqlite3.Row
+        with contextlib.suppress(sqlite3.OperationalError):  # not made yet
+            rows = database.execute("SELECT * FROM runs WHERE mdt = ? ORDER BY id", (mdt,)).fetchall()
+            return [msgspec.convert({key: row[key] for key in row.keys() if key != "id"}, Run) for row in rows]  # noqa: SIM118
+    return []
+
+
+@contextlib.contextmanager
+def held_in_a_run(server: SimulatedServer) -> Iterator[int]:
+    """The maintenance program, stopped while it reads the stream; goes on afterwards, if it still lives."""
+    pid = maintenance_pid(server)
+    run_now(server)
+    eventually(lambda: server.redis.exists(LOCK), interval_s=0.001)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert server.redis.exists(LOCK), "it was too quick: HISTORY_ENTRIES are too few"
+        yield pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def settled(server: SimulatedServer, mdt: SimulatedMdt) -> bool:
+    """Whether the stream tells what the listing holds."""
+    return is_true(server.redis, mdt)

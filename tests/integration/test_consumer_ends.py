@@ -1,0 +1,99 @@
+"""Readings that are ended from outside, and waits that are cancelled."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import redis
+
+from hsm_tools.consumer import StreamEvent, StreamReader
+from tests.integration.both_readers import Readers, reader, readers
+from tests.integration.readings import MDT0, add, numbers, said
+from tests.servers import RedisServer, free_port
+from tests.waiting import eventually
+
+__all__ = ["reader", "readers"]
+
+
+def test_with_ends_the_readings_and_their_connections(
+    client: redis.Redis, redis_server: RedisServer, redis_db: int, readers: Readers
+) -> None:
+    add(client, MDT0, range(5))
+    connections = len(client.client_list())
+    with readers(redis_server.host, redis_server.port, redis_db) as reader:
+        events, others = reader.events(from_beginning=True), reader.batches(block_ms=1)
+        next(events)
+        next(others)
+        assert len(client.client_list()) == connections + 2
+    eventually(lambda: len(client.client_list()) == connections)
+    assert [*events] == [] and [*others] == []
+    with pytest.raises(ValueError, match="closed"):
+        reader.events()
+
+
+def test_another_thread_ends_a_reading_that_waits(
+    client: redis.Redis, redis_server: RedisServer, redis_db: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(client, MDT0, [0])
+    got: list[StreamEvent] = []
+    for server_port in (redis_server.port, free_port()):
+        reader = StreamReader(redis_server.host, server_port, redis_db)
+        thread = threading.Thread(target=lambda reader=reader: got.extend(reader.events()))
+        thread.start()
+        eventually(lambda: client.info("clients")["blocked_clients"] or said(caplog))
+        begun_s = time.monotonic()
+        reader.close()
+        thread.join(10)
+        assert not thread.is_alive() and time.monotonic() - begun_s < 2.5
+    assert got == []
+
+
+def test_a_cancelled_wait_loses_nothing(client: redis.Redis, redis_server: RedisServer, redis_db: int) -> None:
+    import asyncio
+
+    from hsm_tools.aio import AsyncStreamReader
+
+    async def read() -> list[int]:
+        got: list[int] = []
+        async with AsyncStreamReader(redis_server.host, redis_server.port, redis_db) as reader:
+            events = reader.events(from_beginning=True)
+            for turn in range(80):
+                if turn < 40:
+                    add(client, MDT0, [turn])
+                try:
+                    async with asyncio.timeout(turn % 20 / 5000):
+                        got.append((await anext(events)).data["rec_idx"])
+                except TimeoutError:
+                    pass
+            while len(got) < 40:
+                got.append((await anext(events)).data["rec_idx"])
+        return got
+
+    assert asyncio.run(read()) == [*range(40)]
+
+
+def test_a_task_ends_a_reading_that_another_waits_in(
+    client: redis.Redis, redis_server: RedisServer, redis_db: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    import asyncio
+
+    from hsm_tools.aio import AsyncStreamReader
+
+    async def read() -> list[StreamEvent]:
+        reader = AsyncStreamReader(redis_server.host, redis_server.port, redis_db)
+
+        async def everything() -> list[StreamEvent]:
+            return [event async for event in reader.events(from_beginning=True)]
+
+        task = asyncio.create_task(everything())
+        await asyncio.to_thread(eventually, lambda: client.info("clients")["blocked_clients"])
+        await reader.aclose()
+        return await asyncio.wait_for(task, 5)
+
+    add(client, MDT0, range(3))
+    connections = len(client.client_list())
+    assert numbers(asyncio.run(read())) == [0, 1, 2]
+    assert said(caplog) == []
+    eventually(lambda: len(client.client_list()) == connections)

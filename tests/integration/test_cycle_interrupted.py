@@ -1,0 +1,137 @@
+"""Maintenance cycles that are ended or overtaken: the next one ends right."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from hsm_shipper.cycle import CycleResult, run_cycle
+from hsm_shipper.errors import StateError
+from hsm_shipper.fold import LiveActions
+from hsm_shipper.replay import Replay
+from hsm_shipper.stream import ActionStream
+from hsm_shipper.trim import length_bound
+from tests.faults.world import KEY, MDT, World
+from tests.integration.cycles import a_past, cycle, put
+from tests.servers import RedisServer
+from tests.truth import entries_of
+
+
+class Stopped(Exception):
+    """What `keep_going` raises in these tests."""
+
+
+def test_ended_at_any_step_the_next_cycle_ends_right(world: World) -> None:
+    a_past(world, 3000)
+    world.client.xdel(KEY, entries_of(world.client, KEY)[0][0])
+    before = {(1, 1)}
+    for step in range(40):
+        calls = iter(range(10_000))
+
+        def stop(step: int = step, calls: Iterator[int] = calls) -> None:
+            if next(calls) == step:
+                raise Stopped
+
+        try:
+            cycle(world, stop)
+            break
+        except Stopped:
+            world.server.kill()
+            world.server.poll()
+    else:
+        pytest.fail("a cycle has fewer steps than that")
+    assert step > 5
+    world.server.poll()
+    cycle(world)
+    assert set(world.verdict().digests()) == before
+    assert world.stream_is_true()
+    assert world.client.xlen(KEY) <= length_bound(1)
+
+
+def test_a_worker_at_full_speed_beside_endless_cycles(world: World, redis_server: RedisServer) -> None:
+    put(world, *range(1, 200))
+    world.server.poll()
+    ended = threading.Event()
+    results: list[CycleResult] = []
+    errors: list[Exception] = []
+    own = redis_server.client(world.client.connection_pool.connection_kwargs["db"])
+    stream = ActionStream(own, KEY, "the test's server")
+
+    def maintain() -> None:
+        while not ended.is_set():
+            try:
+                results.append(
+                    run_cycle(
+                        MDT, world.server.state_path, stream, aggressive_trim_threshold=100,
+                        consumer_group_backlog_max=1000, keep_going=lambda: None,
+                    )
+                )  # fmt: skip
+            except Exception as error:  # noqa: BLE001  # it is the test that must fail, not the thread
+                errors.append(error)
+
+    thread = threading.Thread(target=maintain)
+    thread.start()
+    for turn in range(150):
+        put(world, *range(200 + turn * 20, 220 + turn * 20), status="STARTED")
+        for rec in range(180 + turn * 20, 200 + turn * 20):
+            world.lines.pop((1, rec), None)
+        result = world.server.poll()
+        assert result.error is None or "changed by another process" in str(result.error)
+    ended.set()
+    thread.join()
+    own.close()
+    assert errors == []
+    assert len(results) > 5
+    assert sum(r.orphans + r.missing + r.differing for r in results) == 0, "what is appended meanwhile is no orphan"
+    world.server.poll()
+    world.server.poll()
+    assert world.stream_is_true()
+
+
+def test_a_replay_overtaken_by_a_trim_begins_again(world: World) -> None:
+    a_past(world, 3000)
+    stream = ActionStream(world.client, KEY, "the test's server")
+    trimmed = iter([True])
+
+    def trim_once() -> None:
+        if next(trimmed, False):
+            world.client.xtrim(KEY, minid=entries_of(world.client, KEY)[2500][0], approximate=False)
+
+    replay = Replay(stream, LiveActions, lambda _: trim_once())
+    replay.go_on(stream.head().last_id)
+    assert replay.entries == 6001 - 2500
+
+
+def test_a_stream_that_went_back_is_not_trimmed(world: World) -> None:
+    a_past(world, 1500)
+
+    def flush() -> None:
+        world.client.flushdb()
+        world.client.xadd(KEY, {"data": "{}"}, id="1-1")
+
+    steps = iter(range(10_000))
+    result = cycle(world, lambda: flush() if next(steps) == 4 else None)
+    assert result.trimmed == 0
+    assert world.client.xlen(KEY) == 1
+
+
+def test_without_a_filled_state_file_nothing_is_done(world: World) -> None:
+    with pytest.raises(StateError, match="cannot open state file"):
+        cycle(world)
+    world.server.belief.open()
+    with pytest.raises(StateError, match="not filled yet"):
+        cycle(world)
+
+
+def test_redis_gone_in_the_middle(world: World) -> None:
+    a_past(world, 1500)
+
+    def gone() -> None:
+        raise redis.ConnectionError
+
+    with pytest.raises(redis.ConnectionError):
+        cycle(world, gone)
+    assert cycle(world).live == 1
