@@ -183,7 +183,7 @@ def test_a_server_that_refuses_is_one_line_on_the_shells_screen(
     server = private_server(requirepass="secret")
     terminal.type(shlex.join([COMMAND, "--redis-url", f"{server.url}/0"]))
     screen = terminal.shows("ready:1")
-    assert "hsm-action-top: reading the streams at redis://127.0.0.1" in screen.replace("\n", "")
+    assert "hsm-action-top: reading the streams hsm:actions:* from redis://127.0.0.1" in screen.replace("\n", "")
     assert "Traceback" not in screen
 
 
