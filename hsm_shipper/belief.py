@@ -21,12 +21,11 @@ from hsm_shipper.diff import Known
 from hsm_shipper.errors import ReplayOvertaken, StateChanged, StateError, StreamError
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.live_action import LiveAction
+from hsm_shipper.replay import REPLAYS_MAX
 from hsm_shipper.state_view import PollStatus
 from hsm_shipper.stream import ActionStream, Head, PendingAppend
 
 _log = logging.getLogger(__name__)
-
-_REPLAYS_MAX = 5  # a trim takes far less time than a replay, so it hardly overtakes two in a row
 
 
 class _Flight(NamedTuple):
@@ -193,7 +192,7 @@ class Belief:
         self._in_step = False
 
     def _fold(self, head: Head) -> None:
-        for _ in range(_REPLAYS_MAX):
+        for _ in range(REPLAYS_MAX):
             try:
                 live = self._replay(head)
                 break
