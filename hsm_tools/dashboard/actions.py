@@ -56,7 +56,8 @@ class Actions(Page):
 
     def news(self) -> None:
         """Look for the oldest actions again."""
-        picture = self.dashboard.watcher.viewer.view.picture
+        dashboard = self.dashboard  # a page that was left does not know it any more, and may be answered all the same
+        picture = dashboard.watcher.viewer.view.picture
         if picture is None or self._asked:
             return
         table = rows(picture, None, self._by, self._wanted)
@@ -65,9 +66,9 @@ class Actions(Page):
 
         def question(streams: LiveStreams) -> None:
             found = oldest(streams, keys, ACTIONS_MAX)
-            self.dashboard.deliver(lambda: self._found(found))
+            dashboard.deliver(lambda: self._found(found))
 
-        self.dashboard.watcher.ask(question)
+        dashboard.watcher.ask(question)
 
     def _found(self, found: Oldest) -> None:
         self._asked = False

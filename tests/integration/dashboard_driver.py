@@ -26,7 +26,6 @@ class Driver:
 
     def __init__(self, app: Dashboard, pilot: Pilot[None]) -> None:
         self.app = app
-        self.press = pilot.press
         self._pilot = pilot
 
     @property
@@ -45,6 +44,11 @@ class Driver:
     def rows(self) -> list[list[str]]:
         """The cells of the table."""
         return [[cell.strip() for cell in row.split(self.page.SEPARATOR)] for row in self.page.grid.text.splitlines()]
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, once something is there to take them."""
+        await self.until(lambda: self.app.focused is not None)
+        await self._pilot.press(*keys)
 
     async def until(self, check: Callable[[], Any]) -> Any:
         """Wait until something is true."""
@@ -92,4 +96,5 @@ def drive(
 
     with watcher_of(streams, **filters) as watcher:
         asyncio.run(run(watcher))
-        assert watcher.failure is None
+        if watcher.failure is not None:
+            raise watcher.failure

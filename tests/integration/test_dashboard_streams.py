@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from typing import cast
 
 from hsm_shipper.keys import stream_key
 from hsm_tools.dashboard.actions import Actions
@@ -26,6 +28,24 @@ def test_only_the_oldest_thousand_actions_are_listed_and_it_is_said(redis_server
         assert f"[0x200000401:{1199:#x}:0x0]" in top.rows[0]
         await top.press("end")
         await top.shows(f"[0x200000401:{200:#x}:0x0] elm-MDT0000 1/200")
+
+    drive(streams, scenario)
+
+
+def test_a_page_that_is_left_before_its_answer_comes_ends_nothing(streams: Streams) -> None:
+    streams.new("elm-MDT0002", range(2))
+    held = threading.Event()
+
+    async def scenario(top: Driver) -> None:
+        await top.shows("elm-MDT0002")
+        top.app.watcher.ask(lambda _: cast(None, held.wait(30)))
+        await top.press("enter")
+        await top.shows("looking...")
+        await top.press("escape")
+        await top.shows("--- Live Action Count")
+        held.set()
+        streams.new("elm-MDT0003", range(7))
+        await top.shows("elm-MDT0003")
 
     drive(streams, scenario)
 
