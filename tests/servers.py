@@ -151,3 +151,9 @@ class RedisServer:
 
 def die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def connections(client: redis.Redis) -> int:
+    """How many clients use the database of `client`: those of tests before may be closing theirs still."""
+    db = str(client.connection_pool.connection_kwargs["db"])
+    return sum(other["db"] == db for other in client.client_list())

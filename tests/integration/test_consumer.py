@@ -30,7 +30,7 @@ from tests.integration.readings import (
     stay_idle,
     take,
 )
-from tests.servers import RedisServer
+from tests.servers import RedisServer, connections
 from tests.waiting import eventually
 
 __all__ = ["reader", "readers"]
@@ -126,14 +126,14 @@ def test_block_ms_0_never_yields_none(client: redis.Redis, reader: StreamReader)
 
 def test_readings_are_independent_and_leave_no_connection(client: redis.Redis, reader: StreamReader) -> None:
     add(client, MDT0, range(3))
-    connections = len(client.client_list())
+    before = connections(client)
     old, new = reader.events(from_beginning=True, block_ms=50), reader.events(block_ms=50)
     assert next(new) is None
     assert numbers(history(old)) == [0, 1, 2]
-    assert len(client.client_list()) == connections + 2
+    assert connections(client) == before + 2
     old.close()
     new.close()
-    eventually(lambda: len(client.client_list()) == connections)
+    eventually(lambda: connections(client) == before)
 
 
 @pytest.mark.parametrize("kwargs", [{"decode_responses": True}, {"protocol": 3}, {"socket_timeout": 0.3}])
@@ -286,13 +286,13 @@ def test_the_specs_example(redis_server: RedisServer) -> None:
     with redis_server.client(1) as client:  # the example's database
         client.flushdb()
         add(client, MDT0, [0])
-        connections = len(client.client_list())
+        before = connections(client)
         example = subprocess.Popen(
             [sys.executable, "-c", RUN_EXAMPLE, FIXTURES / "alert_on_failure.txt", "127.0.0.1", str(redis_server.port)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         try:
-            eventually(lambda: client.info("clients")["blocked_clients"] and len(client.client_list()) > connections)
+            eventually(lambda: client.info("clients")["blocked_clients"] and connections(client) > before)
             client.xadd(MDT1, {"data": '{"status": "SUCCEED", "mdt": "elm-MDT0001", "fid": "0x1:0x1:0x0"}'})
             client.xadd(MDT1, {"data": '{"status": "FAILED", "mdt": "elm-MDT0001", "fid": "0x1:0x2:0x0"}'})
             assert example.stderr is not None

@@ -11,7 +11,7 @@ import redis
 from hsm_tools.consumer import StreamEvent, StreamReader
 from tests.integration.both_readers import Readers, reader, readers
 from tests.integration.readings import MDT0, add, numbers, said
-from tests.servers import RedisServer, free_port
+from tests.servers import RedisServer, connections, free_port
 from tests.waiting import eventually
 
 __all__ = ["reader", "readers"]
@@ -21,13 +21,13 @@ def test_with_ends_the_readings_and_their_connections(
     client: redis.Redis, redis_server: RedisServer, redis_db: int, readers: Readers
 ) -> None:
     add(client, MDT0, range(5))
-    connections = len(client.client_list())
+    before = connections(client)
     with readers(redis_server.host, redis_server.port, redis_db) as reader:
         events, others = reader.events(from_beginning=True), reader.batches(block_ms=1)
         next(events)
         next(others)
-        assert len(client.client_list()) == connections + 2
-    eventually(lambda: len(client.client_list()) == connections)
+        assert connections(client) == before + 2
+    eventually(lambda: connections(client) == before)
     assert [*events] == [] and [*others] == []
     with pytest.raises(ValueError, match="closed"):
         reader.events()
@@ -93,7 +93,7 @@ def test_a_task_ends_a_reading_that_another_waits_in(
         return await asyncio.wait_for(task, 5)
 
     add(client, MDT0, range(3))
-    connections = len(client.client_list())
+    before = connections(client)
     assert numbers(asyncio.run(read())) == [0, 1, 2]
     assert said(caplog) == []
-    eventually(lambda: len(client.client_list()) == connections)
+    eventually(lambda: connections(client) == before)

@@ -14,7 +14,7 @@ from tests.conftest import PrivateServer
 from tests.integration.both_readers import Readers, reader, readers
 from tests.integration.group_takes import handled, nothing_comes, pending
 from tests.integration.readings import MDT0, MDT1, add, numbers, said, take
-from tests.servers import RedisServer, free_port
+from tests.servers import RedisServer, connections, free_port
 from tests.waiting import eventually
 
 __all__ = ["reader", "readers"]
@@ -160,11 +160,11 @@ def test_its_end_closes_its_connections(
     redis_server: RedisServer, redis_db: int, client: redis.Redis, readers: Readers
 ) -> None:
     add(client, MDT0, range(3))
-    connections = len(client.client_list())
+    before = connections(client)
     with readers(redis_server.host, redis_server.port, redis_db) as reader:
         with reader.group("g", from_beginning=True) as group:
             events = group.events()
             group.ack(next(events))
         assert pending(client) == 2
-    eventually(lambda: len(client.client_list()) == connections)
+    eventually(lambda: connections(client) == before)
     assert [*events] == []
