@@ -30,8 +30,9 @@ from hsm_tools.dashboard.watcher import Watcher
 from hsm_tools.terminated import Terminated
 
 _TICK_S = 0.05
-# A bar and a clock are smooth enough, and drawing takes time from the replay.
 _DRAW_INTERVAL_S = 0.25
+# Drawing takes time from the replay, for whose end everybody waits.
+_PROGRESS_INTERVAL_S = 0.75
 _CLOCK_S = 1.0
 INTERVALS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -105,7 +106,7 @@ class Dashboard(App[None]):
 
     def _is_due(self, view: View) -> bool:
         since_s = time.monotonic() - self._drawn_at_s
-        if since_s < _DRAW_INTERVAL_S:
+        if since_s < (_DRAW_INTERVAL_S if view.progress is None else _PROGRESS_INTERVAL_S):
             return False
         return since_s >= _CLOCK_S or view is not self._drawn or self.files.take_changed()
 
