@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +21,8 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         "-c", "--config", type=Path, metavar="FILE", help="configuration (default: /etc/hsm-shipper/hsm-shipper.yaml)"
     )
     group.add_argument("--host", help="Redis server (default: localhost)")
-    group.add_argument("--port", type=_port, help="its port (default: 6379)")
-    group.add_argument("--db", type=_database, help="number of the database (default: 1)")
+    group.add_argument("--port", type=whole_number(1, 65_535), help="its port (default: 6379)")
+    group.add_argument("--db", type=whole_number(0, 2**31 - 1), help="number of the database (default: 1)")
     group.add_argument("--stream-prefix", metavar="PREFIX", help="prefix of the streams (default: hsm:actions)")
     group.add_argument(
         "--redis-url",
@@ -58,15 +60,27 @@ def load(args: argparse.Namespace) -> LoadedConfig:
     return replace(loaded, config=structs.replace(loaded.config, **changes))
 
 
-def _port(text: str) -> int:
-    return _whole_number(text, 1, 65_535)
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """A type for argparse: a whole number in these bounds."""
+
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+        return int(text)
+
+    return number
 
 
-def _database(text: str) -> int:
-    return _whole_number(text, 0, 2**31 - 1)
+def seconds(least: float, most: float) -> Callable[[str], float]:
+    """A type for argparse: a number of seconds in these bounds."""
 
+    def number(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = math.nan
+        if not least <= found <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from {least:g} to {most:g}")
+        return found
 
-def _whole_number(text: str, least: int, most: int) -> int:
-    if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
-    return int(text)
+    return number

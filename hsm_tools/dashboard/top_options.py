@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import math
 
 from hsm_shipper.errors import ConfigError
 from hsm_tools.filters import add_filter_options
-from hsm_tools.options import add_connection_options
+from hsm_tools.options import add_connection_options, seconds, whole_number
 
 PROGRAM = "hsm-action-top"
 INTERVAL_S = 2.0
@@ -49,11 +48,17 @@ def parser() -> argparse.ArgumentParser:
     mode = modes.add_mutually_exclusive_group()
     mode.add_argument("--run-once", action="store_true", help="print one frame, and end")
     mode.add_argument("-b", "--batch", action="store_true", help="print frame after frame, for a file or a pipe")
-    modes.add_argument("-n", "--count", type=_count, metavar="COUNT", help="with --batch: end after so many frames")
+    modes.add_argument(
+        "-n",
+        "--count",
+        type=whole_number(1, _FRAMES_MAX),
+        metavar="COUNT",
+        help="with --batch: end after so many frames",
+    )
     modes.add_argument(
         "-d",
         "--delay",
-        type=_delay_s,
+        type=seconds(INTERVAL_MIN_S, INTERVAL_MAX_S),
         default=INTERVAL_S,
         metavar="SECONDS",
         help=f"time from one look at the streams to the next (default: {INTERVAL_S:g})",
@@ -78,21 +83,3 @@ def check(args: argparse.Namespace) -> None:
         raise ConfigError("-n goes with --batch", "add -b")
     if args.mount and not args.paths:
         raise ConfigError("--mount is of no use with --no-paths", "leave one of them out")
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 20 and 1 <= int(text) <= _FRAMES_MAX):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {_FRAMES_MAX}")
-    return int(text)
-
-
-def _delay_s(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not INTERVAL_MIN_S <= seconds <= INTERVAL_MAX_S:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of seconds from {INTERVAL_MIN_S:g} to {INTERVAL_MAX_S:g}"
-        )
-    return seconds

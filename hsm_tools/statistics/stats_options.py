@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 from hsm_shipper.errors import ConfigError
 from hsm_tools.filters import add_filter_options
-from hsm_tools.options import add_connection_options
+from hsm_tools.options import add_connection_options, seconds
 
 PROGRAM = "hsm-stream-stats"
 FORMATS = ("json", "json-list", "table", "prometheus", "influx")
@@ -80,7 +79,10 @@ def parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--listen", type=address, metavar="[ADDR]:PORT", help="serve Prometheus metrics until stopped")
     group.add_argument(
-        "--interval", type=_interval_s, metavar="SECONDS", help="with --listen: between two looks (default: 15)"
+        "--interval",
+        type=seconds(0.1, _INTERVAL_MAX_S),
+        metavar="SECONDS",
+        help="with --listen: between two looks (default: 15)",
     )
     add_filter_options(parser)
     add_connection_options(parser)
@@ -103,13 +105,3 @@ def address(text: str) -> Address:
     if match is None or int(match["port"]) > 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not [ADDR]:PORT, as in :9879, 10.0.0.1:9879 or [::1]:9879")
     return Address(match["ipv6"] or match["host"] or LOOPBACK, int(match["port"]))
-
-
-def _interval_s(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0.1 <= seconds <= _INTERVAL_MAX_S:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to {_INTERVAL_MAX_S:g}")
-    return seconds

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 
 from hsm_shipper.errors import ConfigError
 from hsm_tools.colour import CHOICES
 from hsm_tools.filters import add_filter_options, add_glob_option
-from hsm_tools.options import add_connection_options
+from hsm_tools.options import add_connection_options, seconds, whole_number
 from hsm_tools.tailing.since import FORMS
 from hsm_tools.tailing.template import FIELDS
 
@@ -101,7 +100,11 @@ def _add_range_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--from-beginning", action="store_true", help="first print what the streams hold")
     group.add_argument("--since", metavar="TIME", help=f"first print what they hold since then: {FORMS}")
     group.add_argument(
-        "-n", "--lines", type=_count, metavar="N", help="first print the last N events that pass the filters"
+        "-n",
+        "--lines",
+        type=whole_number(0, _LINES_MAX),
+        metavar="N",
+        help="first print the last N events that pass the filters",
     )
     group.add_argument(
         "--follow",
@@ -139,7 +142,7 @@ def _add_path_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--path-wait",
-        type=_path_wait_s,
+        type=seconds(0, _PATH_WAIT_MAX_S),
         default=0.5,
         metavar="SECONDS",
         help="hold an event back for its path no longer than this (default: 0.5)",
@@ -152,19 +155,3 @@ def _types(text: str) -> list[str]:
     if unknown:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(TYPES)}")
     return types
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= _LINES_MAX):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {_LINES_MAX}")
-    return int(text)
-
-
-def _path_wait_s(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= _PATH_WAIT_MAX_S:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to {_PATH_WAIT_MAX_S:g}")
-    return seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,10 @@ from tests.truth import digests_of
 from tests.waiting import eventually
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/actions"
+
+
+def is_gone(path: Path) -> bool:
+    return not path.exists()
 
 
 def test_a_day_of_life_is_told_exactly(make_server: MakeServer) -> None:
@@ -53,7 +58,7 @@ def test_failover_and_back(make_server: MakeServer) -> None:
     oracle.see(mdt.listing())
     for loser, winner in ((mds1, mds2), (mds2, mds1), (mds1, mds2)):
         mdt.unmount()
-        eventually(lambda loser=loser: not state_file(loser.state_dir, MDT).exists(), timeout_s=30)  # type: ignore[misc]
+        eventually(partial(is_gone, state_file(loser.state_dir, MDT)), timeout_s=30)
         running = [record for record in mdt.records() if record.status == "STARTED"]
         for record in running[:5]:
             mdt.set_status(record, "SUCCEED")
@@ -76,7 +81,7 @@ def test_an_mdt_that_left_is_not_purged(make_server: MakeServer) -> None:
     server.start_polled(mdt)
     mdt.unmount()
     server.wait_running()
-    eventually(lambda: not state_file(server.state_dir, MDT).exists())
+    eventually(partial(is_gone, state_file(server.state_dir, MDT)))
     assert verdict(server.redis, mdt).events == {"NEW": 50}
 
 

@@ -59,7 +59,9 @@ def streams(redis_server: RedisServer, redis_db: int) -> Streams:
 
 def resident_kib(process: int) -> int:
     status = Path(f"/proc/{process}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])  # type: ignore[index]  # Linux tells it
+    match = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert match is not None, status
+    return int(match[1])
 
 
 def processed(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import msgspec
 import pytest
@@ -159,10 +160,10 @@ def test_a_server_that_rolled_back_is_followed(
     streams: LiveStreams, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     add(client, event(1))
-    kept = client.dump(KEY)
+    kept = cast(bytes, client.dump(KEY))
     add(client, ended(1), event(2))
     streams.refresh()
-    client.restore(KEY, 0, kept, replace=True)  # type: ignore[arg-type]
+    client.restore(KEY, 0, kept, replace=True)
     check(streams, client)
     assert statuses(streams[MDT].live) == {1: "WAITING"}
     assert f"stream {KEY} went back in time: it is folded from its first entry" in caplog.messages
@@ -189,11 +190,11 @@ def test_entries_that_are_no_events_are_counted(streams: LiveStreams, client: re
 def test_a_stream_that_returns_is_not_counted_again(streams: LiveStreams, client: redis.Redis) -> None:
     add(client, event(1), b"no event")
     streams.refresh()
-    kept = client.dump(KEY)
+    kept = cast(bytes, client.dump(KEY))
     client.delete(KEY)
     streams.refresh()
     assert list(streams) == []
-    client.restore(KEY, 0, kept)  # type: ignore[arg-type]
+    client.restore(KEY, 0, kept)
     add(client, event(2), b"no event")
     streams.refresh()
     assert (streams[MDT].tally.events.total(), streams[MDT].tally.malformed, streams[MDT].entries) == (2, 2, 4)
