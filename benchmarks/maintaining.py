@@ -25,9 +25,9 @@ def measure(folder: Path, server: RedisServer, lines: int, repetitions: int) -> 
     cycle = Row("reconcile and trim", floor, 1.8, _MEMORY_AIM_MB)
     with mdt.maintenance() as maintenance, mdt.reading_entries(mdt.set_aside_key) as reading:
         for _ in range(repetitions):
-            cycle.runs.append(maintenance.run())
-            if cycle.runs[-1].said != {"trimmed": changed, "live": lines, "healed": 0}:
-                raise BenchmarkError(f"a cycle did {cycle.runs[-1].said}, of {changed} entries to trim")
-            floor.runs.append(reading.run())
+            run = maintenance.run()
+            if run.said != {"trimmed": changed, "live": lines, "healed": 0}:
+                raise BenchmarkError(f"a cycle did {run.said}, of {changed} entries to trim")
+            cycle.add(run, beside=reading.run())
     mdt.client.close()
     return [floor, cycle]

@@ -49,46 +49,44 @@ def measure(folder: Path, server: RedisServer, lines: int, repetitions: int) -> 
 
 def _ship_first(mdt: LongList, rows: _Rows) -> None:
     with mdt.worker() as worker:
-        rows.first_ship.runs.append(_poll(worker, NEW=mdt.lines))
+        first = _poll(worker, NEW=mdt.lines)
     with mdt.pipeline() as floor:
-        rows.pipeline.runs.append(floor.run())
+        rows.first_ship.add(first, beside=floor.run())
 
 
 def _change_nothing(mdt: LongList, rows: _Rows) -> None:
     with mdt.worker() as worker, mdt.reading() as floor:
-        rows.restarted.runs.append(_poll(worker))
+        rows.restarted.add(_poll(worker))
         for _ in range(_STEADY_POLLS):
-            rows.unchanged.runs.append(_poll(worker))
-            rows.reading.runs.append(floor.run())
+            rows.unchanged.add(_poll(worker), beside=floor.run())
 
 
 def _change_some(mdt: LongList, rows: _Rows, repetition: int) -> None:
     with mdt.worker() as worker, mdt.reading() as floor:
         _poll(worker)
         count = mdt.change(_EVERY, first=repetition % _EVERY)
-        rows.reading.runs.append(floor.run())
-        rows.changed.runs.append(_poll(worker, UPDATE=count))
+        rows.changed.add(_poll(worker, UPDATE=count), beside=floor.run())
 
 
 def _catch_up(mdt: LongList, rows: _Rows) -> None:
     mdt.forget_state()
     with mdt.worker() as worker:
-        rows.caught_up.runs.append(_poll(worker))
+        rows.caught_up.add(_poll(worker))
 
 
 def _change_all(mdt: LongList, rows: _Rows) -> None:
     with mdt.worker() as worker:
         _poll(worker)
         count = mdt.change(1)
-        rows.all_changed.runs.append(_poll(worker, UPDATE=count))
+        rows.all_changed.add(_poll(worker, UPDATE=count))
 
 
 def _purge(mdt: LongList, rows: _Rows) -> None:
     with mdt.worker() as worker:
         _poll(worker)
         mdt.empty()
-        rows.emptied.runs.append(_poll(worker))
-        rows.purged.runs.append(_poll(worker, PURGED=mdt.lines))
+        rows.emptied.add(_poll(worker))
+        rows.purged.add(_poll(worker, PURGED=mdt.lines))
 
 
 def _poll(worker: Child, **expected: int) -> Run:

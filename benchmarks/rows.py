@@ -11,13 +11,13 @@ from tabulate import tabulate
 
 from benchmarks.child import Run
 
-_HEADERS = ("what", "median", "min … max", "floor", "ratio", "aim", "reached", "memory", "aim", "reached")
+_HEADERS = ("what", "median", "min … max", "ratio", "min … max", "aim", "reached", "memory", "aim", "reached")
 _ALIGNMENT = ("left", *("right",) * 9)
 
 
 @dataclass
 class Row:
-    """Something that was run a few times; with a floor, the ratio of the medians says how far above it it is."""
+    """Something that was run a few times, with a floor: each time beside a run of that."""
 
     what: str
     floor: Row | None = None
@@ -25,6 +25,15 @@ class Row:
     memory_aim_mb: float | None = None
     memory_shown: bool = True
     runs: list[Run] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+
+    def add(self, run: Run, beside: Run | None = None) -> None:
+        """Count `run`, and `beside`, the run of the floor just before or after it."""
+        self.runs.append(run)
+        if beside is not None:
+            assert self.floor is not None
+            self.floor.runs.append(beside)
+            self.ratios.append(run.duration_s / beside.duration_s)
 
     @property
     def durations_s(self) -> list[float]:
@@ -33,8 +42,11 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many times the floor it took."""
-        return None if self.floor is None else median(self.durations_s) / median(self.floor.durations_s)
+        """How many times the floor it took: the median of what each run took of the one beside it.
+
+        A shared machine may be faster or slower a minute later, and two medians of few runs tell that too.
+        """
+        return median(self.ratios) if self.ratios else None
 
     @property
     def peak_mb(self) -> float:
@@ -48,6 +60,7 @@ class Row:
             "durations_s": self.durations_s,
             "median_s": median(self.durations_s),
             "floor": None if self.floor is None else self.floor.what,
+            "ratios": self.ratios,
             "ratio": self.ratio,
             "ratio_aim": self.ratio_aim,
             "peak_mb": self.peak_mb,
@@ -60,8 +73,8 @@ class Row:
             self.what,
             f"{median(self.durations_s):.2f} s",
             f"{min(self.durations_s):.2f} … {max(self.durations_s):.2f}",
-            "" if self.floor is None else f"{median(self.floor.durations_s):.2f} s",
             "" if self.ratio is None else f"{self.ratio:.2f}",
+            f"{min(self.ratios):.2f} … {max(self.ratios):.2f}" if len(self.ratios) > 1 else "",
             *_aim(self.ratio, self.ratio_aim, "≤ {:.2f}"),
             f"{self.peak_mb:.0f} MB" if self.memory_shown else "",
             *_aim(self.peak_mb, self.memory_aim_mb, "≤ {:.0f} MB"),
