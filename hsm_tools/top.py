@@ -88,15 +88,13 @@ def _frames(viewer: Viewer, count: int | None, delay_s: float, status: str | Non
 
 
 def _dashboard(args: argparse.Namespace, config: Config, viewer: Viewer) -> int:
+    from hsm_tools.dashboard.app import run
     from hsm_tools.dashboard.watcher import Watcher
     from hsm_tools.fids.mounts import named_mounts, read_mounts
 
     mounts = named_mounts(args.mount, read_mounts()) if args.mount else {}
     watcher = Watcher(viewer, args.delay)
-    watcher.start()  # before Textual is imported, which takes as long as some 100,000 entries
     try:
-        from hsm_tools.dashboard.app import run
-
         return run(config, watcher, mounts if args.paths else None)
     finally:
         watcher.close()

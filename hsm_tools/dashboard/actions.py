@@ -98,16 +98,16 @@ class Actions(Page):
         found = self._oldest
         actions = () if found is None else found.actions
         columns, row = self._shape()
-        self.grid.show(columns, [row(one, now_s) for one in actions])
+        self.grid.show(columns, [row(one, now_s) for one in actions], self._heading)
         lines = status_lines(view, self.dashboard.status(view, now_s), now_s, self.size.width)
-        self.above.show([*lines, line(), self._title(found)])
+        self.above.show([*lines, line()])
         self.below.show(self._details())
 
-    def _title(self, found: Oldest | None) -> Line:
+    def _heading(self, first: int, behind: int) -> Line:
+        found = self._oldest
         what = " ".join(map(frame.name, self._names))
         if found is None:
             return titled(f"--- Actions: {what} ---", "looking...", self.size.width)
-        first, behind = self.grid.in_sight
         place = f"{first + 1}-{behind} of {len(found.actions):,}" if found.actions else "none left"
         if found.total <= len(found.actions):
             return titled(f"--- Actions: {what} ---", place, self.size.width)

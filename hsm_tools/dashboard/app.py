@@ -76,6 +76,8 @@ class Dashboard(App[None]):
         """As Textual says."""
         self.push_screen(Overview())
         self.set_interval(_TICK_S, self._tick)
+        # Not before: two threads that both compute take longer than one after the other, and the screen was empty.
+        self.call_after_refresh(self.watcher.start)
 
     def status(self, view: View, now_s: float) -> str:
         """What the viewer does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from rich.cells import cell_len
@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from hsm_tools.dashboard.lines import Span, fitted, strip
+from hsm_tools.dashboard.lines import Line, Span, fitted, plain, strip
 from hsm_tools.dashboard.styles import CURSOR, PLAIN, QUIET, STRONG
 from hsm_tools.render import printable
 
@@ -38,6 +38,10 @@ class GridRow(NamedTuple):
 
     key: Any
     cells: tuple[Span, ...]
+
+
+Heading = Callable[[int, int], Line]
+"""The line above a table, for the index of the first row in sight and that behind the last."""
 
 
 class Grid(Widget, can_focus=True):
@@ -69,6 +73,7 @@ class Grid(Widget, can_focus=True):
         self._separator = separator
         self._columns: Sequence[Column] = ()
         self._rows: Sequence[GridRow] = ()
+        self._heading: Heading | None = None
         self._widths: list[int] = []
         self._cursor = 0
         self._top = 0
@@ -79,19 +84,24 @@ class Grid(Widget, can_focus=True):
         return self._rows[self._cursor].key if self._rows else None
 
     @property
-    def in_sight(self) -> tuple[int, int]:
-        """Index of the first row that is shown, and behind the last."""
-        return self._top, min(len(self._rows), self._top + self._page_rows)
+    def heading(self) -> Line:
+        """The line above the table."""
+        if self._heading is None:
+            return ()
+        return self._heading(self._top, min(len(self._rows), self._top + self._page_rows))
 
     @property
     def text(self) -> str:
         """All rows as they would be drawn, without colours."""
-        return "\n".join("".join(span.text for span in self._spans(row)).rstrip() for row in self._rows)
+        return "\n".join(plain(self._spans(row)).rstrip() for row in self._rows)
 
-    def show(self, columns: Sequence[Column], rows: Sequence[GridRow]) -> None:
-        """Show other rows, and put the cursor on the row that it was on, if that is still there."""
+    def show(self, columns: Sequence[Column], rows: Sequence[GridRow], heading: Heading | None = None) -> None:
+        """Show other rows, and put the cursor on the row that it was on, if that is still there.
+
+        `heading` is asked whenever the table is drawn, since what is in sight changes with the room that is left.
+        """
         key = self.current
-        self._columns = columns
+        self._columns, self._heading = columns, heading
         self._rows = [
             GridRow(row.key, tuple(Span(printable(cell.text), cell.style) for cell in row.cells)) for row in rows
         ]
@@ -129,19 +139,27 @@ class Grid(Widget, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """As Textual asks for it."""
         width = self.size.width
-        if y == 0:
-            return strip([Span(self._joined([column.title for column in self._columns]), STRONG)], width)
-        if y == 1:
-            return strip([Span("-" * width, QUIET)], width)
-        at = self._top + y - _HEADER_LINES
+        match y - self._header_lines:
+            case -3:
+                return strip(self.heading, width)
+            case -2:
+                return strip([Span(self._joined([column.title for column in self._columns]), STRONG)], width)
+            case -1:
+                return strip([Span("-" * width, QUIET)], width)
+            case row_in_sight:
+                at = self._top + row_in_sight
         if at >= len(self._rows):
             return Strip.blank(width)
         base = CURSOR if at == self._cursor and self.has_focus else PLAIN
         return strip(self._spans(self._rows[at]), width, base)
 
     @property
+    def _header_lines(self) -> int:
+        return _HEADER_LINES + (self._heading is not None)
+
+    @property
     def _page_rows(self) -> int:
-        return max(1, self.size.height - _HEADER_LINES)
+        return max(1, self.size.height - self._header_lines)
 
     def _spans(self, row: GridRow) -> list[Span]:
         spans = []

@@ -35,6 +35,11 @@ def line(*spans: Span | str) -> Line:
     )
 
 
+def plain(spans: Sequence[Span]) -> str:
+    """A line without its colours."""
+    return "".join(span.text for span in spans)
+
+
 def strip(spans: Sequence[Span], width: int, base: Style = PLAIN) -> Strip:
     """A line as Textual draws it: cut or filled to `width` columns, `base` below the styles of its pieces."""
     segments = [Segment(span.text, base + span.style) for span in spans]
@@ -68,7 +73,7 @@ class Lines(Widget):
     @property
     def text(self) -> str:
         """What it shows, without colours."""
-        return "\n".join("".join(span.text for span in shown) for shown in self._lines)
+        return "\n".join(map(plain, self._lines))
 
     def show(self, lines: Sequence[Line]) -> None:
         """Show other lines."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 from hsm_shipper.heartbeat import Heartbeat
@@ -47,17 +48,18 @@ class Mdts(Page):
         """What the heartbeats say."""
         now_s = time.time()
         lines = status_lines(view, self.dashboard.status(view, now_s), now_s, self.size.width)
+        mdts = () if view.picture is None else view.picture.mdts
+        self.grid.show(_COLUMNS, [_row(mdt, now_s) for mdt in mdts], partial(self._heading, len(mdts)))
         if view.picture is not None:
-            mdts = view.picture.mdts
-            self.grid.show(_COLUMNS, [_row(mdt, now_s) for mdt in mdts])
             lines += health_lines(view.picture, self.size.width)
             lines += problem_lines(view, now_s, self.size.width, _PROBLEMS_MAX)
             current = next((mdt for mdt in mdts if mdt.mdt == self.grid.current), None)
             self.below.show([] if current is None else _details(current, now_s))
-        first, behind = self.grid.in_sight
-        total = 0 if view.picture is None else len(view.picture.mdts)
+        self.above.show([*lines, line()])
+
+    def _heading(self, total: int, first: int, behind: int) -> Line:
         place = f"{first + 1}-{behind} of {total}" if total else "none"
-        self.above.show([*lines, line(), titled("--- MDTs and their Shippers ---", place, self.size.width)])
+        return titled("--- MDTs and their Shippers ---", place, self.size.width)
 
     def on_grid_moved(self) -> None:
         """Another MDT is under the cursor."""

@@ -103,12 +103,11 @@ class Overview(Page):
                 lines.append(events_line(view.picture, width, ascii_only=self.dashboard.ascii_only))
             lines += health_lines(view.picture, width)
             lines += problem_lines(view, now_s, width, _PROBLEMS_MAX if height >= _ROOMY_LINES else 1)
-        self.grid.show(self._columns(), [self._row(row, now_s) for row in self._table])
-        self.above.show([*lines, *([line()] if height >= _ROOMY_LINES else []), self._title(width)])
+        self.above.show([*lines, *([line()] if height >= _ROOMY_LINES else [])])
+        self.grid.show(self._columns(), [self._row(row, now_s) for row in self._table], self._heading)
         self.below.show(self._nothing(view))
 
-    def _title(self, width: int) -> Line:
-        first, behind = self.grid.in_sight
+    def _heading(self, first: int, behind: int) -> Line:
         extra = [f"{first + 1}-{behind} of {len(self._table)}"] if len(self._table) > behind - first else []
         if self._sort is not None:
             extra.append(f"by {self._sort}{' reversed' if self._reversed else ''}")
@@ -116,7 +115,7 @@ class Overview(Page):
             extra.append("reversed")
         if self._words:
             extra.append(f"filter: {frame.clipped(' '.join(self._words), 20)}")
-        return titled(frame.section(self._by), ", ".join(extra), width)
+        return titled(frame.section(self._by), ", ".join(extra), self.size.width)
 
     def _nothing(self, view: View) -> list[Line]:
         if view.picture is None or self._table:

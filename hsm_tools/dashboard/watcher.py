@@ -41,7 +41,8 @@ class Watcher:
         with self._woken:
             self._ended = True
             self._woken.notify()
-        self._thread.join(_CLOSE_TIMEOUT_S)
+        if self._thread.is_alive():
+            self._thread.join(_CLOSE_TIMEOUT_S)
 
     @property
     def interval_s(self) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 from textual.pilot import Pilot
 
 from hsm_tools.dashboard.app import Dashboard
+from hsm_tools.dashboard.lines import plain
 from hsm_tools.dashboard.page import Page
 from hsm_tools.dashboard.viewer import Viewer
 from hsm_tools.dashboard.watcher import Watcher
@@ -38,7 +39,7 @@ class Driver:
     def text(self) -> str:
         """All that is shown, and the rows out of sight too."""
         page = self.page
-        return "\n".join((page.above.text, page.grid.text, page.below.text))
+        return "\n".join((page.above.text, plain(page.grid.heading), page.grid.text, page.below.text))
 
     @property
     def rows(self) -> list[list[str]]:
@@ -69,7 +70,6 @@ Scenario = Callable[[Driver], Awaitable[None]]
 @contextmanager
 def watcher_of(streams: Streams, **filters: list[str]) -> Iterator[Watcher]:
     watcher = Watcher(Viewer(streams.config, ActionFilter(**filters)), 0.1)
-    watcher.start()
     try:
         yield watcher
     finally:

@@ -9,6 +9,7 @@ import pytest
 
 from hsm_tools.dashboard.actions import Actions
 from hsm_tools.dashboard.history import HistoryPage
+from hsm_tools.dashboard.lines import plain
 from hsm_tools.dashboard.overview import Overview
 from tests.dashboards import Streams, event
 from tests.integration.dashboard_driver import A, B, Driver, drive
@@ -49,7 +50,7 @@ def test_sorting(streams: Streams) -> None:
         await top.shows("REMOVE")
         orders = {}
         for _ in range(6):
-            orders[top.page.above.text.rpartition("by ")[2].strip()] = [row[2] for row in top.rows]
+            orders[plain(top.page.grid.heading).rpartition("by ")[2].strip()] = [row[2] for row in top.rows]
             await top.press("s")
         assert orders["ACTION"] == ["WAITING", "FAILED", "CANCELED", "STARTED"]
         assert orders["STATUS"] == ["CANCELED", "FAILED", "STARTED", "WAITING"]

@@ -21,7 +21,7 @@ def test_only_the_oldest_thousand_actions_are_listed_and_it_is_said(redis_server
     streams.add(A, *(event(A, rec, first_seen=now - rec) for rec in range(1200)))
 
     async def scenario(top: Driver) -> None:
-        await top.shows("1,200")
+        await top.shows("Live Actions: 1,200")
         await top.press("enter")
         await top.shows("--- Oldest 1,000 of 1,200 Actions: elm-MDT0000 ARCHIVE WAITING ---")
         assert len(top.rows) == 1000
