@@ -11,12 +11,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 from sqlite_utils import Database
 
 from hsm_shipper.actions import pack_place, unpack_place
+from hsm_shipper.batched import batched
 from hsm_shipper.changes import Change
 from hsm_shipper.diff import Known
 from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew, StateUnwritable
@@ -32,7 +33,6 @@ _CACHE_KIB = 16 * 1024
 # Such changes write one page each: at SQLite's own 1,000 a poll of them would wait for the disk several times.
 _CHECKPOINT_PAGES = 16_384
 
-T = TypeVar("T")
 _TABLES = ("actions", "missed", "refresh", "stream_position", "poll_status")
 _PLACES_PER_QUERY = 900  # SQLite before 3.32 takes 999 parameters
 _STATUS_COLUMNS = PollStatus.__struct_fields__
@@ -127,7 +127,7 @@ class Cache:
         with translated(self.path, "read"):
             # One catalogue index a query: only so does SQLite use the primary key (a list of pairs is a scan).
             for cat_idx, same_cat in groupby(sorted(places), key=lambda place: unpack_place(place)[0]):
-                for some in chunks([unpack_place(place)[1] for place in same_cat], _PLACES_PER_QUERY):
+                for some in batched((unpack_place(place)[1] for place in same_cat), _PLACES_PER_QUERY):
                     marks = ", ".join("?" * len(some))
                     condition = f"cat_idx = ? AND rec_idx IN ({marks})"
                     for action in read_actions(self._connection, condition, (cat_idx, *some)):
@@ -229,12 +229,6 @@ def open_cache(path: Path) -> tuple[Cache, str | None]:
                 f"cannot set the broken state file {path} aside: {failure.strerror}", "remove it by hand"
             ) from error
         return Cache(path), f"{error.message}; it is set aside as {aside} and made anew from the stream"
-
-
-def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """`items` in runs of at most `size`."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
+from hsm_shipper.batched import batched
 from hsm_shipper.belief import Belief
-from hsm_shipper.cache import chunks
 from hsm_shipper.changes import Change, ChangeWriter, same_action
 from hsm_shipper.diff import HELD_OPEN_MAX, HeldLines, NewLine, Survey, Verdict, judge
 from hsm_shipper.errors import ActionsError, HsmError, StateChanged, StateError, StreamError, StreamMoved
@@ -187,7 +186,7 @@ class Poller:
         self._belief.remember_missed(verdict.missed)
 
     def _purges(self, places: list[int], timestamp: int) -> Iterator[Change]:
-        for some in chunks(places, BATCH_EVENTS):
+        for some in batched(places, BATCH_EVENTS):
             rows = self._belief.actions_at(some)
             for place in some:
                 yield self._writer.purged(rows[place], timestamp)
@@ -203,7 +202,7 @@ class Poller:
 
     def _held_with_rows(self, current: _Pass) -> Iterator[tuple[NewLine, LiveAction | None]]:
         """The held lines, each with what is known to be in its place."""
-        for some in _grouped(current.held, BATCH_EVENTS):
+        for some in batched(current.held, BATCH_EVENTS):
             rows = current.before
             if rows is None:
                 rows = self._belief.actions_at([new.record.place for new in some])
@@ -297,10 +296,3 @@ def _ascends(fresh: list[NewLine], last_place: int) -> bool:
             return False
         last_place = new.record.place
     return True
-
-
-def _grouped(lines: Iterable[NewLine], size: int) -> Iterator[list[NewLine]]:
-    """`lines` in runs of at most `size`."""
-    rest = iter(lines)
-    while some := list(islice(rest, size)):
-        yield some

@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from hsm_shipper.actions import pack_place, unpack_place
+from hsm_shipper.batched import batched
 from hsm_shipper.errors import StateCorrupt, StateError, StateUnwritable
 from hsm_shipper.live_action import UNKNOWN_ENTRY, LiveAction
 
 BUSY_TIMEOUT_S = 30.0
 COLUMNS = "cat_idx, rec_idx, fid, action, status, cookie, hash, first_seen, status_since, entry_id"
+# A statement costs more than what it does to one row; SQLite before 3.32 takes 999 parameters.
+_ROWS_PER_INSERT = 50
+_ROW_MARKS = f"({', '.join('?' * len(COLUMNS.split(', ')))})"
+_INSERT = f"INSERT OR REPLACE INTO actions ({COLUMNS}) VALUES "
+_INSERT_ONE = _INSERT + _ROW_MARKS
+_INSERT_MANY = _INSERT + ", ".join([_ROW_MARKS] * _ROWS_PER_INSERT)
 
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _HINTS = {
@@ -32,8 +40,11 @@ def read_actions(
 
 def write_actions(connection: sqlite3.Connection, actions: Iterable[LiveAction]) -> None:
     """Put the actions in their places, replacing an occupant."""
-    marks = ", ".join("?" * 10)
-    connection.executemany(f"INSERT OR REPLACE INTO actions ({COLUMNS}) VALUES ({marks})", map(_row, actions))
+    for some in batched(map(_row, actions), _ROWS_PER_INSERT):
+        if len(some) == _ROWS_PER_INSERT:
+            connection.execute(_INSERT_MANY, tuple(chain.from_iterable(some)))
+        else:
+            connection.executemany(_INSERT_ONE, some)
 
 
 def delete_actions(connection: sqlite3.Connection, actions: Iterable[LiveAction]) -> None:
@@ -70,15 +81,18 @@ def _action(row: tuple[Any, ...]) -> LiveAction:
 
 
 def _row(action: LiveAction) -> tuple[Any, ...]:
-    digest = action.digest
+    cat_idx, rec_idx = unpack_place(action.place)
+    cookie, digest_hex = action.cookie_and_hex
+    entry = action.entry
     return (
-        *unpack_place(action.place),
+        cat_idx,
+        rec_idx,
         action.fid,
         action.action,
         action.status,
-        action.cookie,
-        None if digest is None else digest.hex(),
+        cookie,
+        digest_hex,
         action.first_seen,
         action.status_since,
-        None if action.entry == UNKNOWN_ENTRY else action.entry.decode(),
+        None if entry == UNKNOWN_ENTRY else entry.decode(),
     )
