@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from hsm_shipper.actions import parse_line, unpack_place
 
 _WHOLE_FILE = 0xFFFF_FFFF_FFFF_FFFF
+_ARCHIVE = re.compile(r"-?[0-9]{1,10}")
 
 
 class HsmRecord(msgspec.Struct, frozen=True, gc=False):
@@ -52,7 +55,7 @@ def parse_record(line: str) -> HsmRecord | None:
         compound_id=compound_id,
         cookie=cookie,
         action=understood.action,
-        archive_id=int(_value(archive)) % 2**32,  # an unsigned number that the kernel prints as a signed one
+        archive_id=_unsigned(_value(archive)),
         flags=int(_value(flags), 16),
         extent_offset_bytes=int(offset, 16),
         extent_length_bytes=None if int(length, 16) == _WHOLE_FILE else int(length, 16),
@@ -61,6 +64,21 @@ def parse_record(line: str) -> HsmRecord | None:
         status=understood.status,
         data=_value(data)[1:].partition("]")[0],
     )
+
+
+def archive_text(line: str) -> str:
+    """What follows `archive#=`; empty where that is missing. For those who look at a million lines."""
+    return line.partition(" archive#=")[2].partition(" ")[0]
+
+
+def archive_id(text: str) -> int | None:
+    """The archive that `archive_text` names; None if it names none."""
+    return _unsigned(text) if _ARCHIVE.fullmatch(text) else None
+
+
+def _unsigned(text: str) -> int:
+    """The kernel prints the unsigned number of an archive as a signed one."""
+    return int(text) % 2**32
 
 
 def _value(field: str) -> str:

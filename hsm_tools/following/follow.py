@@ -19,7 +19,6 @@ from hsm_shipper import heartbeat
 from hsm_shipper.config import Config
 from hsm_shipper.entry_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import StreamError, StreamUnavailable
-from hsm_shipper.fold import LiveActions
 from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.keys import heartbeat_key, mdt_of
 from hsm_shipper.replay import Replay
@@ -58,7 +57,7 @@ class LiveStream:
         self._replay = self._beginning()
 
     @property
-    def live(self) -> LiveActions:
+    def live(self) -> LeanActions:
         """Its live actions, in no certain order."""
         return self._replay.live
 

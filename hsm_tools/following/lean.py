@@ -7,8 +7,9 @@ says less, an earlier shipper's above all, goes the long way through `hsm_shippe
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from sys import intern
-from typing import ClassVar
+from typing import ClassVar, Protocol, cast
 
 import msgspec
 
@@ -17,9 +18,24 @@ from hsm_shipper.entry_ids import pack_id
 from hsm_shipper.errors import MalformedEvent
 from hsm_shipper.events import NEW, PURGED, UPDATE, Event, decode, digest_from_hex
 from hsm_shipper.fold import LiveActions
+from hsm_shipper.live_action import LiveAction
 from hsm_shipper.stream import Entry
 from hsm_shipper.whole import NOT_WHOLE, WholeEnd, WholeState
 from hsm_tools.following.tally import REFRESH, TIMED, Tally, Told, told_by
+from hsm_tools.record import archive_id, archive_text
+
+_ARCHIVES_MAX = 1000
+
+
+class Listed(Protocol):
+    """What is asked of a live action by those who look at all of them."""
+
+    action: str
+    status: str
+    first_seen: int | None
+    status_since: int | None
+    archive_id: int | None
+    """The archive that the action is for; None where its entry has no `raw` to tell it."""
 
 
 class _State(WholeState, gc=False):
@@ -28,7 +44,10 @@ class _State(WholeState, gc=False):
     kind: ClassVar[str]
     digest: ClassVar[None] = None
 
-    entry: bytes = msgspec.field(default=b"", name="<entry>")  # not of the event: no shipper writes such a name
+    raw: str | None = None
+    # Not of the event: no shipper writes such names.
+    entry: bytes = msgspec.field(default=b"", name="<entry>")
+    archive_id: int | None = msgspec.field(default=None, name="<archive_id>")
 
     @property
     def place(self) -> int:
@@ -54,6 +73,12 @@ class _Update(_State, gc=False, tag_field="event_type", tag=UPDATE):
     kind = UPDATE
 
 
+class _Other(LiveAction, gc=False):
+    """A live action of an entry that says less."""
+
+    archive_id: int | None = None
+
+
 class _Purged(WholeEnd, gc=False, tag_field="event_type", tag=PURGED):
     pass
 
@@ -63,6 +88,16 @@ _decode_whole = msgspec.json.Decoder(_New | _Update | _Purged).decode
 
 def _decode_nothing(_data: bytes) -> None:
     return None
+
+
+class _ArchiveIds(dict[str, int | None]):
+    """Archive ids by their texts: there are few of them, but in streams full of nonsense."""
+
+    def __missing__(self, text: str) -> int | None:
+        found = archive_id(text)
+        if len(self) < _ARCHIVES_MAX:
+            self[text] = found
+        return found
 
 
 class LeanActions(LiveActions):
@@ -75,6 +110,12 @@ class LeanActions(LiveActions):
         super().__init__(digests)
         self._tally = tally
         self._counted_to = pack_id(tally.last)
+        self._archive_ids = _ArchiveIds()
+
+    @property
+    def listed(self) -> Iterable[Listed]:
+        """All of them, with their archives."""
+        return cast(Iterable[Listed], self.by_place.values())
 
     def fold_page(self, page: list[Entry]) -> list[bytes]:
         """Fold in and count the next entries; returns the ids of those that are no events."""
@@ -95,6 +136,7 @@ class LeanActions(LiveActions):
         """Every step of this loop is taken a million times: the common case by itself, without calls."""
         malformed = []
         by_place = self.by_place
+        archive_ids = self._archive_ids
         decode_whole = _decode_nothing if self._is_of_earlier_shipper else _decode_whole
         for entry_id, data in page:
             try:
@@ -114,6 +156,9 @@ class LeanActions(LiveActions):
                 event.entry = entry_id
                 event.action = action = intern(event.action)
                 event.status = status = intern(event.status)
+                if event.raw is not None:
+                    event.archive_id = archive_ids[archive_text(event.raw)]
+                    event.raw = None
                 by_place[event.cat_idx << 32 | event.rec_idx] = event
                 if event.refresh:
                     what = (REFRESH, action, status, None)
@@ -150,6 +195,10 @@ class LeanActions(LiveActions):
             return None
         last_status = self._last_status(event)
         self.apply(entry_id, event)
+        if event.place is not None and event.event_type != PURGED:
+            other = _Other(*msgspec.structs.astuple(self.by_place[event.place]))
+            other.archive_id = None if event.raw is None else self._archive_ids[archive_text(event.raw)]
+            self.by_place[event.place] = other
         event.last_status = event.last_status or last_status
         return told_by(event)
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from hsm_shipper.live_action import LiveAction
 from hsm_tools.filters import ActionFilter
 from hsm_tools.following.follow import LiveStream
+from hsm_tools.following.lean import Listed
 from hsm_tools.following.tally import Arrivals
 
 
@@ -28,6 +28,14 @@ class Group(msgspec.Struct):
     count: int = 0
     oldest_first_seen: int | None = None
     oldest_status_since: int | None = None
+    archives: dict[int | None, Group] = {}
+    """The same by archive id, in order of the ids; last those for which no entry tells it."""
+
+    def add(self, other: Group) -> None:
+        """Count what `other` has counted, too, archives apart."""
+        self.count += other.count
+        self.oldest_first_seen = older(self.oldest_first_seen, other.oldest_first_seen)
+        self.oldest_status_since = older(self.oldest_status_since, other.oldest_status_since)
 
 
 class Summaries:
@@ -45,34 +53,38 @@ class Summaries:
             state = (stream.folded_to, stream.entries)
             before = self._known.get(stream.mdt)
             if before is None or before[0] != state:
-                before = (state, group(stream.mdt, stream.live))
+                before = (state, group(stream.mdt, stream.live.listed))
             known[stream.mdt] = before
             found |= before[1]
         self._known = known
         return {key: found[key] for key in sorted(found) if self._wanted(*key)}
 
 
-def group(mdt: str, live: Iterable[LiveAction]) -> dict[GroupKey, Group]:
+def group(mdt: str, live: Iterable[Listed]) -> dict[GroupKey, Group]:
     """The groups of one stream's live actions."""
     # Every refresh goes through all that is live where anything has changed: no calls and no objects in this loop.
-    groups: dict[tuple[str, str], list[float]] = {}
+    found: dict[tuple[str, str, int | None], list[float]] = {}
     for action in live:
-        key = (action.action, action.status)
+        key = (action.action, action.status, action.archive_id)
         try:
-            found = groups[key]
+            counted = found[key]
         except KeyError:
-            found = groups[key] = [0, math.inf, math.inf]
-        found[0] += 1
+            counted = found[key] = [0, math.inf, math.inf]
+        counted[0] += 1
         time = action.first_seen
-        if time is not None and time < found[1]:
-            found[1] = time
+        if time is not None and time < counted[1]:
+            counted[1] = time
         time = action.status_since
-        if time is not None and time < found[2]:
-            found[2] = time
-    return {
-        GroupKey(mdt, *key): Group(int(count), _known(first_seen), _known(status_since))
-        for key, (count, first_seen, status_since) in groups.items()
-    }
+        if time is not None and time < counted[2]:
+            counted[2] = time
+    groups: dict[GroupKey, Group] = {}
+    for name, status, archive in sorted(found, key=lambda key: (key[2] is None, key[2] or 0)):
+        count, first_seen, status_since = found[name, status, archive]
+        of_archive = Group(int(count), _known(first_seen), _known(status_since))
+        whole = groups.setdefault(GroupKey(mdt, name, status), Group())
+        whole.add(of_archive)
+        whole.archives[archive] = of_archive
+    return groups
 
 
 def _known(time: float) -> int | None:

@@ -21,9 +21,9 @@ from prometheus_client.core import (
 
 from hsm_shipper.heartbeat import Heartbeat
 from hsm_tools.following.follow import LiveStream
-from hsm_tools.following.summary import Group, older
+from hsm_tools.following.summary import Group
 from hsm_tools.following.tally import Durations
-from hsm_tools.statistics.stats_report import Stats
+from hsm_tools.statistics.stats_report import ArchiveKey, Stats, by_archive
 from hsm_tools.words import ACTIONS, STARTED, Words
 
 _MDT = ("mdt",)
@@ -32,6 +32,7 @@ BUCKETS_S = (10, 30, 60, 300, 900, 3600, 14_400, 43_200, 86_400, 604_800)
 # Further words than the kernel's own for actions and statuses; servers that have shipped.
 _WORDS_MAX = 16
 _HOSTS_MAX = 256
+_ARCHIVES_MAX = 64
 
 Number: TypeAlias = float | int | None
 T = TypeVar("T")
@@ -82,6 +83,7 @@ class MetricsMaker:
         self._words = Words(_WORDS_MAX)
         self._hosts = Words(_HOSTS_MAX)
         self._states = Words(_WORDS_MAX)
+        self._archives = Words(_ARCHIVES_MAX)
 
     def make(self, stats: Stats, *, counting: bool) -> list[Metric]:
         """The metrics of the streams; `counting`: with those that only a program that keeps running can count."""
@@ -106,18 +108,23 @@ class MetricsMaker:
             count.add_metric(values, group.count)
             _add(first_seen, values, group.oldest_first_seen)
             _add(status_since, values, group.oldest_status_since)
-        yield from (count, first_seen, status_since)
+        yield from (count, first_seen, status_since, self._of_archives(stats))
+
+    def _of_archives(self, stats: Stats) -> Metric:
+        count = GaugeMetricFamily(
+            "hsm_archive_live_actions",
+            "Live actions by the archive that they are for; unknown where the stream does not tell it.",
+            labels=ArchiveKey._fields,
+        )
+        for key, group in by_archive(stats, self._words, self._archives).items():
+            count.add_metric(key, group.count)
+        return count
 
     def _by_words(self, stats: Stats) -> dict[tuple[str, ...], Group]:
         found: dict[tuple[str, ...], Group] = {}
         for key, group in stats.groups.items():
             values = (key.mdt, self._words(key.action), self._words(key.status))
-            before = found.get(values, Group())
-            found[values] = Group(
-                before.count + group.count,
-                older(before.oldest_first_seen, group.oldest_first_seen),
-                older(before.oldest_status_since, group.oldest_status_since),
-            )
+            found.setdefault(values, Group()).add(group)
         return found
 
     def _workers(self, beats: Iterable[tuple[str, Heartbeat]]) -> Iterator[Metric]:

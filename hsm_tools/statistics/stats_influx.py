@@ -11,11 +11,12 @@ from typing import TypeAlias
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.health import worker_health
 from hsm_tools.render import printable
-from hsm_tools.statistics.stats_report import Stats, rates, times
+from hsm_tools.statistics.stats_report import Stats, by_archive, rates, times
 from hsm_tools.words import Words
 
 _WORDS_MAX = 64
 _HOSTS_MAX = 256
+_ARCHIVES_MAX = 64
 _INT64_MAX = 2**63 - 1
 
 Value: TypeAlias = int | float | str | None
@@ -51,6 +52,12 @@ def _lines(stats: Stats) -> Iterator[str]:
                 "oldest_age_seconds": stats.age_s(group.oldest_first_seen),
                 "oldest_status_age_seconds": stats.age_s(group.oldest_status_since),
             },
+        )
+    for archive_key, group in by_archive(stats, words, Words(_ARCHIVES_MAX)).items():
+        yield from line(
+            "hsm_archive_actions",
+            archive_key._asdict(),
+            {"count": group.count, "oldest_age_seconds": stats.age_s(group.oldest_first_seen)},
         )
     for stream in stats.streams:
         yield from _stream_lines(stats, stream, hosts)

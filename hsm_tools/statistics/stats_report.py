@@ -17,7 +17,7 @@ from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.health import worker_health
 from hsm_tools.following.summary import Group, GroupKey, arrivals, oldest_first_seen
 from hsm_tools.following.tally import Arrivals, Durations
-from hsm_tools.words import STARTED
+from hsm_tools.words import STARTED, Words
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 RATE_MINUTES = (1, 5, 60)
@@ -72,6 +72,25 @@ class Times(NamedTuple):
         return dict(zip(PERCENTILES, self.durations.percentiles(PERCENTILES.values()), strict=True))
 
 
+class ArchiveKey(NamedTuple):
+    """By what live actions are counted where the archive counts; all of it fit for labels of metrics."""
+
+    mdt: str
+    archive: str
+    action: str
+    status: str
+
+
+def by_archive(stats: Stats, words: Words, archives: Words) -> dict[ArchiveKey, Group]:
+    """The live actions that are wanted by archive; few archives and words, as these let pass."""
+    found: dict[ArchiveKey, Group] = {}
+    for (mdt, action, status), group in stats.groups.items():
+        for archive, of_archive in group.archives.items():
+            label = archives(None if archive is None else str(archive))
+            found.setdefault(ArchiveKey(mdt, label, words(action), words(status)), Group()).add(of_archive)
+    return found
+
+
 def times(stats: Stats) -> list[Times]:
     """Of all streams together, for as long back as they reach; the start first, then how it ended."""
     merged: dict[tuple[str, str], Durations] = {}
@@ -109,6 +128,7 @@ def report(stats: Stats, *, streams_as_list: bool) -> dict[str, Any]:
         },
         "breakdown": [key._asdict() | {"count": group.count} for key, group in stats.groups.items()],
         "oldest": list(_oldest(stats)),
+        "archives": list(_archives(stats)),
         "times": [_times(one) for one in times(stats)],
         "failures": list(_failures(stats.streams)),
     }
@@ -157,6 +177,17 @@ def _oldest(stats: Stats) -> Iterator[dict[str, Any]]:
             "age_seconds": stats.age_s(group.oldest_first_seen),
             "status_age_seconds": stats.age_s(group.oldest_status_since),
         }
+
+
+def _archives(stats: Stats) -> Iterator[dict[str, Any]]:
+    for key, group in stats.groups.items():
+        for archive, of_archive in group.archives.items():
+            yield key._asdict() | {
+                "archive_id": archive,
+                "count": of_archive.count,
+                "age_seconds": stats.age_s(of_archive.oldest_first_seen),
+                "status_age_seconds": stats.age_s(of_archive.oldest_status_since),
+            }
 
 
 def _times(one: Times) -> dict[str, Any]:

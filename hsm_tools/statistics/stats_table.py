@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.health import Health, worker_health
-from hsm_tools.following.summary import Group, oldest_first_seen
+from hsm_tools.following.summary import GroupKey, oldest_first_seen
 from hsm_tools.render import UNKNOWN, printable
 from hsm_tools.spans import UNKNOWN_SPAN, span
 from hsm_tools.statistics.stats_report import PERCENTILES, Stats, rates, times
@@ -25,6 +25,8 @@ def to_table(stats: Stats) -> str:
         parts.append(_streams(stats))
     if stats.groups:
         parts.append(_breakdown(stats))
+    if (archives := _archives(stats)) is not None:
+        parts.append(archives)
     if timed := times(stats):
         rows = [
             (_word(one.action), _word(one.status), f"{len(one.durations):,}", *map(_span, one.percentiles().values()))
@@ -78,20 +80,33 @@ def _stream_row(stats: Stats, stream: LiveStream) -> tuple[str, ...]:
 
 
 def _breakdown(stats: Stats) -> str:
-    """A row for each MDT and action; the statuses side by side."""
+    return _by_status("MDT", ((printable(key.mdt), key, group.count) for key, group in stats.groups.items()))
+
+
+def _archives(stats: Stats) -> str | None:
+    """By archive, where there is more than one."""
+    found = [
+        (archive, key, of_archive.count)
+        for key, group in stats.groups.items()
+        for archive, of_archive in group.archives.items()
+    ]
+    if len({archive for archive, _, _ in found}) < 2:
+        return None
+    found.sort(key=lambda one: (one[0] is None, one[0] or 0))
+    named = ((UNKNOWN if archive is None else str(archive), key, count) for archive, key, count in found)
+    return _by_status("ARCHIVE", named)
+
+
+def _by_status(name: str, counted: Iterable[tuple[str, GroupKey, int]]) -> str:
+    """A row for each name and action; the statuses side by side."""
     rows: dict[tuple[str, str], Counter[str]] = {}
-    for (mdt, action, status), group in stats.groups.items():
-        counts = rows.setdefault((mdt, action), Counter())
-        counts[status if status in STATUSES else _OTHERS] += group.count
-    statuses = [status for status in (*STATUSES, _OTHERS) if status != _OTHERS or _has_others(stats.groups.items())]
-    lines = [(printable(mdt), _word(action), *_counts(counts, statuses)) for (mdt, action), counts in rows.items()]
+    for named, key, count in counted:
+        rows.setdefault((named, key.action), Counter())[key.status if key.status in STATUSES else _OTHERS] += count
+    statuses = [*STATUSES, *([_OTHERS] if any(counts[_OTHERS] for counts in rows.values()) else [])]
+    lines = [(named, _word(action), *_counts(counts, statuses)) for (named, action), counts in rows.items()]
     if len(rows) > 1:
         lines += [("all", "", *_counts(sum(rows.values(), Counter()), statuses))]
-    return _table(lines, ("MDT", "ACTION", *statuses), 2)
-
-
-def _has_others(groups: Iterable[tuple[tuple[str, str, str], Group]]) -> bool:
-    return any(status not in STATUSES for (_, _, status), _ in groups)
+    return _table(lines, (name, "ACTION", *statuses), 2)
 
 
 def _counts(counts: Counter[str], statuses: Sequence[str]) -> list[str]:

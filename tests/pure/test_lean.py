@@ -99,7 +99,7 @@ def test_an_event_that_says_less_goes_by_the_rules(missing: str) -> None:
     [
         {"first_seen": 1000.5}, {"first_seen": None}, {"cookie": ""}, {"status": ""}, {"cat_idx": -1}, {"fid": 7},
         {"rec_idx": 2**32}, {"event_type": "OTHER"}, {"refresh": "yes"}, {"<entry>": "AAAA"}, {"first_seen": 2**60},
-        {"hash": "ab" * 16}, {"hash": "no MD5"}, {"hash": "ab" * 15 + "  "}, {"raw": None},
+        {"hash": "ab" * 16}, {"hash": "no MD5"}, {"hash": "ab" * 15 + "  "}, {"raw": None}, {"raw": 7},
     ],
     ids=repr,
 )  # fmt: skip
@@ -126,6 +126,32 @@ def test_what_an_end_does_not_need_is_not_looked_at() -> None:
     live = LiveActions()
     assert live.fold_page(page(ours(1), end(1, fid=7, mdt=7))) == []
     assert len(live) == 0
+
+
+@pytest.mark.parametrize("digests", [False, True])
+@pytest.mark.parametrize(
+    ("raw", "archive"),
+    [
+        (line(1, archive_id=7).decode(), 7),
+        (line(1, archive_id=4_000_000_000).decode(), 4_000_000_000),
+        (line(1).decode().replace(" archive#=1 ", " "), None),
+        (line(1).decode().replace(" archive#=1 ", " archive#=one "), None),
+        ("no line of the kernel's", None),
+        (None, None),
+    ],
+)
+def test_the_archive_is_what_raw_tells(raw: str | None, archive: int | None, digests: bool) -> None:
+    told = [ours(1, raw=raw), {key: value for key, value in ours(2, raw=raw).items() if key != "status_since"}]
+    lean = LeanActions(Tally(), digests)
+    assert lean.fold_page(page(*told, ours(3, raw=line(3, archive_id=1).decode()))) == []
+    assert [action.archive_id for action in lean.listed] == [archive, archive, 1]
+
+
+def test_archives_of_a_stream_full_of_nonsense_are_not_all_kept() -> None:
+    lean = LeanActions(Tally(), False)
+    lean.fold_page(page(*(ours(rec, raw=line(rec, archive_id=rec).decode()) for rec in range(2000))))
+    assert [action.archive_id for action in lean.listed] == list(range(2000))
+    assert len(lean._archive_ids) == 1000
 
 
 @pytest.mark.parametrize("data", [None, b"", b"{", b"\xff", b"[" * 5000, b"null", b'{"event_type":"NEW"}'], ids=repr)

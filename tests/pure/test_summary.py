@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hsm_tools.following.summary import Group, GroupKey, group, oldest_first_seen
-from tests.core import line, live_action
 
 
-def test_actions_are_counted_by_action_and_status_with_their_oldest_times() -> None:
+@dataclass
+class _Action:
+    first_seen: int | None
+    status_since: int | None
+    archive_id: int | None
+    action: str = "ARCHIVE"
+    status: str = "WAITING"
+
+
+def test_actions_are_counted_by_action_status_and_archive_with_their_oldest_times() -> None:
     live = [
-        live_action(line(1), first_seen=500, status_since=500),
-        live_action(line(2), first_seen=400, status_since=600),
-        live_action(line(3), first_seen=None, status_since=None),
-        live_action(line(4, "STARTED", action="RESTORE"), first_seen=None, status_since=None),
+        _Action(500, 500, 12),
+        _Action(None, None, None),
+        _Action(400, 600, 2),
+        _Action(None, None, 1, "RESTORE", "STARTED"),
+        _Action(450, 650, 12),
     ]
-    assert group("elm-MDT0000", live) == {
-        GroupKey("elm-MDT0000", "ARCHIVE", "WAITING"): Group(3, 400, 500),
-        GroupKey("elm-MDT0000", "RESTORE", "STARTED"): Group(1, None, None),
+    found = group("elm-MDT0000", live)
+    waiting = {2: Group(1, 400, 600), 12: Group(2, 450, 500), None: Group(1)}
+    assert found == {
+        GroupKey("elm-MDT0000", "ARCHIVE", "WAITING"): Group(4, 400, 500, waiting),
+        GroupKey("elm-MDT0000", "RESTORE", "STARTED"): Group(1, None, None, {1: Group(1)}),
     }
+    assert list(found[GroupKey("elm-MDT0000", "ARCHIVE", "WAITING")].archives) == [2, 12, None]
 
 
 def test_the_oldest_of_all_passes_over_what_is_not_known() -> None:
