@@ -27,6 +27,7 @@ from hsm_shipper.poller import Poller
 from hsm_shipper.reader import ActionsFile, RawFile, open_raw
 from hsm_shipper.result import PollResult
 from hsm_shipper.stream import ActionStream
+from hsm_tools.following.lean import LeanAction
 from tests.servers import RedisServer
 from tests.simulator import Record
 from tests.truth import entries_of, judge_stream
@@ -88,6 +89,13 @@ def live_action(data: bytes, **changes: Any) -> LiveAction:
         "status_since": 200,
     }
     return LiveAction.make(**(fields | changes))
+
+
+def lean_action(data: bytes, archive_id: int | None = 1, **changes: Any) -> LeanAction:
+    """The same as the tools' fold knows it."""
+    action = LeanAction(*msgspec.structs.astuple(live_action(data, **changes)))
+    action.archive_id = archive_id
+    return action
 
 
 class Wire:

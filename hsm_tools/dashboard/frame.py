@@ -18,7 +18,7 @@ LISTENING = "Listening for live updates..."
 
 # The kernel's words have ten letters at most; a stream may say anything.
 _NAME_MAX = 40
-_NAME_WIDTHS = {"MDT": 11, "ACTION": 7, "STATUS": 10, "HOST": 11}
+_NAME_WIDTHS = {"MDT": 11, "ACTION": 7, "STATUS": 10, "ARCHIVE": 11, "HOST": 11}
 _COUNT_WIDTH = 10
 _DIFF_WIDTH = 10
 _TROUBLE_MAX = 200

@@ -39,12 +39,12 @@ def oldest(streams: Iterable[LiveStream], groups: Container[GroupKey], most: int
     def counted() -> Iterator[tuple[float, Found]]:
         nonlocal total
         for stream in streams:
-            verdicts: dict[tuple[str, str], bool] = {}
+            verdicts: dict[tuple[str, str, int | None], bool] = {}
             for action in stream.live:
-                words = (action.action, action.status)
-                if words not in verdicts:
-                    verdicts[words] = GroupKey(stream.mdt, *words) in groups
-                if verdicts[words]:
+                key = (action.action, action.status, action.archive_id)
+                if key not in verdicts:
+                    verdicts[key] = GroupKey(stream.mdt, *key) in groups
+                if verdicts[key]:
                     total += 1
                     first_seen = action.first_seen
                     yield (math.inf if first_seen is None else first_seen), Found(stream.mdt, action)

@@ -129,7 +129,7 @@ class Overview(Page):
         return [*names, Column("COUNT", 10, True), Column("DIFF", 8), Column("OLDEST", 8)]
 
     def _names(self) -> list[tuple[str, int]]:
-        return [(name, 11 if name in ("MDT", "HOST") else 7) for name in self._by.value]
+        return [(name, 11 if name in ("MDT", "ARCHIVE", "HOST") else 7) for name in self._by.value]
 
     def _row(self, row: Row, now_s: float) -> GridRow:
         names = [
@@ -154,7 +154,7 @@ class Overview(Page):
 
     def wanted(self, key: GroupKey) -> bool:
         """Whether the filter lets a group through: each of its words is somewhere in it, in any case."""
-        text = " ".join(key).casefold()
+        text = " ".join(key[:3]).casefold()
         return all(word in text for word in self._words)
 
     def action_sort(self) -> None:

@@ -18,6 +18,7 @@ from hsm_tools.spans import span
 
 STEP_S = Arrivals.STEP_S
 _NO_HOST = "(no heartbeat)"
+_NO_ARCHIVE = "archive ?"
 
 
 class MdtPicture(NamedTuple):
@@ -39,7 +40,7 @@ class MdtPicture(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """All MDTs, and their live actions by MDT, action and status."""
+    """All MDTs, and their live actions by MDT, action, status and archive."""
 
     taken_at: float
     mdts: tuple[MdtPicture, ...]
@@ -121,6 +122,7 @@ class By(Enum):
     MDT = ("MDT",)
     ACTION = ("ACTION",)
     STATUS = ("STATUS",)
+    ARCHIVE = ("ARCHIVE",)
     HOST = ("HOST",)
 
 
@@ -150,7 +152,7 @@ def rows(
             names = name(key)
             counts_before[names] = counts_before.get(names, 0) + before.groups[key].count
     result = []
-    for names in sorted(found.keys() | counts_before.keys()):
+    for names in sorted(found.keys() | counts_before.keys(), key=_archive_order if by is By.ARCHIVE else None):
         keys = tuple(found.get(names, ()))
         groups = [picture.groups[key] for key in keys]
         count = sum(group.count for group in groups)
@@ -164,10 +166,18 @@ def _namer(picture: Picture, by: By) -> Callable[[GroupKey], tuple[str, ...]]:
     if by is By.HOST:
         hosts = {mdt.mdt: mdt.heartbeat.host for mdt in picture.mdts if mdt.heartbeat is not None}
         return lambda key: (hosts.get(key.mdt, _NO_HOST),)
+    if by is By.ARCHIVE:
+        return lambda key: (_NO_ARCHIVE if key.archive_id is None else f"archive {key.archive_id}",)
     if by is By.ALL:
-        return lambda key: tuple(key)
+        return lambda key: tuple(key[:3])
     at = By.ALL.value.index(by.value[0])
-    return lambda key: (key[at],)
+    return lambda key: (key[:3][at],)
+
+
+def _archive_order(names: tuple[str, ...]) -> tuple[bool, int, str]:
+    """As numbers; what is not known comes last."""
+    [name] = names
+    return name == _NO_ARCHIVE, len(name), name
 
 
 class Severity(Enum):

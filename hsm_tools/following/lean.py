@@ -7,9 +7,9 @@ says less, an earlier shipper's above all, goes the long way through `hsm_shippe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from sys import intern
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, cast
 
 import msgspec
 
@@ -27,19 +27,15 @@ from hsm_tools.record import archive_id, archive_text
 _ARCHIVES_MAX = 1000
 
 
-class Listed(Protocol):
-    """What is asked of a live action by those who look at all of them."""
+class LeanAction(LiveAction, gc=False):
+    """A live action, and the archive that it is for."""
 
-    action: str
-    status: str
-    first_seen: int | None
-    status_since: int | None
-    archive_id: int | None
-    """The archive that the action is for; None where its entry has no `raw` to tell it."""
+    archive_id: int | None = None
+    """None where the entry has no `raw` to tell it."""
 
 
 class _State(WholeState, gc=False):
-    """A NEW or UPDATE, and the live action that it makes: see `hsm_shipper.live_action.LiveAction`."""
+    """A NEW or UPDATE, and the `LeanAction` that it makes, but for its class."""
 
     kind: ClassVar[str]
     digest: ClassVar[None] = None
@@ -71,12 +67,6 @@ class _New(_State, gc=False, tag_field="event_type", tag=NEW):
 
 class _Update(_State, gc=False, tag_field="event_type", tag=UPDATE):
     kind = UPDATE
-
-
-class _Other(LiveAction, gc=False):
-    """A live action of an entry that says less."""
-
-    archive_id: int | None = None
 
 
 class _Purged(WholeEnd, gc=False, tag_field="event_type", tag=PURGED):
@@ -112,10 +102,8 @@ class LeanActions(LiveActions):
         self._counted_to = pack_id(tally.last)
         self._archive_ids = _ArchiveIds()
 
-    @property
-    def listed(self) -> Iterable[Listed]:
-        """All of them, with their archives."""
-        return cast(Iterable[Listed], self.by_place.values())
+    def __iter__(self) -> Iterator[LeanAction]:
+        return iter(cast(Iterable[LeanAction], self.by_place.values()))
 
     def fold_page(self, page: list[Entry]) -> list[bytes]:
         """Fold in and count the next entries; returns the ids of those that are no events."""
@@ -196,7 +184,7 @@ class LeanActions(LiveActions):
         last_status = self._last_status(event)
         self.apply(entry_id, event)
         if event.place is not None and event.event_type != PURGED:
-            other = _Other(*msgspec.structs.astuple(self.by_place[event.place]))
+            other = LeanAction(*msgspec.structs.astuple(self.by_place[event.place]))
             other.archive_id = None if event.raw is None else self._archive_ids[archive_text(event.raw)]
             self.by_place[event.place] = other
         event.last_status = event.last_status or last_status

@@ -10,7 +10,7 @@ import msgspec
 
 from hsm_tools.filters import ActionFilter
 from hsm_tools.following.follow import LiveStream
-from hsm_tools.following.lean import Listed
+from hsm_tools.following.lean import LeanAction
 from hsm_tools.following.tally import Arrivals
 
 
@@ -20,19 +20,19 @@ class GroupKey(NamedTuple):
     mdt: str
     action: str
     status: str
+    archive_id: int | None = None
+    """None where the stream does not tell it."""
 
 
 class Group(msgspec.Struct):
-    """The live actions of one MDT, action and status. Times are seconds since the epoch, None where not known."""
+    """Live actions that have a key in common. Times are seconds since the epoch, None where not known."""
 
     count: int = 0
     oldest_first_seen: int | None = None
     oldest_status_since: int | None = None
-    archives: dict[int | None, Group] = {}
-    """The same by archive id, in order of the ids; last those for which no entry tells it."""
 
     def add(self, other: Group) -> None:
-        """Count what `other` has counted, too, archives apart."""
+        """Count what `other` has counted, too."""
         self.count += other.count
         self.oldest_first_seen = older(self.oldest_first_seen, other.oldest_first_seen)
         self.oldest_status_since = older(self.oldest_status_since, other.oldest_status_since)
@@ -53,14 +53,18 @@ class Summaries:
             state = (stream.folded_to, stream.entries)
             before = self._known.get(stream.mdt)
             if before is None or before[0] != state:
-                before = (state, group(stream.mdt, stream.live.listed))
+                before = (state, group(stream.mdt, stream.live))
             known[stream.mdt] = before
             found |= before[1]
         self._known = known
-        return {key: found[key] for key in sorted(found) if self._wanted(*key)}
+        return {key: found[key] for key in sorted(found, key=_order) if self._wanted(*key[:3])}
 
 
-def group(mdt: str, live: Iterable[Listed]) -> dict[GroupKey, Group]:
+def _order(key: GroupKey) -> tuple[str, str, str, bool, int]:
+    return *key[:3], key.archive_id is None, key.archive_id or 0
+
+
+def group(mdt: str, live: Iterable[LeanAction]) -> dict[GroupKey, Group]:
     """The groups of one stream's live actions."""
     # Every refresh goes through all that is live where anything has changed: no calls and no objects in this loop.
     found: dict[tuple[str, str, int | None], list[float]] = {}
@@ -77,14 +81,10 @@ def group(mdt: str, live: Iterable[Listed]) -> dict[GroupKey, Group]:
         time = action.status_since
         if time is not None and time < counted[2]:
             counted[2] = time
-    groups: dict[GroupKey, Group] = {}
-    for name, status, archive in sorted(found, key=lambda key: (key[2] is None, key[2] or 0)):
-        count, first_seen, status_since = found[name, status, archive]
-        of_archive = Group(int(count), _known(first_seen), _known(status_since))
-        whole = groups.setdefault(GroupKey(mdt, name, status), Group())
-        whole.add(of_archive)
-        whole.archives[archive] = of_archive
-    return groups
+    return {
+        GroupKey(mdt, *key): Group(int(count), _known(first_seen), _known(status_since))
+        for key, (count, first_seen, status_since) in found.items()
+    }
 
 
 def _known(time: float) -> int | None:

@@ -122,7 +122,7 @@ class MetricsMaker:
 
     def _by_words(self, stats: Stats) -> dict[tuple[str, ...], Group]:
         found: dict[tuple[str, ...], Group] = {}
-        for key, group in stats.groups.items():
+        for key, group in stats.by_status.items():
             values = (key.mdt, self._words(key.action), self._words(key.status))
             found.setdefault(values, Group()).add(group)
         return found

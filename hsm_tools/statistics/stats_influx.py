@@ -43,7 +43,7 @@ def _lines(stats: Stats) -> Iterator[str]:
             **per_second,
         },
     )
-    for (mdt, action, status), group in stats.groups.items():
+    for (mdt, action, status), group in stats.by_status.items():
         yield from line(
             "hsm_live_actions",
             {"mdt": mdt, "action": words(action), "status": words(status)},

@@ -23,12 +23,28 @@ PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 RATE_MINUTES = (1, 5, 60)
 
 
+class StatusKey(NamedTuple):
+    """By what live actions are counted in the breakdown."""
+
+    mdt: str
+    action: str
+    status: str
+
+
 class Stats(NamedTuple):
     """The streams, and their live actions that are wanted, at `now_s` (seconds since the epoch)."""
 
     now_s: float
     streams: list[LiveStream]
     groups: dict[GroupKey, Group]
+
+    @property
+    def by_status(self) -> dict[StatusKey, Group]:
+        """The same whatever the archive."""
+        found: dict[StatusKey, Group] = {}
+        for key, group in self.groups.items():
+            found.setdefault(StatusKey(*key[:3]), Group()).add(group)
+        return found
 
     @property
     def live(self) -> int:
@@ -84,10 +100,9 @@ class ArchiveKey(NamedTuple):
 def by_archive(stats: Stats, words: Words, archives: Words) -> dict[ArchiveKey, Group]:
     """The live actions that are wanted by archive; few archives and words, as these let pass."""
     found: dict[ArchiveKey, Group] = {}
-    for (mdt, action, status), group in stats.groups.items():
-        for archive, of_archive in group.archives.items():
-            label = archives(None if archive is None else str(archive))
-            found.setdefault(ArchiveKey(mdt, label, words(action), words(status)), Group()).add(of_archive)
+    for (mdt, action, status, archive_id), group in stats.groups.items():
+        archive = archives(None if archive_id is None else str(archive_id))
+        found.setdefault(ArchiveKey(mdt, archive, words(action), words(status)), Group()).add(group)
     return found
 
 
@@ -126,7 +141,7 @@ def report(stats: Stats, *, streams_as_list: bool) -> dict[str, Any]:
             "events_per_second": {f"{minutes}m": round(rate, 3) for minutes, rate in rates(stats).items()},
             "generated_at": int(stats.now_s),
         },
-        "breakdown": [key._asdict() | {"count": group.count} for key, group in stats.groups.items()],
+        "breakdown": [key._asdict() | {"count": group.count} for key, group in stats.by_status.items()],
         "oldest": list(_oldest(stats)),
         "archives": list(_archives(stats)),
         "times": [_times(one) for one in times(stats)],
@@ -172,22 +187,20 @@ def _heartbeat(stats: Stats, beat: Heartbeat) -> dict[str, Any]:
 
 
 def _oldest(stats: Stats) -> Iterator[dict[str, Any]]:
-    for key, group in stats.groups.items():
-        yield key._asdict() | {
-            "age_seconds": stats.age_s(group.oldest_first_seen),
-            "status_age_seconds": stats.age_s(group.oldest_status_since),
-        }
+    for key, group in stats.by_status.items():
+        yield key._asdict() | _ages(stats, group)
 
 
 def _archives(stats: Stats) -> Iterator[dict[str, Any]]:
     for key, group in stats.groups.items():
-        for archive, of_archive in group.archives.items():
-            yield key._asdict() | {
-                "archive_id": archive,
-                "count": of_archive.count,
-                "age_seconds": stats.age_s(of_archive.oldest_first_seen),
-                "status_age_seconds": stats.age_s(of_archive.oldest_status_since),
-            }
+        yield key._asdict() | {"count": group.count} | _ages(stats, group)
+
+
+def _ages(stats: Stats, group: Group) -> dict[str, Any]:
+    return {
+        "age_seconds": stats.age_s(group.oldest_first_seen),
+        "status_age_seconds": stats.age_s(group.oldest_status_since),
+    }
 
 
 def _times(one: Times) -> dict[str, Any]:

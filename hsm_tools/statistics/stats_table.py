@@ -85,15 +85,10 @@ def _breakdown(stats: Stats) -> str:
 
 def _archives(stats: Stats) -> str | None:
     """By archive, where there is more than one."""
-    found = [
-        (archive, key, of_archive.count)
-        for key, group in stats.groups.items()
-        for archive, of_archive in group.archives.items()
-    ]
-    if len({archive for archive, _, _ in found}) < 2:
+    if len({key.archive_id for key in stats.groups}) < 2:
         return None
-    found.sort(key=lambda one: (one[0] is None, one[0] or 0))
-    named = ((UNKNOWN if archive is None else str(archive), key, count) for archive, key, count in found)
+    found = sorted(stats.groups.items(), key=lambda item: (item[0].archive_id is None, item[0].archive_id or 0))
+    named = ((UNKNOWN if key.archive_id is None else str(key.archive_id), key, group.count) for key, group in found)
     return _by_status("ARCHIVE", named)
 
 

@@ -11,6 +11,7 @@ from hsm_tools.dashboard.actions import Actions
 from hsm_tools.dashboard.history import HistoryPage
 from hsm_tools.dashboard.lines import plain
 from hsm_tools.dashboard.overview import Overview
+from tests.core import line
 from tests.dashboards import Streams, event
 from tests.integration.dashboard_driver import A, B, Driver, drive
 from tests.lustre import MOUNT, World
@@ -72,7 +73,7 @@ def test_the_filter_works_as_it_is_typed_and_escape_clears_it(streams: Streams) 
         assert top.rows[0][:2] == [A, "3"], "keys are keys again"
         await top.press("slash", *"[red]q")
         assert "No live action passes the filter" in top.text
-        await top.press("escape", "g", "g", "g", "g")
+        await top.press("escape", "g", "g", "g", "g", "g")
         assert len(top.rows) == 3
 
     drive(streams, scenario)
@@ -82,16 +83,36 @@ def test_grouping(streams: Streams) -> None:
     async def scenario(top: Driver) -> None:
         await top.shows("FAILED")
         seen = []
-        for _ in range(5):
+        for _ in range(6):
             await top.press("g")
             seen.append([row[:-2] for row in top.rows])
-        assert seen[:4] == [
+        assert seen[:5] == [
             [[A, "8"], [B, "3"]],
             [["ARCHIVE", "8"], ["RESTORE", "3"]],
             [["FAILED", "3"], ["STARTED", "3"], ["WAITING", "5"]],
+            [["archive 7", "11"]],
             [["mds1", "8"], ["mds2", "3"]],
         ]
-        assert len(seen[4]) == 3
+        assert len(seen[5]) == 3
+
+    drive(streams, scenario)
+
+
+def test_the_actions_of_an_archive_are_of_no_other(streams: Streams) -> None:
+    streams.new(B, [40, 41], raw=line(40, archive_id=12).decode())
+    streams.new(A, [50], raw=None)
+
+    async def scenario(top: Driver) -> None:
+        await top.shows("FAILED")
+        assert [A, "ARCHIVE", "WAITING", "6"] in [row[:4] for row in top.rows], "of two archives"
+        await top.press("g", "g", "g", "g")
+        assert [row[:2] for row in top.rows] == [["archive 7", "11"], ["archive 12", "2"], ["archive ?", "1"]]
+        await top.press("down", "enter")
+        await top.shows("--- Actions: archive 12 ---", "0x28:0x0", "0x29:0x0")
+        assert len(top.rows) == 2
+        await top.press("escape", "down", "enter")
+        await top.shows("--- Actions: archive ? ---", "0x32:0x0")
+        assert len(top.rows) == 1
 
     drive(streams, scenario)
 

@@ -144,13 +144,13 @@ def test_the_archive_is_what_raw_tells(raw: str | None, archive: int | None, dig
     told = [ours(1, raw=raw), {key: value for key, value in ours(2, raw=raw).items() if key != "status_since"}]
     lean = LeanActions(Tally(), digests)
     assert lean.fold_page(page(*told, ours(3, raw=line(3, archive_id=1).decode()))) == []
-    assert [action.archive_id for action in lean.listed] == [archive, archive, 1]
+    assert [action.archive_id for action in lean] == [archive, archive, 1]
 
 
 def test_archives_of_a_stream_full_of_nonsense_are_not_all_kept() -> None:
     lean = LeanActions(Tally(), False)
     lean.fold_page(page(*(ours(rec, raw=line(rec, archive_id=rec).decode()) for rec in range(2000))))
-    assert [action.archive_id for action in lean.listed] == list(range(2000))
+    assert [action.archive_id for action in lean] == list(range(2000))
     assert len(lean._archive_ids) == 1000
 
 

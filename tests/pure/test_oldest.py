@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from hsm_shipper.live_action import LiveAction
 from hsm_tools.dashboard.oldest import oldest
+from hsm_tools.following.lean import LeanAction
 from hsm_tools.following.summary import GroupKey
-from tests.core import line, live_action
+from tests.core import lean_action, line
 
 A, B = "elm-MDT0000", "elm-MDT0001"
 
 
 class Stream(NamedTuple):
     mdt: str
-    live: list[LiveAction]
+    live: list[LeanAction]
 
 
-def action(rec: int, first_seen: int | None, status: str = "WAITING") -> LiveAction:
-    return live_action(line(rec, status), first_seen=first_seen)
+def action(rec: int, first_seen: int | None, status: str = "WAITING", archive_id: int | None = None) -> LeanAction:
+    return lean_action(line(rec, status), archive_id, first_seen=first_seen)
 
 
 def found(streams: list[Any], groups: set[GroupKey], most: int) -> tuple[int, list[tuple[str, int]]]:
@@ -37,6 +37,8 @@ def test_only_the_groups_asked_for_are_looked_at() -> None:
     streams = [Stream(A, [action(1, 30), action(2, 10, "FAILED")]), Stream(B, [action(3, 5)])]
     assert found(streams, {GroupKey(A, "ARCHIVE", "FAILED")}, 9) == (1, [(A, 2)])
     assert found(streams, set(), 9) == (0, [])
+    archives = [Stream(A, [action(1, 30, archive_id=1), action(2, 10, archive_id=2), action(3, 20)])]
+    assert found(archives, {GroupKey(A, "ARCHIVE", "WAITING", 2)}, 9) == (1, [(A, 2)])
 
 
 def test_the_same_action_in_another_state_is_still_the_same() -> None:
