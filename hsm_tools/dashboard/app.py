@@ -76,8 +76,6 @@ class Dashboard(App[None]):
         """As Textual says."""
         self.push_screen(Overview())
         self.set_interval(_TICK_S, self._tick)
-        # Not before: two threads that both compute take longer than one after the other, and the screen was empty.
-        self.call_after_refresh(self.watcher.start)
 
     def status(self, view: View, now_s: float) -> str:
         """What the viewer does."""
@@ -103,8 +101,12 @@ class Dashboard(App[None]):
             page.news()
         elif not self._is_due(view):
             return
+        is_first = self._drawn is None
         self._drawn, self._drawn_at_s = view, time.monotonic()
         page.redraw()
+        if is_first:
+            # Not before: two threads that both compute take longer than one after the other, and the screen was empty.
+            self.watcher.start()
 
     def _is_due(self, view: View) -> bool:
         since_s = time.monotonic() - self._drawn_at_s

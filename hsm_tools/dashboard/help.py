@@ -21,7 +21,7 @@ ALL_KEYS: Keys = (
     ("Esc, Backspace", "back"),
     ("s", "sort by the next column"),
     ("S, R", "the other way round"),
-    ("f, /", "only rows with all of these words; Esc: all"),
+    ("f, /", "only MDTs, actions, statuses with these words; Esc: all"),
     ("g", "group by MDT, action, status, archive, host"),
     ("m", "MDTs: shippers, coordinators, copytools"),
     ("p", "among actions: ask for all their paths"),

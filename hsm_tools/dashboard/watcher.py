@@ -26,6 +26,7 @@ class Watcher:
         self._interval_s = interval_s
         self._paused = False
         self._ended = False
+        self._has_looked = False
         self._questions: deque[Callable[[LiveStreams], None]] = deque()
         self._due_s = time.monotonic()
         self._woken = threading.Condition()
@@ -92,8 +93,10 @@ class Watcher:
             while not self._ended:
                 if self._questions:
                     return self._questions.popleft()
-                wait_s = None if self._paused else self._due_s - time.monotonic()
+                rests = self._paused and self._has_looked  # without a single look there is nothing to show
+                wait_s = None if rests else self._due_s - time.monotonic()
                 if wait_s is not None and wait_s <= 0:
+                    self._has_looked = True
                     # A look that took longer than the interval is not made up for.
                     self._due_s = max(self._due_s + self._interval_s, time.monotonic())
                     return lambda _: self.viewer.look()

@@ -85,7 +85,7 @@ class _ArchiveIds(dict[str, int | None]):
 
     def __missing__(self, text: str) -> int | None:
         found = archive_id(text)
-        if len(self) < _ARCHIVES_MAX:
+        if found is not None and len(self) < _ARCHIVES_MAX:
             self[text] = found
         return found
 
@@ -144,9 +144,8 @@ class LeanActions(LiveActions):
                 event.entry = entry_id
                 event.action = action = intern(event.action)
                 event.status = status = intern(event.status)
-                if event.raw is not None:
-                    event.archive_id = archive_ids[archive_text(event.raw)]
-                    event.raw = None
+                event.archive_id = None if event.raw is None else archive_ids[archive_text(event.raw)]
+                event.raw = None  # it has told what is needed of it
                 by_place[event.cat_idx << 32 | event.rec_idx] = event
                 if event.refresh:
                     what = (REFRESH, action, status, None)

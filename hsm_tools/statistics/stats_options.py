@@ -19,8 +19,8 @@ _INTERVAL_MAX_S = 3600.0
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 
 _DESCRIPTION = """\
-Replay the streams and report what is live, by MDT, action and status; what the streams, their workers and coordinators
-say of themselves; and how long actions take. With --listen: serve it to Prometheus, kept up to date.
+Replay the streams and report what is live, by MDT, action, status and archive; what the streams, their workers and
+coordinators say of themselves; and how long actions take. With --listen: serve it to Prometheus, kept up to date.
 """
 
 _EPILOG = f"""\

@@ -37,10 +37,15 @@ def terminal() -> Iterator[Terminal]:
         yield terminal
 
 
-def start(terminal: Terminal, streams: Streams, *options: str, environment: str = "") -> str:
-    """Start the dashboard, and wait until it is live."""
+def begin(terminal: Terminal, streams: Streams, *options: str, environment: str = "") -> None:
+    """Start the dashboard."""
     command = shlex.join([COMMAND, *streams.where, "-d", "0.2", *options])
     terminal.type(f"env -u NO_COLOR TZ=UTC {environment} {command}")
+
+
+def start(terminal: Terminal, streams: Streams, *options: str, environment: str = "") -> str:
+    """Start the dashboard, and wait until it is live."""
+    begin(terminal, streams, *options, environment=environment)
     return terminal.shows("Listening for live updates...", "Quit")
 
 
@@ -49,6 +54,17 @@ def is_restored(terminal: Terminal) -> bool:
     terminal.type("echo typed-$((6*7))")
     terminal.shows("echo typed-", "typed-42")
     return (terminal.setting("alternate_on"), terminal.setting("cursor_flag")) == ("0", "1")
+
+
+def test_keys_pressed_while_it_starts_hinder_nothing(terminal: Terminal, streams: Streams) -> None:
+    begin(terminal, streams)
+
+    def is_on_the_page_of_the_mdts() -> bool:
+        terminal.press("m")
+        return "--- MDTs and their Shippers ---" in terminal.screen()
+
+    eventually(is_on_the_page_of_the_mdts, interval_s=0.02)
+    terminal.shows("Listening for live updates...", "of 40")
 
 
 def test_forty_mdts_are_usable_at_80_by_24(terminal: Terminal, streams: Streams) -> None:

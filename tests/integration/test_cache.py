@@ -13,6 +13,7 @@ from hsm_shipper.changes import Change
 from hsm_shipper.errors import StateChanged, StateUnwritable
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.live_action import LiveAction
+from hsm_shipper.rows import COLUMNS
 from hsm_shipper.stream import Head
 from tests.core import FullDisk, digest, line, lines, live_action, place, rows
 from tests.integration.states import HEAD, STATUS, new
@@ -79,6 +80,22 @@ def test_a_place_that_a_batch_empties_may_be_filled_by_the_same_batch(cache: Cac
     apply(cache, new(line(1)))
     apply(cache, gone(line(1)), new(line(1, cookie=9)))
     assert content(cache) == of(line(1, cookie=9))
+
+
+@pytest.mark.parametrize("count", [49, 50, 51, 100, 120])
+def test_batches_of_every_size_are_written_whole_and_in_order(cache: Cache, count: int) -> None:
+    apply(cache, *(new(line(rec)) for rec in range(count)), new(line(0, "STARTED")))
+    assert content(cache) == of(*(line(rec, "STARTED" if rec == 0 else "WAITING") for rec in range(count)))
+
+
+def test_a_statement_has_no_more_parameters_than_old_sqlite_takes(cache: Cache) -> None:
+    seen: list[str] = []
+    cache._connection.set_trace_callback(seen.append)
+    apply(cache, *(new(line(rec)) for rec in range(1000)))
+    inserts = [statement for statement in seen if statement.startswith("INSERT OR REPLACE INTO actions")]
+    values = [statement.count("0x200000401") for statement in inserts]
+    assert sum(values) == 1000
+    assert 1 < max(values) * len(COLUMNS.split(",")) <= 999
 
 
 def test_a_head_without_entries_is_kept(cache: Cache) -> None:

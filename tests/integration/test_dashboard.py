@@ -11,6 +11,8 @@ from hsm_tools.dashboard.actions import Actions
 from hsm_tools.dashboard.history import HistoryPage
 from hsm_tools.dashboard.lines import plain
 from hsm_tools.dashboard.overview import Overview
+from hsm_tools.dashboard.viewer import View
+from hsm_tools.dashboard.watcher import Watcher
 from tests.core import line
 from tests.dashboards import Streams, event
 from tests.integration.dashboard_driver import A, B, Driver, drive
@@ -62,6 +64,29 @@ def test_sorting(streams: Streams) -> None:
         assert "reversed" in top.text
 
     drive(streams, scenario)
+
+
+def test_the_page_is_drawn_before_anything_is_looked_at(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    start, draw = Watcher.start, Overview.draw
+
+    def started(watcher: Watcher) -> None:
+        done.append("looks")
+        start(watcher)
+
+    def drawn(page: Overview, view: View) -> None:
+        done.append("draws")
+        draw(page, view)
+
+    monkeypatch.setattr(Watcher, "start", started)
+    monkeypatch.setattr(Overview, "draw", drawn)
+
+    async def scenario(top: Driver) -> None:
+        await top.shows("Listening for live updates...")
+
+    drive(streams, scenario)
+    assert done[0] == "draws"
+    assert done.count("looks") == 1
 
 
 def test_the_filter_works_as_it_is_typed_and_escape_clears_it(streams: Streams) -> None:

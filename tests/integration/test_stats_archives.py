@@ -67,3 +67,5 @@ def test_many_archives_make_few_series(site: Site) -> None:
     metrics = site.output("--format", "prometheus")
     counts = [float(row.split()[-1]) for row in metrics.splitlines() if row.startswith("hsm_archive_live_actions{")]
     assert (len(counts), sum(counts)) == (65, 300)
+    lines = site.output("--format", "influx").splitlines()
+    assert sum(line.startswith("hsm_archive_actions,") for line in lines) == 65

@@ -107,6 +107,27 @@ def test_a_server_that_refuses_at_first_ends_it(private_server: PrivateServer) -
     watcher.viewer.close()
 
 
+def test_it_may_end_before_it_has_begun(streams: Streams) -> None:
+    watcher = Watcher(Viewer(streams.config, ActionFilter()), 0.1)
+    watcher.close()
+    assert watcher.failure is None
+    watcher.viewer.close()
+
+
+def test_who_pauses_before_the_first_look_has_something_to_show(streams: Streams) -> None:
+    streams.new(A, range(10))
+    watcher = Watcher(Viewer(streams.config, ActionFilter()), 0.05)
+    watcher.paused = True
+    watcher.start()
+    picture = eventually(lambda: watcher.viewer.view.picture)
+    streams.new(A, range(10, 20))
+    watcher.look_now()
+    eventually(lambda: (now := watcher.viewer.view.picture) is not None and now.live == 20)
+    assert watcher.viewer.view.before is picture, "it looked once, and again when it was told to"
+    watcher.close()
+    watcher.viewer.close()
+
+
 def test_questions_are_answered_between_two_looks_and_while_paused(streams: Streams) -> None:
     streams.new(A, range(10))
     watcher = Watcher(Viewer(streams.config, ActionFilter()), 0.05)

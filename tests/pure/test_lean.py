@@ -145,12 +145,20 @@ def test_the_archive_is_what_raw_tells(raw: str | None, archive: int | None, dig
     lean = LeanActions(Tally(), digests)
     assert lean.fold_page(page(*told, ours(3, raw=line(3, archive_id=1).decode()))) == []
     assert [action.archive_id for action in lean] == [archive, archive, 1]
+    assert not any(getattr(action, "raw", None) for action in lean), "it needs no memory while an action is live"
+
+
+def test_no_entry_can_tell_an_archive_but_by_raw() -> None:
+    lean = LeanActions(Tally(), False)
+    assert lean.fold_page(page(ours(1, raw=None) | {"<archive_id>": 7}, ours(2) | {"<archive_id>": 7})) == []
+    assert [action.archive_id for action in lean] == [None, 1]
 
 
 def test_archives_of_a_stream_full_of_nonsense_are_not_all_kept() -> None:
     lean = LeanActions(Tally(), False)
     lean.fold_page(page(*(ours(rec, raw=line(rec, archive_id=rec).decode()) for rec in range(2000))))
     assert [action.archive_id for action in lean] == list(range(2000))
+    lean.fold_page(page(*(ours(rec, raw=f" archive#={rec}x") for rec in range(500))))
     assert len(lean._archive_ids) == 1000
 
 
