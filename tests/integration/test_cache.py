@@ -95,7 +95,8 @@ def test_a_statement_has_no_more_parameters_than_old_sqlite_takes(cache: Cache) 
     inserts = [statement for statement in seen if statement.startswith("INSERT OR REPLACE INTO actions")]
     values = [statement.count("0x200000401") for statement in inserts]
     assert sum(values) == 1000
-    assert 1 < max(values) * len(COLUMNS.split(",")) <= 999
+    assert max(values) > 1, "several rows to a statement"
+    assert max(values) * len(COLUMNS.split(",")) <= 999
 
 
 def test_a_head_without_entries_is_kept(cache: Cache) -> None:
