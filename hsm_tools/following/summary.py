@@ -57,11 +57,16 @@ class Summaries:
             known[stream.mdt] = before
             found |= before[1]
         self._known = known
-        return {key: found[key] for key in sorted(found, key=_order) if self._wanted(*key[:3])}
+        return {
+            key: found[key]
+            for key in sorted(found, key=lambda key: (key[:3], archive_order(key.archive_id)))
+            if self._wanted(*key[:3])
+        }
 
 
-def _order(key: GroupKey) -> tuple[str, str, str, bool, int]:
-    return *key[:3], key.archive_id is None, key.archive_id or 0
+def archive_order(archive_id: int | None) -> tuple[bool, int]:
+    """Sorts archives by their ids; what is not known comes last."""
+    return archive_id is None, archive_id or 0
 
 
 def group(mdt: str, live: Iterable[LeanAction]) -> dict[GroupKey, Group]:

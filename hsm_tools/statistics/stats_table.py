@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.health import Health, worker_health
-from hsm_tools.following.summary import GroupKey, oldest_first_seen
+from hsm_tools.following.summary import GroupKey, archive_order, oldest_first_seen
 from hsm_tools.render import UNKNOWN, printable
 from hsm_tools.spans import UNKNOWN_SPAN, span
 from hsm_tools.statistics.stats_report import PERCENTILES, Stats, rates, times
@@ -87,7 +87,7 @@ def _archives(stats: Stats) -> str | None:
     """By archive, where there is more than one."""
     if len({key.archive_id for key in stats.groups}) < 2:
         return None
-    found = sorted(stats.groups.items(), key=lambda item: (item[0].archive_id is None, item[0].archive_id or 0))
+    found = sorted(stats.groups.items(), key=lambda item: archive_order(item[0].archive_id))
     named = ((UNKNOWN if key.archive_id is None else str(key.archive_id), key, group.count) for key, group in found)
     return _by_status("ARCHIVE", named)
 

@@ -22,12 +22,13 @@ from hypothesis.stateful import (
 
 from hsm_shipper.actions import parse_line
 from hsm_shipper.cycle import run_cycle
-from hsm_shipper.errors import MalformedEvent, StateError, StreamMoved
-from hsm_shipper.events import NEW, PURGED, UPDATE, decode
+from hsm_shipper.errors import StateError, StreamMoved
+from hsm_shipper.events import PURGED
 from tests.core import known_rows, rows
+from tests.faults.judge import Judge
 from tests.faults.world import KEY, MDT, Bytes, World
 from tests.servers import RedisServer
-from tests.truth import Place, Verdict, entries_of
+from tests.truth import Place, entries_of
 
 _PLACES = st.tuples(st.integers(1, 2), st.integers(1, 12))
 _ACTIONS = st.sampled_from(["ARCHIVE", "RESTORE", "REMOVE", "CANCEL"])
@@ -35,8 +36,6 @@ _STATUSES = st.sampled_from(["WAITING", "STARTED", "SUCCEED", "FAILED", "CANCELE
 _FIDS = st.integers(1, 4)  # few files, so that one often has several actions
 _APPEND_FAULTS = st.sampled_from(["unreachable", "reply lost", "killed"])
 _READ_ERRORS = st.sampled_from([errno.ENOENT, errno.EIO, errno.ENOMEM])
-
-Identity = tuple[Place, str, str, str]
 
 
 def _line(place: Place, fid: int, cookie: int, action: str, status: str) -> bytes:
@@ -49,7 +48,7 @@ def _line(place: Place, fid: int, cookie: int, action: str, status: str) -> byte
 
 
 class Life(RuleBasedStateMachine):
-    """`settled` is how many entries were judged; each rule that polls judges the new ones against the listing then."""
+    """Each rule that polls has the new entries judged against the listing as it is then."""
 
     server: ClassVar[RedisServer]
 
@@ -62,8 +61,7 @@ class Life(RuleBasedStateMachine):
         self.cookie = 0x6B000000
         self.dump: bytes | None = None
         self.tampered = False
-        self.ever: set[bytes] = set()
-        self._begin_epoch()
+        self.judge = Judge(self.client, self.world)
 
     # -- the life of an MDT
 
@@ -106,14 +104,14 @@ class Life(RuleBasedStateMachine):
     @rule()
     def poll(self) -> None:
         self.world.server.poll()
-        self._judge()
+        self.judge.judge()
 
     @rule(error=_READ_ERRORS, share=st.floats(0, 1))
     def poll_with_read_error(self, error: int, share: float) -> None:
         listing = self.world.listing()
         self.world.server.next_read = lambda: Bytes(listing[: int(share * len(listing))], error)
         self.world.server.poll()
-        self._judge()
+        self.judge.judge()
 
     @rule(torn_bytes=st.integers(1, 60))
     @precondition(lambda self: self.world.lines)
@@ -121,7 +119,7 @@ class Life(RuleBasedStateMachine):
         listing = self.world.listing()
         self.world.server.next_read = lambda: Bytes(listing[:-torn_bytes])
         self.world.server.poll()
-        self._judge()
+        self.judge.judge()
 
     @rule(share=st.floats(0, 0.5, exclude_max=True))
     @precondition(lambda self: self._is_settled())
@@ -131,24 +129,24 @@ class Life(RuleBasedStateMachine):
         cut = b"".join(self.world.lines[place] + b"\n" for place in lines[: int(share * len(lines))])
         self.world.server.next_read = lambda: Bytes(cut)
         self.world.server.poll()
-        self._judge()
+        self.judge.judge()
         self.poll()
 
     @rule()
     def poll_while_stopping(self) -> None:
         self.world.hsm_control = "stopping"
-        before = self.verdict.events[PURGED]
+        before = self.judge.verdict.events[PURGED]
         self.world.server.poll()
         self.world.hsm_control = "enabled"
-        self._judge(may_purge_missing=False)
-        assert self.verdict.events[PURGED] >= before
+        self.judge.judge(may_purge_missing=False)
+        assert self.judge.verdict.events[PURGED] >= before
 
     @rule(fault=_APPEND_FAULTS, after=st.integers(0, 1))
     def poll_with_append_fault(self, fault: str, after: int) -> None:
         self.world.server.stream.arm(fault, after)
         self.world.server.poll()
         self.world.server.stream.fault = None
-        self._judge()
+        self.judge.judge()
 
     # -- hosts come and go
 
@@ -177,7 +175,7 @@ class Life(RuleBasedStateMachine):
 
         loser.next_read = lambda: Bytes(listing, at_end=meanwhile)
         loser.poll()
-        self._judge()
+        self.judge.judge()
 
     # -- state files
 
@@ -204,7 +202,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def flush(self) -> None:
         self.client.flushdb()
-        self._begin_epoch()
+        self.judge.begin_epoch()
 
     @rule()
     def remember_stream(self) -> None:
@@ -215,14 +213,14 @@ class Life(RuleBasedStateMachine):
     def roll_back(self) -> None:
         assert self.dump is not None
         self.client.restore(KEY, 0, self.dump, replace=True)
-        self._begin_epoch()
+        self.judge.begin_epoch()
 
     @rule()
     def delete_newest_entry(self) -> None:
         entries = entries_of(self.client, KEY)
         if entries:
             self.client.xdel(KEY, entries[-1][0])
-            self._begin_epoch()
+            self.judge.begin_epoch()
 
     @rule(fields=st.sampled_from([("data", "no JSON"), ("data", "{}"), ("other", "field"), ("data", "\x00")]))
     def append_malformed(self, fields: tuple[str, str]) -> None:
@@ -234,7 +232,7 @@ class Life(RuleBasedStateMachine):
         entries = entries_of(self.client, KEY)
         if entries:
             self.client.xdel(KEY, data.draw(st.sampled_from(entries))[0])
-            self._begin_epoch()
+            self.judge.begin_epoch()
             self.tampered = True
 
     # -- maintenance
@@ -262,14 +260,14 @@ class Life(RuleBasedStateMachine):
             )
         except (StateError, StreamMoved):  # no state file yet, or one that the worker has to rebuild first
             return
-        self._begin_epoch()
+        self.judge.begin_epoch()
         self.tampered = False
 
     # -- what must hold
 
     @invariant()
     def nothing_false(self) -> None:
-        assert self.verdict.complaints == []
+        assert self.judge.verdict.complaints == []
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
@@ -279,7 +277,7 @@ class Life(RuleBasedStateMachine):
             self._maintain()
             self._settle()
         try:
-            assert self.verdict.complaints == []
+            assert self.judge.verdict.complaints == []
             assert self.world.stream_is_true()
             entries = self.client.xlen(KEY)
             result = self.world.server.poll()
@@ -291,55 +289,19 @@ class Life(RuleBasedStateMachine):
             self.client.close()
             self.folder.cleanup()
 
-    # -- the judge
+    # -- helpers
 
     def _set(self, place: Place, line: bytes) -> None:
         self.world.lines[place] = line
-        self.ever.add(line)
+        self.judge.ever.add(line)
 
     def _settle(self) -> None:
         for _ in range(3):  # a list that lost most of its actions is believed at its second reading
             self.world.server.poll()
-            self._judge()
+            self.judge.judge()
 
     def _is_settled(self) -> bool:
         return bool(self.world.lines) and self.world.stream_is_true() and not self.world.server.belief.missed
-
-    def _begin_epoch(self) -> None:
-        """Take what the stream says now for granted, and judge what comes after it."""
-        self.verdict: Verdict = self.world.verdict()
-        self.verdict.complaints.clear()
-        entries = entries_of(self.client, KEY)
-        self.judged_up_to = entries[-1][0] if entries else "0-0"
-
-    def _judge(self, *, may_purge_missing: bool = True) -> None:
-        live_now = {_identity(line) for line in self.world.lines.values()}
-        for entry_id, data in entries_of(self.client, KEY, f"({self.judged_up_to}"):
-            self.verdict.add(entry_id, data)
-            self.judged_up_to = entry_id
-            self._judge_entry(data, live_now, may_purge_missing)
-
-    def _judge_entry(self, data: bytes | None, live_now: set[Identity], may_purge_missing: bool) -> None:
-        try:
-            event = decode(data)
-        except MalformedEvent:  # this test's own
-            return
-        if event.event_type in (NEW, UPDATE):
-            assert event.raw is not None
-            assert event.raw.encode() in self.ever, "an event that no listing ever held"
-            return
-        assert event.cat_idx is not None
-        assert event.rec_idx is not None
-        place = (event.cat_idx, event.rec_idx)
-        identity = (place, str(event.cookie), str(event.fid), str(event.action))
-        assert identity not in live_now, "PURGED of an action that is still in the file"
-        assert may_purge_missing or place in self.world.lines, "PURGED of a missing action while stopping"
-
-
-def _identity(line: bytes) -> Identity:
-    record = parse_line(line)
-    assert record is not None
-    return (record.place >> 32, record.place & 0xFFFFFFFF), record.cookie, record.fid, record.action
 
 
 @pytest.mark.timeout(600)
