@@ -23,7 +23,7 @@ from hsm_shipper.heartbeat import Heartbeat
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.summary import Group
 from hsm_tools.following.tally import Durations
-from hsm_tools.statistics.stats_report import ArchiveKey, Stats, by_archive
+from hsm_tools.statistics.stats_report import ARCHIVES_MAX, ArchiveKey, Stats, by_archive
 from hsm_tools.words import ACTIONS, STARTED, Words
 
 _MDT = ("mdt",)
@@ -32,7 +32,6 @@ BUCKETS_S = (10, 30, 60, 300, 900, 3600, 14_400, 43_200, 86_400, 604_800)
 # Further words than the kernel's own for actions and statuses; servers that have shipped.
 _WORDS_MAX = 16
 _HOSTS_MAX = 256
-_ARCHIVES_MAX = 64
 
 Number: TypeAlias = float | int | None
 T = TypeVar("T")
@@ -83,7 +82,7 @@ class MetricsMaker:
         self._words = Words(_WORDS_MAX)
         self._hosts = Words(_HOSTS_MAX)
         self._states = Words(_WORDS_MAX)
-        self._archives = Words(_ARCHIVES_MAX)
+        self._archives = Words(ARCHIVES_MAX)
 
     def make(self, stats: Stats, *, counting: bool) -> list[Metric]:
         """The metrics of the streams; `counting`: with those that only a program that keeps running can count."""

@@ -11,12 +11,11 @@ from typing import TypeAlias
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.health import worker_health
 from hsm_tools.render import printable
-from hsm_tools.statistics.stats_report import Stats, by_archive, rates, times
+from hsm_tools.statistics.stats_report import ARCHIVES_MAX, Stats, by_archive, rates, times
 from hsm_tools.words import Words
 
 _WORDS_MAX = 64
 _HOSTS_MAX = 256
-_ARCHIVES_MAX = 64
 _INT64_MAX = 2**63 - 1
 
 Value: TypeAlias = int | float | str | None
@@ -53,7 +52,7 @@ def _lines(stats: Stats) -> Iterator[str]:
                 "oldest_status_age_seconds": stats.age_s(group.oldest_status_since),
             },
         )
-    for archive_key, group in by_archive(stats, words, Words(_ARCHIVES_MAX)).items():
+    for archive_key, group in by_archive(stats, words, Words(ARCHIVES_MAX)).items():
         yield from line(
             "hsm_archive_actions",
             archive_key._asdict(),

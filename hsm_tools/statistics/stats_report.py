@@ -21,6 +21,8 @@ from hsm_tools.words import STARTED, Words
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 RATE_MINUTES = (1, 5, 60)
+# As labels of metrics; the ids are 32 bits wide.
+ARCHIVES_MAX = 64
 
 
 class StatusKey(NamedTuple):
