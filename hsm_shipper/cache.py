@@ -24,9 +24,18 @@ from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew, StateUnw
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.live_action import LiveAction
 from hsm_shipper.migrations import SET, STEPS, migrations
-from hsm_shipper.rows import BUSY_TIMEOUT_S, delete_actions, read_actions, translated, write_actions
+from hsm_shipper.rows import (
+    BUSY_TIMEOUT_S,
+    delete_actions,
+    has_entry_before,
+    read_actions,
+    read_position,
+    translated,
+    write_actions,
+    write_position,
+)
 from hsm_shipper.state_view import PollStatus
-from hsm_shipper.stream import Head
+from hsm_shipper.stream_head import Head
 
 # Changes of a long list are spread over all its pages: what was read to compare is still at hand to be written.
 _CACHE_KIB = 16 * 1024
@@ -98,9 +107,7 @@ class Cache:
         """Everything that the worker keeps in memory."""
         with translated(self.path, "read"), self._immediate():
             self._version = self._data_version()
-            position = self._connection.execute(
-                "SELECT last_stream_id, newest_entry_id, newest_entry_sha1 FROM stream_position"
-            ).fetchone()
+            head = read_position(self._connection)
             marked = self._places("refresh")
             rows = self._connection.execute("SELECT cat_idx, rec_idx, hash FROM actions ORDER BY cat_idx, rec_idx")
             known = Known(
@@ -108,7 +115,7 @@ class Cache:
                 for place, text in ((pack_place(cat, rec), text) for cat, rec, text in rows)
             )
             missed = self._places("missed")
-        return Loaded(None if position is None else Head(*position), known, missed, marked)
+        return Loaded(head, known, missed, marked)
 
     def _places(self, table: str) -> set[int]:
         return {pack_place(*row) for row in self._connection.execute(f"SELECT cat_idx, rec_idx FROM {table}")}
@@ -134,6 +141,11 @@ class Cache:
                         found[action.place] = action
         return found
 
+    def needs_entry_before(self, entry_id: str | None) -> bool:
+        """Whether any live action needs an entry before `entry_id`; with None: whether there is any live action."""
+        with translated(self.path, "read"):
+            return has_entry_before(self._connection, entry_id)
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """A write transaction, taken before the body runs; `StateChanged` if another process committed since `load`.
@@ -152,7 +164,7 @@ class Cache:
         # Purges come first in a poll: a place that one empties may be filled again by the same batch.
         delete_actions(self._connection, gone)
         write_actions(self._connection, put)
-        self._set_position(head)
+        self.set_position(head)
 
     def replace(self, live: LiveActions, head: Head) -> None:
         """Within a transaction: make `live`, the fold up to `head`, what is known.
@@ -163,7 +175,11 @@ class Cache:
         self._connection.execute("DELETE FROM missed")
         self._connection.execute("DELETE FROM refresh")
         write_actions(self._connection, live)
-        self._set_position(head)
+        self.set_position(head)
+
+    def set_position(self, head: Head) -> None:
+        """Within a transaction: what is known is the fold of a stream with this head."""
+        write_position(self._connection, head)
 
     def unmark(self, places: Iterable[int]) -> None:
         """Within a transaction: what the stream says of these actions it now says in a new entry."""
@@ -189,9 +205,6 @@ class Cache:
                 f"INSERT OR REPLACE INTO poll_status (id, {', '.join(_STATUS_COLUMNS)}) VALUES (1, {marks})",
                 msgspec.structs.astuple(status),
             )
-
-    def _set_position(self, head: Head) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO stream_position VALUES (1, ?, ?, ?)", head)
 
     @contextlib.contextmanager
     def _immediate(self) -> Iterator[None]:

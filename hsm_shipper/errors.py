@@ -18,6 +18,7 @@
     │   ├── StreamUnavailable  no server, or none that answered in time: tried again at the next poll
     │   ├── StreamRefused      the server answered no: permissions, memory, a read-only replica, a wrong type
     │   ├── StreamMoved        it is not where it was left (another writer, a lost reply, a flush): catch up
+    │   │   └── StreamBehind   it ends before what is known of it: another server, which changes no belief
     │   ├── LockLost           the lock of its maintenance expired or was taken away: the run ends where it stands
     │   └── ReplayOvertaken    what was being read was trimmed away meanwhile: start the replay again
     └── MalformedEvent         a stream entry that says nothing we can use: counted and passed over
@@ -106,6 +107,10 @@ class StreamRefused(StreamError):
 
 class StreamMoved(StreamError):
     """The stream does not end where we left it: what was computed from there is void."""
+
+
+class StreamBehind(StreamMoved):
+    """The stream ends before what the state file knows of it: the server is a replica, an old primary, a wrong one."""
 
 
 class LockLost(StreamError):

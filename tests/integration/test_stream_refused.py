@@ -9,7 +9,8 @@ import redis
 
 from hsm_shipper.entry_ids import EMPTY_ID
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
-from hsm_shipper.stream import ActionStream, Head
+from hsm_shipper.stream import ActionStream
+from hsm_shipper.stream_head import Head
 from tests.conftest import PrivateServer
 from tests.core import KEY, shipper_client
 from tests.servers import RedisServer
@@ -25,7 +26,7 @@ def stream_of(client: redis.Redis) -> ActionStream:
 
 def append(stream: ActionStream, head: Head, *payloads: bytes) -> Head:
     """Append, and wait for the reply."""
-    return stream.start_append(head, payloads, entries_needed=False).finish()
+    return stream.start_append(head, payloads).finish()
 
 
 def advice(client: redis.Redis) -> str:
