@@ -50,8 +50,8 @@ class Pair:
 
     def in_step(self) -> bool:
         """Whether both have the same stream."""
-        one, two = (server.client().xinfo_stream(KEY)["last-generated-id"] for server in self.servers)
-        return bool(one == two)
+        one, two = (entries_of(server.client(), KEY)[-1:] for server in self.servers)
+        return one == two
 
 
 @pytest.fixture
