@@ -20,7 +20,7 @@ from hsm_shipper.caught_up import CaughtUp
 from hsm_shipper.changes import Change
 from hsm_shipper.diff import Known
 from hsm_shipper.entry_ids import pack_id
-from hsm_shipper.errors import ReplayOvertaken, StateChanged, StateError, StreamError, StreamMoved
+from hsm_shipper.errors import ReplayOvertaken, StateChanged, StateError, StreamError
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.live_action import UNKNOWN_ENTRY, LiveAction
 from hsm_shipper.replay import REPLAYS_MAX
@@ -98,7 +98,7 @@ class Belief:
             if self._head is None or head.end != self._head.end:
                 self._fold(head)
             elif self._has_losses(head):
-                _log.warning("stream %s has lost entries: it is read from its beginning", self._stream.key)
+                _log.warning("%s: it is read from its beginning", self._stream.entries_lost(head))
                 self._head = None
                 self._fold(head)
             else:
@@ -182,10 +182,7 @@ class Belief:
     def _refuse_losses(self, head: Head) -> None:
         if head != self._head and self._has_losses(head):
             self._head = None  # what we know of it is certain no more: it is read from its beginning
-            raise StreamMoved(
-                f"stream {self._stream.key} at {self._stream.address} has lost entries that somebody else trimmed or "
-                f"deleted: its first one is {head.first_id} now, the highest deleted {head.max_deleted_id}"
-            )
+            raise self._stream.entries_lost(head)
 
     def _remember(self, head: Head) -> None:
         """Keep what the stream holds now: a trim has moved its front, and no live action needs what went."""

@@ -18,6 +18,7 @@
     │   ├── StreamUnavailable  no server, or none that answered in time: tried again at the next poll
     │   ├── StreamRefused      the server answered no: permissions, memory, a read-only replica, a wrong type
     │   ├── StreamMoved        it is not where it was left (another writer, a lost reply, a flush): catch up
+    │   │   ├── EntriesLost    it ends there, but entries before that are gone: read it from its beginning
     │   │   └── StreamBehind   it ends before what is known of it: another server, which changes no belief
     │   ├── LockLost           the lock of its maintenance expired or was taken away: the run ends where it stands
     │   └── ReplayOvertaken    what was being read was trimmed away meanwhile: start the replay again
@@ -107,6 +108,10 @@ class StreamRefused(StreamError):
 
 class StreamMoved(StreamError):
     """The stream does not end where we left it: what was computed from there is void."""
+
+
+class EntriesLost(StreamMoved):
+    """The stream ends where we left it, but somebody else has trimmed or deleted entries before that."""
 
 
 class StreamBehind(StreamMoved):

@@ -11,7 +11,7 @@ from hsm_shipper.batched import batched
 from hsm_shipper.belief import Belief
 from hsm_shipper.changes import Change, ChangeWriter, same_action
 from hsm_shipper.diff import HELD_OPEN_MAX, HeldLines, NewLine, Survey, Verdict, judge
-from hsm_shipper.errors import ActionsError, HsmError, StateChanged, StateError, StreamError, StreamMoved
+from hsm_shipper.errors import ActionsError, EntriesLost, HsmError, StateChanged, StateError, StreamError, StreamMoved
 from hsm_shipper.live_action import LiveAction
 from hsm_shipper.logs import RepeatedErrors, printable
 from hsm_shipper.outage import Outage
@@ -87,7 +87,8 @@ class Poller:
             except (StreamMoved, StateChanged) as error:
                 if attempt == _ATTEMPTS:
                     raise
-                _log.info("%s: catching up", error)
+                level = logging.WARNING if isinstance(error, EntriesLost) else logging.INFO
+                _log.log(level, "%s: catching up", error)
 
     def _attempt(self, result: PollResult) -> None:
         result.error = result.remark = None

@@ -13,7 +13,14 @@ import redis
 import redis.exceptions
 
 from hsm_shipper.entry_ids import next_id, pack_id, text_of
-from hsm_shipper.errors import ReplayOvertaken, StreamBehind, StreamMoved, StreamRefused, StreamUnavailable
+from hsm_shipper.errors import (
+    EntriesLost,
+    ReplayOvertaken,
+    StreamBehind,
+    StreamMoved,
+    StreamRefused,
+    StreamUnavailable,
+)
 from hsm_shipper.keys import DATA_FIELD, data_of
 from hsm_shipper.page_reader import PAGE_ENTRIES, Entry, PageReader
 from hsm_shipper.stream_head import Head, entry_sha1
@@ -73,6 +80,14 @@ class ActionStream:
     def compare(self, expected: Head) -> Head:
         """The stream as it is; `StreamMoved` unless it still ends at `expected`. It is tried as a write."""
         return self.start_append(expected, ()).finish()
+
+    def entries_lost(self, found: Head) -> EntriesLost:
+        """What to raise where the stream as it was `found` has lost entries (`stream_head.has_losses`)."""
+        deleted = "" if found.max_deleted_id is None else f", the highest deleted {found.max_deleted_id}"
+        return EntriesLost(
+            f"stream {self.key} at {self.address} has lost entries that somebody else trimmed or deleted: "
+            f"{found.length} are left, the first {found.first_id}{deleted}"
+        )
 
     def holds(self, head: Head) -> bool:
         """Whether the newest entry that `head` knows is still in the stream, with the same content."""
@@ -205,7 +220,7 @@ class PendingAppend:
         """
         matched, self.found, self.entry_ids = self._reply()
         if not matched:
-            raise StreamMoved(self._difference())
+            raise self._difference()
         if not self._payloads:
             return self.found
         return self.found.grown(list(map(text_of, self.entry_ids)), entry_sha1((DATA_FIELD, self._payloads[-1])))
@@ -214,16 +229,14 @@ class PendingAppend:
         """The stream now, whatever was expected."""
         return self._reply()[1]
 
-    def _difference(self) -> str:
+    def _difference(self) -> StreamMoved:
+        found, expected = self.found, self._expected
         where = f"stream {self._stream.key} at {self._stream.address}"
-        if self.found.last_id != self._expected.last_id:
-            return f"{where} ends at {self.found.last_id}, not at {self._expected.last_id} as we left it"
-        if self.found.newest_id is not None and self.found.end != self._expected.end:
-            return f"{where} has another newest entry than {self._expected.newest_id} as we left it"
-        return (
-            f"{where} has lost entries: it has {self.found.length} from {self.found.first_id} on, the highest deleted "
-            f"{self.found.max_deleted_id}; we left {self._expected.length}, {self._expected.max_deleted_id}"
-        )
+        if found.last_id != expected.last_id:
+            return StreamMoved(f"{where} ends at {found.last_id}, not at {expected.last_id} as we left it")
+        if found.newest_id is not None and found.end != expected.end:
+            return StreamMoved(f"{where} has another newest entry than {expected.newest_id}, which we left there")
+        return self._stream.entries_lost(found)
 
     def _reply(self) -> tuple[bool, Head, list[bytes]]:
         with self._stream.translated("append to" if self._payloads else "look at"):
