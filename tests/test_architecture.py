@@ -16,6 +16,7 @@ CONTRACT = {
 FOR_THE_TOOLS = CONTRACT | {
     "collector",
     "coordinator",
+    "page_reader",
     "present",
     "reader",
     "replay",
@@ -24,7 +25,7 @@ FOR_THE_TOOLS = CONTRACT | {
     "trim",
     "whole",
 }
-PURE = ["actions", "events", "whole", "live_action", "fold", "entry_ids", "diff", "changes", "outage"]
+PURE = ["actions", "events", "whole", "live_action", "fold", "entry_ids", "stream_head", "diff", "changes", "outage"]
 # What pure code may use: none of it reads a clock, a file or a socket.
 HARMLESS = {
     "__future__", "array", "collections", "collections.abc", "dataclasses", "hashlib", "itertools", "msgspec", "re",
