@@ -20,7 +20,7 @@ from hsm_shipper.caught_up import CaughtUp
 from hsm_shipper.changes import Change
 from hsm_shipper.diff import Known
 from hsm_shipper.entry_ids import pack_id
-from hsm_shipper.errors import ReplayOvertaken, StateChanged, StateError, StreamError
+from hsm_shipper.errors import EntriesLost, ReplayOvertaken, StateChanged, StateError, StreamError
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.live_action import UNKNOWN_ENTRY, LiveAction
 from hsm_shipper.replay import REPLAYS_MAX
@@ -181,7 +181,6 @@ class Belief:
 
     def _refuse_losses(self, head: Head) -> None:
         if head != self._head and self._has_losses(head):
-            self._head = None  # what we know of it is certain no more: it is read from its beginning
             raise self._stream.entries_lost(head)
 
     def _remember(self, head: Head) -> None:
@@ -203,9 +202,11 @@ class Belief:
         except StateError:
             self.close()
             raise
-        except StreamError:
+        except StreamError as error:
             self._abandon()
             self._in_step = False
+            if isinstance(error, EntriesLost):
+                self._head = None  # nothing that was read of it is certain: it is read from its beginning
             raise
 
     def _abandon(self) -> None:
