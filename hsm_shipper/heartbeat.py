@@ -67,7 +67,9 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     def lost_slots(self) -> Slots | None:
         """The slots where some of them are lost for so long that nothing else explains it."""
         since = self.slots_lost_since
-        return self.slots if since is not None and self.last_poll_at - since >= LOST_AFTER_S else None
+        if since is None or self.last_poll_at - since < LOST_AFTER_S:
+            return None
+        return self.slots if self.slots.lost else None
 
 
 _decoder = msgspec.json.Decoder(Heartbeat)

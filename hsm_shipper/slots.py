@@ -37,12 +37,18 @@ class Slots(NamedTuple):
         return sum(known) if len(known) == len(counts) else None
 
     @property
+    def worked_on(self) -> int | None:
+        """Requests that the copytools work on; None where only some of these are known."""
+        if self.copytools is None or self.agents_not_understood:
+            return None
+        return sum(max(0, copytool.current) for copytool in self.copytools)
+
+    @property
     def lost(self) -> int | None:
         """Active requests that no copytool works on, where no slot is left beside them; else 0. None: not known."""
-        active = self.active
-        if active is None or self.max_requests is None or self.copytools is None or self.agents_not_understood:
+        active, worked_on = self.active, self.worked_on
+        if active is None or worked_on is None or self.max_requests is None:
             return None
-        worked_on = sum(copytool.current for copytool in self.copytools)
         return max(0, active - worked_on) if active >= self.max_requests else 0
 
     def __str__(self) -> str:

@@ -46,7 +46,9 @@ def worker_health(heartbeat: Heartbeat | None, now_s: float) -> WorkerHealth:
         troubles.append(f"{lines} are not understood, and not shipped")
     if heartbeat.hsm_control not in (ENABLED, None):
         troubles.append(f"coordinator is {heartbeat.hsm_control}")
-    if heartbeat.copytools == []:
+    if heartbeat.agents_not_understood:
+        troubles.append(f"{heartbeat.agents_not_understood:,} copytools are not understood: what they do is not known")
+    elif heartbeat.copytools == []:
         troubles.append("no copytool")
     if heartbeat.lost_slots is not None:
         troubles.append(str(heartbeat.lost_slots))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -34,7 +34,6 @@ _WORDS_MAX = 16
 _HOSTS_MAX = 256
 
 Number: TypeAlias = float | int | None
-T = TypeVar("T")
 
 _OF_STREAM: dict[str, tuple[str, Callable[[LiveStream], Number]]] = {
     "hsm_stream_length_entries": ("Entries that the stream holds.", lambda it: it.length),
@@ -75,11 +74,11 @@ _OF_HEARTBEAT: dict[str, tuple[str, Callable[[Heartbeat], Number]]] = {
     ),
     "hsm_coordinator_grace_delay_seconds": ("The coordinator's grace_delay.", lambda it: it.grace_delay_s),
     "hsm_coordinator_loop_period_seconds": ("The coordinator's loop_period.", lambda it: it.loop_period_s),
-    "hsm_copytools": ("Copytools that are registered.", lambda it: _sum(it.copytools, lambda _: 1)),
-    "hsm_copytool_running_requests": (
-        "Requests that the copytools work on.",
-        lambda it: _sum(it.copytools, lambda copytool: copytool.current),
+    "hsm_copytools": (
+        "Copytools that are registered.",
+        lambda it: None if it.copytools is None else len(it.copytools) + it.agents_not_understood,
     ),
+    "hsm_copytool_running_requests": ("Requests that the copytools work on.", lambda it: it.slots.worked_on),
 }
 
 
@@ -156,8 +155,9 @@ class MetricsMaker:
             _add(active, (mdt, "ARCHIVE"), beat.archive_count)
             _add(active, (mdt, "RESTORE"), beat.restore_count)
             _add(active, (mdt, "REMOVE"), beat.remove_count)
-            _add(ended, (mdt, "ok"), _sum(beat.copytools, lambda copytool: copytool.ok))
-            _add(ended, (mdt, "error"), _sum(beat.copytools, lambda copytool: copytool.errors))
+            if beat.copytools is not None and not beat.agents_not_understood:
+                _add(ended, (mdt, "ok"), sum(copytool.ok for copytool in beat.copytools))
+                _add(ended, (mdt, "error"), sum(copytool.errors for copytool in beat.copytools))
         yield from (worker, state, active, ended)
 
     def _counted(self, streams: Iterable[LiveStream]) -> Iterator[Metric]:
@@ -244,10 +244,6 @@ def _of_heartbeats(beats: Sequence[tuple[str, Heartbeat]]) -> Iterator[Metric]:
         for mdt, beat in beats:
             _add(family, (mdt,), value(beat))
         yield family
-
-
-def _sum(things: Iterable[T] | None, value: Callable[[T], int]) -> int | None:
-    return None if things is None else sum(map(value, things))
 
 
 def _add(family: GaugeMetricFamily, labels: Sequence[str], value: Number) -> None:

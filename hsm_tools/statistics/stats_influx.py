@@ -106,8 +106,10 @@ def _stream_lines(stats: Stats, stream: LiveStream, hosts: Words) -> Iterator[st
             "max_requests": beat.max_requests,
             "active_requests": beat.slots.active,
             "lost_slots": beat.slots.lost,
-            "copytools": None if beat.copytools is None else len(beat.copytools),
-            "copytool_errors": None if beat.copytools is None else sum(it.errors for it in beat.copytools),
+            "copytools": None if beat.copytools is None else len(beat.copytools) + beat.agents_not_understood,
+            "copytool_errors": None
+            if beat.copytools is None or beat.agents_not_understood
+            else sum(it.errors for it in beat.copytools),
         },
     )
 

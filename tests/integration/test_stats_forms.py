@@ -114,6 +114,17 @@ def test_every_form_tells_lines_that_are_not_understood_and_lost_slots(site: Sit
     assert "lines_not_understood=3i" in influx and "active_requests=23i,lost_slots=20i" in influx
 
 
+def test_what_some_copytools_do_is_not_told_as_if_it_were_all(site: Site) -> None:
+    site.add(1)
+    site.beat(agents_not_understood=1)
+    text = site.output("--format", "prometheus")
+    assert samples(text, "hsm_copytools") == {f'mdt="{MDT}"': 2}
+    assert samples(text, "hsm_copytool_running_requests") == samples(text, "hsm_copytool_ended_requests") == {}
+    assert f"{MDT}: 1 copytools are not understood" in site.output("--format", "table")
+    influx = site.output("--format", "influx")
+    assert "copytools=2i" in influx and "copytool_errors" not in influx
+
+
 def test_a_heartbeat_of_an_earlier_release_accuses_nobody(site: Site) -> None:
     site.add(1)
     site.beat(lines_not_understood=None, archive_count=None, restore_count=None, remove_count=None, max_requests=0)

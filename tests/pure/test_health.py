@@ -67,6 +67,10 @@ def test_a_clock_that_is_ahead_makes_no_poll_of_the_future() -> None:
         ({"copytools": []}, ["no copytool"]),
         ({"copytools": None}, []),
         (
+            {"copytools": [], "agents_not_understood": 1},
+            ["1 copytools are not understood: what they do is not known"],
+        ),
+        (
             {"lines": 1200, "lines_not_understood": 3},
             ["3 of 1,200 lines of the actions file are not understood, and not shipped"],
         ),

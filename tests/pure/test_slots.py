@@ -37,6 +37,8 @@ def copytools(*current: int) -> list[Copytool]:
         (LOST._replace(copytools=copytools(4, 15)), 4),
         (LOST._replace(copytools=copytools(4, 19)), 0),
         (LOST._replace(copytools=copytools(30)), 0),
+        (LOST._replace(copytools=copytools(-5, 23)), 0),
+        (LOST._replace(copytools=copytools(-5)), 23),
         (LOST._replace(archive_count=9), 0),
         (LOST._replace(archive_count=0), 0),
         (LOST._replace(max_requests=0, archive_count=0), 0),
@@ -114,6 +116,7 @@ def test_a_heartbeat_tells_of_them_only_after_they_were_lost_for_long() -> None:
     assert beat.lost_slots is None
     assert replace(beat, slots_lost_since=since + 1).lost_slots is None
     assert replace(beat, slots_lost_since=since).lost_slots == beat.slots
+    assert replace(beat, slots_lost_since=since, max_requests=None).lost_slots is None
     assert beat.slots.lost == 20
     again = decode(encode(replace(beat, slots_lost_since=since)))
     assert again is not None and again.lost_slots == beat.slots
