@@ -13,6 +13,7 @@ from hsm_shipper.coordinator import read_hsm_control, read_slots, read_tunable
 from hsm_shipper.heartbeat import Heartbeat, encode, expiry_s
 from hsm_shipper.keys import heartbeat_key
 from hsm_shipper.logs import RepeatedErrors
+from hsm_shipper.slots import Slots
 from hsm_shipper.state_view import PollStatus
 
 _log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Pulse:
         failed = status.last_error_at is not None and status.last_error_at >= status.last_poll_at
         slots = read_slots(self._actions)
         self._slots_lost_since = (self._slots_lost_since or status.last_poll_at) if slots.lost else None
-        return Heartbeat(
+        heartbeat = Heartbeat(
             host=status.host,
             pid=status.pid,
             mdt=status.mdt,
@@ -70,3 +71,11 @@ class Pulse:
             copytools=slots.copytools,
             agents_not_understood=slots.agents_not_understood,
         )
+        self._say_lost(heartbeat.lost_slots)
+        return heartbeat
+
+    def _say_lost(self, slots: Slots | None) -> None:
+        if slots is None:
+            self._errors.worked("the coordinator's slots")
+        else:
+            self._errors.failed("the coordinator's slots", slots)

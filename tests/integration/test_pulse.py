@@ -68,7 +68,9 @@ def test_it_tells_of_lines_that_are_not_understood(private_server: PrivateServer
     assert told is not None and (told.lines, told.lines_not_understood) == (5, 2)
 
 
-def test_it_tells_since_when_slots_are_lost(private_server: PrivateServer, tmp_path: Path) -> None:
+def test_it_tells_since_when_slots_are_lost(
+    private_server: PrivateServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     client = shipper_client(private_server(), 0)
     mds = SimulatedMds(tmp_path)
     pulse = Pulse(client, Config(), MDT, lay_out(mds, MDT, "stuck_started"))
@@ -83,7 +85,10 @@ def test_it_tells_since_when_slots_are_lost(private_server: PrivateServer, tmp_p
     assert (first.archive_count, first.restore_count, first.remove_count, first.slots.lost) == (23, 0, 0, 23)
     assert (first.slots_lost_since, first.lost_slots) == (1000.0, None)
     assert beat_at(1020.0).slots_lost_since == 1000.0
+    assert caplog.records == []
     assert beat_at(1000.0 + LOST_AFTER_S).lost_slots == first.slots
+    beat_at(1340.0)
+    assert caplog.messages == [str(first.slots)]  # once for a long time
     mds.write_tunables(MDT, {"archive_count": 9})
     assert (beat_at(1400.0).slots_lost_since, beat_at(1400.0).lost_slots) == (None, None)
     mds.write_tunables(MDT, {"archive_count": 10})
