@@ -11,17 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hsm_shipper import findings as found
-from hsm_shipper.actions import parse_line
 from hsm_shipper.check_maintenance import maintenance_findings
 from hsm_shipper.check_redis import redis_findings
 from hsm_shipper.config import Config, LoadedConfig, load_config
 from hsm_shipper.coordinator import mdt_folder, read_hsm_control, read_tunable
+from hsm_shipper.diff import Known, Survey
 from hsm_shipper.errors import ConfigError, NotRunning, SupervisorError
 from hsm_shipper.findings import Finding, Level, ok, problem, warning
 from hsm_shipper.present import Present, find_mdts
+from hsm_shipper.reader import ActionsFile
 from hsm_shipper.supervisor import Supervisor
 
-_FIRST_CHUNK_BYTES = 64 * 1024
+_EXAMPLE_BYTES = 300
 _MIB = 1024 * 1024
 # A state file of 350,000 live actions takes 28 MiB, and its log as much again.
 _ROOM_FOR_AN_MDT_BYTES = 64 * _MIB
@@ -80,20 +81,32 @@ def _mdts(config: Config, present: Present) -> Iterator[Finding]:
 
 
 def _actions_file(mdt: str, actions: Path) -> Finding:
-    begun = time.monotonic()
-    try:
-        with actions.open("rb", buffering=0) as file:
-            chunk = file.read(_FIRST_CHUNK_BYTES)
-    except OSError as error:
-        return problem(mdt, f"cannot read {actions}: {error.strerror}", "is the MDT mounted, and are we root?")
-    elapsed_s = time.monotonic() - begun
-    line = chunk.partition(b"\n")[0]
-    if line and parse_line(line) is None:
-        shown = line[:100].decode(errors="replace")
-        return problem(mdt, f"{actions} holds no HSM actions: {shown!r}", "look at mdt_watch_glob")
+    reading, survey = ActionsFile(actions).read(), Survey(Known())
+    begun, first_read_s = time.monotonic(), None
+    for lines in reading:
+        first_read_s = first_read_s or time.monotonic() - begun
+        survey.claim(survey.take(lines))
+    if reading.fault is not None:
+        return problem(mdt, f"incomplete reading of {actions}: {reading.fault}", "is the MDT mounted, and are we root?")
+    if survey.example is not None:
+        return _not_understood(mdt, actions, survey, survey.example)
     control = read_hsm_control(actions)
     state = f"coordinator {control}" if control else "coordinator's state not readable"
-    return ok(mdt, f"{actions} is {'readable' if line else 'empty'} (first read {elapsed_s:.2f} s), {state}")
+    if first_read_s is None:
+        return ok(mdt, f"{actions} is empty (first read {time.monotonic() - begun:.2f} s), {state}")
+    return ok(mdt, f"{actions} is readable ({survey.lines:,} lines, first read {first_read_s:.2f} s), {state}")
+
+
+def _not_understood(mdt: str, actions: Path, survey: Survey, line: bytes) -> Finding:
+    example = line[:_EXAMPLE_BYTES].decode(errors="replace")
+    if survey.not_understood == survey.lines:
+        return problem(mdt, f"{actions} holds no HSM actions, the first line: {example}", "look at mdt_watch_glob")
+    count = f"{survey.not_understood:,} of {survey.lines:,} lines"
+    return warning(
+        mdt,
+        f"{count} of {actions} are not understood, and not shipped, the first: {example}",
+        "a newer Lustre prints something new: please send us the line",
+    )
 
 
 def _grace_delay(mdt: str, actions: Path, poll_interval_s: float) -> Finding:

@@ -26,8 +26,9 @@ each MDT, started and stopped as MDTs come to this server and leave it.
 
 _EPILOG = """\
 exit status:
-  0   stopped on request; with --daemon, it is up; with --run-once, every poll worked
-  1   it failed; with --run-once, at least one poll failed, and the message says which
+  0   stopped on request; with --daemon, it is up; with --run-once, every poll shipped its whole list
+  1   it failed; with --run-once, at least one poll failed or met lines that are not understood, and
+      the message says which
   2   the command line or the configuration cannot be used
   3   another hsm-action-shipper has the same state_dir or run_dir
   `status`, `check` and `maintain` have their own, see their --help

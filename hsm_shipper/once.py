@@ -12,6 +12,7 @@ from hsm_shipper.errors import HsmError
 from hsm_shipper.forget import forget, stored_mdts
 from hsm_shipper.launch import shipper_lock
 from hsm_shipper.present import find_mdts
+from hsm_shipper.result import PollResult
 from hsm_shipper.worker import run_once
 
 
@@ -47,8 +48,13 @@ class _StepFailed(HsmError):
 
 
 def _steps(config: Config, mdt: str, actions: Path, *, maintenance_now: bool) -> Iterator[str]:
-    """Do what is to be done with one MDT, telling a line for each step. Raises `_StepFailed`, and ends with it."""
-    yield _poll(config, mdt, actions)
+    """Do what is to be done with one MDT, telling a line for each step. Raises `_StepFailed`, and ends with it.
+
+    A line that is not understood holds up nothing, and yet is a failure at the end: what it says is not shipped, and
+    whoever looks at the exit status alone takes 0 for all of the list.
+    """
+    result = _poll(config, mdt, actions)
+    yield str(result)
     if maintenance_now:
         from hsm_shipper.maintenance_run import MaintenanceRun
 
@@ -56,12 +62,16 @@ def _steps(config: Config, mdt: str, actions: Path, *, maintenance_now: bool) ->
             yield str(MaintenanceRun(config, mdt, actions, stopping=lambda: False)())
         except HsmError as error:
             raise _StepFailed(f"maintenance failed: {error}") from None
-        yield _poll(config, mdt, actions)
+        result = _poll(config, mdt, actions)
+        yield str(result)
+    if result.not_understood:
+        count = f"{result.not_understood:,} of {result.lines:,} lines of {actions}"
+        raise _StepFailed(f"{count} are not understood, and not shipped; all the others are")
 
 
-def _poll(config: Config, mdt: str, actions: Path) -> str:
+def _poll(config: Config, mdt: str, actions: Path) -> PollResult:
     try:
-        return str(run_once(config, mdt, actions))
+        return run_once(config, mdt, actions)
     except HsmError as error:
         raise _StepFailed(f"poll failed: {error}") from None
 

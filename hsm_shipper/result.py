@@ -33,7 +33,8 @@ class PollResult:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{self.events[kind]:,} {kind}" for kind in (NEW, UPDATE, PURGED))
-        text = f"{self.mdt}: {self.lines:,} lines, {self.live:,} live, shipped {counts} in {self.duration_s:.2f} s"
+        lines = f"{self.lines:,} lines" + (f" ({self.not_understood:,} not understood)" if self.not_understood else "")
+        text = f"{self.mdt}: {lines}, {self.live:,} live, shipped {counts} in {self.duration_s:.2f} s"
         for addition in (self.remark, self.error):
             if addition is not None:
                 text += f"; {addition}"

@@ -50,7 +50,8 @@ what is reported:
 exit codes:
   0    nothing is wrong; with --fix, not any more; with --retire, it is done or was not wanted
   1    orphans, missing, differing or malformed: the other counts only inform
-  2    it could not be told (the lines below the table say why), the MDT cannot be retired, Redis does not answer,
+  2    it could not be told (the lines below the table say why; of lines of the list that are not understood nobody
+       knows whether they are in the stream), the MDT cannot be retired, Redis does not answer,
        or an option or the configuration cannot be used
   130  interrupted by Ctrl+C
   141  whoever read the output has closed it

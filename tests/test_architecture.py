@@ -25,7 +25,10 @@ FOR_THE_TOOLS = CONTRACT | {
     "trim",
     "whole",
 }
-PURE = ["actions", "events", "whole", "live_action", "fold", "entry_ids", "stream_head", "diff", "changes", "outage"]
+PURE = [
+    "actions", "agents", "events", "whole", "live_action", "fold", "entry_ids", "stream_head", "heartbeat", "slots", "diff", "changes",
+    "outage",
+]  # fmt: skip
 # What pure code may use: none of it reads a clock, a file or a socket.
 HARMLESS = {
     "__future__", "array", "collections", "collections.abc", "dataclasses", "hashlib", "itertools", "msgspec", "re",

@@ -168,6 +168,7 @@ def _comparison_json(comparison: Comparison | None) -> dict[str, Any] | None:
         "orphans": kinds.count(Kind.ORPHAN) if told else None,
         "missing": kinds.count(Kind.MISSING) if told else None,
         "differing": kinds.count(Kind.DIFFERING) if told else None,
+        "not_compared": comparison.not_compared if told else None,
         "examples": [
             {"kind": difference.kind, "stream": _action(difference.stream), "reference": _action(difference.reference)}
             for difference in islice(comparison.found.values(), _JSON_EXAMPLES_MAX)

@@ -50,6 +50,7 @@ _BUSY_TIMEOUT_S = 5.0
 _POLLS_TO_SETTLE = 3
 _SHORTEST_PATIENCE_S = 10.0  # a short interval is kept to only as far as the server is not busy
 _LOOK_INTERVAL_S = 0.1
+_EXAMPLE_BYTES = 300
 _NOT_READY = frozenset({"init", "stopping"})
 
 
@@ -104,18 +105,20 @@ class Auditor:
         if not _is_there(path):
             return None
         has_left = mdt not in self._present.mdts and not self._present.unreadable
-        return _comparison(path, lambda: _differences_from_state_file(fold, path, has_left=has_left))
+        return _comparison(
+            path, lambda: Comparison(str(path), _differences_from_state_file(fold, path, has_left=has_left))
+        )
 
     def _against_actions_file(self, fold: StreamFold, mdt: str) -> Comparison | None:
         path = self._present.mdts.get(mdt)
         if path is None:
             return None
 
-        def differences() -> Differences:
+        def compared() -> Comparison:
             polls = PollWatch(state_file(self._config.state_path, mdt), self._config.poll_interval_s, self._progress)
-            return _differences_from_actions_file(fold, path, polls)
+            return _compared_with_actions_file(fold, path, polls)
 
-        return _comparison(path, differences)
+        return _comparison(path, compared)
 
 
 class StreamFold:
@@ -210,9 +213,9 @@ def _failed(status: PollStatus) -> bool:
     return status.last_error_at is not None and status.last_error_at >= status.last_poll_at
 
 
-def _comparison(path: Path, differences: Callable[[], Differences]) -> Comparison:
+def _comparison(path: Path, compared: Callable[[], Comparison]) -> Comparison:
     try:
-        return Comparison(str(path), differences())
+        return compared()
     except (CannotTell, StateError, ActionsError) as reason:
         return Comparison(str(path), {}, str(reason))
 
@@ -261,27 +264,39 @@ def _usable(path: Path, actions: Iterator[LiveAction]) -> Iterator[LiveAction]:
         raise StateError(f"state file {path} holds what no worker wrote: {error}", "remove it: it is rebuilt") from None
 
 
-def _differences_from_actions_file(fold: StreamFold, path: Path, polls: PollWatch) -> Differences:
-    found = _look_at_actions_file(fold, path)
+def _compared_with_actions_file(fold: StreamFold, path: Path, polls: PollWatch) -> Comparison:
+    found, listing = _look_at_actions_file(fold, path)
     while found and not polls.have_settled():
         polls.wait()
-        found = confirmed(found, _look_at_actions_file(fold, path))
-    return found
+        found_now, listing = _look_at_actions_file(fold, path)
+        found = confirmed(found, found_now)
+    return Comparison(str(path), found, not_compared=listing.not_compared, doubt=_doubt(listing, path))
 
 
-def _look_at_actions_file(fold: StreamFold, path: Path) -> Differences:
+def _doubt(listing: Listing, path: Path) -> str | None:
+    """What is to be said of the lines that could not be compared; None where all of them were."""
+    if not listing.not_compared:
+        return None
+    count = f"{listing.not_compared:,} of {listing.lines:,} lines of {path} could not be compared"
+    if listing.example is None:
+        return f"{count}: they say of a place what another line says otherwise"
+    example = listing.example[:_EXAMPLE_BYTES].decode(errors="replace")
+    return f"{count}, for they are not understood, the first: {example}"
+
+
+def _look_at_actions_file(fold: StreamFold, path: Path) -> tuple[Differences, Listing]:
     """Fold first, read then: so what the file has held since the look before was there for every poll in between."""
     fold.to_head()
     _check_ready(path)
     reading = ActionsFile(path).read()
     listing = Listing(reading)
-    found = compare(fold.live, listing, listing.puzzling)
+    found = compare(fold.live, listing, listing.puzzling, listing.repeat)
     if reading.fault is not None:
         raise ActionsError(f"incomplete reading of {path}: {reading.fault}", "try again")
     if listing.is_mostly_puzzling:
         raise CannotTell(f"{listing.not_understood} of {listing.lines} lines of {path} are not understood")
     _check_ready(path)
-    return found
+    return found, listing
 
 
 def _check_ready(path: Path) -> None:

@@ -101,15 +101,22 @@ def _heartbeat(beat: Heartbeat) -> list[Line]:
     lines = [
         line(f"Worker {beat.pid} on {frame.name(beat.host)}: a poll takes {took}; {beat.lines:,} lines in the list"),
     ]
+    if beat.lines_not_understood:
+        text = f"{beat.lines_not_understood:,} of these are not understood, and not shipped"
+        lines.append(line(Span(text, styles.ODD)))
     if beat.last_error is not None:
         lines.append(line(Span(f"Its last poll failed: {beat.last_error}", styles.BAD)))
     tunables = (
         ("max_requests", "" if beat.max_requests is None else str(beat.max_requests)),
+        ("active requests", "" if beat.slots.active is None else str(beat.slots.active)),
         ("grace_delay", "" if beat.grace_delay_s is None else span(beat.grace_delay_s)),
         ("loop_period", "" if beat.loop_period_s is None else span(beat.loop_period_s)),
     )
     told = "".join(f", {name} {value}" for name, value in tunables if value)
     lines.append(line(f"Coordinator: {frame.name(beat.hsm_control or 'not readable')}{told}"))
+    if beat.lost_slots is not None:
+        text = f"No slot is left, and no copytool works on {beat.lost_slots.lost} of the active requests"
+        lines.append(line(Span(text, styles.ODD)))
     tools = beat.copytools or []
     for tool in tools[:_COPYTOOLS_MAX]:
         archives = ",".join(map(str, tool.archive_ids)) or "any"

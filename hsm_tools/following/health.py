@@ -41,10 +41,17 @@ def worker_health(heartbeat: Heartbeat | None, now_s: float) -> WorkerHealth:
     troubles = [f"last poll {age_s:,.0f} s ago"] if is_old else []
     if heartbeat.last_error is not None:
         troubles.append(f"last poll failed: {heartbeat.last_error}")
+    if heartbeat.lines_not_understood:
+        lines = f"{heartbeat.lines_not_understood:,} of {heartbeat.lines:,} lines of the actions file"
+        troubles.append(f"{lines} are not understood, and not shipped")
     if heartbeat.hsm_control not in (ENABLED, None):
         troubles.append(f"coordinator is {heartbeat.hsm_control}")
-    if heartbeat.copytools == []:
+    if heartbeat.agents_not_understood:
+        troubles.append(f"{heartbeat.agents_not_understood:,} copytools are not understood: what they do is not known")
+    elif heartbeat.copytools == []:
         troubles.append("no copytool")
+    if heartbeat.lost_slots is not None:
+        troubles.append(str(heartbeat.lost_slots))
     return WorkerHealth(Health.OLD if is_old else Health.FRESH, age_s, troubles)
 
 

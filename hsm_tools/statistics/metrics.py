@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -34,7 +34,6 @@ _WORDS_MAX = 16
 _HOSTS_MAX = 256
 
 Number: TypeAlias = float | int | None
-T = TypeVar("T")
 
 _OF_STREAM: dict[str, tuple[str, Callable[[LiveStream], Number]]] = {
     "hsm_stream_length_entries": ("Entries that the stream holds.", lambda it: it.length),
@@ -60,18 +59,26 @@ _OF_HEARTBEAT: dict[str, tuple[str, Callable[[Heartbeat], Number]]] = {
     "hsm_worker_poll_interval_seconds": ("From poll to poll.", lambda it: it.poll_interval_s),
     "hsm_worker_last_poll_failed": ("1 if the last poll failed.", lambda it: it.last_error is not None),
     "hsm_worker_listed_lines": ("Lines of the actions file.", lambda it: it.lines),
+    "hsm_worker_not_understood_lines": (
+        "Lines of the actions file that are not understood, and not shipped.",
+        lambda it: it.lines_not_understood,
+    ),
     "hsm_worker_backlog_changes": (
         "Changes seen in the actions file and not in the stream yet.",
         lambda it: it.backlog,
     ),
     "hsm_coordinator_max_requests": ("The coordinator's max_requests.", lambda it: it.max_requests),
+    "hsm_coordinator_lost_slots": (
+        "Active requests that no copytool works on, where no slot is left; on a busy coordinator for moments.",
+        lambda it: it.slots.lost,
+    ),
     "hsm_coordinator_grace_delay_seconds": ("The coordinator's grace_delay.", lambda it: it.grace_delay_s),
     "hsm_coordinator_loop_period_seconds": ("The coordinator's loop_period.", lambda it: it.loop_period_s),
-    "hsm_copytools": ("Copytools that are registered.", lambda it: _sum(it.copytools, lambda _: 1)),
-    "hsm_copytool_running_requests": (
-        "Requests that the copytools work on.",
-        lambda it: _sum(it.copytools, lambda copytool: copytool.current),
+    "hsm_copytools": (
+        "Copytools that are registered.",
+        lambda it: None if it.copytools is None else len(it.copytools) + it.agents_not_understood,
     ),
+    "hsm_copytool_running_requests": ("Requests that the copytools work on.", lambda it: it.slots.worked_on),
 }
 
 
@@ -131,6 +138,11 @@ class MetricsMaker:
         state = GaugeMetricFamily(
             "hsm_coordinator_state", "1 for the state that hsm_control tells.", labels=("mdt", "state")
         )
+        active = GaugeMetricFamily(
+            "hsm_coordinator_active_requests",
+            "Requests that the coordinator takes for being worked on, by its counts.",
+            labels=("mdt", "action"),
+        )
         ended = GaugeMetricFamily(
             "hsm_copytool_ended_requests",
             "Requests that the copytools registered now have ended since each registered, by how.",
@@ -140,9 +152,13 @@ class MetricsMaker:
             worker.add_metric((), {"mdt": mdt, "host": self._hosts(beat.host)})
             if beat.hsm_control is not None:
                 state.add_metric((mdt, self._states(beat.hsm_control)), 1)
-            _add(ended, (mdt, "ok"), _sum(beat.copytools, lambda copytool: copytool.ok))
-            _add(ended, (mdt, "error"), _sum(beat.copytools, lambda copytool: copytool.errors))
-        yield from (worker, state, ended)
+            _add(active, (mdt, "ARCHIVE"), beat.archive_count)
+            _add(active, (mdt, "RESTORE"), beat.restore_count)
+            _add(active, (mdt, "REMOVE"), beat.remove_count)
+            if beat.copytools is not None and not beat.agents_not_understood:
+                _add(ended, (mdt, "ok"), sum(copytool.ok for copytool in beat.copytools))
+                _add(ended, (mdt, "error"), sum(copytool.errors for copytool in beat.copytools))
+        yield from (worker, state, active, ended)
 
     def _counted(self, streams: Iterable[LiveStream]) -> Iterator[Metric]:
         events = CounterMetricFamily(
@@ -228,10 +244,6 @@ def _of_heartbeats(beats: Sequence[tuple[str, Heartbeat]]) -> Iterator[Metric]:
         for mdt, beat in beats:
             _add(family, (mdt,), value(beat))
         yield family
-
-
-def _sum(things: Iterable[T] | None, value: Callable[[T], int]) -> int | None:
-    return None if things is None else sum(map(value, things))
 
 
 def _add(family: GaugeMetricFamily, labels: Sequence[str], value: Number) -> None:

@@ -100,11 +100,16 @@ def _stream_lines(stats: Stats, stream: LiveStream, hosts: Words) -> Iterator[st
             "last_poll_duration_seconds": beat.last_poll_duration_s,
             "last_error": beat.last_error,
             "lines": beat.lines,
+            "lines_not_understood": beat.lines_not_understood,
             "backlog": beat.backlog,
             "hsm_control": beat.hsm_control,
             "max_requests": beat.max_requests,
-            "copytools": None if beat.copytools is None else len(beat.copytools),
-            "copytool_errors": None if beat.copytools is None else sum(it.errors for it in beat.copytools),
+            "active_requests": beat.slots.active,
+            "lost_slots": beat.slots.lost,
+            "copytools": None if beat.copytools is None else len(beat.copytools) + beat.agents_not_understood,
+            "copytool_errors": None
+            if beat.copytools is None or beat.agents_not_understood
+            else sum(it.errors for it in beat.copytools),
         },
     )
 

@@ -81,6 +81,24 @@ def test_check_of_mdts_and_folders(good_server: MetadataServer) -> None:
     assert server.run("check").returncode == 2
 
 
+def test_check_counts_the_lines_that_are_not_understood(good_server: MetadataServer) -> None:
+    server = good_server
+    strange = b"lrh=[type=10680000 len=136 idx=1/9000] colour=\x1b[31mred\n"
+    repeated = action_line(3, "STARTED")
+    lines = [action_line(rec) for rec in range(1, 3000)]
+    actions = server.add_mdt("elm-MDT0000", *lines)
+    assert f"{actions} is readable (2,999 lines, first read" in findings(server, "elm-MDT0000", level="ok")[0]
+    actions.write_bytes(b"".join([*lines, strange, repeated]))
+    (told,) = findings(server, "elm-MDT0000", level="warning")
+    assert told.startswith(f"2 of 3,001 lines of {actions} are not understood, and not shipped, the first: lrh=[type=1")
+    assert "please send us the line" in told
+    done = server.run("check")
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout and r"colour=\x1b[31mred" in done.stdout
+    actions.write_bytes(b"".join([*lines, strange.rstrip(b"\n")]))
+    assert "its last line has no newline" in findings(server, "elm-MDT0000", level="problem")[0]
+
+
 def test_check_without_redis() -> None:
     server = MetadataServer(free_port())
     try:

@@ -69,6 +69,24 @@ def test_workers_and_coordinators_show_how_they_are(streams: Streams) -> None:
     drive(streams, scenario)
 
 
+def test_what_is_not_shipped_and_what_nobody_works_on_is_shown(streams: Streams) -> None:
+    streams.beat(B, lines_not_understood=2, archive_count=5, restore_count=1, remove_count=1, slots_lost_since=0.0)
+
+    async def scenario(top: Driver) -> None:
+        text = await top.shows("WARN  elm-MDT0001: 2 of 10 lines of the actions file are not understood")
+        assert "WARN  elm-MDT0001: no slot is left (max_requests 4)" in text
+        await top.press("m")
+        await top.shows("--- MDTs and their Shippers ---", "polling")
+        await top.press("down")
+        await top.shows(
+            "2 of these are not understood, and not shipped",
+            "Coordinator: enabled, max_requests 4, active requests 7",
+            "No slot is left, and no copytool works on 4 of the active requests",
+        )
+
+    drive(streams, scenario)
+
+
 def test_redis_killed_and_restarted(private_server: PrivateServer) -> None:
     server = private_server(appendonly="yes")
     streams = Streams(server, 0)

@@ -25,6 +25,8 @@ WELL = Heartbeat(
     hsm_control="enabled",
     copytools=[COPYTOOL],
 )
+REMEDY = "set hsm_control to shutdown, then to enabled, and restart the copytools"
+STUCK = {"max_requests": 10, "archive_count": 23, "restore_count": 0, "remove_count": 0, "slots_lost_since": 0.0}
 
 
 def test_no_heartbeat_is_missing() -> None:
@@ -64,6 +66,22 @@ def test_a_clock_that_is_ahead_makes_no_poll_of_the_future() -> None:
         ({"hsm_control": None}, []),
         ({"copytools": []}, ["no copytool"]),
         ({"copytools": None}, []),
+        (
+            {"copytools": [], "agents_not_understood": 1},
+            ["1 copytools are not understood: what they do is not known"],
+        ),
+        (
+            {"lines": 1200, "lines_not_understood": 3},
+            ["3 of 1,200 lines of the actions file are not understood, and not shipped"],
+        ),
+        ({"lines_not_understood": 0}, []),
+        ({"lines_not_understood": None}, []),
+        (
+            STUCK,
+            ["no slot is left (max_requests 10), and no copytool works on 23 of the 23 active requests: " + REMEDY],
+        ),
+        (STUCK | {"slots_lost_since": 900.0}, []),
+        (STUCK | {"slots_lost_since": None}, []),
     ],
     ids=str,
 )
