@@ -26,8 +26,8 @@ FOR_THE_TOOLS = CONTRACT | {
     "whole",
 }
 PURE = [
-    "actions", "agents", "events", "whole", "live_action", "fold", "entry_ids", "stream_head", "heartbeat", "slots", "diff", "changes",
-    "outage",
+    "actions", "agents", "events", "whole", "live_action", "fold", "entry_ids", "stream_head", "heartbeat", "slots",
+    "diff", "changes", "outage",
 ]  # fmt: skip
 # What pure code may use: none of it reads a clock, a file or a socket.
 HARMLESS = {
