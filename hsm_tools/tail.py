@@ -54,7 +54,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
     mounts = named_mounts(args.mount, read_mounts()) if args.mount else {}
     escape_stdout()
-    reader = StreamReader.from_config(loaded.config)
+    reader = StreamReader.from_config(loaded.config, refreshes=True)  # the view hides them, or not
     if args.follow:
         _announce(loaded.config.redis_stream_prefix)
     terminable()
