@@ -95,7 +95,8 @@ def _dashboard(args: argparse.Namespace, config: Config, viewer: Viewer) -> int:
     mounts = named_mounts(args.mount, read_mounts()) if args.mount else {}
     watcher = Watcher(viewer, args.delay)
     try:
-        return run(config, watcher, mounts if args.paths else None)
+        with _remarks.errors_afterwards():
+            return run(config, watcher, mounts if args.paths else None)
     finally:
         watcher.close()
 
