@@ -118,6 +118,10 @@ class StreamReader(Reader):
         with closing(self.link()) as link:
             return link.run(self._list())
 
+    def discover_streams(self) -> list[str]:
+        """`streams` by its name in earlier releases; a reading finds its streams by itself."""
+        return self.streams()
+
     def group(
         self,
         name: str,

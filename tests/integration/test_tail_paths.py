@@ -184,6 +184,23 @@ def test_what_was_removed_is_asked_for_once(tails: Tails, world: World) -> None:
     assert len(world.calls) == 1
 
 
+def test_a_file_system_is_named_as_in_earlier_releases(tails: Tails, world: World, tmp_path: Path) -> None:
+    world.put(fid(1), "a")
+    tails.append(fid=fid(1))
+    done = tails.run("--run-once", "--mountpoint", f"elm={MOUNT}", "--path-wait", "60", **world.environment)
+    assert (files(done.stdout), done.stderr) == ([f"{MOUNT}/a"], "")
+    (tmp_path / "tail.yaml").write_text(f"mountpoint: elm={MOUNT}\n")
+    done = tails.run("--run-once", "-c", str(tmp_path / "tail.yaml"), "--path-wait", "60", **world.environment)
+    assert (files(done.stdout), done.stderr) == ([f"{MOUNT}/a"], "")
+    (tmp_path / "tail.yaml").write_text("mountpoint: /lustre\n")  # not mounted on this machine
+    done = tails.run("--run-once", "-c", str(tmp_path / "tail.yaml"), **world.environment)
+    assert (done.returncode, files(done.stdout)) == (0, [f"[{fid(1)}]"])
+    assert done.stderr.splitlines()[0].startswith(
+        "hsm-stream-tail: warning: mountpoint in the configuration is not used"
+    )
+    assert tails.run("--run-once", "--no-paths", "-c", str(tmp_path / "tail.yaml")).stderr == ""
+
+
 def test_without_lfs_there_is_one_warning_and_fids(tails: Tails, tmp_path: Path) -> None:
     tails.append(fid=fid(1))
     tails.append(MDT1, fid=fid(2))

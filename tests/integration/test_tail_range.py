@@ -147,6 +147,21 @@ def test_filters(tails: Tails, options: list[str], shown: list[str]) -> None:
     assert (statuses(done.stdout), done.stderr) == (shown, "")
 
 
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (["--hide", "STARTED"], ["WAITING", "SUCCEED"]),
+        (["--hide", "waiting", "SUCCEED"], ["STARTED"]),
+        (["--hide", "waiting,succeed", "--hide", "UPDATE"], []),
+        (["--hide", "NEW", "STARTED", "--show", "PURGED"], ["SUCCEED", "PURGED"]),
+    ],
+)
+def test_what_is_hidden_may_be_a_status_and_many_words(tails: Tails, options: list[str], shown: list[str]) -> None:
+    for kind, status in (("NEW", "WAITING"), ("UPDATE", "STARTED"), ("UPDATE", "SUCCEED"), ("PURGED", "PURGED")):
+        tails.append(event_type=kind, status=status)
+    assert statuses(tails.run("--run-once", *options).stdout) == shown
+
+
 def test_json_is_the_event_with_stream_and_id(tails: Tails) -> None:
     entry_id = tails.append(status="STARTED", host="m\x1b\N{SNOWMAN}", id="its own")
     done = tails.run("--run-once", "--json", PYTHONIOENCODING="ascii", TERM="xterm")
