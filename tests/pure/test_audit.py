@@ -203,7 +203,7 @@ MALFORMED = Counts(entries=10, live=4, duplicates=0, purged_without_new=0, malfo
         ([report(None, error="wrong type")], 2),
         ([report(), report(state={}, listing={})], 2),
         ([report(), report(state=ORPHAN)], 1),
-        ([], 2),
+        ([], 0),
     ],
 )
 def test_exit_codes(reports: list[MdtReport], code: int) -> None:
