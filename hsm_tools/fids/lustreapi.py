@@ -11,7 +11,7 @@ import os
 import sys
 
 LIBRARIES = ("liblustreapi.so.1", "liblustreapi.so")
-_PATH_MAX = 4096  # of lustreapi's own callers, the final NUL included; the kernel takes no larger buffer
+_PATH_MAX = 4096  # of lustreapi's own callers, the final NUL included
 _TOO_LONG = (errno.ENAMETOOLONG, errno.EOVERFLOW, errno.ERANGE)
 
 
