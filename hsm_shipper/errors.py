@@ -128,3 +128,17 @@ class ReplayOvertaken(StreamError):
 
 class MalformedEvent(HsmError):
     """A stream entry that does not decode to an event of the contract."""
+
+
+def unexpected(what: str, error: Exception) -> HsmError:
+    """`error` as one of ours, in one line that says enough to find it by: what failed, why, and where in the code.
+
+    Not yet fit for a terminal.
+    """
+    if isinstance(error, HsmError):
+        return HsmError(f"{what}: {error}")
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    where = "" if at is None else f" ({at.tb_frame.f_code.co_filename.rpartition('/')[2]}:{at.tb_lineno})"
+    return HsmError(f"{what}: {type(error).__name__}: {error}{where}", "please report this")

@@ -23,7 +23,7 @@ from hsm_shipper import logs
 from hsm_shipper.config import Config, load_config
 from hsm_shipper.connection import address, connect
 from hsm_shipper.cycle import CycleResult
-from hsm_shipper.errors import AlreadyRunning, CalledOff, HsmError, LockHeld, StateError
+from hsm_shipper.errors import AlreadyRunning, CalledOff, HsmError, LockHeld, StateError, unexpected
 from hsm_shipper.forget import stored_mdts
 from hsm_shipper.growth import Growth
 from hsm_shipper.jobs import Jobs
@@ -156,6 +156,9 @@ class Maintenance:
         except HsmError as error:
             self._errors.failed(mdt, f"{mdt}: maintenance failed: {error}")
             self._jobs.run_soon([mdt], RETRY_AFTER_FAILURE_S)
+        except Exception as error:  # noqa: BLE001 - APScheduler would say it, and try again in hours
+            self._errors.failed(mdt, unexpected(f"{mdt}: maintenance failed", error))
+            self._jobs.run_soon([mdt], RETRY_AFTER_FAILURE_S)
         else:
             self._errors.worked(mdt)
             self._after(result)
@@ -205,7 +208,10 @@ def run(config: Config) -> None:
 def _obey(maintenance: Maintenance) -> None:
     while True:
         signal.sigwait({RUN_NOW})
-        maintenance.run_all()
+        try:
+            maintenance.run_all()
+        except Exception as error:  # noqa: BLE001 - the next one who asks may have more luck
+            _log.error("%s", unexpected("maintenance was asked for and could not be begun", error))
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ import redis
 import redis.asyncio
 
 from hsm_tools.event import StreamEvent
-from hsm_tools.reading.batches import Reading
+from hsm_tools.reading.batches import Reading, Where
 from hsm_tools.reading.groups import Group
 from hsm_tools.reading.reader import Reader
 from hsm_tools.reading.server import Server
@@ -175,8 +175,8 @@ class AsyncStreamReader(Reader):
     Its readings are async iterators with an `aclose` method; they end with the reader.
     """
 
-    def _set_up(self, server: Server, prefix: str, discovery_interval_s: float) -> None:
-        super()._set_up(server, prefix, discovery_interval_s)
+    def _set_up(self, server: Server, prefix: str, discovery_interval_s: float, *, refreshes: bool) -> None:
+        super()._set_up(server, prefix, discovery_interval_s, refreshes=refreshes)
         self.readings: set[AsyncBatches] = set()
         """Those that have not ended, and groups that are not closed."""
         self.groups: set[AsyncConsumerGroup] = set()
@@ -199,9 +199,11 @@ class AsyncStreamReader(Reader):
         """As `StreamReader.batches`."""
         return AsyncBatches(self, self._follow(from_beginning, block_ms, start))
 
-    def history(self, start: StartArgument = None, last: int | None = None) -> AsyncEvents[StreamEvent]:
+    def history(
+        self, start: StartArgument = None, last: int | None = None, where: Where | None = None
+    ) -> AsyncEvents[StreamEvent]:
         """As `StreamReader.history`."""
-        return AsyncEvents(self, self._look_back(start, last))
+        return AsyncEvents(self, self._look_back(start, last, where))
 
     async def streams(self) -> list[str]:
         """As `StreamReader.streams`."""

@@ -26,7 +26,7 @@ from hsm_tools.reading.server import Server
 class LiveView(Live):
     """The live actions of all streams `<prefix>:<MDT>` of one Redis database; none before the first `refresh`.
 
-    The arguments are those of `StreamReader`. Use it from one thread at a time.
+    The arguments are those of `StreamReader`, but for `refreshes`, which it needs. Use it from one thread at a time.
     """
 
     def __init__(

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hsm_tools.render import printable
 
 if TYPE_CHECKING:  # imported late: --help logs nothing
     import logging
+
+
+_KEPT_MAX = 10
 
 
 class Remarks:
@@ -37,3 +43,25 @@ class Remarks:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         return handler
+
+    @contextmanager
+    def errors_afterwards(self) -> Iterator[None]:
+        """Within the block the terminal is not ours to write on: the last errors that are logged are said behind it."""
+        import logging
+
+        kept: deque[str] = deque(maxlen=_KEPT_MAX)
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                kept.append(self.format(record))
+
+        handler = Handler(logging.ERROR)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger = logging.getLogger("hsm_tools")
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            for text in kept:
+                self.say(text)

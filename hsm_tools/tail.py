@@ -50,11 +50,11 @@ def _run(argv: Sequence[str] | None) -> int:
         _remarks.say(f"warning: {warning}")
 
     from hsm_tools.consumer import StreamReader
-    from hsm_tools.fids.mounts import named_mounts, read_mounts
+    from hsm_tools.fids.mounts import mounts_to_ask
 
-    mounts = named_mounts(args.mount, read_mounts()) if args.mount else {}
+    mounts = mounts_to_ask(args.mount, loaded.mountpoint, _remarks.say) if args.paths else {}
     escape_stdout()
-    reader = StreamReader.from_config(loaded.config)
+    reader = StreamReader.from_config(loaded.config, refreshes=True)  # the view hides them, or not
     if args.follow:
         _announce(loaded.config.redis_stream_prefix)
     terminable()

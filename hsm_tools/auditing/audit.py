@@ -293,6 +293,6 @@ class MdtReport:
 
 
 def exit_code(reports: list[MdtReport]) -> int:
-    """The exit code for all of them: what is certainly wrong goes before what could not be told."""
-    codes = {report.exit_code for report in reports} or {EXIT_UNKNOWN}
+    """The exit code for all of them: what is certainly wrong goes before what could not be told. Without any, 0."""
+    codes = {report.exit_code for report in reports} or {EXIT_CONSISTENT}
     return EXIT_INCONSISTENT if EXIT_INCONSISTENT in codes else max(codes)

@@ -63,6 +63,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help=f"time from one look at the streams to the next (default: {INTERVAL_S:g})",
     )
+    modes.add_argument(  # by its name in earlier releases
+        "--interval",
+        dest="delay",
+        type=seconds(INTERVAL_MIN_S, INTERVAL_MAX_S),
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )
     add_filter_options(parser)
     paths = parser.add_argument_group("paths", "In the dashboard, files are shown by their paths where Lustre tells.")
     paths.add_argument("--no-paths", dest="paths", action="store_false", help="always show FIDs")

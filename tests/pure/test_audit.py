@@ -236,7 +236,7 @@ MALFORMED = Counts(entries=10, live=4, duplicates=0, purged_without_new=0, malfo
         ([report(state={}, listing={}, beat=replace(HEARTBEAT, lines_not_understood=1))], 0),
         ([report(), report(state={}, listing={})], 2),
         ([report(), report(state=ORPHAN)], 1),
-        ([], 2),
+        ([], 0),
     ],
 )
 def test_exit_codes(reports: list[MdtReport], code: int) -> None:
