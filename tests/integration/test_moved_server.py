@@ -15,13 +15,13 @@ from hsm_shipper.config import Config
 from hsm_shipper.heartbeat import Heartbeat, decode
 from hsm_shipper.keys import heartbeat_key
 from hsm_shipper.maintenance import Maintenance
-from hsm_shipper.stopping import StopSignal
 from hsm_shipper.worker import run
 from hsm_tools.following.follow import LiveStreams
 from tests.conftest import PrivateServer
 from tests.core import KEY, MDT, add, earlier_event, line, lines
 from tests.integration.both_readers import Readers, readers
 from tests.integration.group_takes import pending
+from tests.integration.polls import TIMEOUT_S, Polls
 from tests.integration.readings import take
 from tests.relay import Relay
 from tests.servers import RedisServer
@@ -32,36 +32,6 @@ __all__ = ["readers"]
 
 LISTING = lines(range(1, 7))
 BEAT = heartbeat_key("hsm:actions", MDT)
-TIMEOUT_S = 60.0
-
-
-class Polls(StopSignal):
-    """Lets a worker poll once for each call of `next`."""
-
-    def __init__(self) -> None:
-        self._go = threading.Semaphore(0)
-        self._waits = threading.Semaphore(0)
-        self._ends = False
-
-    def wait(self, timeout_s: float) -> bool:
-        """Called by the worker after a poll."""
-        self._waits.release()
-        assert self._go.acquire(timeout=TIMEOUT_S)
-        return self._ends
-
-    def begun(self) -> None:
-        """Wait for the poll at its start."""
-        assert self._waits.acquire(timeout=TIMEOUT_S)
-
-    def next(self) -> None:
-        """Have it poll once more, and wait for that."""
-        self._go.release()
-        self.begun()
-
-    def end(self) -> None:
-        """Have it end."""
-        self._ends = True
-        self._go.release()
 
 
 class Site:

@@ -74,6 +74,18 @@ def test_after_a_read_only_answer_the_next_command_takes_another_connection(priv
     assert client.client_id() != before
 
 
+def test_after_any_refusal_no_connection_is_kept(redis_server: RedisServer, redis_db: int) -> None:
+    """A script's READONLY is a plain error to Redis 6.2, and a replica without its primary answers MASTERDOWN."""
+    client = shipper_client(redis_server, redis_db)
+    client.set(KEY, "no stream")
+    idle = [client.connection_pool.get_connection() for _ in range(2)]
+    for connection in idle:
+        client.connection_pool.release(connection)
+    with pytest.raises(StreamRefused):
+        stream_of(client).head()
+    assert [connection.is_connected for connection in idle] == [False, False]
+
+
 def test_a_server_that_is_gone_is_unavailable(private_server: PrivateServer) -> None:
     server = private_server()
     stream = stream_of(shipper_client(server, 0))
