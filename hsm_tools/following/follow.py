@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Self
 
 import redis
 
-from hsm_shipper import heartbeat
 from hsm_shipper.config import Config
 from hsm_shipper.entry_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import StreamError, StreamUnavailable
@@ -23,6 +22,7 @@ from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.keys import heartbeat_key, mdt_of
 from hsm_shipper.replay import Replay
 from hsm_shipper.stream import ActionStream
+from hsm_tools.following.health import WorkerHealth, read_heartbeat, worker_health
 from hsm_tools.following.lean import LeanActions
 from hsm_tools.following.tally import Tally
 from hsm_tools.reading.finding import StreamFinder
@@ -47,7 +47,9 @@ class LiveStream:
         self.first_id: str | None = None
         """Its oldest entry."""
         self.heartbeat: Heartbeat | None = None
-        """What its worker has said last; None where no worker polls, or it may not be read."""
+        """What its worker has said last; None where no worker polls, or it cannot be read."""
+        self.heartbeat_trouble: str | None = None
+        """Why it cannot be read: then nothing is known of the worker."""
         self.trouble: str | None = None
         """Why what is shown is not what the stream says now."""
         self.tally = tally
@@ -85,6 +87,10 @@ class LiveStream:
     def last_entry_at(self) -> float | None:
         """The same of the newest that was folded."""
         return _time_of(self.folded_to)
+
+    def health(self, now_s: float) -> WorkerHealth:
+        """How its worker does at `now_s` (seconds since the epoch)."""
+        return worker_health(self.heartbeat, now_s, self.heartbeat_trouble)
 
     def follow(self, end: StreamEnd | None) -> None:
         """Fold what lies between here and `end`; None if the stream is gone."""
@@ -210,7 +216,7 @@ class LiveStreams:
         for stream, info, exists, beat in zip(
             self._streams.values(), replies[::3], replies[1::3], replies[2::3], strict=True
         ):
-            stream.heartbeat = heartbeat.decode(beat) if isinstance(beat, bytes) else None
+            stream.heartbeat, stream.heartbeat_trouble = read_heartbeat(beat)
             stream.trouble = None
             if not isinstance(info, Exception):
                 ends[stream.mdt] = _end(info)

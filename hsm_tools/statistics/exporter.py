@@ -47,7 +47,7 @@ class Exporter(Collector):
         self._has_begun = False
         self._to_begin: set[str] = set()
         self._outage: str | None = None
-        self._troubles: dict[str, str] = {}
+        self._troubles: set[str] = set()
 
     def collect(self) -> list[Metric]:
         """What a scrape is given."""
@@ -104,10 +104,12 @@ class Exporter(Collector):
         self._outage = outage
 
     def _say_troubles(self) -> None:
-        troubles = {stream.mdt: stream.trouble for stream in self._streams if stream.trouble is not None}
-        for mdt, trouble in troubles.items():
-            if self._troubles.get(mdt) != trouble:
-                logger.warning("%s", trouble)
+        troubles = {stream.trouble for stream in self._streams if stream.trouble is not None}
+        for stream in self._streams:
+            if stream.heartbeat_trouble is not None:
+                troubles.add(f"{stream.mdt}: {stream.heartbeat_trouble}")
+        for trouble in sorted(troubles - self._troubles):
+            logger.warning("%s", trouble)
         self._troubles = troubles
 
     def _keep_going(self, _entries: int) -> None:

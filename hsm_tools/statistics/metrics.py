@@ -51,7 +51,11 @@ _OF_STREAM: dict[str, tuple[str, Callable[[LiveStream], Number]]] = {
     "hsm_stream_readable": ("1 if the stream was read, 0 if that was refused.", lambda it: it.trouble is None),
     "hsm_worker_up": (
         "1 if there is a heartbeat, 0 if no worker polls the MDT, or it hangs, or cannot reach Redis.",
-        lambda it: it.heartbeat is not None,
+        lambda it: None if it.heartbeat_trouble is not None else it.heartbeat is not None,
+    ),
+    "hsm_worker_heartbeat_readable": (
+        "0 if the heartbeat may not be read or does not decode, and hsm_worker_up is not known; else 1.",
+        lambda it: it.heartbeat_trouble is None,
     ),
 }
 _OF_HEARTBEAT: dict[str, tuple[str, Callable[[Heartbeat], Number]]] = {

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from hsm_tools.following.follow import LiveStream
-from hsm_tools.following.health import worker_health
 from hsm_tools.render import printable
 from hsm_tools.statistics.stats_report import ARCHIVES_MAX, Stats, by_archive, rates, times
 from hsm_tools.words import Words
@@ -87,7 +86,7 @@ def _stream_lines(stats: Stats, stream: LiveStream, hosts: Words) -> Iterator[st
         },
     )
     beat = stream.heartbeat
-    worker = str(worker_health(beat, stats.now_s).state)
+    worker = str(stream.health(stats.now_s).state)
     if beat is None:
         yield from line("hsm_worker", {"mdt": stream.mdt}, {"worker": worker})
         return

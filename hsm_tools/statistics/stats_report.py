@@ -14,7 +14,6 @@ import msgspec
 
 from hsm_shipper.heartbeat import Heartbeat
 from hsm_tools.following.follow import LiveStream
-from hsm_tools.following.health import worker_health
 from hsm_tools.following.summary import Group, GroupKey, arrivals, oldest_first_seen
 from hsm_tools.following.tally import Arrivals, Durations
 from hsm_tools.words import STARTED, Words
@@ -152,7 +151,7 @@ def report(stats: Stats, *, streams_as_list: bool) -> dict[str, Any]:
 
 
 def _stream(stats: Stats, stream: LiveStream) -> dict[str, Any]:
-    health = worker_health(stream.heartbeat, stats.now_s)
+    health = stream.health(stats.now_s)
     return {
         "length": stream.length,
         "mdt": stream.mdt,

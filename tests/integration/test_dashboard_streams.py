@@ -6,7 +6,7 @@ import threading
 import time
 from typing import cast
 
-from hsm_shipper.keys import stream_key
+from hsm_shipper.keys import heartbeat_key, stream_key
 from hsm_tools.dashboard.actions import Actions
 from hsm_tools.dashboard.history import HistoryPage
 from tests.conftest import PrivateServer
@@ -65,6 +65,19 @@ def test_workers_and_coordinators_show_how_they_are(streams: Streams) -> None:
         await top.shows(
             "Coordinator: disabled, max_requests 9", "Copytool 80379a60, archive 1,2: 3 under way, 120 done"
         )
+
+    drive(streams, scenario)
+
+
+def test_a_heartbeat_that_cannot_be_read_is_not_missing(streams: Streams) -> None:
+    streams.client.set(heartbeat_key(PREFIX, A), b"\x1b[2J")
+
+    async def scenario(top: Driver) -> None:
+        text = await top.shows("Workers: 1 polling, 1 unreadable")
+        assert r"WARN  elm-MDT0000: heartbeat does not decode: b'\x1b[2J'; whether it is polled" in text
+        assert "missing" not in text
+        await top.press("m")
+        await top.shows("UNREADABLE", "The heartbeat does not decode", "Whether a shipper polls it is not known.")
 
     drive(streams, scenario)
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from hsm_shipper.keys import stream_key
+from hsm_shipper.keys import heartbeat_key, stream_key
 from hsm_tools import progress, stats
 from tests.conftest import PrivateServer
 from tests.core import KEY, MDT
-from tests.integration.stats_runs import COMMAND, ENVIRONMENT, MDT1, PREFIX, Site
+from tests.integration.stats_runs import COMMAND, ENVIRONMENT, MDT1, PREFIX, Site, samples
 from tests.servers import free_port
 
 
@@ -185,6 +185,36 @@ def test_a_stream_that_cannot_be_read_is_said_shown_and_told_by_the_exit_code(
     assert "cannot be read" in site.run("--format", "table").stdout
     assert f'hsm_stream_readable{{mdt="{MDT1}"}} 0.0' in site.run("--format", "prometheus").stdout
     assert re.search(rf'^hsm_stream,mdt={MDT1},.*trouble="', site.run("--format", "influx").stdout, re.MULTILINE)
+    site.end()
+
+
+def test_a_heartbeat_that_may_not_be_read_is_not_missing(private_server: PrivateServer, tmp_path: Path) -> None:
+    server = private_server()
+    site = Site(server, 0, tmp_path)
+    for mdt in (MDT, MDT1):
+        site.add(1, mdt=mdt)
+        site.beat(mdt)
+    site.client.set(heartbeat_key(PREFIX, MDT1), "another program's")
+    allowed = ["resetkeys", f"%R~{PREFIX}:*", f"%R~{heartbeat_key(PREFIX, MDT1)}", "+@read"]
+    site.client.execute_command(  # type: ignore[no-untyped-call]
+        "ACL", "SETUSER", "one", "on", ">word", *allowed, "+select", "+scan", "+hello", "+client", "+auth"
+    )
+    site.where = ["--redis-url", f"redis://one:word@{server.host}:{server.port}/0"]
+    refused, other = (site.report()["summary"]["streams"][stream_key(PREFIX, mdt)] for mdt in (MDT, MDT1))
+    assert (refused["worker"], other["worker"]) == ("unreadable", "unreadable")
+    assert [refused["heartbeat"], other["heartbeat"]] == [None, None]
+    assert "permissions" in refused["worker_troubles"][0] and "does not decode" in other["worker_troubles"][0]
+    table = site.output("--format", "table")
+    assert f"{MDT}: heartbeat cannot be read: " in table and "missing" not in table
+    assert table.count(" unreadable ") == 2
+    text = site.output("--format", "prometheus")
+    assert samples(text, "hsm_worker_up") == {}
+    assert set(samples(text, "hsm_worker_heartbeat_readable").values()) == {0.0}
+    assert site.output("--format", "influx").count('worker="unreadable"') == 2
+    site.client.delete(heartbeat_key(PREFIX, MDT1))
+    text = site.output("--format", "prometheus")
+    assert samples(text, "hsm_worker_up") == {f'mdt="{MDT1}"': 0.0}
+    assert samples(text, "hsm_worker_heartbeat_readable") == {f'mdt="{MDT}"': 0.0, f'mdt="{MDT1}"': 1.0}
     site.end()
 
 
