@@ -138,10 +138,10 @@ class LiveStreams:
     ) -> None:
         self.address = server.address
         """Where the server is, for messages."""
-        self._prefix = prefix
+        self.prefix = prefix
         self._client = server.client(math.inf)
         self._link = Link(self._client)
-        self._finder = StreamFinder(self._prefix, discovery_interval_s)
+        self._finder = StreamFinder(self.prefix, discovery_interval_s)
         self._on_page = on_page
         self._streams: dict[str, LiveStream] = {}
         self._tallies: dict[str, Tally] = {}  # a stream that is gone may return, with entries that were counted
@@ -175,7 +175,7 @@ class LiveStreams:
                 self._found({key.decode() for key in self._link.run(self._finder.scan())})
             return self._ends()
         except redis.RedisError as error:
-            raise one_try_failed(error, self._prefix, self.address, LIVE_COMMANDS) from error
+            raise one_try_failed(error, self.prefix, self.address, LIVE_COMMANDS) from error
 
     def refresh(self) -> None:
         """Make every stream's live actions what the stream says now; raises what `look` and `follow` raise."""
@@ -198,7 +198,7 @@ class LiveStreams:
 
     def _found(self, keys: set[str]) -> None:
         for key in keys:
-            mdt = mdt_of(self._prefix, key)
+            mdt = mdt_of(self.prefix, key)
             if mdt not in self._streams:
                 stream = ActionStream(self._client, key, self.address)
                 tally = self._tallies.setdefault(mdt, Tally())
@@ -210,7 +210,7 @@ class LiveStreams:
         ends: dict[str, StreamEnd | None] = {}
         commands: list[tuple[Any, ...]] = []
         for mdt, stream in self._streams.items():
-            beat_key = heartbeat_key(self._prefix, mdt)
+            beat_key = heartbeat_key(self.prefix, mdt)
             commands += [("XINFO", "STREAM", stream.key), ("EXISTS", stream.key), ("GET", beat_key)]
         replies = self._link.ask(Pipeline(commands))
         for stream, info, exists, beat in zip(
