@@ -221,7 +221,7 @@ def labelled(metrics: Iterable[Metric], source: Source) -> list[Metric]:
     """`metrics` with the labels of their source on every sample.
 
     On every one, also of those with an `mdt`: two text files beside each other may tell of two file systems of one
-    name, and a series that comes twice costs node_exporter its whole scrape.
+    name, and of a series that comes twice node_exporter serves either one, and tells nobody but its log.
     """
     told = list(metrics)
     for metric in told:

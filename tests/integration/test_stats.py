@@ -219,7 +219,7 @@ def test_a_heartbeat_that_may_not_be_read_is_not_missing(private_server: Private
 
 
 def test_two_databases_and_two_prefixes_have_no_series_in_common(private_server: PrivateServer, tmp_path: Path) -> None:
-    """One series that comes twice costs node_exporter, which reads all files of a folder, its whole scrape."""
+    """Of a series that two text files in its folder have, node_exporter serves either one."""
     server = private_server()
     sites = [Site(server, db, tmp_path) for db in (0, 1)]
     series: list[set[str]] = []
