@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import cast
 
@@ -12,9 +13,11 @@ import pytest
 
 from hsm_shipper import connection_age
 from hsm_shipper.config import Config
+from hsm_shipper.errors import StreamRefused
 from hsm_shipper.heartbeat import Heartbeat, decode
 from hsm_shipper.keys import heartbeat_key
 from hsm_shipper.maintenance import Maintenance
+from hsm_shipper.maintenance_run import MaintenanceRun
 from hsm_shipper.worker import run
 from hsm_tools.following.follow import LiveStreams
 from tests.conftest import PrivateServer
@@ -180,6 +183,22 @@ def test_maintenance_looks_at_what_the_address_means_now(site: Site) -> None:
         assert maintenance._lengths([MDT]) == {MDT: 7}
     finally:
         maintenance.stop()
+
+
+@pytest.mark.usefixtures("no_age")
+def test_a_maintenance_run_on_a_demoted_primary_fails_and_its_lock_keeps_out_no_other(site: Site) -> None:
+    site.show(*LISTING)
+    site.start()
+    looks = count(1)
+
+    def stopping() -> bool:
+        if next(looks) == 2:  # the lock is taken by then
+            site.fail_over()
+        return False
+
+    with pytest.raises(StreamRefused, match="read only replica"):
+        MaintenanceRun(site.config, MDT, site.actions, stopping)()
+    assert MaintenanceRun(site.config, MDT, site.actions, lambda: False)().live == 6
 
 
 @pytest.mark.usefixtures("old_at_once")
