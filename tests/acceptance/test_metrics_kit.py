@@ -147,6 +147,20 @@ def test_promtool_finds_no_fault_with_the_kit() -> None:
     promtool("test", "rules", KIT / "prometheus/alerts_test.yaml")
 
 
+def test_no_alert_takes_one_database_for_another() -> None:
+    for name, expression in alert_expressions().items():
+        for labels in re.findall(r"\b(?:on|by) \(([^)]*)\)", expression):
+            assert {"instance", "redis", "prefix"} <= set(labels.split(", ")), name
+
+
+def test_the_dashboard_shows_the_databases_that_are_chosen_and_sums_nothing_twice() -> None:
+    for expression in dashboard_expressions():
+        for rest in NAME.split(expression)[1:]:
+            assert rest.startswith('{redis=~"$redis",prefix=~"$prefix"'), expression
+        for inner in re.findall(r"\b(?:sum|count)(?: by \([^)]*\) )?\((.*)", expression):
+            assert re.match(r"(?:max|min) without \(instance, job\)", inner), expression
+
+
 def test_every_alert_is_tested() -> None:
     tested = (KIT / "prometheus/alerts_test.yaml").read_text()
     assert {name for name in alert_expressions() if name not in tested} == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 import redis
@@ -74,13 +75,27 @@ def test_after_a_read_only_answer_the_next_command_takes_another_connection(priv
     assert client.client_id() != before
 
 
-def test_after_any_refusal_no_connection_is_kept(redis_server: RedisServer, redis_db: int) -> None:
-    """A script's READONLY is a plain error to Redis 6.2, and a replica without its primary answers MASTERDOWN."""
-    client = shipper_client(redis_server, redis_db)
-    client.set(KEY, "no stream")
+def idle_connections(client: redis.Redis) -> list[Any]:
+    """Two connections that the client keeps for later."""
     idle = [client.connection_pool.get_connection() for _ in range(2)]
     for connection in idle:
         client.connection_pool.release(connection)
+    return idle
+
+
+def test_a_replica_without_its_primary_is_left_as_well(private_server: PrivateServer) -> None:
+    client = shipper_client(private_server(replicaof="127.0.0.1 1", replica_serve_stale_data="no"), 0)
+    idle = idle_connections(client)
+    with pytest.raises(StreamUnavailable, match="MASTER"):
+        stream_of(client).length()
+    assert [connection.is_connected for connection in idle] == [False, False]
+
+
+def test_after_any_refusal_no_connection_is_kept(redis_server: RedisServer, redis_db: int) -> None:
+    """A script's READONLY is a plain error from Redis 6.2."""
+    client = shipper_client(redis_server, redis_db)
+    client.set(KEY, "no stream")
+    idle = idle_connections(client)
     with pytest.raises(StreamRefused):
         stream_of(client).head()
     assert [connection.is_connected for connection in idle] == [False, False]
