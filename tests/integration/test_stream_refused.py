@@ -84,7 +84,9 @@ def idle_connections(client: redis.Redis) -> list[Any]:
 
 
 def test_a_replica_without_its_primary_is_left_as_well(private_server: PrivateServer) -> None:
-    client = shipper_client(private_server(replicaof="127.0.0.1 1", replica_serve_stale_data="no"), 0)
+    server = private_server(replica_serve_stale_data="no")
+    server.client().replicaof("127.0.0.1", "1")
+    client = shipper_client(server, 0)
     idle = idle_connections(client)
     with pytest.raises(StreamUnavailable, match="MASTER"):
         stream_of(client).length()
