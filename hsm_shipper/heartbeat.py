@@ -84,7 +84,7 @@ def decode(data: bytes) -> Heartbeat | None:
     """The heartbeat that `data` is; None if it is none."""
     try:
         return _decoder.decode(data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # nested a thousandfold
         return None
 
 

@@ -138,6 +138,9 @@ class Maintenance:
         except redis.RedisError as error:
             self._errors.failed("Redis", f"cannot look at the streams at {address(self._config)}: {error}")
             return {}
+        finally:
+            # It only reads: no answer would tell that its name means another server by now.
+            self._client.connection_pool.disconnect()
         self._errors.worked("Redis")
         return {mdt: length for mdt, length in zip(mdts, replies, strict=True) if isinstance(length, int)}
 

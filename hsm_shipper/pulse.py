@@ -20,7 +20,11 @@ _log = logging.getLogger(__name__)
 
 
 class Pulse:
-    """Writes the heartbeat of the worker of `mdt`, whose actions file is `actions`."""
+    """Writes the heartbeat of the worker of `mdt`, whose actions file is `actions`.
+
+    `client` is the one that the worker appends with. A poll with nothing to append only compares, which a replica
+    answers as well: then it is the heartbeat that finds out that the primary was demoted, for all of them.
+    """
 
     def __init__(self, client: redis.Redis, config: Config, mdt: str, actions: Path) -> None:
         self._client = client
@@ -39,6 +43,7 @@ class Pulse:
         try:
             self._client.set(self._key, encode(self._heartbeat(status)), px=expiry_ms)
         except redis.RedisError as error:
+            self._client.connection_pool.disconnect()  # the next poll may find the primary by the same name
             where = address(self._config)
             self._errors.failed("heartbeat", f"cannot write the heartbeat {self._key} at {where}: {error}")
         else:

@@ -173,12 +173,13 @@ class ActionStream:
         try:
             yield
         except redis.RedisError as error:
+            # Behind a proxy or a name that was moved the next connection may find the primary. Whatever was answered:
+            # a script's READONLY comes as a plain error from Redis 6.2.
+            self.pool.disconnect()
             message = f"cannot {what} stream {self.key} at {self.address}: {error}"
             if isinstance(error, _PASSING) and not isinstance(error, redis.AuthenticationError):
                 hint = "is Redis up and reachable? It is tried again at every poll"
                 raise StreamUnavailable(message, hint) from error
-            if isinstance(error, redis.exceptions.ReadOnlyError):
-                self.pool.disconnect()  # behind a proxy the next connection may find the primary
             code = error.status_code or str(error).partition(" ")[0]
             raise StreamRefused(message, _HINTS.get(code, "look at the server's log")) from error
 

@@ -45,7 +45,8 @@ what is reported:
   PURGED only  PURGED that removed nothing: also where its NEW has been trimmed away
   garbage      share of the entries that no live action needs
   bound        entries there should be at most after maintenance; more only for a consumer group that lags
-  heartbeat    time since the worker's last poll; - without a worker
+  heartbeat    time since the worker's last poll, and whether that is old; - without a worker; unreadable if it may
+               not be read or does not decode
 
 exit codes:
   0    nothing is wrong; with --fix, not any more; with --retire, it is done or was not wanted; with --here, no MDT is

@@ -59,10 +59,12 @@ def _listen(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> N
 
 def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> int:
     from hsm_tools.following.summary import Summaries
-    from hsm_tools.statistics.stats_report import Stats
+    from hsm_tools.statistics.stats_report import Source, Stats
 
-    streams = list(_replayed(config))
-    text = render(Stats(time.time(), streams, Summaries(wanted).groups(streams)), args.format)
+    replayed = _replayed(config)
+    streams = list(replayed)
+    stats = Stats(time.time(), streams, Summaries(wanted).groups(streams), Source.of(replayed))
+    text = render(stats, args.format)
     if args.output is not None:
         from hsm_tools.statistics.whole_file import write_whole
 

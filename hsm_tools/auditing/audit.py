@@ -16,6 +16,7 @@ from hsm_shipper.fold import End, LiveActions, State
 from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.live_action import LiveAction, same_action, same_state
 from hsm_shipper.trim import length_bound
+from hsm_tools.following.health import Health, WorkerHealth
 
 EXIT_CONSISTENT = 0
 EXIT_INCONSISTENT = 1
@@ -234,14 +235,17 @@ class MdtReport:
     counts: Counts | None
     """None if the stream cannot be read: `error` says why."""
     heartbeat: Heartbeat | None
-    heartbeat_age_s: float | None
-    """Seconds since the worker's last poll."""
+    worker: WorkerHealth
+    """What the heartbeat comes to, and whether it could be read."""
     state_file: Comparison | None
     """None where there is none: it is on the server that has the MDT."""
     actions_file: Comparison | None
     error: str | None = None
-    remark: str | None = None
-    """What there is to say that changes nothing."""
+
+    @property
+    def remark(self) -> str | None:
+        """What there is to say that changes nothing."""
+        return self.worker.troubles[0] if self.worker.state is Health.UNREADABLE else None
 
     @property
     def comparisons(self) -> list[Comparison]:

@@ -18,12 +18,12 @@ from urllib.parse import quote
 
 import redis
 
-from hsm_shipper import heartbeat
 from hsm_shipper.config import Config
 from hsm_shipper.connection import address
 from hsm_shipper.coordinator import read_hsm_control
 from hsm_shipper.entry_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ActionsError, HsmError, StateError, StreamError, StreamRefused, StreamUnavailable
+from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.keys import heartbeat_key, stream_key
 from hsm_shipper.live_action import LiveAction
 from hsm_shipper.present import Present
@@ -42,6 +42,7 @@ from hsm_tools.auditing.audit import (
     compare,
     confirmed,
 )
+from hsm_tools.following.health import read_heartbeat, worker_health
 from hsm_tools.progress import Progress
 
 _BUSY_TIMEOUT_S = 5.0
@@ -72,11 +73,11 @@ class Auditor:
         prefix = self._config.redis_stream_prefix
         stream = ActionStream(self._client, stream_key(prefix, mdt), address(self._config))
         counts: Counts | None = None
-        state = listing = beat = None
-        error = remark = None
+        state = listing = None
+        error = None
+        beat, beat_trouble = self._heartbeat(stream, mdt)
         try:
             self._progress.begin(mdt, stream.length())
-            beat, remark = self._heartbeat(stream, mdt)
             fold = StreamFold(self._client, stream, self._progress)
             state = self._against_state_file(fold, mdt)
             fold.to_head()
@@ -88,17 +89,17 @@ class Auditor:
             error = str(trouble)
         finally:
             self._progress.clear()
-        age_s = None if beat is None else max(0.0, time.time() - beat.last_poll_at)
-        return MdtReport(mdt, stream.key, counts, beat, age_s, state, listing, error, remark)
+        worker = worker_health(beat, time.time(), beat_trouble)
+        return MdtReport(mdt, stream.key, counts, beat, worker, state, listing, error)
 
-    def _heartbeat(self, stream: ActionStream, mdt: str) -> tuple[heartbeat.Heartbeat | None, str | None]:
-        """The heartbeat, and what there is to remark: who may read streams may not always read what is beside them."""
+    def _heartbeat(self, stream: ActionStream, mdt: str) -> tuple[Heartbeat | None, str | None]:
+        """The heartbeat, or why it cannot be read: who may read streams may not always read what is beside them."""
         try:
             with stream.translated("read the heartbeat beside"):
                 data = cast("bytes | None", self._client.get(heartbeat_key(self._config.redis_stream_prefix, mdt)))
         except StreamRefused as error:
             return None, error.message
-        return None if data is None else heartbeat.decode(data), None
+        return read_heartbeat(data)
 
     def _against_state_file(self, fold: StreamFold, mdt: str) -> Comparison | None:
         path = state_file(self._config.state_path, mdt)

@@ -90,9 +90,14 @@ def health_lines(picture: Picture, width: int) -> list[Line]:
 def _workers(picture: Picture) -> list[Span | str]:
     states = Counter(mdt.health.state for mdt in picture.mdts)
     spans: list[Span | str] = [f"Workers: {states[Health.FRESH]} polling"]
-    for state, word in ((Health.OLD, "stale"), (Health.MISSING, "missing")):
+    others = (
+        (Health.OLD, "stale", styles.ALARM),
+        (Health.MISSING, "missing", styles.ALARM),
+        (Health.UNREADABLE, "unreadable", styles.ODD),
+    )
+    for state, word, style in others:
         if states[state]:
-            spans += [", ", Span(f"{states[state]} {word}", styles.ALARM)]
+            spans += [", ", Span(f"{states[state]} {word}", style)]
     return spans
 
 

@@ -20,7 +20,7 @@ from hsm_tools.spans import age, span
 
 _COLUMNS = (
     Column("MDT", 11),
-    Column("WORKER", 7),
+    Column("WORKER", 10),
     Column("HOST", 6, flexible=True),
     Column("POLLED", 6),
     Column("LIVE", 7, right=True),
@@ -33,6 +33,7 @@ _STATES = {
     Health.FRESH: Span("polling", styles.GOOD),
     Health.OLD: Span("STALE", styles.ALARM),
     Health.MISSING: Span("MISSING", styles.ALARM),
+    Health.UNREADABLE: Span("UNREADABLE", styles.ODD),
 }
 _COPYTOOLS_MAX = 3
 _PROBLEMS_MAX = 4
@@ -90,6 +91,9 @@ def _details(mdt: MdtPicture, now_s: float) -> list[Line]:
     lines = [line(f"{mdt.mdt}: {mdt.length:,} entries, the last {last}; {mdt.entries:,} read{malformed}")]
     if mdt.trouble is not None:
         lines.append(line(Span(mdt.trouble, styles.BAD)))
+    if mdt.health.state is Health.UNREADABLE:
+        unread = [line(Span(f"The {trouble}", styles.ODD)) for trouble in mdt.health.troubles]
+        return [*lines, *unread, line("Whether a shipper polls it is not known.")]
     if mdt.heartbeat is None:
         text = "No heartbeat: no shipper polls it, or it hangs, or it cannot reach Redis."
         return [*lines, line(Span(text, styles.BAD))]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from hsm_shipper.heartbeat import EXPIRY_POLLS, Heartbeat
+from hsm_shipper.heartbeat import EXPIRY_POLLS, Heartbeat, decode
 
 ENABLED = "enabled"
 # The clocks of two servers may differ by so much, whatever the interval.
 _CLOCK_DIFFERENCE_S = 10.0
+_EXAMPLE_BYTES = 60
 
 
 class Health(StrEnum):
@@ -20,6 +21,8 @@ class Health(StrEnum):
     """There is a heartbeat, and the poll that it tells of was long ago."""
     MISSING = "missing"
     """There is none: no worker polls, or it hangs, or it cannot reach Redis."""
+    UNREADABLE = "unreadable"
+    """Nothing is known: it may not be read, or what is there does not decode."""
 
 
 class WorkerHealth(NamedTuple):
@@ -32,8 +35,22 @@ class WorkerHealth(NamedTuple):
     """What an operator should look at, a few words each; what comes from the heartbeat is not fit for a terminal."""
 
 
-def worker_health(heartbeat: Heartbeat | None, now_s: float) -> WorkerHealth:
-    """The health that `heartbeat` tells at `now_s` (seconds since the epoch)."""
+def read_heartbeat(reply: object) -> tuple[Heartbeat | None, str | None]:
+    """The heartbeat in the server's reply to GET (bytes, None or an error), and why it cannot be read, if it cannot."""
+    if reply is None:
+        return None, None
+    if not isinstance(reply, bytes):
+        return None, f"heartbeat cannot be read: {reply}"
+    heartbeat = decode(reply)
+    if heartbeat is None:
+        return None, f"heartbeat does not decode: {reply[:_EXAMPLE_BYTES]!r}"
+    return heartbeat, None
+
+
+def worker_health(heartbeat: Heartbeat | None, now_s: float, trouble: str | None = None) -> WorkerHealth:
+    """The health that `heartbeat` tells at `now_s` (seconds since the epoch); `trouble` is why it cannot be read."""
+    if trouble is not None:
+        return WorkerHealth(Health.UNREADABLE, None, [trouble])
     if heartbeat is None:
         return WorkerHealth(Health.MISSING, None, ["no heartbeat"])
     age_s = max(0.0, now_s - heartbeat.last_poll_at)

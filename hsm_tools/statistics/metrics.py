@@ -1,7 +1,7 @@
 """The Prometheus metrics: names, help and values, the same for `--listen` and `--format prometheus`.
 
-Labels hold MDT names and, by way of `words`, a bounded number of plain words: a stream full of nonsense makes a
-bounded number of series.
+Labels hold the source, MDT names and, by way of `words`, a bounded number of plain words: a stream full of nonsense
+makes a bounded number of series.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hsm_shipper.heartbeat import Heartbeat
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.summary import Group
 from hsm_tools.following.tally import Durations
-from hsm_tools.statistics.stats_report import ARCHIVES_MAX, ArchiveKey, Stats, by_archive
+from hsm_tools.statistics.stats_report import ARCHIVES_MAX, ArchiveKey, Source, Stats, by_archive
 from hsm_tools.words import ACTIONS, STARTED, Words
 
 _MDT = ("mdt",)
@@ -50,7 +50,11 @@ _OF_STREAM: dict[str, tuple[str, Callable[[LiveStream], Number]]] = {
     "hsm_stream_readable": ("1 if the stream was read, 0 if that was refused.", lambda it: it.trouble is None),
     "hsm_worker_up": (
         "1 if there is a heartbeat, 0 if no worker polls the MDT, or it hangs, or cannot reach Redis.",
-        lambda it: it.heartbeat is not None,
+        lambda it: None if it.heartbeat_trouble is not None else it.heartbeat is not None,
+    ),
+    "hsm_worker_heartbeat_readable": (
+        "0 if the heartbeat may not be read or does not decode, and hsm_worker_up is not known; else 1.",
+        lambda it: it.heartbeat_trouble is None,
     ),
 }
 _OF_HEARTBEAT: dict[str, tuple[str, Callable[[Heartbeat], Number]]] = {
@@ -227,6 +231,18 @@ def of_refresh(is_up: bool | None, refreshed_at_s: float, duration_s: float | No
     for family, value in ((up, is_up), (refreshed, refreshed_at_s), (duration, duration_s)):
         _add(family, (), value)
     return [build, up, refreshed, duration]
+
+
+def labelled(metrics: Iterable[Metric], source: Source) -> list[Metric]:
+    """`metrics` with the labels of their source on every sample.
+
+    On every one, also of those with an `mdt`: two text files beside each other may tell of two file systems of one
+    name, and of a series that comes twice node_exporter serves either one, and tells nobody but its log.
+    """
+    told = list(metrics)
+    for metric in told:
+        metric.samples = [sample._replace(labels={**source._asdict(), **sample.labels}) for sample in metric.samples]
+    return told
 
 
 def _of_streams(streams: Iterable[LiveStream]) -> Iterator[Metric]:

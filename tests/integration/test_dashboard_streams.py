@@ -10,7 +10,7 @@ import pytest
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import ConfigError
-from hsm_shipper.keys import stream_key
+from hsm_shipper.keys import heartbeat_key, stream_key
 from hsm_tools.dashboard.actions import Actions
 from hsm_tools.dashboard.history import HistoryPage
 from hsm_tools.dashboard.lookup import Lookup
@@ -88,6 +88,19 @@ def test_what_is_not_shipped_and_what_nobody_works_on_is_shown(streams: Streams)
             "Coordinator: enabled, max_requests 4, active requests 7",
             "No slot is left, and no copytool works on 4 of the active requests",
         )
+
+    drive(streams, scenario)
+
+
+def test_a_heartbeat_that_cannot_be_read_is_not_missing(streams: Streams) -> None:
+    streams.client.set(heartbeat_key(PREFIX, A), b"\x1b[2J")
+
+    async def scenario(top: Driver) -> None:
+        text = await top.shows("Workers: 1 polling, 1 unreadable")
+        assert r"WARN  elm-MDT0000: heartbeat does not decode: b'\x1b[2J'; whether it is polled" in text
+        assert "missing" not in text
+        await top.press("m")
+        await top.shows("UNREADABLE", "The heartbeat does not decode", "Whether a shipper polls it is not known.")
 
     drive(streams, scenario)
 

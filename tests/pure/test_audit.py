@@ -6,10 +6,11 @@ import io
 import json
 import sys
 import time
+from dataclasses import replace
 
 import msgspec
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import replace as changed
 
 from hsm_shipper.actions import pack_place, parse_line
 from hsm_shipper.events import Event, decode, encode, line_digest
@@ -30,6 +31,7 @@ from hsm_tools.auditing.audit import (
     exit_code,
 )
 from hsm_tools.auditing.audit_report import to_json, to_text
+from hsm_tools.following.health import Health, WorkerHealth, worker_health
 from hsm_tools.progress import Progress
 from tests.pure.test_heartbeat import HEARTBEAT
 
@@ -204,7 +206,7 @@ def report(
         "hsm:actions:elm-MDT0000",
         counts,
         beat,
-        None,
+        worker_health(beat, 0.0),
         None if state is None else Comparison("/state", state),
         None if listing is None else Comparison("/actions", listing, more.get("untold"), doubt=more.get("doubt")),
         more.get("error"),
@@ -230,10 +232,10 @@ MALFORMED = Counts(entries=10, live=4, duplicates=0, purged_without_new=0, malfo
         ([report(None, error="wrong type")], 2),
         ([report(state={}, listing={}, doubt="1 of 5 lines")], 2),
         ([report(state={}, listing=ORPHAN, doubt="1 of 5 lines")], 1),
-        ([report(state={}, beat=replace(HEARTBEAT, lines_not_understood=1))], 2),
-        ([report(state={}, beat=replace(HEARTBEAT, lines_not_understood=0))], 0),
+        ([report(state={}, beat=changed(HEARTBEAT, lines_not_understood=1))], 2),
+        ([report(state={}, beat=changed(HEARTBEAT, lines_not_understood=0))], 0),
         ([report(state={}, beat=HEARTBEAT)], 0),
-        ([report(state={}, listing={}, beat=replace(HEARTBEAT, lines_not_understood=1))], 0),
+        ([report(state={}, listing={}, beat=changed(HEARTBEAT, lines_not_understood=1))], 0),
         ([report(), report(state={}, listing={})], 2),
         ([report(), report(state=ORPHAN)], 1),
         ([], 0),
@@ -267,6 +269,32 @@ def test_the_table() -> None:
     assert row.split() == ["elm-MDT0000", "unknown", *"?" * 10, "-"] and remark == r"elm-MDT0000: a list\x1b[2J"
 
 
+@pytest.mark.parametrize(
+    ("worker", "shown", "word", "remarks"),
+    [
+        (worker_health(None, 0.0), "-", "missing", []),
+        (
+            worker_health(None, 0.0, "heartbeat cannot be read"),
+            "unreadable",
+            "unreadable",
+            ["heartbeat cannot be read"],
+        ),
+        (WorkerHealth(Health.FRESH, 5.0, []), "5 s", "fresh", []),
+        (WorkerHealth(Health.OLD, 500.0, ["last poll 500 s ago"]), "500 s (old)", "old", []),
+    ],
+)
+def test_no_heartbeat_an_unreadable_and_an_old_one(
+    worker: WorkerHealth, shown: str, word: str, remarks: list[str]
+) -> None:
+    audited = replace(report(state={}, listing={}), worker=worker)
+    _, _, row, *said = to_text([audited]).splitlines()
+    assert row.rstrip().endswith(f"  {shown}")
+    assert said == [f"elm-MDT0000: {remark}" for remark in remarks]
+    (told,) = json.loads(to_json([audited]))["mdts"]
+    assert (told["worker"], told["heartbeat_age_s"], told["heartbeat"]) == (word, worker.age_s, None)
+    assert audited.exit_code == 0
+
+
 def test_many_examples_are_a_few() -> None:
     found = compare(fold_of(), (action_of(line_of(number)) for number in range(1, 10)))
     text = to_text([report(state=found, listing={})])
@@ -281,7 +309,7 @@ def test_the_json_of_what_is_not_known() -> None:
     (mdt,) = told["mdts"]
     assert mdt["troubles"] == ["wrong type"]
     unknown = {key for key, value in mdt.items() if value is None}
-    assert unknown == mdt.keys() - {"mdt", "stream", "verdict", "troubles"}  # all of them are there
+    assert unknown == mdt.keys() - {"mdt", "stream", "verdict", "worker", "troubles"}  # all of them are there
 
 
 class Terminal(io.StringIO):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import redis
 from msgspec.structs import replace
 
 from hsm_shipper.agents import Copytool
-from hsm_shipper.heartbeat import Heartbeat
-from hsm_tools.following.health import Health, worker_health
+from hsm_shipper.heartbeat import Heartbeat, encode
+from hsm_tools.following.health import Health, read_heartbeat, worker_health
 
 COPYTOOL = Copytool(uuid="80379a60", archive_ids=[1], current=0, ok=0, errors=0)
 WELL = Heartbeat(
@@ -31,6 +32,20 @@ STUCK = {"max_requests": 10, "archive_count": 23, "restore_count": 0, "remove_co
 
 def test_no_heartbeat_is_missing() -> None:
     assert worker_health(None, 1000.0) == (Health.MISSING, None, ["no heartbeat"])
+
+
+def test_missing_and_unreadable_are_two_things() -> None:
+    assert read_heartbeat(None) == (None, None)
+    assert read_heartbeat(encode(WELL)) == (WELL, None)
+    for reply, why in (
+        (redis.exceptions.NoPermissionError("no permissions"), "heartbeat cannot be read: no permissions"),
+        (redis.ResponseError("WRONGTYPE"), "heartbeat cannot be read: WRONGTYPE"),
+        (b'{"host": 1}', "heartbeat does not decode: b'{\"host\": 1}'"),
+        (b"", "heartbeat does not decode: b''"),
+    ):
+        heartbeat, trouble = read_heartbeat(reply)
+        assert worker_health(heartbeat, 1000.0, trouble) == (Health.UNREADABLE, None, [why])
+    assert len(read_heartbeat(b"x" * 10_000)[1] or "") < 100
 
 
 def test_all_is_well() -> None:

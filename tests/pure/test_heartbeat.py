@@ -42,7 +42,8 @@ def test_one_of_a_newer_release_is_read_and_what_is_none_is_none() -> None:
     del told["hsm_control"], told["copytools"]
     heartbeat = decode(json.dumps(told).encode())
     assert heartbeat is not None and heartbeat.hsm_control is None and heartbeat.copytools is None
-    for data in (b"", b"{}", b"[1]", b"\xff", b'{"host": 1}'):
+    deep = b'{"weather":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    for data in (b"", b"{}", b"[1]", b"\xff", b'{"host": 1}', b'{"host":"\xff"}', deep):
         assert decode(data) is None
 
 
