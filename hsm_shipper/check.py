@@ -147,7 +147,7 @@ def _log(config: Config) -> Iterator[Finding]:
 
 def _shipper(config: Config) -> Finding:
     try:
-        return ok("shipper", f"running (pid {Supervisor(config.run_path).pid()})")
+        return ok("shipper", f"running (pid {Supervisor(config.run_path, config.state_path).pid()})")
     except NotRunning:
         return ok("shipper", "not running")
     except SupervisorError as error:

@@ -15,10 +15,10 @@ from pathlib import Path
 from hsm_shipper import logs
 from hsm_shipper.config import Config, load_config
 from hsm_shipper.errors import AlreadyRunning, CalledOff, ConfigError, HsmError, NotRunning
-from hsm_shipper.launch import CONFIG_FILE
 from hsm_shipper.maintenance_run import MaintenanceRun
 from hsm_shipper.present import find_mdts
 from hsm_shipper.redis_lock import TTL_S
+from hsm_shipper.run_folder import CONFIG_FILE
 from hsm_shipper.stopping import StopSignal
 from hsm_shipper.supervisor import Supervisor
 
@@ -38,7 +38,7 @@ def main(config: Config, mdts: Sequence[str]) -> int:
     Raises `ConfigError` if one of them is not here.
     """
     try:
-        Supervisor(config.run_path).pid()
+        Supervisor(config.run_path, config.state_path).pid()
     except NotRunning as error:
         _say(f"no shipper runs here: {error}; without one: hsm-action-shipper --run-once --maintenance-now")
         return EXIT_NOT_RUNNING

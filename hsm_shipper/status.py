@@ -84,7 +84,7 @@ def gather(config: Config, now: float) -> Status:
     programs: dict[str, Program] = {}
     supervisord, running = None, True
     try:
-        programs = Supervisor(config.run_path).programs()
+        programs = Supervisor(config.run_path, config.state_path).programs()
     except SupervisorError as error:
         supervisord, running = str(error), not isinstance(error, NotRunning)
         troubles.append(supervisord)

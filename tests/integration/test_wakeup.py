@@ -1,4 +1,4 @@
-"""A child that supervisord forks keeps nothing of its signal handling: in a process of its own that forks as it does."""
+"""What supervisord forks keeps nothing of its signal handling: in a process of its own that forks as it does."""
 
 from __future__ import annotations
 
