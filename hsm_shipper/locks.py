@@ -6,10 +6,13 @@ import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from hsm_shipper.errors import AlreadyRunning, ConfigError
 
 SHIPPER_LOCK = "shipper.lock"
+# What the holder of that lock remarks if it polls once, without supervisord.
+ONCE = "--run-once"
 
 
 def worker_lock_path(state_dir: Path, mdt: str) -> Path:
@@ -17,23 +20,34 @@ def worker_lock_path(state_dir: Path, mdt: str) -> Path:
     return state_dir / f"{mdt}.lock"
 
 
-def holder(path: Path) -> str | None:
-    """The pid, for people, of the process that holds the lock on `path`; None if nobody does. Raises `OSError`."""
+class Holder(NamedTuple):
+    """Who holds a lock, for people: the pid, and what it does where that is not the usual."""
+
+    pid: str
+    remark: str
+
+
+def holder(path: Path) -> Holder | None:
+    """Who holds the lock on `path`; None if nobody does. Raises `OSError`."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        pid = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        pid, _, remark = _content(fd).partition(" ")
         # Where its last holder is gone it is not touched: we would keep another from taking it for a moment.
         if not _is_alive(pid):
             return None
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return pid
+        return Holder(pid, remark)
     finally:
         os.close(fd)
     return None
+
+
+def _content(fd: int) -> str:
+    return os.pread(fd, 32, 0).decode(errors="replace").strip()
 
 
 def _is_alive(pid: str) -> bool:
@@ -72,7 +86,7 @@ class FileLock:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            holder = _content(fd) or "unknown"
             os.close(fd)
             raise AlreadyRunning(f"{self._what} is already running (pid {holder}, lock {self.path})") from None
         return fd
@@ -90,10 +104,10 @@ class FileLock:
         self.fd = os.dup2(again.fd, self.fd, inheritable=False)
         again.release()
 
-    def write_pid(self) -> None:
+    def write_pid(self, remark: str = "") -> None:
         """Record this process as the holder; again after a fork that carries the lock on."""
         os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(self.fd, f"{f'{os.getpid()} {remark}'.rstrip()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let go."""

@@ -11,6 +11,7 @@ from hsm_shipper.config import Config
 from hsm_shipper.errors import HsmError
 from hsm_shipper.forget import forget, stored_mdts
 from hsm_shipper.launch import shipper_lock
+from hsm_shipper.locks import ONCE
 from hsm_shipper.present import find_mdts
 from hsm_shipper.worker import run_once
 
@@ -22,7 +23,8 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
     Refuses beside a running shipper by raising `AlreadyRunning`.
     """
     logs.setup("hsm-action-shipper", config)
-    with shipper_lock(config):
+    with shipper_lock(config) as lock:
+        lock.write_pid(ONCE)
         present = find_mdts(config.mdt_watch_glob)
         troubles = list(present.unreadable)
         for remark in present.remarks:

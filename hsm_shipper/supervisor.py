@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from xml.parsers.expat import ExpatError
 
 from hsm_shipper.errors import ControlLost, NotRunning, ShuttingDown, SupervisorError
-from hsm_shipper.locks import SHIPPER_LOCK, holder
+from hsm_shipper.locks import ONCE, SHIPPER_LOCK, holder
 
 REPLY_TIMEOUT_S = 10.0
 WORKER_PREFIX = "mdt-"
@@ -128,16 +128,16 @@ class Supervisor:
     def _nobody_listens(self) -> SupervisorError:
         nobody = f"nobody listens on {self._socket}"
         try:
-            pid = holder(self._lock_path)
+            shipper = holder(self._lock_path)
         except OSError as error:
             message = f"{nobody}, and whether a shipper runs cannot be seen: cannot read {self._lock_path}"
             return SupervisorError(f"{message}: {error.strerror}", "run it as root")
-        if pid is None:
+        if shipper is None or shipper.remark == ONCE:
             return NotRunning(f"supervisord is not running ({nobody})")
         return ControlLost(
-            f"hsm-action-shipper runs (pid {pid}), but {nobody}: it is starting, stopping or polling once, or somebody "
-            "has removed the socket, and workers go on without control",
-            f"a running one listens again within 10 s; if not, see its log, then kill {pid} and start it again",
+            f"hsm-action-shipper runs (pid {shipper.pid}), but {nobody}: it is starting or stopping, or somebody has "
+            "removed the socket, and workers go on without control",
+            f"a running one listens again within 10 s; if not, see its log, then kill {shipper.pid} and start it again",
         )
 
 
