@@ -18,6 +18,7 @@ from hsm_shipper.config import Config, LoadedConfig, load_config
 from hsm_shipper.coordinator import mdt_folder, read_hsm_control, read_tunable
 from hsm_shipper.errors import ConfigError, NotRunning, SupervisorError
 from hsm_shipper.findings import Finding, Level, ok, problem, warning
+from hsm_shipper.output import print_out
 from hsm_shipper.present import Present, find_mdts
 from hsm_shipper.supervisor import Supervisor
 
@@ -31,7 +32,7 @@ _NO_ROOM_BYTES = 8 * _MIB
 def main(config_file: Path | None, *, as_json: bool) -> int:
     """Print every finding; returns the exit status, the worst level."""
     findings = list(check(config_file))
-    print(found.to_json(findings) if as_json else found.to_text(findings))  # noqa: T201 - what was asked for
+    print_out(found.to_json(findings) if as_json else found.to_text(findings))
     return int(found.worst(findings))
 
 

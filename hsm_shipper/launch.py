@@ -18,6 +18,7 @@ from hsm_shipper.config import Config
 from hsm_shipper.errors import ConfigError, SupervisorError
 from hsm_shipper.locks import SHIPPER_LOCK, FileLock
 from hsm_shipper.orphan import SUPERVISORD_PID_VARIABLE
+from hsm_shipper.output import Lines, Unfailing, never_fail_at_stderr, print_err
 from hsm_shipper.run_folder import PID_FILE, RunFolder
 from hsm_shipper.supervisor import ProgramFiles, Supervisor
 
@@ -81,6 +82,7 @@ def _exclusively(config: Config) -> Iterator[list[FileLock]]:
 
 
 def _supervisord(config: Config, run_lock: FileLock, log: Path) -> int:
+    import supervisor.loggers
     import supervisor.supervisord
 
     RunFolder.kept = folder = RunFolder(config, run_lock)
@@ -93,6 +95,9 @@ def _supervisord(config: Config, run_lock: FileLock, log: Path) -> int:
         "SHIPPER_PYTHON": shlex.quote(sys.executable),
         SUPERVISORD_PID_VARIABLE: str(os.getpid()),
     }
+    # supervisord ends when neither its log nor standard error takes a line: on a full disk, or a pipe that has closed.
+    never_fail_at_stderr()
+    supervisor.loggers.open = _open_unfailing
     as_root = ["-u", "0"] if os.getuid() == 0 else []  # without, it warns that it stays root, as it must
     supervisor.supervisord.main(["-c", str(SUPERVISORD_CONF), *as_root])
     folder.clear()
@@ -113,6 +118,15 @@ def _open_log(path: Path) -> IO[bytes]:
         ) from None
 
 
+def _open_unfailing(path: str, mode: str) -> IO[bytes]:
+    """The log, for supervisord and for each of its programs, which would not start without; `_open_log` came first."""
+    try:
+        return Unfailing(path, mode)
+    except OSError as error:
+        print_err(f"cannot open log {path}: {error.strerror}; what follows is lost until it is opened again (SIGUSR2)")
+        return Unfailing(os.devnull, mode)
+
+
 def _wait_until_up(config: Config, log_file: Path, alive: int) -> int:
     """Report how the detached process starts: `alive` is a pipe that ends with it."""
     supervisor = Supervisor(config.run_path, config.state_path)
@@ -124,6 +138,7 @@ def _wait_until_up(config: Config, log_file: Path, alive: int) -> int:
             pid = supervisor.pid()
         except SupervisorError:
             continue
-        sys.stdout.write(f"hsm-action-shipper runs detached (pid {pid}), log {log_file}\n")
+        # Whether or not anybody reads that: it is up.
+        Lines().print_out(f"hsm-action-shipper runs detached (pid {pid}), log {log_file}")
         return 0
     raise SupervisorError(f"supervisord does not answer after {_START_TIMEOUT_S:.0f} s", f"see {log_file}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from hsm_shipper.errors import HsmError
 from hsm_shipper.forget import forget, stored_mdts
 from hsm_shipper.launch import shipper_lock
 from hsm_shipper.locks import ONCE
+from hsm_shipper.output import Lines, print_err
 from hsm_shipper.present import find_mdts
 from hsm_shipper.worker import run_once
 
@@ -23,6 +23,7 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
     Refuses beside a running shipper by raising `AlreadyRunning`.
     """
     logs.setup("hsm-action-shipper", config)
+    lines = Lines()
     with shipper_lock(config) as lock:
         lock.write_pid(ONCE)
         present = find_mdts(config.mdt_watch_glob)
@@ -34,13 +35,14 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
         for mdt, actions in present.mdts.items():
             try:
                 for line in _steps(config, mdt, actions, maintenance_now=maintenance_now):
-                    print(line, flush=True)  # noqa: T201 - what was asked for
+                    lines.print_out(line)
             except _StepFailed as error:
                 troubles.append(f"{mdt}: {error}")
         if not present.unreadable:
             troubles += _forget_absent(config, frozenset(present.mdts))
         for trouble in troubles:
             _say(trouble)
+    lines.finish()
     return 1 if troubles else 0
 
 
@@ -80,4 +82,4 @@ def _forget_absent(config: Config, present: frozenset[str]) -> list[str]:
 
 
 def _say(message: str) -> None:
-    print(f"hsm-action-shipper: {logs.printable(message)}", file=sys.stderr)  # noqa: T201 - the command's own voice
+    print_err(f"hsm-action-shipper: {logs.printable(message)}")

@@ -14,6 +14,7 @@ from hsm_shipper.discovery import worker_programs
 from hsm_shipper.errors import NotRunning, StateError, SupervisorError
 from hsm_shipper.forget import stored_mdts
 from hsm_shipper.logs import printable
+from hsm_shipper.output import print_out
 from hsm_shipper.present import find_mdts
 from hsm_shipper.runs import Run, last_runs
 from hsm_shipper.state_view import PollStatus, read_poll_status, state_file
@@ -74,7 +75,7 @@ def main(config: Config, *, as_json: bool) -> int:
     """Print the status; returns the exit status."""
     now = time.time()
     status = gather(config, now)
-    print(to_json(status, config) if as_json else to_text(status, now))  # noqa: T201 - what was asked for
+    print_out(to_json(status, config) if as_json else to_text(status, now))
     return status.exit_status
 
 

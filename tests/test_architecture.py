@@ -16,6 +16,7 @@ CONTRACT = {
 FOR_THE_TOOLS = CONTRACT | {
     "collector",
     "coordinator",
+    "output",
     "present",
     "reader",
     "replay",
