@@ -173,6 +173,7 @@ def run(config: Config) -> None:
     cadence = Cadence(config.poll_interval_s)
     logger.info("watching %s every %g s", config.mdt_watch_glob, config.poll_interval_s)
     while True:
+        cadence.begin()
         wait_s = discovery.step()
         if stop.wait(min(wait_s, cadence.seconds_to_next())):
             break

@@ -195,6 +195,7 @@ def run(config: Config) -> None:
     cadence = Cadence(config.poll_interval_s)
     _log.info("maintaining streams %s", in_words(config))
     while True:
+        cadence.begin()
         maintenance.step()
         if stop.wait(cadence.seconds_to_next()):
             break

@@ -148,6 +148,8 @@ def _mdt_status(
         troubles.append("no poll for a long time")
     if poll is not None and poll.last_error_at is not None and poll.last_error_at >= poll.last_poll_at:
         troubles.append(f"last poll failed: {poll.last_error}")
+    elif poll is not None and poll.last_poll_duration_s > config.poll_interval_s:
+        troubles.append(f"last poll took {poll.last_poll_duration_s:.1f} s, longer than poll_interval: fewer are made")
     if maintenance is not None and maintenance.error is not None:
         troubles.append(f"last maintenance failed: {maintenance.error}")
     return MdtStatus(mdt, present, worker, poll, age_s, stale, maintenance, tuple(troubles))

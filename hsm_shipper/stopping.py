@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 import time
 
+# Of what a turn took: it leaves at least a third of the time free.
+REST = 0.5
+
 _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
@@ -28,15 +31,26 @@ class StopSignal:
 
 
 class Cadence:
-    """Ticks every `interval_s` seconds of the monotonic clock; one that comes too late is skipped, not run twice."""
+    """Ticks every `interval_s` seconds of the monotonic clock; one that comes too late is skipped, not run twice.
+
+    Between two turns there is a rest of at least `REST` of what the last one took. Without, turns that take about as
+    long as the interval, or longer, would follow each other at once, and a list so long that reading it takes that
+    much time would keep a processor of the metadata server busy all the time, just when it has most to do.
+    """
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
-        self._next = time.monotonic() + interval_s
+        self._begun = time.monotonic()
+        self._next = self._begun + interval_s
+
+    def begin(self) -> None:
+        """A turn begins."""
+        self._begun = time.monotonic()
 
     def seconds_to_next(self) -> float:
-        """How long to wait for the next tick."""
-        late = time.monotonic() - self._next
+        """How long to wait for the next tick, now that the turn has ended."""
+        now = time.monotonic()
+        late = now - self._next
         if late >= 0:
             self._next += (late // self._interval_s + 1) * self._interval_s
-        return self._next - time.monotonic()
+        return max(self._next - now, REST * (now - self._begun))

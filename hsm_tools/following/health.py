@@ -41,6 +41,8 @@ def worker_health(heartbeat: Heartbeat | None, now_s: float) -> WorkerHealth:
     troubles = [f"last poll {age_s:,.0f} s ago"] if is_old else []
     if heartbeat.last_error is not None:
         troubles.append(f"last poll failed: {heartbeat.last_error}")
+    elif heartbeat.last_poll_duration_s > heartbeat.poll_interval_s:
+        troubles.append(f"polls take {heartbeat.last_poll_duration_s:,.0f} s, longer than poll_interval")
     if heartbeat.hsm_control not in (ENABLED, None):
         troubles.append(f"coordinator is {heartbeat.hsm_control}")
     if heartbeat.copytools == []:
