@@ -172,11 +172,8 @@ def run(config: Config) -> None:
     discovery = Discovery(config)
     cadence = Cadence(config.poll_interval_s)
     logger.info("watching %s every %g s", config.mdt_watch_glob, config.poll_interval_s)
-    while True:
-        cadence.begin()
-        wait_s = discovery.step()
-        if stop.wait(min(wait_s, cadence.seconds_to_next())):
-            break
+    while not cadence.wait(stop, at_most_s=discovery.step()):
+        pass
     discovery.stop_workers()
 
 

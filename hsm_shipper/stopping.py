@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 
 # Of what a turn took: it leaves at least a third of the time free.
 REST = 0.5
+# No turn takes that long by itself: it was held up once, by a Redis that hangs, the replay of a long stream, SIGSTOP.
+LONGEST_REST_S = 60.0
 
 _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
@@ -33,7 +36,7 @@ class StopSignal:
 class Cadence:
     """Ticks every `interval_s` seconds of the monotonic clock; one that comes too late is skipped, not run twice.
 
-    Between two turns there is a rest of at least `REST` of what the last one took. Without, turns that take about as
+    Between two turns there is a rest of at least `REST` of what the last one took, up to a minute. Without, turns that take about as
     long as the interval, or longer, would follow each other at once, and a list so long that reading it takes that
     much time would keep a processor of the metadata server busy all the time, just when it has most to do.
     """
@@ -43,14 +46,18 @@ class Cadence:
         self._begun = time.monotonic()
         self._next = self._begun + interval_s
 
-    def begin(self) -> None:
-        """A turn begins."""
-        self._begun = time.monotonic()
+    def wait(self, stop: StopSignal, at_most_s: float = math.inf) -> bool:
+        """Wait for the next tick, or `at_most_s` seconds; True, and at once, if this process has been asked to stop.
 
-    def seconds_to_next(self) -> float:
-        """How long to wait for the next tick, now that the turn has ended."""
+        A turn is what is done between two waits.
+        """
+        stopped = stop.wait(min(at_most_s, self._seconds_to_next()))
+        self._begun = time.monotonic()
+        return stopped
+
+    def _seconds_to_next(self) -> float:
         now = time.monotonic()
         late = now - self._next
         if late >= 0:
             self._next += (late // self._interval_s + 1) * self._interval_s
-        return max(self._next - now, REST * (now - self._begun))
+        return max(self._next - now, min(REST * (now - self._begun), LONGEST_REST_S))

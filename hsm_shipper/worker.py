@@ -62,11 +62,9 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
         pulse = Pulse(connect(config), config, mdt, actions)
         _log.info("polling %s every %g s", actions, config.poll_interval_s)
         cadence = Cadence(config.poll_interval_s)
-        while True:
-            cadence.begin()
+        _poll(poller, pulse)
+        while not cadence.wait(stop):
             _poll(poller, pulse)
-            if stop.wait(cadence.seconds_to_next()):
-                break
         belief.close()
     _log.info("stopped")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hsm_shipper.errors import ConfigError, HsmError
-from hsm_shipper.output import EXIT_BROKEN_PIPE, give_up_stdout
+from hsm_shipper.output import EXIT_BROKEN_PIPE, give_up_stdout, hold_standard_streams
 from hsm_tools.terminated import Terminated
 
 EXIT_OK = 0
@@ -19,6 +19,7 @@ def exit_code(work: Callable[[], int], say: Callable[[str], None], *, failed: in
 
     An error is said in one line. A signal that ends the process does so.
     """
+    hold_standard_streams()
     try:
         return work()
     except KeyboardInterrupt:

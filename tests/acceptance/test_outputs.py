@@ -192,3 +192,6 @@ def test_the_help_of_the_tools_ends_in_the_same_ways(tool: str) -> None:
         done = run(command, "--help", out=out)
         assert done.returncode in (1, 2) and "cannot write to standard output" in done.stderr  # each has its own
         assert run(command, "--bogus", err=out).returncode == 2
+    for closed in (">&-", "2>&-", "<&- >&- 2>&-"):
+        done = run("sh", "-c", f'exec "$0" --help {closed}', command)
+        assert (done.returncode, done.stderr) == (0, "")
