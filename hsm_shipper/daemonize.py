@@ -27,9 +27,9 @@ _KEPT_FDS = (3, 4)
 _HIGH_FD = 64
 _UMASK = 0o027
 _DRAIN_TIMEOUT_S = 5.0
-# cat ends with 1 when it cannot write: that part is lost, and what follows may be taken again (a disk with room), or
-# goes the same way (a pipe that nobody reads). supervisord would end if nobody took its log from it.
-_RELAY = "until cat 2>/dev/null; do [ $? -eq 1 ] || exit; done"
+# cat ends when it cannot write: that part is lost, and what follows may be taken again (a disk with room), or goes the
+# same way (a pipe that nobody reads). Only where there is no cat there is no use in another.
+_RELAY = "until cat 2>/dev/null; do case $? in 126|127) exit;; esac; done"
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 

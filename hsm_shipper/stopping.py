@@ -8,7 +8,7 @@ import time
 
 # Of what a turn took: it leaves at least a third of the time free.
 REST = 0.5
-# No turn takes that long by itself: it was held up once, by a Redis that hangs, the replay of a long stream, SIGSTOP.
+# A turn that would ask for more was held up: by a Redis that hangs, the replay of a long stream, SIGSTOP.
 LONGEST_REST_S = 60.0
 
 _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
@@ -36,9 +36,9 @@ class StopSignal:
 class Cadence:
     """Ticks every `interval_s` seconds of the monotonic clock; one that comes too late is skipped, not run twice.
 
-    Between two turns there is a rest of at least `REST` of what the last one took, up to a minute. Without, turns that take about as
-    long as the interval, or longer, would follow each other at once, and a list so long that reading it takes that
-    much time would keep a processor of the metadata server busy all the time, just when it has most to do.
+    Between two turns there is a rest of at least `REST` of what the last one took, up to `LONGEST_REST_S`. Without,
+    turns that take about as long as the interval, or longer, would follow each other at once: a very long list would
+    keep a processor of the metadata server busy all the time, just when it has most to do.
     """
 
     def __init__(self, interval_s: float) -> None:
