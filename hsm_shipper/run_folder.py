@@ -47,9 +47,7 @@ class RunFolder:
         """The configuration for all programs: they start again at any time, when the file may be half edited."""
         path = self.path / CONFIG_FILE
         try:
-            path.unlink(missing_ok=True)
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # has passwords
-                file.write(msgspec.json.encode(self._config))  # which is YAML
+            _write_whole(path, msgspec.json.encode(self._config), 0o600)  # JSON is YAML; it has passwords
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {error.strerror}", "check the folder's owner") from None
 
@@ -67,7 +65,7 @@ class RunFolder:
             yield CONFIG_FILE
         pid_file = self.path / _SUPERVISORD_PID_FILE
         if not pid_file.exists():
-            pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
+            _write_whole(pid_file, f"{os.getpid()}\n".encode(), 0o640)
             yield _SUPERVISORD_PID_FILE
         files = ProgramFiles(self.path)
         if not files.folder.exists():
@@ -166,6 +164,15 @@ class _Keeper:
         yield log.name
 
 
+def _write_whole(path: Path, content: bytes, mode: int) -> None:
+    """All of it or nothing: what is there in part, on a full disk, would be taken for whole, and stay."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+    draft.replace(path)
+
+
 def _stat(path: Path) -> os.stat_result | None:
     try:
         return path.stat()
@@ -175,5 +182,7 @@ def _stat(path: Path) -> os.stat_result | None:
 
 def make_keeper(supervisord: Any) -> object:
     """The factory that supervisord calls at start, and again at a reload, when it has forgotten all subscriptions."""
-    assert RunFolder.kept is not None
+    if RunFolder.kept is None:  # a release without it was started, this one installed meanwhile, and then reloaded
+        supervisord.options.logger.warn("run_dir is looked after once hsm-action-shipper is restarted, not reloaded")
+        return object()
     return _Keeper(supervisord, RunFolder.kept)
