@@ -47,7 +47,7 @@ class RunFolder:
         """The configuration for all programs: they start again at any time, when the file may be half edited."""
         path = self.path / CONFIG_FILE
         try:
-            _write_whole(path, msgspec.json.encode(self._config), 0o600)  # JSON is YAML; it has passwords
+            _write_whole(path, msgspec.json.encode(self._config) + b"\n", 0o600)  # JSON is YAML; has passwords
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {error.strerror}", "check the folder's owner") from None
 

@@ -128,9 +128,9 @@ class MetadataServer:
         """Stop the shipper in the foreground; returns its exit status."""
         assert self._process is not None
         self._process.send_signal(how)
-        return self.wait()
+        return self.wait_end()
 
-    def wait(self) -> int:
+    def wait_end(self) -> int:
         """Wait until the shipper in the foreground has ended; returns its exit status."""
         assert self._process is not None
         return self._process.wait(STOP_TIMEOUT_S)

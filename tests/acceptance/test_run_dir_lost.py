@@ -179,7 +179,7 @@ def test_a_run_dir_that_another_shipper_has_by_now_is_left_to_it(server: Metadat
     with FileLock(server.run_dir / PID_FILE, "this test"):
         (server.run_dir / CONFIG_FILE).write_text("another's")
         os.kill(server.pid, signal.SIGCONT)
-        assert server.wait() == 3
+        assert server.wait_end() == 3
         assert (server.run_dir / CONFIG_FILE).read_text() == "another's"
         assert (server.run_dir / PID_FILE).exists()
     assert f"is already running (pid {os.getpid()}" in server.log.read_text()
