@@ -16,10 +16,12 @@ from hsm_shipper.check_redis import redis_findings
 from hsm_shipper.config import Config, LoadedConfig, load_config
 from hsm_shipper.coordinator import mdt_folder, read_hsm_control, read_tunable
 from hsm_shipper.diff import Known, Survey
-from hsm_shipper.errors import ConfigError, NotRunning, SupervisorError
+from hsm_shipper.errors import ConfigError, NotRunning, StateError, SupervisorError
 from hsm_shipper.findings import Finding, Level, ok, problem, warning
+from hsm_shipper.output import print_out
 from hsm_shipper.present import Present, find_mdts
 from hsm_shipper.reader import ActionsFile
+from hsm_shipper.state_view import read_poll_status, state_file
 from hsm_shipper.supervisor import Supervisor
 
 _EXAMPLE_BYTES = 300
@@ -32,7 +34,7 @@ _NO_ROOM_BYTES = 8 * _MIB
 def main(config_file: Path | None, *, as_json: bool) -> int:
     """Print every finding; returns the exit status, the worst level."""
     findings = list(check(config_file))
-    print(found.to_json(findings) if as_json else found.to_text(findings))  # noqa: T201 - what was asked for
+    print_out(found.to_json(findings) if as_json else found.to_text(findings))
     return int(found.worst(findings))
 
 
@@ -78,6 +80,8 @@ def _mdts(config: Config, present: Present) -> Iterator[Finding]:
     for mdt, actions in present.mdts.items():
         yield _actions_file(mdt, actions)
         yield _grace_delay(mdt, actions, config.poll_interval_s)
+        yield from _coordinator(mdt, actions)
+        yield from _last_poll(config, mdt)
 
 
 def _actions_file(mdt: str, actions: Path) -> Finding:
@@ -119,6 +123,31 @@ def _grace_delay(mdt: str, actions: Path, poll_interval_s: float) -> Finding:
     return ok(mdt, text)
 
 
+def _coordinator(mdt: str, actions: Path) -> Iterator[Finding]:
+    control = read_hsm_control(actions)
+    if control in ("stopped", "disabled"):
+        yield warning(
+            mdt,
+            f"the coordinator is {control}: no action starts, and none that has ended leaves the list",
+            f"unless that is meant: lctl set_param mdt.{mdt}.hsm_control=enabled",
+        )
+
+
+def _last_poll(config: Config, mdt: str) -> Iterator[Finding]:
+    try:
+        poll = read_poll_status(state_file(config.state_path, mdt))
+    except StateError as error:
+        yield warning(mdt, error.message, error.hint)
+        return
+    if poll is not None and poll.last_poll_duration_s > config.poll_interval_s:
+        yield warning(
+            mdt,
+            f"the last poll took {poll.last_poll_duration_s:.1f} s, longer than poll_interval "
+            f"({config.poll_interval_s:g} s): a rest follows each, and final statuses may be missed",
+            f"raise poll_interval, or look what is slow: Redis, state_dir, or reading {poll.lines:,} lines",
+        )
+
+
 def _folder(key: str, path: Path) -> Iterator[Finding]:
     """Whether `path` can be used, or made: nothing is made here."""
     standing = _nearest_existing(path)
@@ -152,7 +181,9 @@ def _log(config: Config) -> Iterator[Finding]:
     if config.log_file is None:
         return
     path = Path(config.log_file)
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+    standing = _nearest_existing(path)
+    there = standing == path and not path.is_dir()
+    if not (there or standing == path.parent) or not os.access(standing, os.W_OK):
         yield problem("log_file", f"cannot write {path}", "make its folder, or set log_file")
     else:
         yield ok("log_file", f"{path} is writable")
@@ -160,7 +191,7 @@ def _log(config: Config) -> Iterator[Finding]:
 
 def _shipper(config: Config) -> Finding:
     try:
-        return ok("shipper", f"running (pid {Supervisor(config.run_path).pid()})")
+        return ok("shipper", f"running (pid {Supervisor(config.run_path, config.state_path).pid()})")
     except NotRunning:
         return ok("shipper", "not running")
     except SupervisorError as error:

@@ -97,7 +97,7 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] = os.enviro
 
     Raises `ConfigError` for a file that cannot be read or parsed and for any key or value that cannot be used.
     """
-    if file is None and DEFAULT_FILE.exists():
+    if file is None and _has_default_file():
         file = DEFAULT_FILE
     warnings: list[str] = []
     values: dict[str, Any] = {}
@@ -112,6 +112,15 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] = os.enviro
     if config.reconcile_schedule and "reconcile_interval" in values:
         warnings.append("reconcile_schedule is set, so reconcile_interval is not used")
     return LoadedConfig(config, file, tuple(warnings), mountpoint)
+
+
+def _has_default_file() -> bool:
+    try:
+        return DEFAULT_FILE.exists()
+    except OSError as error:  # its folder is closed to us: what it says is not known
+        raise ConfigError(
+            f"cannot read configuration {DEFAULT_FILE}: {error.strerror}", "name one with -c FILE"
+        ) from None
 
 
 def _read_yaml(file: Path) -> dict[object, object]:

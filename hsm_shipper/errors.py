@@ -7,6 +7,7 @@
     ├── CalledOff              no need to go on: this process is to stop, or the MDT has left
     ├── SupervisorError        supervisord did not answer, or not as it should
     │   ├── NotRunning         there is none
+    │   ├── ControlLost        a shipper lives, but nobody can reach its supervisord
     │   └── ShuttingDown       it is stopping, and takes no more orders
     ├── ActionsError           an actions file that cannot be read to its end: nothing is purged on it
     ├── StateError             the state file of an MDT
@@ -64,6 +65,10 @@ class SupervisorError(HsmError):
 
 class NotRunning(SupervisorError):
     """Nobody listens on supervisord's socket."""
+
+
+class ControlLost(SupervisorError):
+    """A shipper lives, but nobody listens on its supervisord's socket: somebody removed it, or it is not up yet."""
 
 
 class ShuttingDown(SupervisorError):

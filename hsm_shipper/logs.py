@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TextIO
 
 from hsm_shipper.config import Config
+from hsm_shipper.output import give_up_stderr
 
 # supervisord's own lines begin the same way, so that the one log can be read and sorted as one.
 _FORMAT = "%(asctime)s %(levelname)s {program}: %(message)s"
@@ -18,11 +20,21 @@ REPEAT_INTERVAL_S = 300.0
 
 def setup(program: str, config: Config) -> None:
     """Log to stderr as `2026-11-22 13:00:00,123 INFO <program>: text`, from `config.log_level` up."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr(sys.stderr)
     handler.setFormatter(_OneLine(_FORMAT.format(program=program.replace("%", "%%"))))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.log_level)
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """What standard error does not take any more is not worth a traceback, to standard error at that."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], OSError):
+            give_up_stderr()
+        else:
+            super().handleError(record)
 
 
 class _OneLine(logging.Formatter):

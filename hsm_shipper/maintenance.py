@@ -200,10 +200,9 @@ def run(config: Config) -> None:
     threading.Thread(target=_obey, args=[maintenance], name="signals", daemon=True).start()
     cadence = Cadence(config.poll_interval_s)
     _log.info("maintaining streams %s", in_words(config))
-    while True:
+    maintenance.step()
+    while not cadence.wait(stop):
         maintenance.step()
-        if stop.wait(cadence.seconds_to_next()):
-            break
     maintenance.stop()
     _log.info("stopped")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,8 @@ from hsm_shipper.config import Config
 from hsm_shipper.errors import HsmError
 from hsm_shipper.forget import forget, stored_mdts
 from hsm_shipper.launch import shipper_lock
+from hsm_shipper.locks import ONCE
+from hsm_shipper.output import Lines, print_err
 from hsm_shipper.present import find_mdts
 from hsm_shipper.result import PollResult
 from hsm_shipper.worker import run_once
@@ -23,7 +24,9 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
     Refuses beside a running shipper by raising `AlreadyRunning`.
     """
     logs.setup("hsm-action-shipper", config)
-    with shipper_lock(config):
+    lines = Lines()
+    with shipper_lock(config) as lock:
+        lock.write_pid(ONCE)
         present = find_mdts(config.mdt_watch_glob)
         troubles = list(present.unreadable)
         for remark in present.remarks:
@@ -33,13 +36,14 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
         for mdt, actions in present.mdts.items():
             try:
                 for line in _steps(config, mdt, actions, maintenance_now=maintenance_now):
-                    print(line, flush=True)  # noqa: T201 - what was asked for
+                    lines.print_out(line)
             except _StepFailed as error:
                 troubles.append(f"{mdt}: {error}")
         if not present.unreadable:
             troubles += _forget_absent(config, frozenset(present.mdts))
         for trouble in troubles:
             _say(trouble)
+    lines.finish()
     return 1 if troubles else 0
 
 
@@ -88,4 +92,4 @@ def _forget_absent(config: Config, present: frozenset[str]) -> list[str]:
 
 
 def _say(message: str) -> None:
-    print(f"hsm-action-shipper: {logs.printable(message)}", file=sys.stderr)  # noqa: T201 - the command's own voice
+    print_err(f"hsm-action-shipper: {logs.printable(message)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from urllib.parse import quote
@@ -9,6 +10,9 @@ from urllib.parse import quote
 import msgspec
 
 from hsm_shipper.errors import StateError
+
+NOT_ALLOWED = "run this as the user that runs the shipper"
+_FORBIDDEN = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 
 
 class PollStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,4 +67,13 @@ def read_poll_status(path: Path) -> PollStatus | None:
             connection.close()
         return None if row is None else msgspec.convert(dict(zip(columns, row, strict=True)), PollStatus)
     except (OSError, sqlite3.Error, msgspec.ValidationError) as error:
-        raise StateError(f"cannot read state file {path}: {error}", "the worker rebuilds a broken one") from None
+        hint = NOT_ALLOWED if _is_forbidden(path, error) else "the worker rebuilds a broken one"
+        raise StateError(f"cannot read state file {path}: {error}", hint) from None
+
+
+def _is_forbidden(path: Path, error: Exception) -> bool:
+    """Whether we may not read `path`, or write beside it: without its worker nobody else makes the -shm file."""
+    if isinstance(error, OSError):
+        return isinstance(error, PermissionError)
+    forbidden = getattr(error, "sqlite_errorcode", 0) & 0xFF in _FORBIDDEN
+    return forbidden and not (os.access(path, os.R_OK) and os.access(path.parent, os.W_OK))

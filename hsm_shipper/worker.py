@@ -68,7 +68,7 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
         _log.info("polling %s every %g s", actions, config.poll_interval_s)
         cadence = Cadence(config.poll_interval_s)
         _poll(poller, pulse)
-        while not stop.wait(cadence.seconds_to_next()):
+        while not cadence.wait(stop):
             if age.is_over():
                 client.connection_pool.disconnect()
             _poll(poller, pulse)

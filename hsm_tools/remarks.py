@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from hsm_shipper.output import print_err
 from hsm_tools.render import printable
 
 if TYPE_CHECKING:  # imported late: --help logs nothing
@@ -25,8 +25,7 @@ class Remarks:
 
     def say(self, text: str) -> None:
         """Write one line."""
-        sys.stderr.write(f"{self._program}: {printable(text)}\n")
-        sys.stderr.flush()
+        print_err(f"{self._program}: {printable(text)}")
 
     def log(self) -> logging.Handler:
         """From now on say what the tools' modules log."""

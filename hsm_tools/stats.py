@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hsm_shipper.output import escape_stdout, print_out
 from hsm_tools.exits import EXIT_FAILED, EXIT_OK, exit_code
 from hsm_tools.filters import ActionFilter
 from hsm_tools.options import load
-from hsm_tools.output import escape_stdout, print_out
 from hsm_tools.remarks import Remarks
 from hsm_tools.statistics.stats_options import PROGRAM, check, parser
 from hsm_tools.terminated import terminable, uninterrupted

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from hsm_shipper.output import escape_stdout, print_out
 from hsm_tools.colour import colours_for_stdout
 from hsm_tools.exits import EXIT_OK, exit_code
 from hsm_tools.filters import ActionFilter, glob_matcher
 from hsm_tools.options import load
-from hsm_tools.output import escape_stdout, print_out
 from hsm_tools.remarks import Remarks
 from hsm_tools.render import event_line, printable
 from hsm_tools.tailing.since import entry_id_before, parse_since

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError, StreamUnavailable
+from hsm_shipper.output import escape_stdout, print_out
 from hsm_tools.dashboard.top_options import PROGRAM, check, parser
 from hsm_tools.exits import EXIT_OK, exit_code
 from hsm_tools.filters import ActionFilter
 from hsm_tools.options import load
-from hsm_tools.output import escape_stdout, print_out
 from hsm_tools.remarks import Remarks
 from hsm_tools.terminated import terminable
 

@@ -17,6 +17,7 @@ FOR_THE_TOOLS = CONTRACT | {
     "collector",
     "coordinator",
     "page_reader",
+    "output",
     "present",
     "reader",
     "replay",

@@ -177,7 +177,8 @@ class PollWatch:
         self._path = path
         self._progress = progress
         self._last = self._begin = self._status()
-        poll_s = max(poll_interval_s, 0.0 if self._last is None else self._last.last_poll_duration_s)
+        # A poll that takes long is followed by a rest.
+        poll_s = max(poll_interval_s, 0.0 if self._last is None else 2 * self._last.last_poll_duration_s)
         self._limit_s = max(_SHORTEST_PATIENCE_S, (_POLLS_TO_SETTLE + 1) * poll_s)
         self._deadline_s = time.monotonic() + self._limit_s
 
