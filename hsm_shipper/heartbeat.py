@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from hsm_shipper.agents import Copytool
-from hsm_shipper.slots import LOST_AFTER_S, Slots
+from hsm_shipper.slots import LOST_AFTER_INTERVALS, Slots
 
 EXPIRY_POLLS = 3
 SHORTEST_EXPIRY_S = 60.0
@@ -65,9 +65,9 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lost_slots(self) -> Slots | None:
-        """The slots where some of them are lost for so long that nothing else explains it."""
+        """The slots where some of them are lost: at three polls in a row, or where it is not told since when."""
         since = self.slots_lost_since
-        if since is None or self.last_poll_at - since < LOST_AFTER_S:
+        if since is not None and self.last_poll_at - since < LOST_AFTER_INTERVALS * self.poll_interval_s:
             return None
         return self.slots if self.slots.lost else None
 

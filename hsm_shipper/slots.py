@@ -14,8 +14,9 @@ from typing import NamedTuple
 from hsm_shipper.agents import Copytool
 
 # A request is active from before it is sent until after its end is booked, so for moments a busy coordinator has more
-# of them than its copytools: only what every look finds for so long is lost.
-LOST_AFTER_S = 300.0
+# of them than its copytools: only what three polls in a row find is lost. The third comes about two intervals after
+# the first.
+LOST_AFTER_INTERVALS = 1.5
 
 
 class Slots(NamedTuple):

@@ -15,7 +15,6 @@ from hsm_shipper.heartbeat import Heartbeat, decode
 from hsm_shipper.keys import heartbeat_key
 from hsm_shipper.pulse import Pulse
 from hsm_shipper.result import PollResult
-from hsm_shipper.slots import LOST_AFTER_S
 from tests.beside import lay_out
 from tests.conftest import PrivateServer
 from tests.core import shipper_client
@@ -84,10 +83,10 @@ def test_it_tells_since_when_slots_are_lost(
     first = beat_at(1000.0)
     assert (first.archive_count, first.restore_count, first.remove_count, first.slots.lost) == (23, 0, 0, 23)
     assert (first.slots_lost_since, first.lost_slots) == (1000.0, None)
-    assert beat_at(1020.0).slots_lost_since == 1000.0
+    assert (beat_at(1020.0).slots_lost_since, beat_at(1020.0).lost_slots) == (1000.0, None)
     assert caplog.records == []
-    assert beat_at(1000.0 + LOST_AFTER_S).lost_slots == first.slots
-    beat_at(1340.0)
+    assert beat_at(1039.9).lost_slots == first.slots
+    beat_at(1060.0)
     assert caplog.messages == [str(first.slots)]  # once for a long time
     mds.write_tunables(MDT, {"archive_count": 9})
     assert (beat_at(1400.0).slots_lost_since, beat_at(1400.0).lost_slots) == (None, None)
