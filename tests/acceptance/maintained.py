@@ -19,7 +19,7 @@ from hsm_shipper.runs import Run, runs_file
 from tests.acceptance.shipper import COMMAND, clean_environment
 from tests.acceptance.site import MDT, STREAM, SimulatedServer, is_true
 from tests.simulator import SimulatedMdt
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 LOCK = maintenance_key("hsm:actions", MDT)
 MAINTAINED = f"{MDT} is maintained from now on"
@@ -95,7 +95,7 @@ def runs_of(server: SimulatedServer, mdt: str = MDT) -> list[Run]:
     path = runs_file(server.state_dir)
     if not path.exists():
         return []
-    with closing(sqlite3.connect(path, timeout=10)) as database:
+    with closing(sqlite3.connect(path, timeout=DEADLINE_S)) as database:
         database.row_factory = sqlite3.Row
         with contextlib.suppress(sqlite3.OperationalError):  # not made yet
             rows = database.execute("SELECT * FROM runs WHERE mdt = ? ORDER BY id", (mdt,)).fetchall()

@@ -9,12 +9,18 @@ import pytest
 
 from hsm_shipper import __version__
 from tests.acceptance.shipper import COMMAND, MetadataServer, action_line, clean_environment
+from tests.waiting import DEADLINE_S
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command without a configuration."""
     return subprocess.run(
-        [str(COMMAND), *arguments], env=clean_environment(), capture_output=True, text=True, timeout=60, check=False
+        [str(COMMAND), *arguments],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
     )
 
 

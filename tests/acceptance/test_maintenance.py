@@ -20,7 +20,7 @@ from tests.acceptance.maintained import LOCK, add_history, damage, maintenance_p
 from tests.acceptance.shipper import clean_environment
 from tests.acceptance.site import MDT, STREAM, SimulatedServer, is_true, verdict
 from tests.simulator import SimulatedMdt, populate
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs/maintenance.md"
 
@@ -99,7 +99,7 @@ def test_it_runs_on_its_interval_and_makes_up_for_a_run_that_was_missed(make_ser
     server, mdt = make_server(reconcile_interval=1), SimulatedMdt(MDT)
     mdt.mount(server.mds)
     server.start_polled(mdt)
-    eventually(lambda: len(runs_of(server)) >= 2, 20.0)
+    eventually(lambda: len(runs_of(server)) >= 2)
     runs = runs_of(server)
     assert 0.5 < runs[1].started_at - runs[0].started_at < 2.5
     server.supervisorctl("stop", "maintenance")
@@ -159,7 +159,7 @@ def test_two_hundred_mdts_take_turns(server: SimulatedServer) -> None:
         assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
     finally:
         program.send_signal(signal.SIGTERM)
-        assert program.wait(10) == 0
+        assert program.wait(DEADLINE_S) == 0
     assert "ERROR" not in server.log.read_text()
     assert {run.missing for run in last_runs(server.state_dir).values()} == {1}
     assert server.run("--run-once").returncode == 0

@@ -31,7 +31,7 @@ from tests.acceptance.maintained import (
 from tests.acceptance.site import MDT, STREAM, SimulatedServer, verdict
 from tests.conftest import PrivateServer
 from tests.simulator import SimulatedMdt, populate
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 
 def test_a_second_run_waits_or_is_refused(make_server: MakeServer, server: SimulatedServer, mdt: SimulatedMdt) -> None:
@@ -49,7 +49,7 @@ def test_a_second_run_waits_or_is_refused(make_server: MakeServer, server: Simul
         waiting = start_maintain(server)
         assert waiting.stderr is not None
         assert f"waiting at most 65 s: maintenance of {MDT} is already running (pid {pid}" in waiting.stderr.readline()
-    stdout, _ = waiting.communicate(timeout=60)
+    stdout, _ = waiting.communicate(timeout=DEADLINE_S)
     assert waiting.returncode == 0 and stdout.startswith(f"{MDT}: read ")
     assert len(runs_of(server)) == before + 2
 
@@ -61,7 +61,7 @@ def test_waiting_for_another_run_can_be_interrupted(server: SimulatedServer, mdt
         assert waiting.stderr is not None
         assert "waiting" in waiting.stderr.readline()
         waiting.send_signal(signal.SIGINT)
-        stdout, stderr = waiting.communicate(timeout=10)
+        stdout, stderr = waiting.communicate(timeout=DEADLINE_S)
     assert (waiting.returncode, stdout) == (130, "")
     assert "interrupted" in stderr and "Traceback" not in stderr
 

@@ -56,7 +56,7 @@ def test_daemon_starts_detached_and_stops_at_sigterm(server: MetadataServer) -> 
     assert server.run("--daemon").returncode == 3
 
     os.kill(pid, signal.SIGTERM)
-    eventually(lambda: not server.processes(), 10.0)
+    eventually(lambda: not server.processes())
     assert not pid_file.exists()
     text = log.read_text()
     assert " INFO discovery: " in text and " INFO mdt-elm-MDT0000: " in text and "Traceback" not in text
@@ -75,10 +75,10 @@ def test_sixteen_workers_stop_within_three_seconds(server: MetadataServer) -> No
     for mdt in mdts:
         server.add_mdt(mdt, action_line(1))
     server.start()
-    eventually(lambda: server.is_running(*mdts), 90.0)
+    eventually(lambda: server.is_running(*mdts))
     # Discovery looks once more when all of them run, and knows their pids from then on.
     server.add_mdt("elm-MDT0100")
-    eventually(lambda: server.is_running(*mdts, "elm-MDT0100"), 30.0)
+    eventually(lambda: server.is_running(*mdts, "elm-MDT0100"))
     begun = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() - begun < 3.0

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from hsm_tools.consumer import StreamEvent, StreamReader
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 MDT0 = "hsm:actions:elm-MDT0000"
 MDT1 = "hsm:actions:elm-MDT0001"
@@ -40,7 +40,7 @@ def reads(client: redis.Redis) -> int:
     return int(client.info("commandstats").get("cmdstat_xread", {"calls": 0})["calls"])
 
 
-def take(events: Iterator[StreamEvent | None], count: int, timeout_s: float = 20.0) -> list[StreamEvent]:
+def take(events: Iterator[StreamEvent | None], count: int, timeout_s: float = DEADLINE_S) -> list[StreamEvent]:
     """The next `count` events of a reading with `block_ms` > 0, whatever Nones come between."""
     taken: list[StreamEvent] = []
     deadline_s = time.monotonic() + timeout_s
@@ -62,7 +62,9 @@ def history(events: Iterator[StreamEvent | None]) -> list[StreamEvent]:
     raise AssertionError("the reading ended")
 
 
-def idle_until(events: Iterator[StreamEvent | None], check: Callable[[], object], timeout_s: float = 20.0) -> None:
+def idle_until(
+    events: Iterator[StreamEvent | None], check: Callable[[], object], timeout_s: float = DEADLINE_S
+) -> None:
     """Let an idle reader go on until something is true; nothing may come meanwhile."""
 
     def go_on() -> object:

@@ -21,7 +21,7 @@ from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.keys import heartbeat_key, stream_key
 from tests.core import MDT, earlier_event, line
 from tests.servers import RedisServer
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 PREFIX = "hsm:actions"
 MDT1 = "oak-MDT0001"  # beside MDT
@@ -76,7 +76,7 @@ class Site:
         """Run it to its end; it never ends in a traceback."""
         done = subprocess.run(
             [COMMAND, *self.where, *options], capture_output=True, text=True, env=ENVIRONMENT | environment,
-            timeout=60, check=False, cwd=self._folder,
+            timeout=DEADLINE_S, check=False, cwd=self._folder,
         )  # fmt: skip
         assert "Traceback" not in done.stderr
         return done
@@ -128,7 +128,7 @@ class Exporter:
         """What a scrape is given."""
         from urllib.request import Request, urlopen
 
-        with urlopen(Request(self.url, headers=headers), timeout=10) as response:
+        with urlopen(Request(self.url, headers=headers), timeout=DEADLINE_S) as response:
             text: str = response.read().decode()
         return text
 

@@ -31,7 +31,7 @@ from tests.integration.readings import (
     take,
 )
 from tests.servers import RedisServer, connections
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 __all__ = ["reader", "readers"]
 
@@ -120,7 +120,7 @@ def test_block_ms_0_never_yields_none(client: redis.Redis, reader: StreamReader)
     thread.start()
     eventually(lambda: reads(client) >= before + 3)  # it has waited in vain at least twice
     add(client, MDT0, [1, 2])
-    thread.join(10)
+    thread.join(DEADLINE_S)
     assert [event and event.data["rec_idx"] for event in got] == [1, 2]
 
 
@@ -298,7 +298,7 @@ def test_the_specs_example(redis_server: RedisServer) -> None:
             assert example.stderr is not None
             assert example.stderr.readline() == "ALERT: Action failed on elm-MDT0001 for FID 0x1:0x2:0x0!\n"
             example.send_signal(signal.SIGINT)
-            out, err = example.communicate(timeout=20)
+            out, err = example.communicate(timeout=DEADLINE_S)
         finally:
             example.kill()
         client.flushdb()

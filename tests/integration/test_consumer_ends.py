@@ -12,7 +12,7 @@ from hsm_tools.consumer import StreamEvent, StreamReader
 from tests.integration.both_readers import Readers, reader, readers
 from tests.integration.readings import MDT0, add, numbers, said
 from tests.servers import RedisServer, connections, free_port
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 __all__ = ["reader", "readers"]
 
@@ -45,7 +45,7 @@ def test_another_thread_ends_a_reading_that_waits(
         eventually(lambda: client.info("clients")["blocked_clients"] or said(caplog))
         begun_s = time.monotonic()
         reader.close()
-        thread.join(10)
+        thread.join(DEADLINE_S)
         assert not thread.is_alive() and time.monotonic() - begun_s < 2.5
     assert got == []
 

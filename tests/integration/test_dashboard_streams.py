@@ -13,6 +13,7 @@ from tests.conftest import PrivateServer
 from tests.dashboards import PREFIX, Streams, event
 from tests.integration.dashboard_driver import A, B, Driver, drive
 from tests.servers import RedisServer
+from tests.waiting import DEADLINE_S
 
 
 def test_only_the_oldest_thousand_actions_are_listed_and_it_is_said(redis_server: RedisServer, redis_db: int) -> None:
@@ -38,7 +39,7 @@ def test_a_page_that_is_left_before_its_answer_comes_ends_nothing(streams: Strea
 
     async def scenario(top: Driver) -> None:
         await top.shows("elm-MDT0002")
-        top.app.watcher.ask(lambda _: cast(None, held.wait(30)))
+        top.app.watcher.ask(lambda _: cast(None, held.wait(DEADLINE_S)))
         await top.press("enter")
         await top.shows("looking...")
         await top.press("escape")

@@ -21,7 +21,7 @@ from tests.conftest import PrivateServer
 from tests.core import KEY, MDT
 from tests.integration.stats_runs import COMMAND, ENVIRONMENT, Site, has_ipv6, samples
 from tests.servers import RedisServer, free_port
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 AT_ONCE_S = 8.0  # less than the client's patience with a server that hangs
 OF_MDT = f'mdt="{MDT}"'
@@ -218,7 +218,7 @@ def test_a_redis_that_hangs_holds_up_neither_a_scrape_nor_the_end(
     for _ in range(20):
         assert exporter.values("hsm_stream_live_actions") == {OF_MDT: 1}
     exporter.process.send_signal(SIGTERM)
-    assert exporter.process.wait(AT_ONCE_S) == -SIGTERM
+    assert exporter.process.wait(DEADLINE_S) == -SIGTERM
     server.resume()
     site.end()
 
@@ -259,7 +259,7 @@ def test_an_address_that_cannot_be_listened_on_is_one_line(site: Site, address: 
 
 def test_a_wrong_configuration_is_said_before_anything_is_served(tmp_path: Path) -> None:
     command = [COMMAND, "--listen", ":0", "--redis-url", "http://redis"]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=DEADLINE_S, check=False)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "redis_url" in done.stderr
 
 

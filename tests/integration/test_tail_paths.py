@@ -17,7 +17,7 @@ from tests.integration.readings import MDT0, MDT1, reads
 from tests.integration.tails import BANNER, Tails, read_line, tails_on
 from tests.lustre import MOUNT, World
 from tests.servers import RedisServer
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 PATHS = ["--mount", f"elm={MOUNT}"]
 # Long enough that only what is known, or known to be unknown, ends the waiting.
@@ -198,7 +198,7 @@ def test_an_lfs_that_fails_is_said_once_and_left_alone(tails: Tails, world: Worl
         assert files(read_line(tail)) == [f"[{fid(1)}]"]
     calls = len(world.calls)
     tail.send_signal(signal.SIGINT)
-    _, err = tail.communicate(timeout=20)
+    _, err = tail.communicate(timeout=DEADLINE_S)
     [_banner, warning] = err.splitlines()
     assert complaint in warning and warning.startswith("hsm-stream-tail: files of elm are shown by their FIDs: ")
     assert warning.isprintable() and calls <= 3
@@ -212,7 +212,7 @@ def test_an_mdt_that_does_not_answer_does_not_keep_the_others_from_theirs(tails:
     assert files(read_line(tail)) == [f"[{fid(1)}]"]
     [hung] = world.running()
     world.unset("hang")
-    eventually(lambda: not world.running(), 15.0)  # killed, although it ignores what can be ignored
+    eventually(lambda: not world.running())  # killed, although it ignores what can be ignored
     assert hung in world.pids
     assert tail.stderr is not None and tail.stderr.readline() == BANNER
     assert "gave no answer within 5 s; is an MDT down?" in tail.stderr.readline()
@@ -255,7 +255,7 @@ def test_a_signal_ends_it_quietly_and_leaves_no_child(
     [child] = eventually(world.running)
     assert os.getpgid(child) != os.getpgid(tail.pid), "Ctrl+C on a terminal would be for it, too"
     tail.send_signal(how)
-    out, err = tail.communicate(timeout=20)
+    out, err = tail.communicate(timeout=DEADLINE_S)
     assert tail.returncode == (130 if how == signal.SIGINT else -how)
     assert (out, err) == ("", BANNER)
     assert world.running() == []
@@ -269,7 +269,7 @@ def test_a_closed_pipe_ends_it_quietly_and_leaves_no_child(tails: Tails, world: 
     assert files(read_line(tail)) == ["[?]"]
     tail.stdout.close()
     tails.append(fid=fid(1))
-    assert tail.wait(20) == 141
+    assert tail.wait(DEADLINE_S) == 141
     assert tail.stderr.read() == BANNER
     assert world.pids and world.running() == []
 
@@ -316,7 +316,7 @@ def test_an_lfs_that_vanishes_is_no_end(tails: Tails, world: World) -> None:
     tails.append(fid=fid(2))
     assert files(read_line(tail)) == [f"[{fid(2)}]"]
     tail.send_signal(signal.SIGINT)
-    _, err = tail.communicate(timeout=20)
+    _, err = tail.communicate(timeout=DEADLINE_S)
     assert err.splitlines()[1:] == [
         "hsm-stream-tail: files of elm are shown by their FIDs: lfs cannot be run any more: No such file or directory"
     ]

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import PrivateServer
 from tests.dashboards import COMMAND, ENVIRONMENT, Streams, event
 from tests.servers import RedisServer, free_port
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 A, B = "elm-MDT0000", "elm-MDT0001"
 ONE_FRAME = """\
@@ -197,7 +197,7 @@ def test_signals_end_it_quietly(streams: Streams, number: signal.Signals, code: 
     with streams.start("-b", "-d", "0.1") as process:
         next(frames(process))
         process.send_signal(number)
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=DEADLINE_S)
         assert (process.returncode, said) == (code, "")
 
 
@@ -207,7 +207,7 @@ def test_a_reader_that_closes_the_pipe_ends_it_quietly(streams: Streams) -> None
         assert process.stdout is not None and process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(timeout=10) == 141
+        assert process.wait(timeout=DEADLINE_S) == 141
         assert process.stderr.read() == ""
 
 

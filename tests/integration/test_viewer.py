@@ -15,7 +15,7 @@ from hsm_tools.filters import ActionFilter
 from tests.conftest import PrivateServer
 from tests.dashboards import Streams
 from tests.servers import RedisServer
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 A, B = "elm-MDT0000", "elm-MDT0001"
 
@@ -142,7 +142,7 @@ def test_questions_are_answered_between_two_looks_and_while_paused(streams: Stre
         answered.set()
 
     watcher.ask(question)
-    assert answered.wait(10)
+    assert answered.wait(DEADLINE_S)
     assert live == [10]
     view = watcher.viewer.view
     streams.new(A, range(10, 12))

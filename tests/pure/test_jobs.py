@@ -12,7 +12,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from hsm_shipper.jobs import RUNS_AT_A_TIME, Jobs
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 INTERVAL_S = 0.1
 
@@ -34,7 +34,7 @@ class Runs:
             self.begun.append(time.monotonic())
             self.now += 1
             self.most = max(self.most, self.now)
-        self.gate.wait(20)
+        self.gate.wait(DEADLINE_S)
         with self.lock:
             self.now -= 1
             self.done.append(mdt)
