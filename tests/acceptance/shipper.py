@@ -178,6 +178,17 @@ class MetadataServer:
         entries = cast(list[tuple[bytes, dict[bytes, bytes]]], self.redis.xrange(f"hsm:actions:{mdt}"))
         return [json.loads(fields[b"data"]) for _, fields in entries]
 
+    def wait_status_ok(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Wait until `status` finds no trouble, and return what it printed then: the next poll may be late again."""
+
+        def shown() -> subprocess.CompletedProcess[str] | None:
+            done = self.run("status", *arguments)
+            return done if done.returncode == 0 else None
+
+        done = eventually(shown)
+        assert done is not None
+        return done
+
     def wait_events(self, mdt: str, count: int) -> list[dict[str, Any]]:
         """Wait until the stream of `mdt` holds `count` events; returns them."""
         eventually(lambda: len(self.events(mdt)) >= count)

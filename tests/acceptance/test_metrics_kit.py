@@ -183,7 +183,7 @@ def test_the_dashboard_is_one_that_grafana_imports() -> None:
 def test_a_real_prometheus_scrapes_it(site: Site, tmp_path: Path) -> None:
     exporter = site.export()
     config = yaml.safe_load((KIT / "prometheus/scrape.yaml").read_text())
-    config["scrape_configs"][0] |= {"scrape_interval": "200ms", "scrape_timeout": "200ms"}
+    config["scrape_configs"][0] |= {"scrape_interval": "1s", "scrape_timeout": "1s"}
     config["scrape_configs"][0]["static_configs"][0]["targets"] = [exporter.target]
     config |= {"rule_files": [str(ALERTS)]}
     (tmp_path / "prometheus.yml").write_text(json.dumps(config))
@@ -199,7 +199,7 @@ def test_a_real_prometheus_scrapes_it(site: Site, tmp_path: Path) -> None:
         site.add(7, "FAILED", after=7)
         failures = f'hsm_action_failures_total{{mdt="{MDT}",action="ARCHIVE"}}'
         eventually(lambda: query(address, failures) == [1.0])
-        assert query(address, 'up{job="hsm-stream-stats"}') == [1.0]
+        eventually(lambda: query(address, 'up{job="hsm-stream-stats"}') == [1.0])
     finally:
         prometheus.kill()
         prometheus.wait()

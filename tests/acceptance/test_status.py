@@ -20,9 +20,7 @@ def test_status_of_a_running_shipper(server: MetadataServer) -> None:
     server.start()
     server.wait_running("elm-MDT0000", "elm-MDT0001")
     server.wait_all_running()
-    eventually(lambda: server.run("status").returncode == 0)
-    shown = server.run("status")
-    assert shown.returncode == 0
+    shown = server.wait_status_ok()
     header, _, first, second = shown.stdout.splitlines()
     columns = ["MDT", "worker", "last poll", "duration", "lines", "live", "shipped", "backlog", "last error"]
     assert [header.index(column) for column in columns] == sorted(header.index(column) for column in columns)
@@ -30,7 +28,7 @@ def test_status_of_a_running_shipper(server: MetadataServer) -> None:
     assert first.split()[-5:] == ["2", "2", "2", "0", "-"]
     assert second.split()[-5:] == ["0", "0", "0", "0", "-"]
 
-    told = json.loads(server.run("status", "--json").stdout)
+    told = json.loads(server.wait_status_ok("--json").stdout)
     assert told["ok"] and told["running"] and told["troubles"] == []
     mdt = told["mdts"][0]
     assert (mdt["mdt"], mdt["worker"]["state"], mdt["stale"], mdt["present"]) == ("elm-MDT0000", "RUNNING", False, True)
@@ -71,7 +69,7 @@ def test_status_shows_stale_polls(server: MetadataServer) -> None:
     server.start()
     server.wait_running("elm-MDT0000")
     server.wait_all_running()
-    eventually(lambda: server.run("status").returncode == 0)
+    server.wait_status_ok()
     worker = server.programs()["mdt-elm-MDT0000"]
     os.kill(worker.pid, signal.SIGSTOP)
     try:
@@ -97,7 +95,7 @@ def test_status_with_a_broken_state_file(server: MetadataServer, content: bytes)
 def test_status_while_discovery_is_stopped(server: MetadataServer) -> None:
     server.start()
     server.wait_all_running()
-    eventually(lambda: server.run("status").returncode == 0)
+    server.wait_status_ok()
     server.supervisor._call("stopProcess", DISCOVERY)
     shown = server.run("status")
     assert shown.returncode == 1
