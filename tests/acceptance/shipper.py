@@ -24,6 +24,7 @@ from tests.waiting import DEADLINE_S, eventually
 COMMAND = Path(sys.executable).with_name("hsm-action-shipper")
 SUPERVISORCTL = COMMAND.with_name("supervisorctl")
 DEBUGFS = Path("sys/kernel/debug/lustre/mdt")
+_ALIVE = ("STARTING", "RUNNING")  # the latter only after its `startsecs`
 
 
 def action_line(rec_idx: int, status: str = "WAITING") -> bytes:
@@ -126,6 +127,11 @@ class MetadataServer:
         """Stop the shipper in the foreground; returns its exit status."""
         assert self._process is not None
         self._process.send_signal(how)
+        return self.wait_end()
+
+    def wait_end(self) -> int:
+        """Wait until the shipper in the foreground has ended; returns its exit status."""
+        assert self._process is not None
         return self._process.wait(DEADLINE_S)
 
     @property
@@ -165,11 +171,11 @@ class MetadataServer:
         eventually(lambda: self.redis.exists(heartbeat_key("hsm:actions", mdt)))
 
     def wait_pid_changed(self, name: str, old_pid: int) -> int:
-        """Wait until the program `name` runs in another process; returns its pid."""
+        """Wait until the program `name` has another process; returns its pid."""
 
         def changed() -> int:
             program = self.programs().get(name)
-            return program.pid if program and program.state == "RUNNING" and program.pid != old_pid else 0
+            return program.pid if program and program.state in _ALIVE and program.pid != old_pid else 0
 
         return eventually(changed)
 

@@ -166,10 +166,9 @@ def test_a_run_that_is_ended_half_way_is_made_good(
 def is_stopped_between_polls(pid: int, state: Path) -> bool:
     """Stop a worker, unless it is just writing its state file."""
     os.kill(pid, signal.SIGSTOP)
-    with closing(sqlite3.connect(state, timeout=0)) as database:
-        with contextlib.suppress(sqlite3.OperationalError):
-            database.execute("BEGIN IMMEDIATE")
-            return True
+    with closing(sqlite3.connect(state, timeout=0)) as database, contextlib.suppress(sqlite3.OperationalError):
+        database.execute("BEGIN IMMEDIATE")
+        return True
     os.kill(pid, signal.SIGCONT)
     return False
 
