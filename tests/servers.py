@@ -159,5 +159,14 @@ def die_with_parent() -> None:
 
 def connections(client: redis.Redis) -> int:
     """How many clients use the database of `client`: those of tests before may be closing theirs still."""
+    return len(_clients(client))
+
+
+def waiting_clients(client: redis.Redis) -> int:
+    """How many of them wait for an entry."""
+    return sum("b" in other["flags"] for other in _clients(client))
+
+
+def _clients(client: redis.Redis) -> list[dict[str, str]]:
     db = str(client.connection_pool.connection_kwargs["db"])
-    return sum(other["db"] == db for other in client.client_list())
+    return [other for other in client.client_list() if other["db"] == db]

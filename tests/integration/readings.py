@@ -40,6 +40,12 @@ def reads(client: redis.Redis) -> int:
     return int(client.info("commandstats").get("cmdstat_xread", {"calls": 0})["calls"])
 
 
+def looks(client: redis.Redis) -> int:
+    """How many times the server was asked for the state of a stream, by anyone."""
+    stats = client.info("commandstats")
+    return sum(stat["calls"] for name, stat in stats.items() if name.startswith("cmdstat_xinfo"))
+
+
 def take(events: Iterator[StreamEvent | None], count: int, timeout_s: float = DEADLINE_S) -> list[StreamEvent]:
     """The next `count` events of a reading with `block_ms` > 0, whatever Nones come between."""
     taken: list[StreamEvent] = []
@@ -75,10 +81,10 @@ def idle_until(
     eventually(go_on, timeout_s, interval_s=0)
 
 
-def stay_idle(events: Iterator[StreamEvent | None], seconds: float) -> None:
-    """Let an idle reader go on for a time in which nothing may come."""
-    enough_s = time.monotonic() + seconds
-    idle_until(events, lambda: time.monotonic() >= enough_s)
+def stay_idle(client: redis.Redis, events: Iterator[StreamEvent | None]) -> None:
+    """Let an idle reader go on until it has looked at its streams twice; nothing may come meanwhile."""
+    enough = looks(client) + 2
+    idle_until(events, lambda: looks(client) >= enough)
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -36,6 +36,7 @@ class Site:
         self.client = server.client(db)
         self.where = ["--host", server.host, "--port", str(server.port), "--db", str(db)]
         self.now_s = int(time.time())
+        self.command = [COMMAND]
         self._folder = folder
         self._exporters: list[subprocess.Popen[str]] = []
 
@@ -94,7 +95,7 @@ class Site:
     def export(self, *options: str, listen: str = "127.0.0.1:0") -> Exporter:
         """Start it with `--listen`, and wait until it serves."""
         process = subprocess.Popen(
-            [COMMAND, *self.where, "--listen", listen, "--interval", "0.1", *options], stdin=subprocess.DEVNULL,
+            [*self.command, *self.where, "--listen", listen, "--interval", "0.1", *options], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=self._folder,
         )  # fmt: skip
         self._exporters.append(process)

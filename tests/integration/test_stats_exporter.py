@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM, Signals
@@ -23,7 +24,13 @@ from tests.integration.stats_runs import COMMAND, ENVIRONMENT, Site, has_ipv6, s
 from tests.servers import RedisServer, free_port
 from tests.waiting import DEADLINE_S, eventually
 
-AT_ONCE_S = 8.0  # less than the client's patience with a server that hangs
+# Waits for a server that hangs for as long as no test does.
+PATIENT = """
+from hsm_shipper import connection
+connection.REPLY_TIMEOUT_S = 3600.0
+from hsm_tools.stats import main
+main()
+"""
 OF_MDT = f'mdt="{MDT}"'
 
 
@@ -212,6 +219,7 @@ def test_a_redis_that_hangs_holds_up_neither_a_scrape_nor_the_end(
     server = private_server()
     site = Site(server, 0, tmp_path)
     site.add(1)
+    site.command = [sys.executable, "-c", PATIENT]
     exporter = site.export()
     exporter.wait("hsm_stream_live_actions", 1, OF_MDT)
     server.pause()
@@ -229,10 +237,10 @@ def test_a_redis_that_hangs_holds_up_neither_a_scrape_nor_the_end(
 @pytest.mark.parametrize(("signal", "code"), [(SIGTERM, -SIGTERM), (SIGHUP, -SIGHUP), (SIGINT, 130)])
 def test_it_ends_at_once_and_quietly(site: Site, signal: Signals, code: int) -> None:
     site.add(1)
-    exporter = site.export()
+    exporter = site.export("--interval", "3600")
     exporter.wait("hsm_redis_up", 1)
     exporter.process.send_signal(signal)
-    _, err = exporter.process.communicate(timeout=AT_ONCE_S)
+    _, err = exporter.process.communicate(timeout=DEADLINE_S)
     assert (exporter.process.returncode, err) == (code, "")
 
 

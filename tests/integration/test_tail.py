@@ -16,9 +16,9 @@ import pytest
 import redis
 
 from tests.conftest import PrivateServer
-from tests.integration.readings import MDT0, MDT1, event_data, reads
+from tests.integration.readings import MDT0, MDT1, event_data
 from tests.integration.tails import BANNER, COMMAND, ENVIRONMENT, read_line
-from tests.servers import RedisServer, free_port
+from tests.servers import RedisServer, free_port, waiting_clients
 from tests.waiting import DEADLINE_S, eventually
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -75,9 +75,8 @@ def test_run_once_prints_what_there_is_in_the_specs_form(client: redis.Redis, wh
 
 def test_it_follows_line_by_line(client: redis.Redis, where: list[str], start: Start) -> None:
     append(client, status="OLD")
-    before = reads(client)
     tail = start(*where)
-    eventually(lambda: reads(client) > before or client.info("clients")["blocked_clients"])
+    eventually(lambda: waiting_clients(client))
     for n in range(3):  # each is there before the next is written: nothing stays in a buffer
         append(client, status=f"S{n}")
         assert f"ARCHIVE  S{n}" in read_line(tail)
