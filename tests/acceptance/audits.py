@@ -64,5 +64,10 @@ def beat(server: SimulatedServer) -> None:
 def poll_long_ago(server: SimulatedServer) -> None:
     """Poll once, a minute ago by what the state file says: then no audit waits for the next poll."""
     assert server.run("--run-once").returncode == 0
+    age_poll(server)
+
+
+def age_poll(server: SimulatedServer) -> None:
+    """Have the state file say that its last poll was a minute ago."""
     with closing(sqlite3.connect(state_file(server.state_dir, MDT))) as database, database:
         database.execute("UPDATE poll_status SET last_poll_at = last_poll_at - 60")

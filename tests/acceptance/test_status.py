@@ -9,6 +9,8 @@ import sqlite3
 
 import pytest
 
+from hsm_shipper import supervisor
+from hsm_shipper.cli import main
 from hsm_shipper.supervisor import DISCOVERY
 from tests.acceptance.shipper import MetadataServer, action_line
 from tests.waiting import eventually
@@ -102,12 +104,15 @@ def test_status_while_discovery_is_stopped(server: MetadataServer) -> None:
     assert "discovery is STOPPED" in shown.stdout
 
 
-def test_status_of_a_supervisord_that_hangs(server: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_of_a_supervisord_that_hangs(
+    server: MetadataServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.start()
+    monkeypatch.setattr(supervisor, "REPLY_TIMEOUT_S", 0.5)
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        shown = server.run("status")
-        assert shown.returncode == 1
-        assert "did not answer" in shown.stdout and "timed out" in shown.stdout
+        assert main(["-c", str(server.config), "status"]) == 1
+        shown = capsys.readouterr().out
+        assert "did not answer" in shown and "timed out" in shown
     finally:
         os.kill(server.pid, signal.SIGCONT)
