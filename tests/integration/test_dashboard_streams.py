@@ -52,12 +52,12 @@ def test_a_page_that_is_left_before_its_answer_comes_ends_nothing(streams: Strea
 
 
 def test_workers_and_coordinators_show_how_they_are(streams: Streams) -> None:
-    streams.beat(B, last_poll_at=time.time() - 500, hsm_control="disabled", max_requests=9)
+    streams.beat(B, last_poll_at=time.time() - 480, hsm_control="disabled", max_requests=9)
     streams.new("elm-MDT0002", range(2))
 
     async def scenario(top: Driver) -> None:
         text = await top.shows("Workers: 1 polling, 1 stale, 1 missing | Coordinators: 1 enabled, 1 disabled")
-        assert "ALERT elm-MDT0001: shipper stale, last poll 8m 2" in text
+        assert "ALERT elm-MDT0001: shipper stale, last poll 8m " in text
         assert "ALERT elm-MDT0002: no heartbeat" in text
         assert "ALERT elm-MDT0001: coordinator is disabled" in text
         await top.press("m")

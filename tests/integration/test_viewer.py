@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import Any
@@ -67,7 +68,7 @@ def test_a_replay_that_redis_interrupts_goes_on_where_it_was(private_server: Pri
     viewer = Interrupted(streams)
     viewer.look()
     assert viewer.view.picture is None
-    assert viewer.view.status(time.time()).startswith("No answer for 0s, trying again")
+    assert re.match(r"No answer for [\dms ]+, trying again", viewer.view.status(time.time()))
     server.start()
     viewer.look()
     done = [progress.done for progress in viewer.progress]
