@@ -57,7 +57,9 @@ def load(args: argparse.Namespace) -> LoadedConfig:
         )
     if args.stream_prefix is not None:
         changes["redis_stream_prefix"] = check_prefix(args.stream_prefix)
-    return replace(loaded, config=structs.replace(loaded.config, **changes))
+    config = structs.replace(loaded.config, **changes)
+    _ = config.redis_address  # raises for an address that cannot be used
+    return replace(loaded, config=config)
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:

@@ -91,7 +91,7 @@ def test_an_unknown_key_names_itself_its_value_and_the_nearest(load: Any) -> Non
         ("run_dir", "/run/50%"),
         ("run_dir", "/run/" + "long" * 20),
         ("log_file", "shipper.log"),
-        ("redis_password_file", "secret"),
+        ("redis_db", "2147483648"),
         ("host", "''"),
     ],
 )
