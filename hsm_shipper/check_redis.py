@@ -13,6 +13,7 @@ from hsm_shipper.connection import address, connect
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.findings import Finding, ok, problem, warning
 from hsm_shipper.keys import stream_key
+from hsm_shipper.redis_errors import reach_hint, tls_hint
 
 _SUBJECT = "Redis"
 _OLDEST_VERSION = (6, 2)
@@ -65,6 +66,9 @@ def redis_findings(config: Config, mdt: str | None) -> Iterator[Finding]:
 
 def unreachable(where: str, error: redis.RedisError) -> Finding:
     """Why a first command failed."""
+    tls = tls_hint(error)
+    if tls is not None:
+        return problem(_SUBJECT, f"no TLS with {where}: {str(error).rstrip('.')}", tls)
     if isinstance(error, redis.AuthenticationError):
         return problem(_SUBJECT, f"{where} refuses us: {error}", "look at redis_username and redis_password_file")
     if isinstance(error, redis.exceptions.BusyLoadingError):
@@ -73,7 +77,7 @@ def unreachable(where: str, error: redis.RedisError) -> Finding:
         return problem(
             _SUBJECT,
             f"cannot reach {where}: {str(error).rstrip('.')}",
-            "start it, or look at redis_host and redis_port",
+            reach_hint(error, where, "start it, or look at redis_host and redis_port"),
         )
     return problem(_SUBJECT, f"{where} refuses us: {error}", "look at its log")
 

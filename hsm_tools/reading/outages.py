@@ -9,6 +9,7 @@ import time
 import redis
 
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
+from hsm_shipper.redis_errors import error_code, is_denied, permission_hint, reach_hint, tls_hint
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 30.0
@@ -20,16 +21,13 @@ _PASSING_CODES = frozenset({"BUSY", "UNBLOCKED"})
 logger = logging.getLogger("hsm_tools.consumer")
 
 
-def error_code(error: redis.RedisError) -> str:
-    """First word of the server's error reply; only of use for codes that redis-py leaves in the message."""
-    return str(error).partition(" ")[0]
-
-
 def passes(error: redis.RedisError) -> bool:
     """Whether trying again may help; what a person must put right does not pass."""
     error = _meant(error)
     if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
         return False  # redis-py files them under ConnectionError
+    if tls_hint(error) is not None:
+        return False
     passing = (
         redis.ConnectionError,  # also: still loading its data, too many clients
         redis.TimeoutError,
@@ -40,18 +38,22 @@ def passes(error: redis.RedisError) -> bool:
     return isinstance(error, passing) or error_code(error) in _PASSING_CODES
 
 
-READER_COMMANDS = "+select +scan +type +xinfo +xread +xrange +xrevrange"
-LIVE_COMMANDS = "+select +scan +xinfo +exists +xrange"
-GROUP_COMMANDS = "+select +scan +type +xinfo +xgroup +xreadgroup +xautoclaim +xpending +xack +multi +exec"
+# What the users of an ACL must be allowed (docs/permissions.md).
+READER_COMMANDS = "+select +scan +type +xinfo|stream +xread +xrange +xrevrange"
+LIVE_COMMANDS = "+select +scan +exists +get +xinfo|stream +xrange"
+GROUP_COMMANDS = "+select +scan +type +xinfo|groups +xgroup|create +xreadgroup +xautoclaim +xpending +xack +multi +exec"
 
 
 def refusal(error: redis.RedisError, prefix: str, address: str, commands: str = READER_COMMANDS) -> StreamRefused:
     """What the user is told about an error that does not pass; `commands` are those that an ACL must allow."""
     error = _meant(error)
-    if isinstance(error, redis.AuthenticationError):
+    tls = tls_hint(error)
+    if tls is not None:
+        hint = tls
+    elif isinstance(error, redis.AuthenticationError):
         hint = "give the right user name and password"
-    elif isinstance(error, redis.exceptions.NoPermissionError):
-        hint = f"the user needs {commands} on keys {prefix}:*"
+    elif is_denied(error):
+        hint = permission_hint(error, f"{prefix}:* and {{{prefix}:*", commands)
     else:
         hint = "check that this is the right server, port and database"
     return StreamRefused(f"reading the streams {prefix}:* from {address} was refused: {error}", hint)
@@ -75,7 +77,7 @@ def one_try_failed(
     """What the user is told about trouble that is not waited out."""
     if not passes(error):
         return refusal(error, prefix, address, commands)
-    hint = "check the address, and that the server is running"
+    hint = reach_hint(_meant(error), address, "check the address, and that the server is running")
     return StreamUnavailable(f"no answer from Redis at {address}: {error}", hint)
 
 
