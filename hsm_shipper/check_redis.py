@@ -13,16 +13,18 @@ from hsm_shipper.connection import address, connect
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.findings import Finding, ok, problem, warning
 from hsm_shipper.keys import stream_key
-from hsm_shipper.redis_errors import reach_hint, tls_hint
+from hsm_shipper.redis_errors import is_full, reach_hint, tls_hint
 
 _SUBJECT = "Redis"
 _OLDEST_VERSION = (6, 2)
 _NEARLY_FULL = 0.9
 
-# What the shipper does to a stream and to the keys beside it, on a key beside it. DEL comes first: where it is not
+# What the shipper does to a stream and to the keys beside it, on a key beside it. An XADD that adds nothing comes
+# first: a full server refuses it, and would not after another write of the same script. DEL comes next: where it is not
 # allowed, nothing is left behind. The stream itself is only asked to be no longer than it can ever be.
 _PROBE = """
 -- KEYS[1] a key of its own in the stream's slot, KEYS[2] the stream
+redis.call('XADD', KEYS[1], 'NOMKSTREAM', '*', 'data', 'check')
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], 'check', 'PX', 60000)
 redis.call('DEL', KEYS[1])
@@ -163,6 +165,12 @@ def _probe(client: redis.Redis, key: str) -> Finding:
     try:
         client.eval(_PROBE, 2, f"{{{key}}}:check", key)
     except redis.RedisError as error:
+        if is_full(error):
+            return problem(
+                _SUBJECT,
+                f"it is full (maxmemory) and refuses events: {error}",
+                "raise maxmemory, or have the streams trimmed: hsm-action-shipper maintain",
+            )
         return problem(_SUBJECT, f"a script that writes is refused for {key}: {error}", _advice(error, key))
     return ok(_SUBJECT, "scripts and writes are allowed")
 
@@ -172,6 +180,4 @@ def _advice(error: redis.RedisError, key: str) -> str:
         return f"allow the user @scripting, @stream, EXISTS, SET and DEL on the keys {key} and {{{key}}}:*"
     if isinstance(error, redis.exceptions.ReadOnlyError):
         return "name the primary in redis_host"
-    if isinstance(error, redis.exceptions.OutOfMemoryError):
-        return "raise maxmemory"
     return "look at the server's log"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hsm_shipper import logs
 from hsm_shipper.config import Config
-from hsm_shipper.errors import HsmError
+from hsm_shipper.errors import HsmError, StreamRefused
 from hsm_shipper.forget import forget, stored_mdts
 from hsm_shipper.launch import shipper_lock
 from hsm_shipper.present import find_mdts
@@ -47,8 +47,17 @@ class _StepFailed(HsmError):
 
 
 def _steps(config: Config, mdt: str, actions: Path, *, maintenance_now: bool) -> Iterator[str]:
-    """Do what is to be done with one MDT, telling a line for each step. Raises `_StepFailed`, and ends with it."""
-    yield _poll(config, mdt, actions)
+    """Do what is to be done with one MDT, telling a line for each step. Raises `_StepFailed`, and ends with it.
+
+    Maintenance runs where Redis refused the poll, too: it makes room where that is what is wanting.
+    """
+    refused: _StepFailed | None = None
+    try:
+        yield _poll(config, mdt, actions)
+    except _StepFailed as error:
+        if not maintenance_now or not isinstance(error.__cause__, StreamRefused):
+            raise
+        refused = error
     if maintenance_now:
         from hsm_shipper.maintenance_run import MaintenanceRun
 
@@ -57,13 +66,15 @@ def _steps(config: Config, mdt: str, actions: Path, *, maintenance_now: bool) ->
         except HsmError as error:
             raise _StepFailed(f"maintenance failed: {error}") from None
         yield _poll(config, mdt, actions)
+    if refused is not None:
+        raise refused
 
 
 def _poll(config: Config, mdt: str, actions: Path) -> str:
     try:
         return str(run_once(config, mdt, actions))
     except HsmError as error:
-        raise _StepFailed(f"poll failed: {error}") from None
+        raise _StepFailed(f"poll failed: {error}") from error
 
 
 def _forget_absent(config: Config, present: frozenset[str]) -> list[str]:
