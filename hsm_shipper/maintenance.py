@@ -138,7 +138,11 @@ class Maintenance:
         except redis.RedisError as error:
             self._errors.failed("Redis", f"cannot look at the streams at {address(self._config)}: {error}")
             return {}
-        self._errors.worked("Redis")
+        refused = [reply for reply in replies if isinstance(reply, redis.RedisError)]
+        if refused:
+            self._errors.failed("Redis", f"cannot look at streams at {address(self._config)}: {refused[0]}")
+        else:
+            self._errors.worked("Redis")
         return {mdt: length for mdt, length in zip(mdts, replies, strict=True) if isinstance(length, int)}
 
     def _run(self, mdt: str) -> None:

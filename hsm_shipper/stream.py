@@ -23,8 +23,11 @@ _APPEND = (files("hsm_shipper") / "append.lua").read_text(encoding="ascii")
 _TRIM = (files("hsm_shipper") / "trim.lua").read_text(encoding="ascii")
 _APPEND_SHA = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
 
-# What append.lua, trim.lua and the methods here send (docs/permissions.md).
-_COMMANDS = "+eval +evalsha +exists +xinfo|stream +xinfo|groups +xpending +xadd +xlen +xrange +xtrim"
+# What a shipper sends (docs/permissions.md).
+COMMANDS = (
+    "+select +eval +evalsha +script|load +exists +xinfo|stream +xinfo|groups +xpending "
+    "+xadd +xrange +xlen +xtrim +set +get +del +pttl +pexpire"
+)
 
 _PASSING = (
     redis.ConnectionError,
@@ -162,7 +165,7 @@ class ActionStream:
 
     def _hint(self, error: redis.RedisError) -> str:
         if is_denied(error):
-            return permission_hint(error, f"{self.key} and {{{self.key}}}:*", _COMMANDS)
+            return permission_hint(error, f"{self.key} and {{{self.key}}}:*", COMMANDS)
         return HINTS.get(error_code(error), "look at the server's log")
 
 

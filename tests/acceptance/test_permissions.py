@@ -21,7 +21,7 @@ from hsm_shipper.findings import Finding, Level
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.keys import heartbeat_key
 from hsm_shipper.redis_lock import MaintenanceLock
-from hsm_shipper.stream import ActionStream
+from hsm_shipper.stream import COMMANDS, ActionStream
 from hsm_tools.consumer import StreamReader
 from hsm_tools.dashboard.lookup import Lookup
 from hsm_tools.following.follow import LiveStreams
@@ -319,10 +319,11 @@ def test_what_shows_the_live_actions_names_what_its_user_lacks(polled: Site, com
     assert f"allow this Redis user {command} (" in told
 
 
-def test_the_hints_of_the_readers_are_those_of_the_document() -> None:
+def test_the_hints_are_those_of_the_document() -> None:
     for who, commands in (
         ("`hsm-stream-tail`", READER_COMMANDS),
         ("consumer groups", GROUP_COMMANDS),
         ("`hsm-stream-stats`", LIVE_COMMANDS),
+        ("`hsm-action-shipper`: ", COMMANDS),
     ):
         assert role(who).commands == commands.split()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -20,6 +21,7 @@ from hsm_shipper.errors import ConfigError, StreamError, StreamRefused, StreamUn
 from hsm_shipper.findings import Level
 from hsm_shipper.redis_errors import tls_hint
 from hsm_shipper.stream import ActionStream
+from hsm_tools.aio import AsyncStreamReader
 from hsm_tools.consumer import StreamReader
 from hsm_tools.live_view import LiveView
 from tests.certificates import Authority
@@ -97,6 +99,12 @@ def config_for(port: int, ca: Path | None, *more: str, scheme: str = "rediss") -
     return Config(redis_url=f"{scheme}://127.0.0.1:{port}/0?" + "&".join(options))
 
 
+async def streams_of(reader: AsyncStreamReader) -> list[str]:
+    """What it finds."""
+    async with reader:
+        return await reader.streams()
+
+
 def told(config: Config) -> set[tuple[type[StreamError], str]]:
     """What is raised where Redis is first asked, and its hint: by shipper, readers, and as a finding of `check`."""
     errors: list[StreamError] = []
@@ -108,6 +116,9 @@ def told(config: Config) -> set[tuple[type[StreamError], str]]:
     errors.append(error.value)
     with pytest.raises(StreamError) as error, LiveView(redis_url=config.redis_url) as view:
         view.refresh()
+    errors.append(error.value)
+    with pytest.raises(StreamError) as error:
+        asyncio.run(streams_of(AsyncStreamReader.from_config(config)))
     errors.append(error.value)
     found = {(type(error), error.hint.removesuffix(" It is tried again at every poll")) for error in errors}
     *_, finding = redis_findings(config, None)
