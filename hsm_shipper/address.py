@@ -79,7 +79,7 @@ def parse_url(url: str) -> RedisAddress:
     path, query = _split(rest, "?#")
     if not url.isprintable() or " " in url:
         raise _wrong("a blank or a control character stands in it", "write it percent-encoded, a blank as %20")
-    if "@" in path or "#" in rest:
+    if "@" in rest or "#" in rest:  # else the password may have ended too early, and the rest of it pass for a host
         raise _wrong("an '@' or a '#' stands behind the host", _ENCODE)
     userinfo, _, place = authority.rpartition("@")
     make = _SCHEMES.get(scheme.lower())

@@ -159,7 +159,7 @@ def read_options(query: str, scheme: str) -> dict[str, Any]:
     for number, (name, (_, equals, value)) in enumerate(zip(names, pairs, strict=True), start=1):
         option = _OPTIONS.get(name)
         if option is None or not equals:
-            raise _unknown(names, number, may_be_told=bool(equals) and "@" not in query)
+            raise _unknown(names, number, has_value=bool(equals))
         if names.count(name) > 1:
             raise _wrong(f"{name} is there twice", "leave one of them out")
         if scheme not in option.schemes:
@@ -175,10 +175,10 @@ def read_options(query: str, scheme: str) -> dict[str, Any]:
     return options
 
 
-def _unknown(names: list[str], number: int, *, may_be_told: bool) -> ConfigError:
+def _unknown(names: list[str], number: int, *, has_value: bool) -> ConfigError:
     name = names[number - 1]
-    # In a password that was not percent-encoded it may be a part of the secret.
-    tells = may_be_told and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name) and not SECRET_OPTIONS & {*names}
+    # Behind a password with an '&' in it, or where there is but a word, it may be a part of a secret.
+    tells = has_value and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name) and not SECRET_OPTIONS & {*names}
     if not tells:
         return _wrong(f"parameter {number} behind the '?' is none that can be used", "in a value write '&' as %26")
     near = difflib.get_close_matches(name, _OPTIONS, n=1, cutoff=0.0)

@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import redis
 
 from hsm_shipper.redis_errors import is_denied, permission_hint
+from hsm_shipper.stream import COMMANDS
 
 OWN, STREAM = "KEYS[1]", "KEYS[2]"
 """Stand for the key of the probe, in the stream's slot, and for the stream."""
@@ -73,7 +74,7 @@ def lacking(refusals: Iterable[Refusal]) -> str | None:
 
 def lacking_for(error: redis.RedisError, stream: str) -> str:
     """The same where the script may not run at all."""
-    return permission_hint(error, f"{stream} and {{{stream}}}:*", "+eval +evalsha +script|load")
+    return permission_hint(error, f"{stream} and {{{stream}}}:*", COMMANDS)
 
 
 def _error(text: str) -> redis.RedisError:

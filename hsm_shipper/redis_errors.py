@@ -53,17 +53,17 @@ def is_denied(error: redis.RedisError) -> bool:
 def permission_hint(error: redis.RedisError, keys: str, commands: str) -> str:
     """What to allow a user to whom something is denied: the command, or the keys.
 
-    `keys` are patterns, and `commands` all that is needed there: not every server tells what a script may not do.
+    `keys` and `commands` are all that it needs: not every server tells what it is that a script may not do.
     """
     text = str(error)
     denied = _DENIED_COMMAND.search(text)
     if denied:
         what = f"+{denied[1]}"
     elif re.search(r"\bkeys?\b", text):
-        what = f"the keys {keys}, to read and to write"
+        what = f"the keys {keys}"
     else:
-        what = f"all of {commands}"
-    return f"allow this Redis user {what} (docs/permissions.md has the whole list)"
+        return f"allow this Redis user all that it needs: {commands} on the keys {keys} (docs/permissions.md)"
+    return f"allow this Redis user {what}; it needs {commands} on the keys {keys} (docs/permissions.md)"
 
 
 def tls_hint(error: BaseException) -> str | None:

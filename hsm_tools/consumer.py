@@ -45,8 +45,9 @@ class StreamReader(Reader):
 
     `host` is localhost by default, `port` 6379, `db` 1; `redis_url` (redis://, rediss:// or unix://) stands in place
     of all three, and means database 1 as well where it names none. `discovery_interval` is the longest time in seconds
-    until a new stream is found; in a database with few keys it takes about one. `redis_kwargs` go to `redis.Redis` (`username`, `password`, `ssl`,
-    `unix_socket_path`, ...) and win over the reader's own settings; only `decode_responses` means nothing here.
+    until a new stream is found; in a database with few keys it takes about one. `redis_kwargs` go to `redis.Redis`
+    (`username`, `password`, `ssl`, `unix_socket_path`, ...) and win over the reader's own settings; only
+    `decode_responses` means nothing here.
 
     Nothing is sent before the first event is asked for. Every reading has a connection of its own, and ends with the
     reader: by `close`, which any thread may call, or at the end of a `with` block.

@@ -53,7 +53,8 @@ def refusal(error: redis.RedisError, prefix: str, address: str, commands: str = 
     elif isinstance(error, redis.AuthenticationError):
         hint = "give the right user name and password"
     elif is_denied(error):
-        hint = permission_hint(error, f"{prefix}:* and {{{prefix}:*", commands)
+        beside = f" and {{{prefix}:*}}:heartbeat" if commands == LIVE_COMMANDS else ""
+        hint = permission_hint(error, f"{prefix}:*{beside}", commands)
     else:
         hint = "check that this is the right server, port and database"
     return StreamRefused(f"reading the streams {prefix}:* from {address} was refused: {error}", hint)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hsm_shipper.address import RedisAddress, address_of, parse_url
 from hsm_shipper.address_options import _OPTIONS
@@ -156,6 +158,8 @@ MALFORMED = [
     f"unix://:{SECRET}/run/s",
     f"unix://me:{SECRET}@/",
     f"unix:///s?password={SECRET}&db=x",
+    f"http://u:x@{SECRET}?@h",
+    f"redis://u:x@{SECRET}?username=@h",
 ]
 
 
@@ -176,6 +180,19 @@ def test_no_message_about_a_malformed_url_shows_a_secret(url: str, tmp_path: Pat
         with pytest.raises(ConfigError) as error:
             refused()
         assert SECRET not in str(error.value) and SECRET not in repr(error.value.__cause__)
+
+
+JUNK = st.text("ab1:/?#@&=%[]+. ", max_size=8)
+
+
+@given(st.sampled_from(["redis", "rediss", "unix", "http"]), JUNK, JUNK, JUNK, JUNK)
+def test_no_password_is_shown_however_it_is_written(scheme: str, user: str, before: str, after: str, tail: str) -> None:
+    url = f"{scheme}://{user}:{before}{SECRET}{after}@host{tail}"
+    try:
+        told = repr(parse_url(url)) + str(parse_url(url))
+    except ConfigError as error:
+        told = str(error)
+    assert SECRET not in told
 
 
 @pytest.mark.parametrize(
