@@ -129,6 +129,7 @@ def told(config: Config) -> set[tuple[type[StreamError], str]]:
 def test_with_the_right_certificates_it_works(authority: Authority, servers: dict[str, TlsServer]) -> None:
     for name, more in (("good", ()), ("strict", authority.issue("client"))):
         options = [f"{key}={path}" for key, path in zip(("ssl_certfile", "ssl_keyfile"), more, strict=False)]
+        options.append("ssl_include_verify_flags=VERIFY_X509_STRICT")
         config = config_for(servers[name].tls_port, authority.certificate, *options)
         assert all(finding.level < Level.PROBLEM for finding in redis_findings(config, None))
         with StreamReader.from_config(config) as reader:
