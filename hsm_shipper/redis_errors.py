@@ -32,7 +32,9 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 _OTHER_NAME = (62, 64)
 
 _DENIED_COMMAND = re.compile(r"permissions to run the '([^']+)' command")
-_DENIED_IN_SCRIPT = re.compile(r"^(ACL failure in script|The user executing the script can't)")
+# Redis 6.2 puts the place in the script before them.
+_DENIED_IN_SCRIPT = re.compile(r"ACL failure in script|The user executing the script can't")
+_FULL_IN_SCRIPT = "-OOM command not allowed"
 
 
 def error_code(error: redis.RedisError) -> str:
@@ -42,12 +44,12 @@ def error_code(error: redis.RedisError) -> str:
 
 def is_full(error: redis.RedisError) -> bool:
     """Whether the server refused because it is at its maxmemory."""
-    return isinstance(error, redis.exceptions.OutOfMemoryError) or error_code(error) == "OOM"
+    return isinstance(error, redis.exceptions.OutOfMemoryError) or _FULL_IN_SCRIPT in str(error)
 
 
 def is_denied(error: redis.RedisError) -> bool:
     """Whether the user lacks a permission: in a script that is no error of its own."""
-    return isinstance(error, redis.exceptions.NoPermissionError) or bool(_DENIED_IN_SCRIPT.match(str(error)))
+    return isinstance(error, redis.exceptions.NoPermissionError) or bool(_DENIED_IN_SCRIPT.search(str(error)))
 
 
 def permission_hint(error: redis.RedisError, keys: str, commands: str) -> str:
