@@ -115,6 +115,9 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] = os.enviro
     _check(config)
     if config.redis_url is not None and values.keys() & {"redis_host", "redis_port", "redis_db"}:
         warnings.append("redis_url is set, so redis_host, redis_port and redis_db are not used")
+    for key, option in (("redis_username", "username"), ("redis_password_file", "password")):
+        if key in values and config.redis_url is not None and option in config.redis_address.options:
+            warnings.append(f"redis_url names a {option} itself, so {key} is not used")
     if config.reconcile_schedule and "reconcile_interval" in values:
         warnings.append("reconcile_schedule is set, so reconcile_interval is not used")
     return LoadedConfig(config, file, tuple(warnings))

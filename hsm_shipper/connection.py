@@ -67,6 +67,8 @@ def _check_certificates(kwargs: Mapping[str, Any]) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     certificate, key = kwargs.get("ssl_certfile"), kwargs.get("ssl_keyfile")
     authorities = [kwargs.get(name) for name in ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data")]
+    if key is not None and certificate is None:
+        raise ConfigError("ssl_keyfile is there without ssl_certfile", "name the certificate that the key is of")
     tried, hint = "", ""
     try:
         if certificate is not None:

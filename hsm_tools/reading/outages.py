@@ -96,7 +96,9 @@ class Outage:
         now_s = time.monotonic()
         if self._tries == 0:
             self._started_s = now_s
-            logger.warning("no answer from Redis at %s (%s): trying again until there is one", self.address, error)
+            text = f"no answer from Redis at {self.address} ({error}): trying again until there is one"
+            hint = reach_hint(_meant(error), self.address, "")
+            logger.warning("%s", f"{text}; {hint}" if hint else text)
         self._tries += 1
         self._next_try_s = now_s + retry_delay_s(self._tries)
 

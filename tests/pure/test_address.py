@@ -321,5 +321,10 @@ def test_a_certificate_that_cannot_be_used_is_an_error_before_redis_is_asked(nam
         load_config(relative, {})
 
 
+def test_a_key_without_its_certificate_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="ssl_keyfile is there without ssl_certfile"):
+        StreamReader(ssl=True, ssl_keyfile="/key.pem")
+
+
 def test_the_versions_of_tls_that_a_url_names() -> None:
     assert parse_url("rediss://h?ssl_min_version=771").client_kwargs()["ssl_min_version"] is ssl.TLSVersion.TLSv1_2

@@ -159,6 +159,15 @@ def test_a_url_beside_a_host_is_said_to_win(load: Any) -> None:
     assert "redis_url is set" in loaded.warnings[0]
 
 
+def test_a_user_or_password_in_the_url_is_said_to_win(load: Any) -> None:
+    loaded = load("redis_url: redis://me:s3cret@other\nredis_username: you\nredis_password_file: /password")
+    assert loaded.warnings == (
+        "redis_url names a username itself, so redis_username is not used",
+        "redis_url names a password itself, so redis_password_file is not used",
+    )
+    assert load("redis_url: redis://other\nredis_username: you\nredis_password_file: /password").warnings == ()
+
+
 def test_every_key_has_a_name_in_the_file_without_units() -> None:
     assert {field.encode_name for field in msgspec.structs.fields(Config)} == set(KEYS)
     assert not [key for key in KEYS if key.endswith("_s")]
