@@ -14,7 +14,7 @@ from hsm_shipper.connection import address, connect
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.findings import Finding, ok, problem, warning
 from hsm_shipper.keys import stream_key
-from hsm_shipper.redis_errors import is_denied, is_full, reach_hint, tls_hint
+from hsm_shipper.redis_errors import is_denied, is_full, reach_hint, refusal_hint, tls_hint
 
 _SUBJECT = "Redis"
 _OLDEST_VERSION = (6, 2)
@@ -73,7 +73,7 @@ def unreachable(where: str, error: redis.RedisError) -> Finding:
             f"cannot reach {where}: {str(error).rstrip('.')}",
             reach_hint(error, where, "start it, or look at redis_host and redis_port"),
         )
-    return problem(_SUBJECT, f"{where} refuses us: {error}", "look at its log")
+    return problem(_SUBJECT, f"{where} refuses us: {error}", refusal_hint(error))
 
 
 def _told(client: redis.Redis) -> Iterator[Finding]:

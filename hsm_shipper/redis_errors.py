@@ -14,7 +14,7 @@ import redis
 import redis.exceptions
 
 # The first word of a Redis error is its code (https://redis.io/docs/latest/develop/reference/protocol-spec/).
-HINTS = {
+_HINTS = {
     "OOM": "Redis is at its maxmemory: give it more, or trim the streams",
     "MISCONF": "Redis cannot save to disk and refuses writes: look at its log and its disk",
     "READONLY": "this is a read-only replica: connect to the primary",
@@ -40,6 +40,17 @@ _FULL_IN_SCRIPT = "-OOM command not allowed"
 def error_code(error: redis.RedisError) -> str:
     """First word of the server's error reply; only of use for an error that came from a server."""
     return error.status_code or str(error).partition(" ")[0]
+
+
+def refusal_hint(error: redis.RedisError) -> str:
+    """What to do where the server refuses for another reason than a permission."""
+    if is_full(error):
+        return _HINTS["OOM"]
+    if str(error).startswith("DB index"):
+        return "the server has fewer databases: look at redis_db, or at the database in redis_url"
+    if isinstance(error, redis.exceptions.InvalidResponse):
+        return "is that Redis? Look at the host and the port"
+    return _HINTS.get(error_code(error), "look at the server's log")
 
 
 def is_full(error: redis.RedisError) -> bool:

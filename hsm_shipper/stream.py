@@ -15,7 +15,7 @@ import redis.exceptions
 from hsm_shipper.entry_ids import next_id
 from hsm_shipper.errors import ReplayOvertaken, StreamMoved, StreamRefused, StreamUnavailable
 from hsm_shipper.keys import DATA_FIELD, data_of
-from hsm_shipper.redis_errors import HINTS, error_code, is_denied, is_full, permission_hint, reach_hint, tls_hint
+from hsm_shipper.redis_errors import is_denied, permission_hint, reach_hint, refusal_hint, tls_hint
 
 PAGE_ENTRIES = 1000
 
@@ -166,7 +166,7 @@ class ActionStream:
     def _hint(self, error: redis.RedisError) -> str:
         if is_denied(error):
             return permission_hint(error, f"{self.key} and {{{self.key}}}:*", COMMANDS)
-        return HINTS["OOM"] if is_full(error) else HINTS.get(error_code(error), "look at the server's log")
+        return refusal_hint(error)
 
 
 class _PageReader:
