@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from hsm_shipper.command_line import CommandLine
 from hsm_shipper.errors import ConfigError
 from hsm_tools.colour import CHOICES
 from hsm_tools.filters import add_filter_options, add_glob_option
@@ -48,7 +49,7 @@ examples:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     fields = "\n".join(f"  {name:<12} {what}" for name, (what, _field) in FIELDS.items())
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog=PROGRAM,
         description="Print the HSM actions of all MDTs, one line an event, as they arrive.",
         epilog=_EPILOG.format(fields=fields),

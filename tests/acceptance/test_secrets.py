@@ -95,6 +95,15 @@ def test_no_command_shows_it(guarded: RedisServer, server: MetadataServer, url: 
     assert not [name for name, content in written(server).items() if SECRET.encode() in content]
 
 
+@pytest.mark.parametrize("tool", ["hsm-action-shipper", *dict.fromkeys(command[0] for command in TOOLS)])
+def test_an_argument_in_the_wrong_place_does_not_show_it(tool: str) -> None:
+    for arguments in ((f"--redis_url=redis://:{SECRET}@h/1",), (f"redis://h/1?password={SECRET}",)):
+        command = [str(COMMAND.with_name(tool)), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2
+        assert SECRET not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("url", [URLS[2], URLS[8], URLS[9]])
 def test_no_log_and_no_state_file_holds_it(guarded: RedisServer, server: MetadataServer, url: str) -> None:
     host = f"127.0.0.1:{guarded.port}"
