@@ -188,7 +188,7 @@ def test_consumer_groups(polled: Site) -> None:
     ):
         events = group.events(block_ms=50)
         for event in (next(events) for _ in range(3)):
-            assert event is not None and group.deliveries(event) == 1
+            assert event is not None and group.deliveries(event)
             group.ack(event)
     polled.uses_exactly(groups)
 

@@ -21,7 +21,6 @@ TOOLS = (
     ("hsm-stream-tail", "--run-once", "--no-paths"),
     ("hsm-action-top", "--run-once"),
     ("hsm-stream-stats",),
-    ("hsm-stream-stats", "--format", "prometheus"),
     ("hsm-stream-reconciler",),
 )
 # Of a server that wants a password: all but the last are wrong, or cannot be used.

@@ -28,8 +28,6 @@ from tests.certificates import Authority
 from tests.core import KEY
 from tests.servers import BINARY_VARIABLE, RedisServer, free_port, server_binary
 
-TIMEOUT_S = 1.0
-
 
 def speaks_tls(binary: Path | str) -> bool:
     """Whether a server was built with TLS: without, it knows no such option, and ends before it looks at the files."""
@@ -93,7 +91,7 @@ def servers(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def config_for(port: int, ca: Path | None, *more: str, scheme: str = "rediss") -> Config:
     """A configuration that talks to `port` and trusts `ca`."""
-    options = [f"socket_timeout={TIMEOUT_S}", *more]
+    options = [*more]
     if ca is not None:
         options.append(f"ssl_ca_certs={ca}")
     return Config(redis_url=f"{scheme}://127.0.0.1:{port}/0?" + "&".join(options))
@@ -168,7 +166,7 @@ def test_a_certificate_of_the_client_is_wanted(
 
 
 def test_a_port_without_tls(authority: Authority, servers: dict[str, TlsServer]) -> None:
-    for _, hint in told(config_for(servers["good"].port, authority.certificate)):
+    for _, hint in told(config_for(servers["good"].port, authority.certificate, "socket_timeout=1")):
         assert "is that its port for TLS" in hint or "there is no TLS on that port" in hint
 
 
