@@ -24,9 +24,11 @@ from hsm_shipper.redis_lock import MaintenanceLock
 from hsm_shipper.stream import COMMANDS, ActionStream
 from hsm_tools.consumer import StreamReader
 from hsm_tools.dashboard.lookup import Lookup
+from hsm_tools.filters import ActionFilter
 from hsm_tools.following.follow import LiveStreams
 from hsm_tools.live_view import LiveView
 from hsm_tools.reading.outages import GROUP_COMMANDS, LIVE_COMMANDS, READER_COMMANDS
+from hsm_tools.statistics.exporter import Exporter
 from tests.acceptance.conftest import MakeServer
 from tests.acceptance.maintained import LOCK
 from tests.acceptance.shipper import COMMAND, clean_environment
@@ -197,6 +199,10 @@ def test_stats_and_live_view(polled: Site) -> None:
     live = role("`hsm-stream-stats`")
     polled.become(live)
     polled.tool("hsm-stream-stats")
+    exporter = Exporter(polled.config, ActionFilter())
+    exporter.refresh()
+    readable = next(metric for metric in exporter.collect() if metric.name == "hsm_stream_readable")
+    assert [sample.value for sample in readable.samples] == [1]
     with LiveView(host="127.0.0.1", port=polled.config.redis_port, username="user", password=PASSWORD) as view:
         view.refresh()
         view.refresh()
