@@ -98,7 +98,7 @@ def _over_tcp(scheme: str, place: str, path: str, options: dict[str, Any]) -> Re
     if host and (not _HOST.fullmatch(host) or bool(bracketed) != (":" in host)):
         raise _wrong("what stands for the host is none", f"{_ENCODE}; an IPv6 address goes in brackets")
     number = _number("redis_url: the port", port, 1, 65_535, _ENCODE) if port else DEFAULT_PORT
-    in_path = path.removeprefix("/")
+    in_path = path.removeprefix("/").removesuffix("/")
     in_query = options.pop("db", None)
     db = _number("redis_url: the database behind the host", in_path, 0, LARGEST_DB) if in_path else in_query
     if in_query not in (None, db):

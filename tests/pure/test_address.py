@@ -27,6 +27,7 @@ SECRET = "s3cr3t"
         ("redis://redis.example.org", "redis://redis.example.org:6379/1"),
         ("redis://redis.example.org/", "redis://redis.example.org:6379/1"),
         ("redis://redis:7000/0", "redis://redis:7000/0"),
+        ("redis://redis:7000/2/", "redis://redis:7000/2"),
         ("redis://redis:7000?db=3", "redis://redis:7000/3"),
         ("redis://redis/3?db=3", "redis://redis:6379/3"),
         ("REDIS://10.0.0.1:1/15", "redis://10.0.0.1:1/15"),
