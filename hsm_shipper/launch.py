@@ -112,8 +112,9 @@ def _min_fds() -> int:
 
 
 def _open_log(path: Path) -> IO[bytes]:
+    """Made for its owner and group alone, as all that the daemon makes."""
     try:
-        return path.open("ab", buffering=0)
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), "ab", buffering=0)
     except OSError as error:
         raise ConfigError(
             f"cannot write log file {path}: {error.strerror}", "set log_file, or check its folder"

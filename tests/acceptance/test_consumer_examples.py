@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import redis
 
-from hsm_tools.reading.outages import GROUP_COMMANDS, LIVE_COMMANDS, READER_COMMANDS
 from tests.core import KEY, OneMdt, line, shipper_client
 from tests.servers import RedisServer
 from tests.waiting import DEADLINE_S, eventually
@@ -192,11 +191,6 @@ def test_what_has_waited_longest(mdt: OneMdt, url: str, run: Run) -> None:
 def test_the_busiest_mdts(mdt: OneMdt, url: str, run: Run) -> None:
     mdt.poll(line(1), line(2))
     assert run("busy_mdts.py", url, 1).communicate(timeout=DEADLINE_S) == ("elm-MDT0000 2\n", "")
-
-
-def test_the_document_names_the_permissions_that_are_needed() -> None:
-    text = DOCUMENT.read_text()
-    assert all(f"`{commands}`" in text for commands in (READER_COMMANDS, GROUP_COMMANDS, LIVE_COMMANDS))
 
 
 def _last_id(client: redis.Redis) -> str:

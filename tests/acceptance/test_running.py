@@ -71,6 +71,16 @@ def test_daemon_that_cannot_start_says_so(server: MetadataServer) -> None:
     assert failed.stderr.count("\n") == 1 and "cannot write log file" in failed.stderr
 
 
+@pytest.mark.parametrize("url", ["redis://127.0.0.1/1?foo=1", "redis://127.0.0.1/one", "redis://127.0.0.1:x/1"])
+def test_an_address_that_cannot_be_used_is_one_line_and_starts_nothing(server: MetadataServer, url: str) -> None:
+    server.configure(redis_url=url)
+    for how in ((), ("--daemon",), ("--run-once",), ("status",)):
+        failed = server.run(*how)
+        assert failed.returncode == 2
+        assert failed.stderr.count("\n") == 1 and "redis_url" in failed.stderr
+    assert not server.state_dir.exists() and not server.run_dir.exists()
+
+
 def test_sixteen_workers_are_told_to_stop_at_once(server: MetadataServer) -> None:
     server.configure(poll_interval=0.5)  # that many would else keep the processors busy
     mdts = [f"elm-MDT{number:04x}" for number in range(16)]

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import redis
 
+from hsm_shipper.check_redis import redis_findings
+from hsm_shipper.config import Config
 from hsm_shipper.entry_ids import EMPTY_ID
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_shipper.stream import ActionStream
@@ -102,6 +104,12 @@ def test_after_any_refusal_no_connection_is_kept(redis_server: RedisServer, redi
     with pytest.raises(StreamRefused):
         stream_of(client).head()
     assert [connection.is_connected for connection in idle] == [False, False]
+
+
+def test_a_database_that_the_server_does_not_have_is_said_to_be_that(redis_server: RedisServer) -> None:
+    assert "fewer databases" in advice(shipper_client(redis_server, 99))
+    [finding] = redis_findings(Config(redis_url=f"{redis_server.url}/99"), None)
+    assert "fewer databases" in finding.advice
 
 
 def test_a_server_that_is_gone_is_unavailable(private_server: PrivateServer) -> None:
