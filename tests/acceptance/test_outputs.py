@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from hsm_shipper.state_view import read_poll_status, state_file
 from tests.acceptance.shipper import COMMAND, MetadataServer, action_line, clean_environment
+from tests.waiting import eventually
 
 PRINTING: list[tuple[str, ...]] = [
     ("--help",),
@@ -153,7 +155,9 @@ def test_a_log_that_cannot_be_opened_again_ends_nothing(server: MetadataServer) 
     worker = server.worker("elm-MDT0000")
     assert worker is not None
     os.kill(worker.pid, signal.SIGKILL)
-    server.wait_pid_changed("mdt-elm-MDT0000", worker.pid)
+    new_pid = server.wait_pid_changed("mdt-elm-MDT0000", worker.pid)
+    path = state_file(server.state_dir, "elm-MDT0000")
+    eventually(lambda: (status := read_poll_status(path)) and status.pid == new_pid)  # it hears signals by then
     assert f"cannot open log {log}: No such file or directory" in server.log.read_text()
     log.parent.mkdir()
     os.kill(server.pid, signal.SIGUSR2)
