@@ -18,12 +18,13 @@ from hsm_shipper.cache import Cache, open_cache
 from hsm_shipper.caught_up import CaughtUp
 from hsm_shipper.changes import Change
 from hsm_shipper.diff import Known
-from hsm_shipper.errors import ReplayOvertaken, StateChanged, StateError, StreamError
+from hsm_shipper.errors import ReplayOvertaken, StateChanged, StateCorrupt, StateError, StreamError
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.live_action import LiveAction
 from hsm_shipper.replay import REPLAYS_MAX
 from hsm_shipper.state_view import PollStatus
 from hsm_shipper.stream import ActionStream, Head, PendingAppend
+from hsm_shipper.upkeep import set_aside
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ class Belief:
             self._cache, remark = open_cache(self._state_path)
             if remark is not None:
                 _log.error("%s", remark)
-            self._load()
+            with self._guarded():
+                self._load()
             return
         with self._guarded():
             if self._cache.is_changed():
@@ -174,6 +176,9 @@ class Belief:
             self._abandon()
             self._load()
             raise
+        except StateCorrupt as damage:
+            self.close()
+            raise set_aside(self._state_path, damage) from damage
         except StateError:
             self.close()
             raise

@@ -36,7 +36,8 @@ PURGED: Final = "PURGED"
 
 
 # Beyond 2^53 a number is no time, and neither doubles nor SQLite's integers hold it.
-SECONDS = msgspec.Meta(ge=-(2**53), le=2**53)
+SECONDS_MAX = 2**53
+SECONDS = msgspec.Meta(ge=-SECONDS_MAX, le=SECONDS_MAX)
 Seconds = Annotated[int, SECONDS] | Annotated[float, SECONDS]
 # Both halves of idx are __u32 in struct llog_cookie.
 LlogIndex = Annotated[int, msgspec.Meta(ge=0, le=INDEX_MAX)]

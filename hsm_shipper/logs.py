@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from hsm_shipper.config import Config
 
@@ -14,6 +15,7 @@ from hsm_shipper.config import Config
 _FORMAT = "%(asctime)s %(levelname)s {program}: %(message)s"
 
 REPEAT_INTERVAL_S = 300.0
+OUR_FAULT = "an error that should not be possible, a fault of this program: please report it with these lines"
 
 
 def setup(program: str, config: Config) -> None:
@@ -26,10 +28,16 @@ def setup(program: str, config: Config) -> None:
 
 
 class _OneLine(logging.Formatter):
-    """Keeps a record one line and its control characters harmless: names and errors come from outside."""
+    """Keeps a record one line and its control characters harmless: names and errors come from outside.
+
+    Only a traceback takes more lines, which are as harmless.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 def printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from hsm_shipper.forget import forget, stored_mdts
 from hsm_shipper.launch import shipper_lock
 from hsm_shipper.present import find_mdts
 from hsm_shipper.worker import run_once
+
+_log = logging.getLogger(__name__)
 
 
 def run(config: Config, *, maintenance_now: bool = False) -> int:
@@ -35,6 +38,9 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
                     print(line, flush=True)  # noqa: T201 - what was asked for
             except _StepFailed as error:
                 troubles.append(f"{mdt}: {error}")
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other MDTs are to be polled
+                _log.exception("%s: %s", mdt, logs.OUR_FAULT)
+                troubles.append(f"{mdt}: {type(error).__name__}: {error}")
         if not present.unreadable:
             troubles += _forget_absent(config, frozenset(present.mdts))
         for trouble in troubles:

@@ -11,7 +11,7 @@ from hsm_shipper.batched import batched
 from hsm_shipper.belief import Belief
 from hsm_shipper.changes import Change, ChangeWriter, same_action
 from hsm_shipper.diff import HELD_OPEN_MAX, HeldLines, NewLine, Survey, Verdict, judge
-from hsm_shipper.errors import ActionsError, HsmError, StateChanged, StateError, StreamError, StreamMoved
+from hsm_shipper.errors import ActionsError, HsmError, StateChanged, StateCorrupt, StateError, StreamError, StreamMoved
 from hsm_shipper.live_action import LiveAction
 from hsm_shipper.logs import RepeatedErrors, printable
 from hsm_shipper.outage import Outage
@@ -67,7 +67,6 @@ class Poller:
         begun = time.monotonic()
         self._belief.shipped.clear()
         try:
-            self._belief.open()
             self._settle(result)
         except HsmError as error:
             result.error = error
@@ -82,12 +81,17 @@ class Poller:
         """Read and ship; what turns out to be computed from what is true no more is thrown away and read again."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
+                self._belief.open()
                 self._attempt(result)
                 return
             except (StreamMoved, StateChanged) as error:
                 if attempt == _ATTEMPTS:
                     raise
                 _log.info("%s: catching up", error)
+            except StateCorrupt as damage:
+                if attempt == _ATTEMPTS:
+                    raise
+                _log.error("%s", damage)
 
     def _attempt(self, result: PollResult) -> None:
         result.error = result.remark = None

@@ -19,13 +19,22 @@ from urllib.parse import quote
 
 import msgspec
 
-from hsm_shipper.actions import pack_place, unpack_place
+from hsm_shipper.actions import unpack_place
 from hsm_shipper.entry_ids import pack_id
 from hsm_shipper.errors import StateError, StreamMoved
 from hsm_shipper.fold import DigestsNeeded, LiveActions
 from hsm_shipper.live_action import LiveAction, same_state
 from hsm_shipper.replay import Replay
-from hsm_shipper.rows import BUSY_TIMEOUT_S, delete_actions, read_actions, translated, write_actions
+from hsm_shipper.rows import (
+    BUSY_TIMEOUT_S,
+    delete_actions,
+    read_actions,
+    read_entries,
+    read_places,
+    read_position,
+    translated,
+    write_actions,
+)
 from hsm_shipper.stream import PAGE_ENTRIES
 
 _log = logging.getLogger(__name__)
@@ -74,10 +83,10 @@ class StateFile:
     def position(self) -> str:
         """The stream id that the belief stands at; `StateError` before the worker's first catch-up."""
         with translated(self._path, "read"):
-            row = self._connection.execute("SELECT last_stream_id FROM stream_position").fetchone()
-        if row is None:
+            head = read_position(self._connection)
+        if head is None:
             raise StateError(f"state file {self._path} is not filled yet", "its worker has to poll first")
-        return str(row[0])
+        return head.last_id
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -118,7 +127,7 @@ class StateFile:
                 healed.moved.append(msgspec.structs.replace(theirs, mark=mark))
         rows = int(self._connection.execute("SELECT count(*) FROM actions").fetchone()[0])
         if rows - len(healed.missing) < len(live):
-            known = {pack_place(*row) for row in self._connection.execute("SELECT cat_idx, rec_idx FROM actions")}
+            known = read_places(self._connection, "actions")
             healed.orphans.extend(action for action in live if action.place not in known)
         if healed.orphans and not live.has_digests:
             raise DigestsNeeded
@@ -128,10 +137,7 @@ class StateFile:
         """Packed places where the belief does not name the entry that `live` does, or its status."""
         get = live.by_place.get
         suspects = []
-        # As a blob an id is the bytes that came from the server.
-        rows = self._connection.execute("SELECT cat_idx, rec_idx, CAST(entry_id AS BLOB), status FROM actions")
-        for cat_idx, rec_idx, entry_id, status in rows:
-            place = cat_idx << 32 | rec_idx
+        for place, entry_id, status in read_entries(self._connection):
             theirs = get(place)
             if theirs is None or theirs.entry != entry_id or theirs.status != status:
                 suspects.append(place)

@@ -91,6 +91,10 @@ def main(arguments: list[str] | None = None) -> int:
     except HsmError as error:
         _log.error("%s", error)
         return 1
+    except Exception:  # noqa: BLE001 - the last resort of a process
+        # What is in memory may be half changed; another process starts from what is certain.
+        _log.exception("%s; this worker ends, and supervisord starts another", logs.OUR_FAULT)
+        return 1
     return 0
 
 

@@ -24,7 +24,18 @@ FOR_THE_TOOLS = CONTRACT | {
     "trim",
     "whole",
 }
-PURE = ["actions", "events", "whole", "live_action", "fold", "entry_ids", "diff", "changes", "outage"]
+PURE = [
+    "actions",
+    "events",
+    "whole",
+    "live_action",
+    "fold",
+    "entry_ids",
+    "diff",
+    "changes",
+    "outage",
+    "state_values",
+]
 # What pure code may use: none of it reads a clock, a file or a socket.
 HARMLESS = {
     "__future__", "array", "collections", "collections.abc", "dataclasses", "hashlib", "itertools", "msgspec", "re",
