@@ -17,7 +17,7 @@ from typing import NamedTuple
 from hsm_shipper.actions import ActionRecord, parse_line, readable_place
 
 # More cached places than this beyond the last line read: the end of the list may have been cut off.
-_LOST_END = 10
+LOST_END = 10
 # Held lines of some 650 bytes each, parsed; more than that are packed.
 HELD_OPEN_MAX = 10_000
 _SEEN = 1
@@ -262,7 +262,7 @@ def _suspicion(survey: Survey, missing: set[int]) -> str | None:
         return f"{len(missing)} of {survey.known_at_begin} live actions are missing"
     last_place = survey.last_place()
     beyond = sum(place > last_place for place in missing)
-    if beyond > _LOST_END:
+    if beyond > LOST_END:
         return f"the last {beyond} live actions are missing"
     if survey.not_understood:
         return f"{survey.not_understood} of {survey.lines} lines are not understood"

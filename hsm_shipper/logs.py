@@ -15,6 +15,8 @@ from hsm_shipper.config import Config
 _FORMAT = "%(asctime)s %(levelname)s {program}: %(message)s"
 
 REPEAT_INTERVAL_S = 300.0
+_PASSING_TIMES = 3
+_PASSING_S = 60.0
 OUR_FAULT = "an error that should not be possible, a fault of this program: please report it with these lines"
 
 
@@ -51,6 +53,7 @@ def printable(text: str) -> str:
 class _Failing:
     since: float
     last_said: float
+    is_error: bool
     times: int = 1
 
 
@@ -71,17 +74,21 @@ class RepeatedErrors:
         self._monotonic = monotonic
         self._failing: dict[str, _Failing] = {}
 
-    def failed(self, key: str, message: object) -> None:
-        """Another failure of `key`: logged if it is the first, or the last one logged is long ago."""
+    def failed(self, key: str, message: object, *, passing: bool = False) -> None:
+        """Another failure of `key`: logged if it is the first, or the last one logged is long ago.
+
+        One that mostly passes by itself is no error at first, but once it has lasted for three times or a minute.
+        """
         now = self._monotonic()
         failing = self._failing.get(key)
         if failing is None:
-            self._failing[key] = _Failing(now, now)
-            self._logger.error("%s", message)
+            self._failing[key] = _Failing(now, now, is_error=not passing)
+            self._logger.log(logging.INFO if passing else logging.ERROR, "%s", message)
             return
         failing.times += 1
-        if now - failing.last_said >= self._repeat_interval_s:
-            failing.last_said = now
+        lasts = not passing or failing.times >= _PASSING_TIMES or now - failing.since >= _PASSING_S
+        if (lasts and not failing.is_error) or now - failing.last_said >= self._repeat_interval_s:
+            failing.last_said, failing.is_error = now, True
             self._logger.error("%s (still; %d times in %.0f s)", message, failing.times, now - failing.since)
 
     def worked(self, key: str) -> None:

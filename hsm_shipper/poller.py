@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hsm_shipper.batched import batched
 from hsm_shipper.belief import Belief
 from hsm_shipper.changes import Change, ChangeWriter, same_action
-from hsm_shipper.diff import HELD_OPEN_MAX, HeldLines, NewLine, Survey, Verdict, judge
+from hsm_shipper.diff import HELD_OPEN_MAX, LOST_END, HeldLines, NewLine, Survey, Verdict, judge
 from hsm_shipper.errors import ActionsError, HsmError, StateChanged, StateCorrupt, StateError, StreamError, StreamMoved
 from hsm_shipper.live_action import LiveAction
 from hsm_shipper.logs import RepeatedErrors, printable
@@ -261,20 +261,23 @@ class Poller:
         else:
             self._errors.worked("understanding every line")
         if verdict.missed and verdict.doubt is not None:
-            _log.info(
+            # A short list loses most of itself all the time, whenever a grace delay ends.
+            _log.log(
+                logging.INFO if len(verdict.missed) > LOST_END else logging.DEBUG,
                 "%s: %d of them are purged, %d once another complete reading misses them too",
                 verdict.doubt,
                 len(verdict.purge),
                 len(verdict.missed),
             )
-        if fault is None:
+        if fault is None and (verdict.missed or not verdict.purge):
             result.remark = verdict.doubt
 
     def _tell(self, result: PollResult) -> None:
         error = result.error
         for part, kind in _PARTS.items():
             if isinstance(error, kind):
-                self._errors.failed(part, error)
+                # While records are added quickly the kernel gives EBADR now and then, twice in a row too.
+                self._errors.failed(part, error, passing=kind is ActionsError)
             elif error is None or isinstance(error, ActionsError):  # after another error it was perhaps not tried
                 self._errors.worked(part)
         _log.log(logging.INFO if result.events else logging.DEBUG, "%s", result)

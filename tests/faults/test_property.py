@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,7 +36,7 @@ _ACTIONS = st.sampled_from(["ARCHIVE", "RESTORE", "REMOVE", "CANCEL"])
 _STATUSES = st.sampled_from(["WAITING", "STARTED", "SUCCEED", "FAILED", "CANCELED", "HALF DONE".replace(" ", "_")])
 _FIDS = st.integers(1, 4)  # few files, so that one often has several actions
 _APPEND_FAULTS = st.sampled_from(["unreachable", "reply lost", "killed"])
-_READ_ERRORS = st.sampled_from([errno.ENOENT, errno.EIO, errno.ENOMEM])
+_READ_ERRORS = st.sampled_from([errno.ENOENT, errno.EIO, errno.ENOMEM, errno.EBADR])
 
 
 def _line(place: Place, fid: int, cookie: int, action: str, status: str) -> bytes:
@@ -106,12 +107,13 @@ class Life(RuleBasedStateMachine):
         self.world.server.poll()
         self.judge.judge()
 
-    @rule(error=_READ_ERRORS, share=st.floats(0, 1))
-    def poll_with_read_error(self, error: int, share: float) -> None:
-        listing = self.world.listing()
-        self.world.server.next_read = lambda: Bytes(listing[: int(share * len(listing))], error)
-        self.world.server.poll()
-        self.judge.judge()
+    @rule(error=_READ_ERRORS, share=st.floats(0, 1), times=st.integers(1, 2))
+    def poll_with_read_error(self, error: int, share: float, times: int) -> None:
+        for _ in range(times):
+            listing = self.world.listing()
+            self.world.server.next_read = partial(Bytes, listing[: int(share * len(listing))], error)
+            self.world.server.poll()
+            self.judge.judge()
 
     @rule(torn_bytes=st.integers(1, 60))
     @precondition(lambda self: self.world.lines)
