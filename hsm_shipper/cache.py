@@ -22,7 +22,7 @@ from hsm_shipper.changes import Change
 from hsm_shipper.diff import Known
 from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew
 from hsm_shipper.fold import LiveActions
-from hsm_shipper.live_action import NO_DIGEST, LiveAction
+from hsm_shipper.live_action import LiveAction
 from hsm_shipper.migrations import SET, STEPS, migrations
 from hsm_shipper.rows import (
     BUSY_TIMEOUT_S,
@@ -110,10 +110,7 @@ class Cache:
             version = self._data_version()
             position = read_position(self._connection)
             marked = read_places(self._connection, "refresh")
-            known = Known(
-                (place, None if digest == NO_DIGEST or place in marked else digest)
-                for place, digest in read_digests(self._connection)
-            )
+            known = Known(read_digests(self._connection), marked)
             missed = read_places(self._connection, "missed")
             status_in(self._connection)  # damage in it is to be found before anything is shipped
         self._version = version

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import md5
 from itertools import repeat
@@ -34,7 +34,8 @@ class Known:
     Each has a slot; `begin` starts a poll with every slot unseen.
     """
 
-    def __init__(self, actions: Iterable[tuple[int, bytes | None]] = ()) -> None:
+    def __init__(self, actions: Iterable[tuple[int, bytes | None]] = (), marked: Container[int] = ()) -> None:
+        """`actions` are packed places and MD5s; those in the `marked` places are to be looked at whatever they are."""
         self.slots: dict[Key, int] = {}
         # A stream may say of two places that they hold the same line (somebody else's entry). The line's MD5 then
         # tells of neither of them that it is there.
@@ -42,8 +43,15 @@ class Known:
         self._places = array("Q", [0])
         self._free: list[int] = []
         self.seen = bytearray([_SEEN])
+        looked_at = []
         for place, digest in actions:
+            if digest is not None and place in marked:
+                looked_at.append(digest)
+                digest = None
             self.add(place, digest)
+        for digest in looked_at:
+            if digest in self.slots:
+                self._share(digest)
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -81,14 +89,19 @@ class Known:
         if digest is None or digest in self._ambiguous:
             return place
         if digest in self.slots:
-            self._ambiguous.add(digest)
-            other = self.slots.pop(digest)
-            self.slots[self._places[other]] = other
+            self._share(digest)
             return place
         return digest
 
+    def _share(self, digest: bytes) -> None:
+        self._ambiguous.add(digest)
+        slot = self.slots.pop(digest)
+        self.slots[self._places[slot]] = slot
+
     def _key(self, place: int, digest: bytes | None) -> Key:
-        return digest if digest is not None and digest in self.slots else place
+        """What the action in `place` is known by: its line's MD5 may be that of another place, and be told or not."""
+        slot = None if digest is None else self.slots.get(digest)
+        return place if digest is None or slot is None or self._places[slot] != place else digest
 
     def unseen(self) -> set[int]:
         """Packed places of every action whose line was not seen since `begin`."""

@@ -16,7 +16,7 @@ from hsm_shipper import state_values as values
 from hsm_shipper.actions import unpack_place
 from hsm_shipper.batched import batched
 from hsm_shipper.errors import StateCorrupt, StateError, StateUnwritable
-from hsm_shipper.live_action import UNKNOWN_ENTRY, LiveAction
+from hsm_shipper.live_action import NO_DIGEST, UNKNOWN_ENTRY, LiveAction
 from hsm_shipper.state_view import status_in
 from hsm_shipper.stream import Head
 
@@ -49,11 +49,12 @@ def read_actions(
         yield from _actions(*columns)
 
 
-def read_digests(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
-    """Packed place and MD5 (`NO_DIGEST` where it is not known) of every live action, in order of places."""
+def read_digests(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes | None]]:
+    """Packed place and MD5 (None where it is not known) of every live action, in order of places."""
     rows = connection.execute("SELECT cat_idx, rec_idx, hash FROM actions ORDER BY cat_idx, rec_idx")
     for cats, recs, hashes in _columns(rows):
-        yield from zip(values.places(cats, recs), values.digests(hashes), strict=True)
+        for place, digest in zip(values.places(cats, recs), values.digests(hashes), strict=True):
+            yield place, None if digest == NO_DIGEST else digest
 
 
 def read_places(connection: sqlite3.Connection, table: str) -> set[int]:

@@ -83,6 +83,15 @@ def test_what_is_added_during_a_poll_is_seen_in_it_and_unseen_in_the_next(freed_
     assert place(2) in knows.unseen()
 
 
+def test_a_line_that_is_said_to_be_in_two_places_is_looked_at_where_one_of_them_is_marked() -> None:
+    for marked in (1, 2):
+        knows = Known([(place(1), digest(line(1))), (place(2), digest(line(1)))], {place(marked)})
+        assert survey(knows, [line(1)]).missing() == places([2])
+        for rec in (1, 2):
+            knows.drop(place(rec), digest(line(1)))
+        assert len(knows) == 0
+
+
 # HeldLines
 
 
