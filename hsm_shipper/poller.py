@@ -59,6 +59,7 @@ class Poller:
         self._writer = writer
         self._coordinator = coordinator
         self._outage = Outage()
+        self._listings_are_sorted = True
         self._errors = RepeatedErrors(_log)
 
     def poll(self) -> PollResult:
@@ -101,7 +102,8 @@ class Poller:
             self._outage.delivered(self._belief.known.slots)
         except StreamError as error:
             trouble = error
-        current = _Pass(self._actions_file.read(), Survey(self._belief.known), self._not_ready())
+        survey = Survey(self._belief.known, self._listings_are_sorted)
+        current = _Pass(self._actions_file.read(), survey, self._not_ready())
         # Without Redis the file is read all the same: the states that come and go meanwhile are counted.
         trouble = self._read(current, result, trouble)
         verdict, replaced = self._decide(current, result)
@@ -160,6 +162,7 @@ class Poller:
         survey, fault = current.survey, current.reading.fault
         not_ready = current.not_ready or self._not_ready()  # it may have begun to stop while we read
         verdict = judge(survey, self._belief.missed, fault=fault, coordinator=not_ready)
+        self._listings_are_sorted = survey.listings_are_sorted
         result.not_understood = survey.not_understood
         self._remark(current, verdict, result)
         return verdict, replaced

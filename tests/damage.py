@@ -23,6 +23,7 @@ _NO_HASH = [
     "hash || 'ab'",
     "' ' || substr(hash, 2)",
 ]
+_MARKS = ("missed", "refresh")
 _COUNTS = (
     "pid", "polls", "lines", "live", "backlog", "events_new", "events_update", "events_purged", "states_missed",
     "lines_not_understood",
@@ -65,11 +66,20 @@ class Damage(NamedTuple):
     row: int = 0
     """Which row, counted around."""
 
+    def is_possible(self, path: Path) -> bool:
+        """Whether there is a state file with something in it to damage."""
+        try:
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+                (rows,) = connection.execute(f"SELECT count(*) FROM {self.table}").fetchone()
+        except sqlite3.Error:
+            return False
+        return bool(rows) or self.table in _MARKS
+
     def do(self, path: Path) -> None:
-        """Damage the file, under a running worker or not. A table without a row gets one, and it is that."""
+        """Damage the file, under a running worker or not; of places a table without any gets one, and it is that."""
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             (rows,) = connection.execute(f"SELECT count(*) FROM {self.table}").fetchone()
-            if not rows and self.table in ("missed", "refresh"):
+            if not rows and self.table in _MARKS:
                 connection.execute(f"INSERT INTO {self.table} VALUES (1, 2)")
             key = "id" if self.table in ("stream_position", "poll_status") else "cat_idx, rec_idx"
             connection.execute(

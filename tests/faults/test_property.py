@@ -23,9 +23,11 @@ from hypothesis.stateful import (
 
 from hsm_shipper.actions import parse_line
 from hsm_shipper.cycle import run_cycle
-from hsm_shipper.errors import StateError, StreamMoved
+from hsm_shipper.errors import StateCorrupt, StateError, StreamMoved
 from hsm_shipper.events import PURGED
+from hsm_shipper.upkeep import check, set_aside
 from tests.core import known_rows, rows
+from tests.damage import IMPOSSIBLE, Damage
 from tests.faults.judge import Judge
 from tests.faults.world import KEY, MDT, Bytes, World
 from tests.servers import RedisServer
@@ -127,12 +129,26 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self._is_settled())
     def poll_a_list_cut_short(self, share: float) -> None:
         """A short list that ends like a good one is not believed, and the next good reading says so."""
-        lines = sorted(self.world.lines)
-        cut = b"".join(self.world.lines[place] + b"\n" for place in lines[: int(share * len(lines))])
+        self._poll_beginning(share)
+        self.poll()
+
+    @rule(share=st.floats(0, 1, exclude_max=True), order=st.integers(0, 99))
+    @precondition(lambda self: self._is_settled())
+    def poll_a_queue_cut_short(self, share: float, order: int) -> None:
+        """The same of a listing that is not sorted, as a coordinator outside the kernel may print it."""
+        self.world.order = order
+        self.poll()
+        if self.world.places() != sorted(self.world.lines):
+            self._poll_beginning(share)
+            self.poll()
+        self.world.order = None
+
+    def _poll_beginning(self, share: float) -> None:
+        places = self.world.places()
+        cut = b"".join(self.world.lines[place] + b"\n" for place in places[: int(share * len(places))])
         self.world.server.next_read = lambda: Bytes(cut)
         self.world.server.poll()
         self.judge.judge()
-        self.poll()
 
     @rule()
     def poll_while_stopping(self) -> None:
@@ -198,6 +214,16 @@ class Life(RuleBasedStateMachine):
             if how != "deleted":
                 path.write_bytes(content[: len(content) // 2] if how == "truncated" else b"\xa5" * len(content))
         server.start()
+
+    @rule(where=st.sampled_from(sorted(IMPOSSIBLE)), data=st.data(), row=st.integers(0, 99), restarted=st.booleans())
+    def damage_state(self, where: tuple[str, str], data: st.DataObject, row: int, restarted: bool) -> None:
+        """A cell that holds what no worker wrote, under the worker or while there is none."""
+        server = self.world.server
+        if restarted:
+            server.kill()
+        damage = Damage(*where, data.draw(st.sampled_from(IMPOSSIBLE[where])), row)
+        if damage.is_possible(server.state_path):
+            damage.do(server.state_path)
 
     # -- Redis loses what it had acknowledged; what it says after that is judged afresh
 
@@ -265,6 +291,15 @@ class Life(RuleBasedStateMachine):
         self.judge.begin_epoch()
         self.tampered = False
 
+    def _check_state(self) -> None:
+        """As maintenance does before it goes on: what no poll has had to read may be damaged still."""
+        path = self.world.server.state_path
+        try:
+            check(path)
+        except StateCorrupt as damage:
+            set_aside(path, damage)
+            self._settle()
+
     # -- what must hold
 
     @invariant()
@@ -275,6 +310,7 @@ class Life(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         self._settle()
+        self._check_state()
         if self.tampered:
             self._maintain()
             self._settle()
