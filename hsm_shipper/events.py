@@ -17,7 +17,7 @@
 | `refresh`                     | on refresh  | no       | `true`: nothing changed, an old state is repeated  |
 
 Earlier shippers of this family wrote entries without the last five rows, and PURGED with little but an `action_key`.
-`decode` reads those too.
+`decode` reads those too. Whatever else an entry says is passed over, but all of it must be UTF-8, as JSON is.
 """
 
 from __future__ import annotations
@@ -104,6 +104,8 @@ def decode(data: bytes | None) -> Event:
         raise MalformedEvent("the entry has no field 'data'")
     try:
         event = _decode(data)
+        if not data.isascii():
+            data.decode()  # also what nobody asks for must be text
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # nested a thousandfold
         raise MalformedEvent(f"the entry's 'data' is no event: {error}") from None
     named = False
