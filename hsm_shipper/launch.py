@@ -105,7 +105,7 @@ def _write_config(config: Config) -> None:
     try:
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # has passwords
-            file.write(msgspec.json.encode(config))  # which is YAML
+            file.write(msgspec.json.encode(config) + b"\n")  # which is YAML
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}", "check the folder's owner") from None
 

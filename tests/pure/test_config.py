@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import yaml
 
+from hsm_shipper import launch
 from hsm_shipper.config import KEYS, RETIRED_KEYS, Config, load_config
 from hsm_shipper.errors import ConfigError
 
@@ -162,3 +163,10 @@ def test_a_url_beside_a_host_is_said_to_win(load: Any) -> None:
 def test_every_key_has_a_name_in_the_file_without_units() -> None:
     assert {field.encode_name for field in msgspec.structs.fields(Config)} == set(KEYS)
     assert not [key for key in KEYS if key.endswith("_s")]
+
+
+def test_the_copy_for_all_programs_is_the_same_configuration_to_its_last_newline(tmp_path: Path) -> None:
+    config = Config(run_dir=str(tmp_path), host="mds1", redis_db=3)
+    launch._write_config(config)
+    assert (tmp_path / launch.CONFIG_FILE).read_bytes().endswith(b"}\n")
+    assert load_config(tmp_path / launch.CONFIG_FILE, {}).config == config
