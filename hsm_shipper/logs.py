@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hsm_shipper.config import Config
+from hsm_shipper.errors import HsmError
 
 # supervisord's own lines begin the same way, so that the one log can be read and sorted as one.
 _FORMAT = "%(asctime)s %(levelname)s {program}: %(message)s"
@@ -17,7 +18,6 @@ _FORMAT = "%(asctime)s %(levelname)s {program}: %(message)s"
 REPEAT_INTERVAL_S = 300.0
 _PASSING_TIMES = 3
 _PASSING_S = 60.0
-OUR_FAULT = "an error that should not be possible, a fault of this program: please report it with these lines"
 
 
 def setup(program: str, config: Config) -> None:
@@ -27,6 +27,12 @@ def setup(program: str, config: Config) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.log_level)
+
+
+def our_fault(logger: logging.Logger, what: str, error: Exception) -> HsmError:
+    """Say, with its traceback, what is being handled and should not be possible; returns it as an error of ours."""
+    logger.exception("%s: an error that should not be possible: please report it with these lines", what)
+    return HsmError(f"{type(error).__name__}: {error}")
 
 
 class _OneLine(logging.Formatter):

@@ -34,13 +34,10 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
             _say(f"no MDT on this server: nothing matches {config.mdt_watch_glob}")
         for mdt, actions in present.mdts.items():
             try:
-                for line in _steps(config, mdt, actions, maintenance_now=maintenance_now):
+                for line in _guarded(mdt, _steps(config, mdt, actions, maintenance_now=maintenance_now)):
                     print(line, flush=True)  # noqa: T201 - what was asked for
             except _StepFailed as error:
                 troubles.append(f"{mdt}: {error}")
-            except Exception as error:  # noqa: BLE001 - whatever it is, the other MDTs are to be polled
-                _log.exception("%s: %s", mdt, logs.OUR_FAULT)
-                troubles.append(f"{mdt}: {type(error).__name__}: {error}")
         if not present.unreadable:
             troubles += _forget_absent(config, frozenset(present.mdts))
         for trouble in troubles:
@@ -50,6 +47,16 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
 
 class _StepFailed(HsmError):
     """What failed, and how."""
+
+
+def _guarded(mdt: str, steps: Iterator[str]) -> Iterator[str]:
+    """The same lines; whatever else goes wrong is a `_StepFailed` too, for the other MDTs are to be polled."""
+    try:
+        yield from steps
+    except HsmError:
+        raise
+    except Exception as error:
+        raise _StepFailed(str(logs.our_fault(_log, mdt, error))) from error
 
 
 def _steps(config: Config, mdt: str, actions: Path, *, maintenance_now: bool) -> Iterator[str]:

@@ -91,9 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
     except HsmError as error:
         _log.error("%s", error)
         return 1
-    except Exception:  # noqa: BLE001 - the last resort of a process
-        # What is in memory may be half changed; another process starts from what is certain.
-        _log.exception("%s; this worker ends, and supervisord starts another", logs.OUR_FAULT)
+    except Exception as error:  # noqa: BLE001 - what is in memory may be half changed: supervisord starts another
+        logs.our_fault(_log, "this worker ends", error)
         return 1
     return 0
 

@@ -39,7 +39,7 @@ PURE = [
 # What pure code may use: none of it reads a clock, a file or a socket.
 HARMLESS = {
     "__future__", "array", "collections", "collections.abc", "dataclasses", "hashlib", "itertools", "msgspec", "re",
-    "sys", "typing", "zlib",
+    "operator", "sys", "typing", "zlib",
 }  # fmt: skip
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from hsm_shipper import once, worker
+from hsm_shipper import maintain, once, worker
 from hsm_shipper.config import Config
+from hsm_shipper.errors import HsmError
 from hsm_shipper.keys import stream_key
 from hsm_shipper.result import PollResult
 from hsm_shipper.state_view import read_poll_status, state_file
+from hsm_shipper.stopping import StopSignal
 from tests.core import line
 from tests.damage import Damage
 from tests.servers import RedisServer
@@ -73,6 +75,21 @@ def test_an_error_that_nobody_thought_of_ends_the_polling_of_its_mdt_only(
     assert rf"hsm-action-shipper: {BAD}: ValueError: what nobody\nthought of" in told.err.splitlines()
 
 
+def test_maintenance_of_an_mdt_fails_in_one_line_where_nobody_thought_of_its_error(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fails:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def __call__(self) -> None:
+            raise ValueError("nobody thought of it")
+
+    monkeypatch.setattr(maintain, "MaintenanceRun", Fails)
+    with pytest.raises(HsmError, match="ValueError: nobody thought of it"):
+        maintain._maintain(config, BAD, tmp_path, StopSignal())
+    assert caplog.messages == [f"{BAD}: an error that should not be possible: please report it with these lines"]
+
+
 def test_a_worker_says_what_nobody_thought_of_once_and_ends(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,5 +101,5 @@ def test_a_worker_says_what_nobody_thought_of_once_and_ends(
     monkeypatch.setattr(worker, "run", fails)
     assert worker.main(["--mdt", BAD, "--actions", str(tmp_path)]) == 1
     told = capsys.readouterr().err
-    assert told.count(f"ERROR mdt-{BAD}: an error that should not be possible") == 1
+    assert told.count(f"ERROR mdt-{BAD}: this worker ends: an error that should not be possible") == 1
     assert r"ValueError: nobody thought of \x1b[2J" in told.splitlines()

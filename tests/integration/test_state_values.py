@@ -5,19 +5,26 @@ from __future__ import annotations
 import logging
 import random
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hsm_shipper.cache import Cache, open_cache
 from hsm_shipper.errors import StateCorrupt, StateError
+from hsm_shipper.fold import LiveActions
 from hsm_shipper.migrations import STEPS
 from hsm_shipper.reconcile import StateFile
 from hsm_shipper.runs import Run, last_runs, record, runs_file
 from hsm_shipper.state_view import read_poll_status
+from hsm_shipper.stream import Head
 from hsm_shipper.upkeep import check, set_aside
-from tests.core import OneMdt, line, lines
+from tests.core import OneMdt, line, lines, rows
 from tests.damage import DAMAGES, IMPOSSIBLE, Damage
 
 LISTING = lines(range(1, 7))
@@ -106,6 +113,41 @@ def test_what_was_damaged_is_said_once(mdt: OneMdt, caplog: pytest.LogCaptureFix
     [said] = [told for told in caplog.records if told.levelno >= logging.WARNING]
     assert f"state file {mdt.state} is damaged: hash is '" in said.getMessage()
     assert f"it is set aside as {mdt.state}.broken" in said.getMessage()
+
+
+WORDS = st.text(min_size=1) | st.sampled_from(["\0", "a\0b", "0", "5", " ", "\ufeff", "\uffff", "x" * 5000])
+SECONDS = st.none() | st.integers(-(2**53), 2**53) | st.floats(-(2.0**53), 2.0**53)
+INDICES = st.integers(0, 2**32 - 1) | st.integers(-(2**31), -1)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"event_type": st.just("NEW"), "cat_idx": INDICES, "rec_idx": INDICES, "fid": WORDS, "action": WORDS}
+            | {"status": WORDS},
+            optional={"cookie": st.none() | st.text(), "timestamp": SECONDS, "first_seen": SECONDS}
+            | {"status_since": SECONDS, "raw": st.text(), "hash": st.binary(min_size=16, max_size=16).map(bytes.hex)},
+        ),
+        max_size=5,
+    ),
+    st.integers(0, 2**64 - 1),
+    st.integers(1, 2**64 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_a_stream_may_say_is_no_damage(said: list[dict[str, Any]], ms: int, sequence: int) -> None:
+    live = LiveActions()
+    entry_id = f"{ms}-{sequence}"
+    assert live.fold_page([(entry_id.encode(), msgspec.json.encode(event)) for event in said]) == []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "elm-MDT0000.sqlite3"
+        cache = Cache(path)
+        cache.load()
+        with cache.transaction():
+            cache.replace(live, Head(entry_id, entry_id, "ab" * 20))
+        check(path)
+        assert len(cache.load().known) == len(live)
+        assert rows(cache.live_actions()) == rows(live)
+        cache.close()
 
 
 # Beside the worker
