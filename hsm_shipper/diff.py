@@ -88,7 +88,10 @@ class Known:
 
     def is_seen(self, place: int, digest: bytes | None) -> bool:
         """Whether the action in `place` was seen since `begin`."""
-        return self.seen[self.slots[self._key(place, digest)]] == _SEEN
+        slot = self.slots.get(digest) if digest is not None else None
+        if slot is None or self._places[slot] != place:
+            slot = self.slots[place]
+        return self.seen[slot] == _SEEN
 
     def _new_key(self, place: int, digest: bytes | None) -> Key:
         if digest is None or digest in self._ambiguous:
