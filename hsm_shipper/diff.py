@@ -319,7 +319,7 @@ def _suspicion(survey: Survey, missing: set[int]) -> str | None:
     if survey.not_understood:
         return f"{survey.not_understood} of {survey.lines} lines are not understood"
     if not survey.is_sorted():
-        return "the listing is not sorted by place, so that nothing tells its end"
+        return "the listing is not sorted by place, so its end may be missing"
     last_place = survey.last_place()
     beyond = sum(place > last_place for place in missing)
     if beyond > LOST_END:

@@ -102,7 +102,8 @@ def entries(values: Sequence[Any]) -> list[bytes]:
     """Ids of entries as the server's bytes; `UNKNOWN_ENTRY` where that is not known."""
     _check_types("entry_id", values, _TEXT | _NULL)
     told = [value for value in values if value is not None] if None in values else values
-    if not _USUAL_IDS.fullmatch(" ".join([*told, ""])):
+    joined = " ".join([*told, ""])
+    if joined.count(" ") != len(told) or not _USUAL_IDS.fullmatch(joined):
         wrong = [value for value in told if not is_entry_id(value)]
         if wrong:
             raise _impossible("entry_id", wrong)

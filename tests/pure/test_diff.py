@@ -282,7 +282,7 @@ def test_what_was_missed_and_is_seen_again_is_forgotten() -> None:
 def test_what_a_listing_in_no_order_lacks_waits_for_the_next_reading() -> None:
     gone = verdict(range(1, 9), lines([3, 1, 4, 2, 5, 6, 7]))
     assert (gone.purge, gone.missed) == (set(), places([8]))
-    assert gone.doubt == "the listing is not sorted by place, so that nothing tells its end"
+    assert gone.doubt == "the listing is not sorted by place, so its end may be missing"
     assert verdict(range(1, 9), lines([3, 1, 4, 2, 5, 6, 7]), [8]).purge == places([8])
 
 
