@@ -73,7 +73,7 @@ def cookies(values: Sequence[Any]) -> list[bytes]:
     _check_types("cookie", values, _TEXT | _NULL)
     if "" in values:
         raise _impossible("cookie", [""])
-    return [b"" if value is None else value.encode() for value in values]
+    return _encoded(values, b"")
 
 
 def digests(values: Sequence[Any]) -> list[bytes]:
@@ -107,7 +107,7 @@ def entries(values: Sequence[Any]) -> list[bytes]:
         wrong = [value for value in told if not is_entry_id(value)]
         if wrong:
             raise _impossible("entry_id", wrong)
-    return [UNKNOWN_ENTRY if value is None else value.encode() for value in values]
+    return _encoded(values, UNKNOWN_ENTRY)
 
 
 def stream_id(column: str, value: Any) -> str:
@@ -124,6 +124,12 @@ def newest_entry(entry_id: Any, sha1: Any) -> tuple[str | None, str | None]:
     if not isinstance(sha1, str) or not _SHA1.fullmatch(sha1):
         raise _impossible("newest_entry_sha1", [sha1])
     return stream_id("newest_entry_id", entry_id), sha1
+
+
+def _encoded(texts: Sequence[str | None], unknown: bytes) -> list[bytes]:
+    if None in texts:
+        return [unknown if text is None else text.encode() for text in texts]
+    return list(map(str.encode, texts))  # type: ignore[arg-type]
 
 
 def _check_types(column: str, values: Sequence[Any], allowed: frozenset[type]) -> None:
