@@ -7,13 +7,14 @@ from pathlib import Path
 
 from benchmarks.child import serve
 from hsm_shipper.config import load_config
+from hsm_shipper.connection import connect
 from hsm_shipper.worker import make_poller
 
 
 def main(config_file: str, mdt: str, actions: str) -> None:
     """Poll once for each line of standard input, and say what was shipped."""
     config = load_config(Path(config_file), environ={}).config
-    poller, belief = make_poller(config, mdt, Path(actions))
+    poller, belief = make_poller(connect(config), config, mdt, Path(actions))
 
     def poll() -> dict[str, int]:
         result = poller.poll()

@@ -12,7 +12,7 @@ from hsm_shipper.config import load_config
 from hsm_tools.filters import ActionFilter
 from hsm_tools.following.follow import LiveStreams
 from hsm_tools.following.summary import Summaries
-from hsm_tools.statistics.stats_report import Stats
+from hsm_tools.statistics.stats_report import Source, Stats
 from hsm_tools.stats import render
 
 
@@ -26,7 +26,7 @@ def main(config_file: str) -> None:
         streams.refresh()
         streams.close()
         replayed = list(streams)
-        stats = Stats(time.time(), replayed, Summaries(ActionFilter()).groups(replayed))
+        stats = Stats(time.time(), replayed, Summaries(ActionFilter()).groups(replayed), Source.of(streams))
         render(stats, "json")
         return {"replayed": stats.replayed, "live": stats.live}
 

@@ -13,7 +13,7 @@ import msgspec
 
 _LINE = re.compile(
     rb"uuid=(?P<uuid>\S+) archive_id=(?P<archive_ids>ANY|-?\d+(?:,-?\d+)*) "
-    rb"requests=\[current:(?P<current>\d+) ok:(?P<ok>\d+) errors:(?P<errors>\d+)\]"
+    rb"requests=\[current:(?P<current>-?\d+) ok:(?P<ok>\d+) errors:(?P<errors>\d+)\]"
 )
 
 
@@ -24,7 +24,7 @@ class Copytool(msgspec.Struct, frozen=True, kw_only=True):
     archive_ids: list[int]
     """The archives that it serves; empty for any."""
     current: int
-    """Requests that it works on now."""
+    """Requests that it works on now. Below 0 where requests end that it had before it registered again."""
     ok: int
     """Requests that it ended well."""
     errors: int

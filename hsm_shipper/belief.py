@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +19,14 @@ from hsm_shipper.cache import Cache, open_cache
 from hsm_shipper.caught_up import CaughtUp
 from hsm_shipper.changes import Change
 from hsm_shipper.diff import Known
-from hsm_shipper.errors import ReplayOvertaken, StateChanged, StateCorrupt, StateError, StreamError
+from hsm_shipper.entry_ids import pack_id
+from hsm_shipper.errors import EntriesLost, ReplayOvertaken, StateChanged, StateCorrupt, StateError, StreamError
 from hsm_shipper.fold import LiveActions
-from hsm_shipper.live_action import LiveAction
+from hsm_shipper.live_action import UNKNOWN_ENTRY, LiveAction
 from hsm_shipper.replay import REPLAYS_MAX
 from hsm_shipper.state_view import PollStatus
-from hsm_shipper.stream import ActionStream, Head, PendingAppend
+from hsm_shipper.stream import ActionStream, PendingAppend
+from hsm_shipper.stream_head import Head, has_losses
 from hsm_shipper.upkeep import set_aside
 
 _log = logging.getLogger(__name__)
@@ -94,8 +97,14 @@ class Belief:
             return
         with self._guarded():
             head = self._stream.head()
-            if head != self._head:
+            if self._head is None or head.end != self._head.end:
                 self._fold(head)
+            elif self._has_losses(head):
+                _log.warning("%s: it is read from its beginning", self._stream.entries_lost(head))
+                self._head = None
+                self._fold(head)
+            else:
+                self._remember(head)
         self._in_step = True
 
     def ship(self, changes: Sequence[Change]) -> None:
@@ -107,9 +116,7 @@ class Belief:
         assert self._head is not None, "synchronise() comes first"
         payloads = [change.payload for change in changes if change.payload is not None]
         with self._guarded():
-            self._flight = _Flight(
-                changes, self._stream.start_append(self._head, payloads, entries_needed=len(self.known) > 0)
-            )
+            self._flight = _Flight(changes, self._stream.start_append(self._head, payloads))
 
     def settle(self) -> None:
         """Wait for the batch on its way, and make it what is known."""
@@ -118,6 +125,7 @@ class Belief:
         flight, self._flight = self._flight, None
         with self._guarded():
             head = flight.pending.finish()
+            self._refuse_losses(flight.pending.found)
             _note_entries(flight)
             refreshed = {change.place for change in flight.changes} & self.marked if self.marked else self.marked
             with self._opened.transaction():
@@ -133,10 +141,12 @@ class Belief:
             self.shipped[change.kind] += 1
 
     def compare(self) -> None:
-        """Look that the stream is still where we left it; raises `StreamMoved` if not."""
+        """Look that the stream is still as we left it, and may be written; raises `StreamMoved` if it is not."""
         assert self._head is not None, "synchronise() comes first"
         with self._guarded():
-            self._stream.compare(self._head, entries_needed=len(self.known) > 0)
+            head = self._stream.compare(self._head)
+            self._refuse_losses(head)
+            self._remember(head)
 
     def remember_missed(self, places: set[int]) -> None:
         """Keep the places that a reading missed for the next one, whoever makes it."""
@@ -167,6 +177,21 @@ class Belief:
         with self._guarded():
             return self._opened.poll_status()
 
+    def _has_losses(self, head: Head) -> bool:
+        """Whether the stream has lost entries since we left it, nothing having been added."""
+        return self._head is not None and has_losses(self._head, head, 0, self._opened.needs_entry_before)
+
+    def _refuse_losses(self, head: Head) -> None:
+        if head != self._head and self._has_losses(head):
+            raise self._stream.entries_lost(head)
+
+    def _remember(self, head: Head) -> None:
+        """Keep what the stream holds now: a trim has moved its front, and no live action needs what went."""
+        if head != self._head:
+            with self._opened.transaction():
+                self._opened.set_position(head)
+            self._head = head
+
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
         """Whatever fails, the next call starts from what is certain."""
@@ -182,9 +207,11 @@ class Belief:
         except StateError:
             self.close()
             raise
-        except StreamError:
+        except StreamError as error:
             self._abandon()
             self._in_step = False
+            if isinstance(error, EntriesLost):
+                self._head = None  # nothing that was read of it is certain: it is read from its beginning
             raise
 
     def _abandon(self) -> None:
@@ -219,10 +246,21 @@ class Belief:
         if ours is not None and ours.newest_id == ours.last_id and self._stream.holds(ours):
             live, after = self._opened.live_actions(), ours.last_id
         account = CaughtUp(self._stream.key)
-        for page in self._stream.replay(head.last_id, after):
+        added = 0
+        for page in self._stream.replay(head.last_id, after, holding=head):
             account.add(page, live.fold_page(page))
+            added += len(page)
+        if ours is not None and after is not None and has_losses(ours, head, added, partial(_needs_before, live)):
+            raise ReplayOvertaken(f"entries of stream {self._stream.key} went, before or behind {after}")
         account.tell(after, len(live), self._host)
         return live
+
+
+def _needs_before(live: LiveActions, entry_id: str | None) -> bool:
+    if entry_id is None:
+        return len(live) > 0
+    first = pack_id(entry_id)
+    return any(action.entry != UNKNOWN_ENTRY and pack_id(action.entry) < first for action in live)
 
 
 def _note_entries(flight: _Flight) -> None:

@@ -27,15 +27,17 @@ from hsm_shipper.migrations import SET, STEPS, migrations
 from hsm_shipper.rows import (
     BUSY_TIMEOUT_S,
     delete_actions,
+    has_entry_before,
     read_actions,
     read_digests,
     read_places,
     read_position,
     translated,
     write_actions,
+    write_position,
 )
 from hsm_shipper.state_view import PollStatus, status_in
-from hsm_shipper.stream import Head
+from hsm_shipper.stream_head import Head
 from hsm_shipper.upkeep import set_aside
 
 # Changes of a long list are spread over all its pages: what was read to compare is still at hand to be written.
@@ -108,13 +110,13 @@ class Cache:
         """Everything that the worker keeps in memory."""
         with translated(self.path, "read"), self._immediate():
             version = self._data_version()
-            position = read_position(self._connection)
+            head = read_position(self._connection)
             marked = read_places(self._connection, "refresh")
             known = Known(read_digests(self._connection), marked)
             missed = read_places(self._connection, "missed")
             status_in(self._connection)  # damage in it is to be found before anything is shipped
         self._version = version
-        return Loaded(position, known, missed, marked)
+        return Loaded(head, known, missed, marked)
 
     def live_actions(self) -> LiveActions:
         """The whole fold, to go on folding from."""
@@ -137,6 +139,11 @@ class Cache:
                         found[action.place] = action
         return found
 
+    def needs_entry_before(self, entry_id: str | None) -> bool:
+        """Whether any live action needs an entry before `entry_id`; with None: whether there is any live action."""
+        with translated(self.path, "read"):
+            return has_entry_before(self._connection, entry_id)
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """A write transaction, taken before the body runs; `StateChanged` if another process committed since `load`.
@@ -155,7 +162,7 @@ class Cache:
         # Purges come first in a poll: a place that one empties may be filled again by the same batch.
         delete_actions(self._connection, gone)
         write_actions(self._connection, put)
-        self._set_position(head)
+        self.set_position(head)
 
     def replace(self, live: LiveActions, head: Head) -> None:
         """Within a transaction: make `live`, the fold up to `head`, what is known.
@@ -166,7 +173,11 @@ class Cache:
         self._connection.execute("DELETE FROM missed")
         self._connection.execute("DELETE FROM refresh")
         write_actions(self._connection, live)
-        self._set_position(head)
+        self.set_position(head)
+
+    def set_position(self, head: Head) -> None:
+        """Within a transaction: what is known is the fold of a stream with this head."""
+        write_position(self._connection, head)
 
     def unmark(self, places: Iterable[int]) -> None:
         """Within a transaction: what the stream says of these actions it now says in a new entry."""
@@ -191,9 +202,6 @@ class Cache:
                 f"INSERT OR REPLACE INTO poll_status (id, {', '.join(_STATUS_COLUMNS)}) VALUES (1, {marks})",
                 msgspec.structs.astuple(status),
             )
-
-    def _set_position(self, head: Head) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO stream_position VALUES (1, ?, ?, ?)", head)
 
     @contextlib.contextmanager
     def _immediate(self) -> Iterator[None]:

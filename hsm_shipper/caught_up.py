@@ -10,7 +10,7 @@ import msgspec
 
 from hsm_shipper.errors import MalformedEvent
 from hsm_shipper.events import decode
-from hsm_shipper.stream import Entry
+from hsm_shipper.page_reader import Entry
 from hsm_shipper.whole import NOT_WHOLE
 
 _log = logging.getLogger(__name__)

@@ -11,17 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hsm_shipper import findings as found
-from hsm_shipper.actions import parse_line
 from hsm_shipper.check_maintenance import maintenance_findings
 from hsm_shipper.check_redis import redis_findings
 from hsm_shipper.config import Config, LoadedConfig, load_config
 from hsm_shipper.coordinator import mdt_folder, read_hsm_control, read_tunable
-from hsm_shipper.errors import ConfigError, NotRunning, SupervisorError
+from hsm_shipper.diff import Known, Survey
+from hsm_shipper.errors import ConfigError, NotRunning, StateError, SupervisorError
 from hsm_shipper.findings import Finding, Level, ok, problem, warning
+from hsm_shipper.output import print_out
 from hsm_shipper.present import Present, find_mdts
+from hsm_shipper.reader import ActionsFile
+from hsm_shipper.state_view import read_poll_status, state_file
 from hsm_shipper.supervisor import Supervisor
 
-_FIRST_CHUNK_BYTES = 64 * 1024
+_EXAMPLE_BYTES = 300
 _MIB = 1024 * 1024
 # A state file of 350,000 live actions takes 28 MiB, and its log as much again.
 _ROOM_FOR_AN_MDT_BYTES = 64 * _MIB
@@ -31,7 +34,7 @@ _NO_ROOM_BYTES = 8 * _MIB
 def main(config_file: Path | None, *, as_json: bool) -> int:
     """Print every finding; returns the exit status, the worst level."""
     findings = list(check(config_file))
-    print(found.to_json(findings) if as_json else found.to_text(findings))  # noqa: T201 - what was asked for
+    print_out(found.to_json(findings) if as_json else found.to_text(findings))
     return int(found.worst(findings))
 
 
@@ -77,23 +80,37 @@ def _mdts(config: Config, present: Present) -> Iterator[Finding]:
     for mdt, actions in present.mdts.items():
         yield _actions_file(mdt, actions)
         yield _grace_delay(mdt, actions, config.poll_interval_s)
+        yield from _coordinator(mdt, actions)
+        yield from _last_poll(config, mdt)
 
 
 def _actions_file(mdt: str, actions: Path) -> Finding:
-    begun = time.monotonic()
-    try:
-        with actions.open("rb", buffering=0) as file:
-            chunk = file.read(_FIRST_CHUNK_BYTES)
-    except OSError as error:
-        return problem(mdt, f"cannot read {actions}: {error.strerror}", "is the MDT mounted, and are we root?")
-    elapsed_s = time.monotonic() - begun
-    line = chunk.partition(b"\n")[0]
-    if line and parse_line(line) is None:
-        shown = line[:100].decode(errors="replace")
-        return problem(mdt, f"{actions} holds no HSM actions: {shown!r}", "look at mdt_watch_glob")
+    reading, survey = ActionsFile(actions).read(), Survey(Known())
+    begun, first_read_s = time.monotonic(), None
+    for lines in reading:
+        first_read_s = first_read_s or time.monotonic() - begun
+        survey.claim(survey.take(lines))
+    if reading.fault is not None:
+        return problem(mdt, f"incomplete reading of {actions}: {reading.fault}", "is the MDT mounted, and are we root?")
+    if survey.example is not None:
+        return _not_understood(mdt, actions, survey, survey.example)
     control = read_hsm_control(actions)
     state = f"coordinator {control}" if control else "coordinator's state not readable"
-    return ok(mdt, f"{actions} is {'readable' if line else 'empty'} (first read {elapsed_s:.2f} s), {state}")
+    if first_read_s is None:
+        return ok(mdt, f"{actions} is empty (first read {time.monotonic() - begun:.2f} s), {state}")
+    return ok(mdt, f"{actions} is readable ({survey.lines:,} lines, first read {first_read_s:.2f} s), {state}")
+
+
+def _not_understood(mdt: str, actions: Path, survey: Survey, line: bytes) -> Finding:
+    example = line[:_EXAMPLE_BYTES].decode(errors="replace")
+    if survey.not_understood == survey.lines:
+        return problem(mdt, f"{actions} holds no HSM actions, the first line: {example}", "look at mdt_watch_glob")
+    count = f"{survey.not_understood:,} of {survey.lines:,} lines"
+    return warning(
+        mdt,
+        f"{count} of {actions} are not understood, and not shipped, the first: {example}",
+        "a newer Lustre prints something new: please send us the line",
+    )
 
 
 def _grace_delay(mdt: str, actions: Path, poll_interval_s: float) -> Finding:
@@ -104,6 +121,31 @@ def _grace_delay(mdt: str, actions: Path, poll_interval_s: float) -> Finding:
     if poll_interval_s > grace_delay_s / 2:
         return warning(mdt, f"{text}: final statuses may be missed", "poll at least twice in a grace delay")
     return ok(mdt, text)
+
+
+def _coordinator(mdt: str, actions: Path) -> Iterator[Finding]:
+    control = read_hsm_control(actions)
+    if control in ("stopped", "disabled"):
+        yield warning(
+            mdt,
+            f"the coordinator is {control}: no action starts, and none that has ended leaves the list",
+            f"unless that is meant: lctl set_param mdt.{mdt}.hsm_control=enabled",
+        )
+
+
+def _last_poll(config: Config, mdt: str) -> Iterator[Finding]:
+    try:
+        poll = read_poll_status(state_file(config.state_path, mdt))
+    except StateError as error:
+        yield warning(mdt, error.message, error.hint)
+        return
+    if poll is not None and poll.last_poll_duration_s > config.poll_interval_s:
+        yield warning(
+            mdt,
+            f"the last poll took {poll.last_poll_duration_s:.1f} s, longer than poll_interval "
+            f"({config.poll_interval_s:g} s): a rest follows each, and final statuses may be missed",
+            f"raise poll_interval, or look what is slow: Redis, state_dir, or reading {poll.lines:,} lines",
+        )
 
 
 def _folder(key: str, path: Path) -> Iterator[Finding]:
@@ -139,7 +181,9 @@ def _log(config: Config) -> Iterator[Finding]:
     if config.log_file is None:
         return
     path = Path(config.log_file)
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+    standing = _nearest_existing(path)
+    there = standing == path and not path.is_dir()
+    if not (there or standing == path.parent) or not os.access(standing, os.W_OK):
         yield problem("log_file", f"cannot write {path}", "make its folder, or set log_file")
     else:
         yield ok("log_file", f"{path} is writable")
@@ -147,7 +191,7 @@ def _log(config: Config) -> Iterator[Finding]:
 
 def _shipper(config: Config) -> Finding:
     try:
-        return ok("shipper", f"running (pid {Supervisor(config.run_path).pid()})")
+        return ok("shipper", f"running (pid {Supervisor(config.run_path, config.state_path).pid()})")
     except NotRunning:
         return ok("shipper", "not running")
     except SupervisorError as error:

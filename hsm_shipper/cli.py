@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
+from hsm_shipper.output import (
+    EXIT_BROKEN_PIPE,
+    Parser,
+    escape_stdout,
+    give_up_stdout,
+    hold_standard_streams,
+    print_err,
+    print_out,
+)
 
 if TYPE_CHECKING:
     from hsm_shipper.config import LoadedConfig
@@ -26,10 +34,12 @@ each MDT, started and stopped as MDTs come to this server and leave it.
 
 _EPILOG = """\
 exit status:
-  0   stopped on request; with --daemon, it is up; with --run-once, every poll worked
-  1   it failed; with --run-once, at least one poll failed, and the message says which
+  0   stopped on request; with --daemon, it is up; with --run-once, every poll shipped its whole list
+  1   it failed; with --run-once, at least one poll failed or met lines that are not understood, and
+      the message says which
   2   the command line or the configuration cannot be used
   3   another hsm-action-shipper has the same state_dir or run_dir
+  141 whoever read the output has closed it; with --run-once, every MDT has been polled all the same
   `status`, `check` and `maintain` have their own, see their --help
 
 examples:
@@ -50,6 +60,7 @@ exit status:
   0   discovery and maintenance run, and every MDT on this server is being polled
   1   something is wrong: the last column or the lines below the table say what
   2   no shipper runs here, or the command line or configuration cannot be used
+  141 whoever read the output has closed it
 """
 
 _CHECK_EPILOG = """\
@@ -57,6 +68,7 @@ exit status, by the worst line:
   0   all ok
   1   a warning
   2   a problem: something will not work, or the command line or configuration cannot be used
+  141 whoever read the output has closed it
 """
 
 _MAINTAIN = """\
@@ -70,14 +82,16 @@ exit status:
   1   at least one failed, and the message says which
   2   no shipper runs here (then: --run-once --maintenance-now), no such MDT is here, or the command line or
       configuration cannot be used
+  141 whoever read the output has closed it; every stream has been maintained all the same
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    hold_standard_streams()
+    escape_stdout()
     try:
-        return _run(options)
+        return _run(_parser().parse_args(arguments))
     except AlreadyRunning as error:
         _say(f"error: {error}")
         return EXIT_ALREADY_RUNNING
@@ -89,6 +103,9 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        give_up_stdout()
+        return EXIT_BROKEN_PIPE
 
 
 class _Version(argparse.Action):
@@ -97,17 +114,17 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         import hsm_shipper
 
-        print(f"{parser.prog} {hsm_shipper.__version__}")  # noqa: T201 - `parser.exit` prints to stderr
+        print_out(f"{parser.prog} {hsm_shipper.__version__}")
         parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    config = argparse.ArgumentParser(add_help=False)
+    config = Parser(add_help=False)
     config.add_argument(
         "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="configuration (YAML)"
     )
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="hsm-action-shipper", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw, parents=[config]
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
@@ -178,4 +195,4 @@ def _load(file: Path | None) -> LoadedConfig:
 
 
 def _say(message: str) -> None:
-    print(f"hsm-action-shipper: {message}", file=sys.stderr)  # noqa: T201 - the command's own voice
+    print_err(f"hsm-action-shipper: {message}")

@@ -22,6 +22,10 @@ from hsm_shipper.keys import DEFAULT_PREFIX, check_prefix
 DEFAULT_FILE = Path("/etc/hsm-shipper/hsm-shipper.yaml")
 ENV_PREFIX = "HSM_"
 RETIRED_KEYS = frozenset({"trim_chunk_size", "use_approximate_trimming", "cache_path"})
+# Only files of 0.1.0 have them; it wrote one stream for all MDTs.
+_KEYS_OF_0_1 = frozenset({"redis_stream_name", "heartbeat_interval"})
+# In earlier files; Python's other names of the levels mean the same.
+_LOG_LEVELS = {"CRITICAL": "ERROR", "FATAL": "ERROR", "WARN": "WARNING"}
 
 # sun_path of sockaddr_un is 108 bytes with its NUL (unix(7)); supervisord first binds `<name>.<pid>`.
 _RUN_DIR_MAX_BYTES = 107 - len("/supervisor.sock.4194304")
@@ -73,6 +77,10 @@ class _Key(NamedTuple):
 KEYS: dict[str, _Key] = {f.encode_name: _Key(f.name, f.type) for f in msgspec.structs.fields(Config)}
 
 
+_MOUNTPOINT = "mountpoint"
+_TAKEN = KEYS | {_MOUNTPOINT: _Key(_MOUNTPOINT, str)}
+
+
 @dataclass(frozen=True)
 class LoadedConfig:
     """A configuration with where it came from and what there was to remark."""
@@ -80,6 +88,8 @@ class LoadedConfig:
     config: Config
     file: Path | None
     warnings: tuple[str, ...]
+    mountpoint: str | None = None
+    """`mountpoint` of the file of an earlier tail: the `--mount` of today's."""
 
 
 def load_config(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> LoadedConfig:
@@ -87,20 +97,30 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] = os.enviro
 
     Raises `ConfigError` for a file that cannot be read or parsed and for any key or value that cannot be used.
     """
-    if file is None and DEFAULT_FILE.exists():
+    if file is None and _has_default_file():
         file = DEFAULT_FILE
     warnings: list[str] = []
     values: dict[str, Any] = {}
     if file is not None:
         values |= _usable(_read_yaml(file), str(file), warnings)
     values |= _from_environment(environ, warnings)
+    mountpoint = values.pop(_MOUNTPOINT, None)
     config = msgspec.convert(values, Config)
     _check(config)
     if config.redis_url is not None and values.keys() & {"redis_host", "redis_port", "redis_db"}:
         warnings.append("redis_url is set, so redis_host, redis_port and redis_db are not used")
     if config.reconcile_schedule and "reconcile_interval" in values:
         warnings.append("reconcile_schedule is set, so reconcile_interval is not used")
-    return LoadedConfig(config, file, tuple(warnings))
+    return LoadedConfig(config, file, tuple(warnings), mountpoint)
+
+
+def _has_default_file() -> bool:
+    try:
+        return DEFAULT_FILE.exists()
+    except OSError as error:  # its folder is closed to us: what it says is not known
+        raise ConfigError(
+            f"cannot read configuration {DEFAULT_FILE}: {error.strerror}", "name one with -c FILE"
+        ) from None
 
 
 def _read_yaml(file: Path) -> dict[object, object]:
@@ -124,7 +144,10 @@ def _usable(loaded: Mapping[object, object], source: str, warnings: list[str]) -
     for key, value in loaded.items():
         if key in RETIRED_KEYS:
             warnings.append(f"{source}: {key} is of no use any more and changes nothing: remove it")
-        elif key not in KEYS:
+        elif key in _KEYS_OF_0_1:
+            hint = "files of 0.2 and later load: begin with deploy/hsm-shipper.yaml, and set redis_stream_prefix"
+            raise ConfigError(f"{source}: {key!r} is a key of release 0.1.0", hint)
+        elif key not in _TAKEN:
             raise ConfigError(f"{source}: unknown key {key!r} (value {value!r})", _nearest(str(key)))
         else:
             values[str(key)] = _convert(str(key), value, source, strict=True)
@@ -137,7 +160,7 @@ def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> dict[s
         if not name.startswith(ENV_PREFIX):
             continue
         key = name.removeprefix(ENV_PREFIX).lower()
-        if name == ENV_PREFIX + key.upper() and key in KEYS:
+        if name == ENV_PREFIX + key.upper() and key in _TAKEN:
             values[key] = _convert(key, environ[name], f"environment variable {name}", strict=False)
         elif key in RETIRED_KEYS:
             warnings.append(f"environment variable {name} is of no use any more and changes nothing: remove it")
@@ -148,8 +171,10 @@ def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> dict[s
 
 def _convert(key: str, value: object, source: str, *, strict: bool) -> Any:
     """`value` in the type of `key`; from the environment (not strict) text is read as that type."""
+    if key == "log_level" and isinstance(value, str):
+        value = _LOG_LEVELS.get(value.upper(), value.upper())
     try:
-        return msgspec.convert(value, KEYS[key].type, strict=strict)
+        return msgspec.convert(value, _TAKEN[key].type, strict=strict)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {key}: {value!r} cannot be used: {error}") from None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from hsm_shipper.collector import relax_collector
-from hsm_shipper.errors import ReplayOvertaken, StreamMoved
+from hsm_shipper.errors import ReplayOvertaken, StreamBehind, StreamMoved
 from hsm_shipper.fold import DigestsNeeded, LiveActions
 from hsm_shipper.reconcile import Healed, StateFile, catch_up, finish, tell
 from hsm_shipper.replay import REPLAYS_MAX, Replay
@@ -80,6 +80,8 @@ def run_cycle(
                     removed = _trim_to_needed(stream, replay, consumer_group_backlog_max, keep_going)
                     trimmed += removed
                 break
+            except StreamBehind:
+                raise  # another server: to read it once more makes it no other
             except StreamMoved as error:
                 if attempt == _ATTEMPTS:
                     raise

@@ -27,6 +27,9 @@ _KEPT_FDS = (3, 4)
 _HIGH_FD = 64
 _UMASK = 0o027
 _DRAIN_TIMEOUT_S = 5.0
+# cat ends when it cannot write: that part is lost, and what follows may be taken again (a disk with room), or goes the
+# same way (a pipe that nobody reads). Only where there is no cat there is no use in another.
+_RELAY = "until cat 2>/dev/null; do case $? in 126|127) exit;; esac; done"
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -88,7 +91,9 @@ def _relay(fd: int) -> Iterator[None]:
     """`fd` becomes a pipe to a child that copies it to what `fd` was, until the last writer has gone."""
     read_end, write_end = os.pipe()
     with _ignored(_STOP_SIGNALS):  # inherited: the relay ends after everything that it has to pass on
-        relay = subprocess.Popen(["cat"], stdin=read_end, stdout=fd, start_new_session=True)
+        relay = subprocess.Popen(
+            ["sh", "-c", _RELAY], stdin=read_end, stdout=fd, start_new_session=True, restore_signals=False
+        )
     os.close(read_end)
     os.dup2(write_end, fd)
     os.close(write_end)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hsm_shipper import logs
 from hsm_shipper.config import Config, load_config
-from hsm_shipper.errors import HsmError, NotRunning, ShuttingDown, SupervisorError
+from hsm_shipper.errors import ControlLost, HsmError, NotRunning, ShuttingDown, SupervisorError
 from hsm_shipper.forget import forget, stored_mdts
 from hsm_shipper.orphan import exit_with_parent
 from hsm_shipper.plan import Plan, RestartBackoff, Seen, decide, is_settled
@@ -38,7 +38,7 @@ class Discovery:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._supervisor = Supervisor(config.run_path)
+        self._supervisor = Supervisor(config.run_path, config.state_path)
         self._files = ProgramFiles(config.run_path)
         self._backoff = RestartBackoff()
         self._errors = logs.RepeatedErrors(logger)
@@ -116,7 +116,7 @@ class Discovery:
         """Do something about one MDT; trouble with it does not keep the others waiting."""
         try:
             done = action(mdt)
-        except (NotRunning, ShuttingDown):
+        except (NotRunning, ControlLost, ShuttingDown):
             raise  # trouble with everything
         except HsmError as error:
             self._errors.failed(mdt, error)
@@ -172,10 +172,8 @@ def run(config: Config) -> None:
     discovery = Discovery(config)
     cadence = Cadence(config.poll_interval_s)
     logger.info("watching %s every %g s", config.mdt_watch_glob, config.poll_interval_s)
-    while True:
-        wait_s = discovery.step()
-        if stop.wait(min(wait_s, cadence.seconds_to_next())):
-            break
+    while not cadence.wait(stop, at_most_s=discovery.step()):
+        pass
     discovery.stop_workers()
 
 

@@ -32,3 +32,8 @@ def unpack_id(entry: int) -> str:
 def next_id(entry_id: str) -> str:
     """The id just past `entry_id`."""
     return unpack_id(pack_id(entry_id) + 1)
+
+
+def text_of(word: bytes | str) -> str:
+    """An id or a name as text: redis-py answers with bytes, or with text where it was told to decode."""
+    return word.decode() if isinstance(word, bytes) else word

@@ -7,6 +7,7 @@
     ├── CalledOff              no need to go on: this process is to stop, or the MDT has left
     ├── SupervisorError        supervisord did not answer, or not as it should
     │   ├── NotRunning         there is none
+    │   ├── ControlLost        a shipper lives, but nobody can reach its supervisord
     │   └── ShuttingDown       it is stopping, and takes no more orders
     ├── ActionsError           an actions file that cannot be read to its end: nothing is purged on it
     ├── StateError             the state file of an MDT
@@ -18,6 +19,8 @@
     │   ├── StreamUnavailable  no server, or none that answered in time: tried again at the next poll
     │   ├── StreamRefused      the server answered no: permissions, memory, a read-only replica, a wrong type
     │   ├── StreamMoved        it is not where it was left (another writer, a lost reply, a flush): catch up
+    │   │   ├── EntriesLost    it ends there, but entries before that are gone: read it from its beginning
+    │   │   └── StreamBehind   it ends before what is known of it: another server, which changes no belief
     │   ├── LockLost           the lock of its maintenance expired or was taken away: the run ends where it stands
     │   └── ReplayOvertaken    what was being read was trimmed away meanwhile: start the replay again
     └── MalformedEvent         a stream entry that says nothing we can use: counted and passed over
@@ -70,6 +73,10 @@ class NotRunning(SupervisorError):
     """Nobody listens on supervisord's socket."""
 
 
+class ControlLost(SupervisorError):
+    """A shipper lives, but nobody listens on its supervisord's socket: somebody removed it, or it is not up yet."""
+
+
 class ShuttingDown(SupervisorError):
     """supervisord is stopping or reloading: it answers, and refuses everything."""
 
@@ -114,6 +121,14 @@ class StreamMoved(StreamError):
     """The stream does not end where we left it: what was computed from there is void."""
 
 
+class EntriesLost(StreamMoved):
+    """The stream ends where we left it, but somebody else has trimmed or deleted entries before that."""
+
+
+class StreamBehind(StreamMoved):
+    """The stream ends before what the state file knows of it: the server is a replica, an old primary, a wrong one."""
+
+
 class LockLost(StreamError):
     """The lock expired or was taken away while it was held: the run must end."""
 
@@ -124,3 +139,17 @@ class ReplayOvertaken(StreamError):
 
 class MalformedEvent(HsmError):
     """A stream entry that does not decode to an event of the contract."""
+
+
+def unexpected(what: str, error: Exception) -> HsmError:
+    """`error` as one of ours, in one line that says enough to find it by: what failed, why, and where in the code.
+
+    Not yet fit for a terminal.
+    """
+    if isinstance(error, HsmError):
+        return HsmError(f"{what}: {error}")
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    where = "" if at is None else f" ({at.tb_frame.f_code.co_filename.rpartition('/')[2]}:{at.tb_lineno})"
+    return HsmError(f"{what}: {type(error).__name__}: {error}{where}", "please report this")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from hsm_shipper.agents import Copytool
+from hsm_shipper.slots import LOST_AFTER_INTERVALS, Slots
 
 EXPIRY_POLLS = 3
 SHORTEST_EXPIRY_S = 60.0
@@ -25,6 +26,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     poll_interval_s: float
     lines: int
     """Lines of the actions file."""
+    lines_not_understood: int | None = None
+    """Those of them that are in no stream, and whose actions nobody knows; None: an earlier release does not tell."""
     live: int
     backlog: int
     """Changes seen in the file and not in the stream yet."""
@@ -33,11 +36,40 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     hsm_control: str | None = None
     """The coordinator's state: `enabled`, `disabled`, `stopped`, …"""
     max_requests: int | None = None
+    archive_count: int | None = None
+    restore_count: int | None = None
+    remove_count: int | None = None
+    """These three: the coordinator's active requests."""
+    slots_lost_since: float | None = None
+    """Since when each poll found no slot left beside requests that no copytool works on; None where the last did not.
+
+    For moments that is so in good health: see `lost_slots`.
+    """
     grace_delay_s: int | None = None
     loop_period_s: int | None = None
     copytools: list[Copytool] | None = None
     agents_not_understood: int = 0
     """Lines of the file `agents` that are not understood, and so not among `copytools`."""
+
+    @property
+    def slots(self) -> Slots:
+        """The coordinator's slots as the last poll found them."""
+        return Slots(
+            self.max_requests,
+            self.archive_count,
+            self.restore_count,
+            self.remove_count,
+            self.copytools,
+            self.agents_not_understood,
+        )
+
+    @property
+    def lost_slots(self) -> Slots | None:
+        """The slots where some of them are lost: at three polls in a row, or where it is not told since when."""
+        since = self.slots_lost_since
+        if since is not None and self.last_poll_at - since < LOST_AFTER_INTERVALS * self.poll_interval_s:
+            return None
+        return self.slots if self.slots.lost else None
 
 
 _decoder = msgspec.json.Decoder(Heartbeat)
@@ -52,7 +84,7 @@ def decode(data: bytes) -> Heartbeat | None:
     """The heartbeat that `data` is; None if it is none."""
     try:
         return _decoder.decode(data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # nested a thousandfold
         return None
 
 

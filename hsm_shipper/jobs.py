@@ -13,6 +13,8 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.date import DateTrigger
 
+from hsm_shipper.errors import HsmError
+
 # A run holds every live action of its MDT in memory, and Python computes on one processor only.
 RUNS_AT_A_TIME = 1
 
@@ -67,7 +69,12 @@ class Jobs:
         return asked_for or self._executor.has(mdt) or self._executor.has(_soon(mdt))
 
     def look_at_the_clock(self) -> None:
-        """Run what is due: the scheduler waits by a clock that stands still while a machine sleeps."""
+        """Run what is due: the scheduler waits by a clock that stands still while a machine sleeps.
+
+        Raises `HsmError` where its thread has ended: nothing would ever run again, and nobody would say so.
+        """
+        if not self._scheduler._thread.is_alive():
+            raise HsmError("the scheduler of maintenance has ended by an error", "see above; it is started anew")
         self._scheduler.wakeup()
 
     def stop(self) -> None:

@@ -13,19 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-import msgspec
-
 from hsm_shipper import daemonize
 from hsm_shipper.config import Config
 from hsm_shipper.errors import ConfigError, SupervisorError
 from hsm_shipper.locks import SHIPPER_LOCK, FileLock
 from hsm_shipper.orphan import SUPERVISORD_PID_VARIABLE
+from hsm_shipper.output import Lines, Unfailing, never_fail_at_stderr, print_err
+from hsm_shipper.run_folder import PID_FILE, RunFolder
 from hsm_shipper.supervisor import ProgramFiles, Supervisor
 
 SUPERVISORD_CONF = Path(__file__).with_name("supervisord.conf")
-PID_FILE = "hsm-action-shipper.pid"
 LOG_FILE = "hsm-action-shipper.log"
-CONFIG_FILE = "config.json"
 
 # supervisord holds some four descriptors for each program.
 _MIN_FDS = 8192
@@ -47,7 +45,7 @@ def run_in_foreground(config: Config) -> int:
         if log_file is not None:
             _open_log(log_file).close()
         with daemonize.daemon_process(locks), daemonize.reopenable_stderr():
-            return _supervisord(config, log_file or daemonize.STDERR)
+            return _supervisord(config, locks[-1], log_file or daemonize.STDERR)
 
 
 def run_detached(config: Config) -> int:
@@ -64,7 +62,7 @@ def run_detached(config: Config) -> int:
         child = os.fork()
         if child == 0:
             with daemonize.daemon_process(locks, log, kept=[held_while_alive]):
-                return _supervisord(config, log_file)
+                return _supervisord(config, locks[-1], log_file)
         os.close(held_while_alive)
         os.waitpid(child, 0)  # detaching forks again
         return _wait_until_up(config, log_file, alive)
@@ -72,7 +70,10 @@ def run_detached(config: Config) -> int:
 
 @contextmanager
 def _exclusively(config: Config) -> Iterator[list[FileLock]]:
-    """The locks on both folders: two shippers with different state would still share sockets and program files."""
+    """The locks on state_dir and run_dir, in this order.
+
+    Two shippers with different state would still share sockets and program files.
+    """
     with shipper_lock(config) as state_lock:
         pid_file = FileLock(config.run_path / PID_FILE, f"hsm-action-shipper in {config.run_dir}")
         with pid_file as run_lock:
@@ -80,10 +81,12 @@ def _exclusively(config: Config) -> Iterator[list[FileLock]]:
             yield [state_lock, run_lock]
 
 
-def _supervisord(config: Config, log: Path) -> int:
+def _supervisord(config: Config, run_lock: FileLock, log: Path) -> int:
+    import supervisor.loggers
     import supervisor.supervisord
 
-    _write_config(config)
+    RunFolder.kept = folder = RunFolder(config, run_lock)
+    folder.write_config()
     os.environ |= {
         "SHIPPER_RUN_DIR": config.run_dir,
         "SHIPPER_LOG": str(log),
@@ -92,22 +95,13 @@ def _supervisord(config: Config, log: Path) -> int:
         "SHIPPER_PYTHON": shlex.quote(sys.executable),
         SUPERVISORD_PID_VARIABLE: str(os.getpid()),
     }
+    # supervisord ends when neither its log nor standard error takes a line: on a full disk, or a pipe that has closed.
+    never_fail_at_stderr()
+    supervisor.loggers.open = _open_unfailing
     as_root = ["-u", "0"] if os.getuid() == 0 else []  # without, it warns that it stays root, as it must
     supervisor.supervisord.main(["-c", str(SUPERVISORD_CONF), *as_root])
-    for name in (PID_FILE, CONFIG_FILE):
-        (config.run_path / name).unlink(missing_ok=True)
+    folder.clear()
     return 0
-
-
-def _write_config(config: Config) -> None:
-    """The configuration for all programs: they start again at any time, when the file may be half edited."""
-    path = config.run_path / CONFIG_FILE
-    try:
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # has passwords
-            file.write(msgspec.json.encode(config) + b"\n")  # which is YAML
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}", "check the folder's owner") from None
 
 
 def _min_fds() -> int:
@@ -124,9 +118,18 @@ def _open_log(path: Path) -> IO[bytes]:
         ) from None
 
 
+def _open_unfailing(path: str, mode: str) -> IO[bytes]:
+    """The log, for supervisord and for each of its programs, which would not start without; `_open_log` came first."""
+    try:
+        return Unfailing(path, mode)
+    except OSError as error:
+        print_err(f"cannot open log {path}: {error.strerror}; what follows is lost until it is opened again (SIGUSR2)")
+        return Unfailing(os.devnull, mode)
+
+
 def _wait_until_up(config: Config, log_file: Path, alive: int) -> int:
     """Report how the detached process starts: `alive` is a pipe that ends with it."""
-    supervisor = Supervisor(config.run_path)
+    supervisor = Supervisor(config.run_path, config.state_path)
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
         if select.select([alive], [], [], _START_POLL_S)[0]:
@@ -135,6 +138,7 @@ def _wait_until_up(config: Config, log_file: Path, alive: int) -> int:
             pid = supervisor.pid()
         except SupervisorError:
             continue
-        sys.stdout.write(f"hsm-action-shipper runs detached (pid {pid}), log {log_file}\n")
+        # Whether or not anybody reads that: it is up.
+        Lines().print_out(f"hsm-action-shipper runs detached (pid {pid}), log {log_file}")
         return 0
     raise SupervisorError(f"supervisord does not answer after {_START_TIMEOUT_S:.0f} s", f"see {log_file}")

@@ -6,15 +6,58 @@ import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from hsm_shipper.errors import AlreadyRunning, ConfigError
 
 SHIPPER_LOCK = "shipper.lock"
+# What the holder of that lock remarks if it polls once, without supervisord.
+ONCE = "--run-once"
 
 
 def worker_lock_path(state_dir: Path, mdt: str) -> Path:
     """The lock of whoever writes the state file of `mdt`. It outlives the state file: unlinking it would race."""
     return state_dir / f"{mdt}.lock"
+
+
+class Holder(NamedTuple):
+    """Who holds a lock, for people: the pid, and what it does where that is not the usual."""
+
+    pid: str
+    remark: str
+
+
+def holder(path: Path) -> Holder | None:
+    """Who holds the lock on `path`; None if nobody does. Raises `OSError`."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        pid, _, remark = _content(fd).partition(" ")
+        # Where its last holder is gone it is not touched: we would keep another from taking it for a moment.
+        if not _is_alive(pid):
+            return None
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return Holder(pid, remark)
+    finally:
+        os.close(fd)
+    return None
+
+
+def _content(fd: int) -> str:
+    return os.pread(fd, 32, 0).decode(errors="replace").strip()
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class FileLock:
@@ -25,14 +68,15 @@ class FileLock:
 
     def __init__(self, path: Path, what: str) -> None:
         self.path = path
-        self.fd = self._take(what)
+        self._what = what
+        self.fd = self._take()
         # A holder may unlink its file before it lets go (a pid file): then what we hold keeps nobody out.
-        while not self._is_at_path():
+        while not self.is_at_path():
             os.close(self.fd)
-            self.fd = self._take(what)
+            self.fd = self._take()
         self.write_pid()
 
-    def _take(self, what: str) -> int:
+    def _take(self) -> int:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -42,21 +86,28 @@ class FileLock:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            holder = _content(fd) or "unknown"
             os.close(fd)
-            raise AlreadyRunning(f"{what} is already running (pid {holder}, lock {self.path})") from None
+            raise AlreadyRunning(f"{self._what} is already running (pid {holder}, lock {self.path})") from None
         return fd
 
-    def _is_at_path(self) -> bool:
+    def is_at_path(self) -> bool:
+        """Whether the file that is locked is still the one that others find."""
         try:
             return os.path.samestat(os.fstat(self.fd), self.path.stat())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
-    def write_pid(self) -> None:
+    def take_again(self) -> None:
+        """Lock the file that is at the path now, made anew if need be, on the same descriptor."""
+        again = FileLock(self.path, self._what)
+        self.fd = os.dup2(again.fd, self.fd, inheritable=False)
+        again.release()
+
+    def write_pid(self, remark: str = "") -> None:
         """Record this process as the holder; again after a fork that carries the lock on."""
         os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(self.fd, f"{f'{os.getpid()} {remark}'.rstrip()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let go."""

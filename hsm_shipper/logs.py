@@ -7,10 +7,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import HsmError
+from hsm_shipper.output import give_up_stderr
 
 # supervisord's own lines begin the same way, so that the one log can be read and sorted as one.
 _FORMAT = "%(asctime)s %(levelname)s {program}: %(message)s"
@@ -22,7 +23,7 @@ _PASSING_S = 60.0
 
 def setup(program: str, config: Config) -> None:
     """Log to stderr as `2026-11-22 13:00:00,123 INFO <program>: text`, from `config.log_level` up."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr(sys.stderr)
     handler.setFormatter(_OneLine(_FORMAT.format(program=program.replace("%", "%%"))))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -33,6 +34,16 @@ def our_fault(logger: logging.Logger, what: str, error: Exception) -> HsmError:
     """Say, with its traceback, what is being handled and should not be possible; returns it as an error of ours."""
     logger.exception("%s: an error that should not be possible: please report it with these lines", what)
     return HsmError(f"{type(error).__name__}: {error}")
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """What standard error does not take any more is not worth a traceback, to standard error at that."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], OSError):
+            give_up_stderr()
+        else:
+            super().handleError(record)
 
 
 class _OneLine(logging.Formatter):

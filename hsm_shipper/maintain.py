@@ -7,7 +7,6 @@ warnings and a wish to interrupt it need no way between processes. It works whil
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +14,11 @@ from pathlib import Path
 from hsm_shipper import logs
 from hsm_shipper.config import Config, load_config
 from hsm_shipper.errors import AlreadyRunning, CalledOff, ConfigError, HsmError, NotRunning
-from hsm_shipper.launch import CONFIG_FILE
 from hsm_shipper.maintenance_run import MaintenanceRun
+from hsm_shipper.output import Lines, print_err
 from hsm_shipper.present import find_mdts
 from hsm_shipper.redis_lock import TTL_S
+from hsm_shipper.run_folder import CONFIG_FILE
 from hsm_shipper.stopping import StopSignal
 from hsm_shipper.supervisor import Supervisor
 
@@ -40,7 +40,7 @@ def main(config: Config, mdts: Sequence[str]) -> int:
     Raises `ConfigError` if one of them is not here.
     """
     try:
-        Supervisor(config.run_path).pid()
+        Supervisor(config.run_path, config.state_path).pid()
     except NotRunning as error:
         _say(f"no shipper runs here: {error}; without one: hsm-action-shipper --run-once --maintenance-now")
         return EXIT_NOT_RUNNING
@@ -51,9 +51,10 @@ def main(config: Config, mdts: Sequence[str]) -> int:
     logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))  # the results are printed
     stop = StopSignal()
     status = EXIT_OK
+    lines = Lines()
     for mdt, actions in _chosen(config, mdts).items():
         try:
-            print(_maintain(config, mdt, actions, stop), flush=True)  # noqa: T201 - what was asked for
+            lines.print_out(_maintain(config, mdt, actions, stop))
         except CalledOff as reason:
             _say(str(reason))
             status = EXIT_FAILED
@@ -62,6 +63,7 @@ def main(config: Config, mdts: Sequence[str]) -> int:
             status = EXIT_FAILED
         if stop.wait(0.0):
             return EXIT_INTERRUPTED
+    lines.finish()
     return status
 
 
@@ -98,4 +100,4 @@ def _maintain(config: Config, mdt: str, actions: Path, stop: StopSignal) -> str:
 
 
 def _say(message: str) -> None:
-    print(f"hsm-action-shipper: {logs.printable(message)}", file=sys.stderr)  # noqa: T201 - the command's own voice
+    print_err(f"hsm-action-shipper: {logs.printable(message)}")

@@ -23,7 +23,7 @@ from hsm_shipper import logs
 from hsm_shipper.config import Config, load_config
 from hsm_shipper.connection import address, connect
 from hsm_shipper.cycle import CycleResult
-from hsm_shipper.errors import AlreadyRunning, CalledOff, HsmError, LockHeld, StateError
+from hsm_shipper.errors import AlreadyRunning, CalledOff, HsmError, LockHeld, StateError, unexpected
 from hsm_shipper.forget import stored_mdts
 from hsm_shipper.growth import Growth
 from hsm_shipper.jobs import Jobs
@@ -138,6 +138,9 @@ class Maintenance:
         except redis.RedisError as error:
             self._errors.failed("Redis", f"cannot look at the streams at {address(self._config)}: {error}")
             return {}
+        finally:
+            # It only reads: no answer would tell that its name means another server by now.
+            self._client.connection_pool.disconnect()
         self._errors.worked("Redis")
         return {mdt: length for mdt, length in zip(mdts, replies, strict=True) if isinstance(length, int)}
 
@@ -155,6 +158,9 @@ class Maintenance:
             self._retry(mdt, held, f"{error}: skipped")
         except HsmError as error:
             self._errors.failed(mdt, f"{mdt}: maintenance failed: {error}")
+            self._jobs.run_soon([mdt], RETRY_AFTER_FAILURE_S)
+        except Exception as error:  # noqa: BLE001 - APScheduler would say it, and try again in hours
+            self._errors.failed(mdt, unexpected(f"{mdt}: maintenance failed", error))
             self._jobs.run_soon([mdt], RETRY_AFTER_FAILURE_S)
         else:
             self._errors.worked(mdt)
@@ -194,10 +200,9 @@ def run(config: Config) -> None:
     threading.Thread(target=_obey, args=[maintenance], name="signals", daemon=True).start()
     cadence = Cadence(config.poll_interval_s)
     _log.info("maintaining streams %s", in_words(config))
-    while True:
+    maintenance.step()
+    while not cadence.wait(stop):
         maintenance.step()
-        if stop.wait(cadence.seconds_to_next()):
-            break
     maintenance.stop()
     _log.info("stopped")
 
@@ -205,7 +210,10 @@ def run(config: Config) -> None:
 def _obey(maintenance: Maintenance) -> None:
     while True:
         signal.sigwait({RUN_NOW})
-        maintenance.run_all()
+        try:
+            maintenance.run_all()
+        except Exception as error:  # noqa: BLE001 - the next one who asks may have more luck
+            _log.error("%s", unexpected("maintenance was asked for and could not be begun", error))
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,10 @@ from hsm_shipper.config import Config
 from hsm_shipper.errors import HsmError
 from hsm_shipper.forget import forget, stored_mdts
 from hsm_shipper.launch import shipper_lock
+from hsm_shipper.locks import ONCE
+from hsm_shipper.output import Lines, print_err
 from hsm_shipper.present import find_mdts
+from hsm_shipper.result import PollResult
 from hsm_shipper.worker import run_once
 
 _log = logging.getLogger(__name__)
@@ -25,7 +27,9 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
     Refuses beside a running shipper by raising `AlreadyRunning`.
     """
     logs.setup("hsm-action-shipper", config)
-    with shipper_lock(config):
+    lines = Lines()
+    with shipper_lock(config) as lock:
+        lock.write_pid(ONCE)
         present = find_mdts(config.mdt_watch_glob)
         troubles = list(present.unreadable)
         for remark in present.remarks:
@@ -35,13 +39,14 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
         for mdt, actions in present.mdts.items():
             try:
                 for line in _guarded(mdt, _steps(config, mdt, actions, maintenance_now=maintenance_now)):
-                    print(line, flush=True)  # noqa: T201 - what was asked for
+                    lines.print_out(line)
             except _StepFailed as error:
                 troubles.append(f"{mdt}: {error}")
         if not present.unreadable:
             troubles += _forget_absent(config, frozenset(present.mdts))
         for trouble in troubles:
             _say(trouble)
+    lines.finish()
     return 1 if troubles else 0
 
 
@@ -60,8 +65,13 @@ def _guarded(mdt: str, steps: Iterator[str]) -> Iterator[str]:
 
 
 def _steps(config: Config, mdt: str, actions: Path, *, maintenance_now: bool) -> Iterator[str]:
-    """Do what is to be done with one MDT, telling a line for each step. Raises `_StepFailed`, and ends with it."""
-    yield _poll(config, mdt, actions)
+    """Do what is to be done with one MDT, telling a line for each step. Raises `_StepFailed`, and ends with it.
+
+    A line that is not understood holds up nothing, and yet is a failure at the end: what it says is not shipped, and
+    whoever looks at the exit status alone takes 0 for all of the list.
+    """
+    result = _poll(config, mdt, actions)
+    yield str(result)
     if maintenance_now:
         from hsm_shipper.maintenance_run import MaintenanceRun
 
@@ -69,12 +79,16 @@ def _steps(config: Config, mdt: str, actions: Path, *, maintenance_now: bool) ->
             yield str(MaintenanceRun(config, mdt, actions, stopping=lambda: False)())
         except HsmError as error:
             raise _StepFailed(f"maintenance failed: {error}") from None
-        yield _poll(config, mdt, actions)
+        result = _poll(config, mdt, actions)
+        yield str(result)
+    if result.not_understood:
+        count = f"{result.not_understood:,} of {result.lines:,} lines of {actions}"
+        raise _StepFailed(f"{count} are not understood, and not shipped; all the others are")
 
 
-def _poll(config: Config, mdt: str, actions: Path) -> str:
+def _poll(config: Config, mdt: str, actions: Path) -> PollResult:
     try:
-        return str(run_once(config, mdt, actions))
+        return run_once(config, mdt, actions)
     except HsmError as error:
         raise _StepFailed(f"poll failed: {error}") from None
 
@@ -91,4 +105,4 @@ def _forget_absent(config: Config, present: frozenset[str]) -> list[str]:
 
 
 def _say(message: str) -> None:
-    print(f"hsm-action-shipper: {logs.printable(message)}", file=sys.stderr)  # noqa: T201 - the command's own voice
+    print_err(f"hsm-action-shipper: {logs.printable(message)}")

@@ -11,12 +11,22 @@ from hsm_shipper.batched import batched
 from hsm_shipper.belief import Belief
 from hsm_shipper.changes import Change, ChangeWriter, same_action
 from hsm_shipper.diff import HELD_OPEN_MAX, LOST_END, HeldLines, NewLine, Survey, Verdict, judge
-from hsm_shipper.errors import ActionsError, HsmError, StateChanged, StateCorrupt, StateError, StreamError, StreamMoved
+from hsm_shipper.errors import (
+    ActionsError,
+    EntriesLost,
+    HsmError,
+    StateChanged,
+    StateCorrupt,
+    StateError,
+    StreamError,
+    StreamMoved,
+)
 from hsm_shipper.live_action import LiveAction
 from hsm_shipper.logs import RepeatedErrors, printable
 from hsm_shipper.outage import Outage
 from hsm_shipper.reader import ActionsFile, Reading
 from hsm_shipper.result import PollResult
+from hsm_shipper.state_view import PollStatus
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +71,7 @@ class Poller:
         self._outage = Outage()
         self._listings_are_sorted = True
         self._errors = RepeatedErrors(_log)
+        self._status: PollStatus | None = None  # of the last poll: for the heartbeat, when the state file has none
 
     def poll(self) -> PollResult:
         """Poll once. Whatever fails is in the result and the log, never raised: polling goes on."""
@@ -72,7 +83,10 @@ class Poller:
         except HsmError as error:
             result.error = error
         result.events.update(self._belief.shipped)
-        result.live = len(self._belief.known)
+        if self._belief.is_open:
+            result.live = len(self._belief.known)
+        elif self._status is not None:
+            result.hold_over(self._status)
         result.duration_s = time.monotonic() - begun
         self._tell(result)
         self._save_status(result)
@@ -88,7 +102,8 @@ class Poller:
             except (StreamMoved, StateChanged) as error:
                 if attempt == _ATTEMPTS:
                     raise
-                _log.info("%s: catching up", error)
+                level = logging.WARNING if isinstance(error, EntriesLost) else logging.INFO
+                _log.log(level, "%s: catching up", error)
             except StateCorrupt as damage:
                 if attempt == _ATTEMPTS:
                     raise
@@ -140,7 +155,7 @@ class Poller:
                     continue
                 fresh = [new for new in in_flight if new.digest not in self._belief.known.slots] + fresh
             current.held.extend(current.survey.claim(fresh))
-        result.lines = current.survey.lines
+        result.lines, result.has_read = current.survey.lines, True
         return self._stream_new([], 0) if trouble is None else trouble
 
     def _stream_new(self, fresh: list[NewLine], timestamp: int) -> StreamError | None:
@@ -286,17 +301,20 @@ class Poller:
         _log.log(logging.INFO if result.events else logging.DEBUG, "%s", result)
 
     def _save_status(self, result: PollResult) -> None:
-        if not self._belief.is_open:
-            return  # which is what the error is about
+        host, before = self._writer.host, self._status
+        is_open = self._belief.is_open  # if it is not, that is what the error is about
         try:
-            before = self._belief.saved_status()
-            status = result.status_after(self._writer.host, before)
-            self._belief.save_status(status)
-            result.status = status
+            if is_open:
+                before = self._belief.saved_status()
+            result.status = result.status_after(host, before)
+            if is_open:
+                self._belief.save_status(result.status)
         except StateError as error:
             if result.error is None:
                 result.error = error
             self._errors.failed(_STATE, error)
+            result.status = result.status_after(host, before)
+        self._status = result.status
 
 
 def _ascends(fresh: list[NewLine], last_place: int) -> bool:

@@ -24,6 +24,7 @@ from hsm_shipper.entry_ids import pack_id
 from hsm_shipper.errors import StateError, StreamMoved
 from hsm_shipper.fold import DigestsNeeded, LiveActions
 from hsm_shipper.live_action import LiveAction, same_state
+from hsm_shipper.page_reader import PAGE_ENTRIES
 from hsm_shipper.replay import Replay
 from hsm_shipper.rows import (
     BUSY_TIMEOUT_S,
@@ -35,7 +36,7 @@ from hsm_shipper.rows import (
     translated,
     write_actions,
 )
-from hsm_shipper.stream import PAGE_ENTRIES
+from hsm_shipper.stream_head import Head
 
 _log = logging.getLogger(__name__)
 
@@ -80,13 +81,13 @@ class StateFile:
         """Close it."""
         self._connection.close()
 
-    def position(self) -> str:
-        """The stream id that the belief stands at; `StateError` before the worker's first catch-up."""
+    def position(self) -> Head:
+        """The stream that the belief stands at; `StateError` before the worker's first catch-up."""
         with translated(self._path, "read"):
             head = read_position(self._connection)
         if head is None:
             raise StateError(f"state file {self._path} is not filled yet", "its worker has to poll first")
-        return head.last_id
+        return head
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -162,26 +163,27 @@ class StateFile:
 def catch_up(replay: Replay[LiveActions], state: StateFile, keep_going: Callable[[], None]) -> None:
     """Fold the stream to where the belief stands, but for the page or so that comes in meanwhile.
 
-    `StreamMoved` if the belief stands behind what was folded: the stream was another one.
+    `StreamMoved` if the belief stands behind what was folded, or `StreamBehind` if the server does not hold all that
+    the belief was made of: the stream was another one.
     """
     for _ in range(_ROUNDS_MAX):
-        before, until = replay.entries, state.position()
-        _check_behind(replay, until)
-        replay.go_on(until)
+        before, position = replay.entries, state.position()
+        _check_behind(replay, position)
+        replay.go_on(position.last_id, holding=position)
         if replay.entries - before < PAGE_ENTRIES:
             return
         keep_going()
 
 
-def finish(replay: Replay[LiveActions], until: str) -> None:
+def finish(replay: Replay[LiveActions], position: Head) -> None:
     """Fold the rest, while the worker waits: raises what tells to start over, for that is not to be done here."""
-    _check_behind(replay, until)
-    replay.step(until)
+    _check_behind(replay, position)
+    replay.step(position.last_id, holding=position)
 
 
-def _check_behind(replay: Replay[LiveActions], until: str) -> None:
-    if pack_id(until) < pack_id(replay.until):
-        raise StreamMoved(f"the worker went back to {until} while the stream was read up to {replay.until}")
+def _check_behind(replay: Replay[LiveActions], position: Head) -> None:
+    if pack_id(position.last_id) < pack_id(replay.until):
+        raise StreamMoved(f"the worker went back to {position.last_id} while the stream was read up to {replay.until}")
 
 
 def tell(mdt: str, healed: Healed) -> None:

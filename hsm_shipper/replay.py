@@ -9,7 +9,9 @@ from typing import Generic, TypeVar
 from hsm_shipper.entry_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ReplayOvertaken
 from hsm_shipper.fold import DigestsNeeded, LiveActions
-from hsm_shipper.stream import ActionStream, Entry
+from hsm_shipper.page_reader import Entry
+from hsm_shipper.stream import ActionStream
+from hsm_shipper.stream_head import Head
 
 REPLAYS_MAX = 5  # a trim takes far less time than a replay, so it hardly overtakes two in a row
 _EXAMPLES_MAX = 5
@@ -52,11 +54,14 @@ class Replay(Generic[Fold]):
         self.index = EntryIndex()
         self._last_entry: str | None = None
 
-    def go_on(self, until: str) -> None:
-        """Fold what lies between here and the id `until`; from the first entry again if a trim overtakes."""
+    def go_on(self, until: str, *, holding: Head | None = None) -> None:
+        """Fold what lies between here and the id `until`; from the first entry again if a trim overtakes.
+
+        With `holding` only from a server whose stream holds that head, see `ActionStream.replay`.
+        """
         for _ in range(REPLAYS_MAX):
             try:
-                self.step(until)
+                self.step(until, holding=holding)
                 return
             except (DigestsNeeded, ReplayOvertaken) as why:
                 self.start_over(why)
@@ -67,9 +72,9 @@ class Replay(Generic[Fold]):
         self._digests = self._digests or isinstance(why, DigestsNeeded)
         self._begin()
 
-    def step(self, until: str) -> None:
+    def step(self, until: str, *, holding: Head | None = None) -> None:
         """The same as `go_on`, but for starting over: `DigestsNeeded` or `ReplayOvertaken` say that it is needed."""
-        for page in self._stream.replay(until, self._last_entry):
+        for page in self._stream.replay(until, self._last_entry, holding=holding):
             self._on_page(page)
             self.index.add(page, self.entries)
             self.entries += len(page)

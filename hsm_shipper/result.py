@@ -21,6 +21,8 @@ class PollResult:
     live: int = 0
     backlog: int = 0
     """Changes seen in the file and not in the stream yet."""
+    has_read: bool = False
+    """Whether it came to reading the actions file, to its end or not."""
     not_understood: int = 0
     states_missed: int = 0
     events: Counter[str] = field(default_factory=Counter)
@@ -29,15 +31,22 @@ class PollResult:
     remark: str | None = None
     """What was odd about the reading."""
     status: PollStatus | None = None
-    """What the state file remembers of it; None if that could not be written."""
+    """What the state file remembers of it, or would if it could be written; None until the poll is over."""
 
     def __str__(self) -> str:
         counts = ", ".join(f"{self.events[kind]:,} {kind}" for kind in (NEW, UPDATE, PURGED))
-        text = f"{self.mdt}: {self.lines:,} lines, {self.live:,} live, shipped {counts} in {self.duration_s:.2f} s"
+        lines = f"{self.lines:,} lines" + (f" ({self.not_understood:,} not understood)" if self.not_understood else "")
+        text = f"{self.mdt}: {lines}, {self.live:,} live, shipped {counts} in {self.duration_s:.2f} s"
         for addition in (self.remark, self.error):
             if addition is not None:
                 text += f"; {addition}"
         return text
+
+    def hold_over(self, before: PollStatus) -> None:
+        """Tell further what the last poll knew, where this one had no state file to know it from."""
+        self.live = before.live
+        if not self.has_read:
+            self.lines, self.backlog = before.lines, before.backlog
 
     def status_after(self, host: str, before: PollStatus | None) -> PollStatus:
         """What the state file remembers of this poll, its counters going on from `before`."""

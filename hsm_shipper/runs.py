@@ -14,10 +14,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from hsm_shipper.errors import AlreadyRunning, StateCorrupt, StateUnwritable
+from hsm_shipper.errors import AlreadyRunning, StateCorrupt, StateError, StateUnwritable
 from hsm_shipper.locks import FileLock
 from hsm_shipper.rows import translated
 from hsm_shipper.state_values import Count, Time, struct
+from hsm_shipper.state_view import NOT_ALLOWED
 
 KEPT_RUNS = 100  # of each MDT
 _BUSY_TIMEOUT_S = 5.0
@@ -79,12 +80,15 @@ def last_runs(state_dir: Path, *, completed: bool = False) -> dict[str, Run]:
     path = runs_file(state_dir)
     condition = "WHERE error IS NULL" if completed else ""
     query = f"SELECT {_COLUMNS} FROM runs WHERE id IN (SELECT max(id) FROM runs {condition} GROUP BY mdt)"
-    with translated(path, "read"):
+    try:
         if not path.exists():
             return {}
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=1.0)) as connection:
-            made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone()
-            rows = connection.execute(query).fetchall() if made else []
+    except OSError as error:
+        raise StateError(f"cannot read {path}: {error.strerror}", NOT_ALLOWED) from None
+    address = f"file:{quote(str(path))}?mode=ro"
+    with translated(path, "read"), closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
+        made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone()
+        rows = connection.execute(query).fetchall() if made else []
         return {run.mdt: run for run in (struct(row, Run) for row in rows)}
 
 

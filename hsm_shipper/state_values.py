@@ -117,6 +117,13 @@ def stream_id(column: str, value: Any) -> str:
     return value
 
 
+def count(column: str, value: Any) -> int:
+    """How many there are."""
+    if not isinstance(value, int) or value < 0:
+        raise _impossible(column, [value])
+    return value
+
+
 def newest_entry(entry_id: Any, sha1: Any) -> tuple[str | None, str | None]:
     """Id and SHA-1 of an entry, both None without one."""
     if entry_id is None and sha1 is None:

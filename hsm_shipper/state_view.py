@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from urllib.parse import quote
@@ -12,6 +13,9 @@ from hsm_shipper.errors import StateCorrupt, StateError
 from hsm_shipper.state_values import Count, ImpossibleValue, Time, struct
 
 _REBUILT = "the worker rebuilds a broken one"
+
+NOT_ALLOWED = "run this as the user that runs the shipper"
+_FORBIDDEN = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 
 
 class PollStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,10 +70,19 @@ def read_poll_status(path: Path) -> PollStatus | None:
     except ImpossibleValue as error:
         raise StateCorrupt(f"state file {path} is damaged: {error}", _REBUILT) from None
     except (OSError, sqlite3.Error) as error:
-        raise StateError(f"cannot read state file {path}: {error}", _REBUILT) from None
+        hint = NOT_ALLOWED if _is_forbidden(path, error) else _REBUILT
+        raise StateError(f"cannot read state file {path}: {error}", hint) from None
 
 
 def status_in(connection: sqlite3.Connection) -> PollStatus | None:
     """The status in an open state file; None before the first poll. Raises sqlite3's errors and `ImpossibleValue`."""
     row = connection.execute(f"SELECT {', '.join(PollStatus.__struct_fields__)} FROM poll_status").fetchone()
     return None if row is None else struct(row, PollStatus)
+
+
+def _is_forbidden(path: Path, error: Exception) -> bool:
+    """Whether we may not read `path`, or write beside it: without its worker nobody else makes the -shm file."""
+    if isinstance(error, OSError):
+        return isinstance(error, PermissionError)
+    forbidden = getattr(error, "sqlite_errorcode", 0) & 0xFF in _FORBIDDEN
+    return forbidden and not (os.access(path, os.R_OK) and os.access(path.parent, os.W_OK))

@@ -10,12 +10,15 @@ from typing import Any
 import msgspec
 
 from hsm_shipper.config import Config
+from hsm_shipper.coordinator import lost_slots
 from hsm_shipper.discovery import worker_programs
 from hsm_shipper.errors import NotRunning, StateError, SupervisorError
 from hsm_shipper.forget import stored_mdts
 from hsm_shipper.logs import printable
+from hsm_shipper.output import print_out
 from hsm_shipper.present import find_mdts
 from hsm_shipper.runs import Run, last_runs
+from hsm_shipper.slots import Slots
 from hsm_shipper.state_view import PollStatus, read_poll_status, state_file
 from hsm_shipper.supervisor import DISCOVERY, Program, Supervisor
 
@@ -74,7 +77,7 @@ def main(config: Config, *, as_json: bool) -> int:
     """Print the status; returns the exit status."""
     now = time.time()
     status = gather(config, now)
-    print(to_json(status, config) if as_json else to_text(status, now))  # noqa: T201 - what was asked for
+    print_out(to_json(status, config) if as_json else to_text(status, now))
     return status.exit_status
 
 
@@ -84,7 +87,7 @@ def gather(config: Config, now: float) -> Status:
     programs: dict[str, Program] = {}
     supervisord, running = None, True
     try:
-        programs = Supervisor(config.run_path).programs()
+        programs = Supervisor(config.run_path, config.state_path).programs()
     except SupervisorError as error:
         supervisord, running = str(error), not isinstance(error, NotRunning)
         troubles.append(supervisord)
@@ -98,8 +101,10 @@ def gather(config: Config, now: float) -> Status:
     workers = worker_programs(programs)
     mdts = sorted(present.mdts.keys() | workers.keys() | stored_mdts(config.state_path))
     runs = _last_runs(config, troubles)
+    lost = lost_slots(present.mdts)
     rows = tuple(
-        _mdt_status(config, mdt, mdt in present.mdts, workers.get(mdt), runs.get(mdt), now, asked=asked) for mdt in mdts
+        _mdt_status(config, mdt, mdt in present.mdts, workers.get(mdt), runs.get(mdt), lost.get(mdt), now, asked=asked)
+        for mdt in mdts
     )
     return Status(supervisord, running, discovery, maintenance, rows, tuple(troubles))
 
@@ -124,6 +129,7 @@ def _mdt_status(
     present: bool,
     worker: Program | None,
     maintenance: Run | None,
+    lost: Slots | None,
     now: float,
     *,
     asked: bool,
@@ -145,11 +151,25 @@ def _mdt_status(
         troubles.append("not polled yet")
     if stale:
         troubles.append("no poll for a long time")
-    if poll is not None and poll.last_error_at is not None and poll.last_error_at >= poll.last_poll_at:
-        troubles.append(f"last poll failed: {poll.last_error}")
+    if poll is not None:
+        troubles += _poll_troubles(config, poll)
+    if lost is not None:
+        troubles.append(str(lost))
     if maintenance is not None and maintenance.error is not None:
         troubles.append(f"last maintenance failed: {maintenance.error}")
     return MdtStatus(mdt, present, worker, poll, age_s, stale, maintenance, tuple(troubles))
+
+
+def _poll_troubles(config: Config, poll: PollStatus) -> list[str]:
+    troubles = []
+    if poll.last_error_at is not None and poll.last_error_at >= poll.last_poll_at:
+        troubles.append(f"last poll failed: {poll.last_error}")
+    elif poll.last_poll_duration_s > config.poll_interval_s:
+        troubles.append(f"last poll took {poll.last_poll_duration_s:.1f} s, longer than poll_interval: fewer are made")
+    if poll.lines_not_understood:
+        lines = f"{poll.lines_not_understood:,} of {poll.lines:,} lines of the actions file"
+        troubles.append(f"{lines} are not understood, and not shipped: `hsm-action-shipper check` shows the first")
+    return troubles
 
 
 def _stale_after_s(config: Config, poll: PollStatus) -> float:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
+
+# Of what a turn took: it leaves at least a third of the time free.
+REST = 0.5
+# A turn that would ask for more was held up: by a Redis that hangs, the replay of a long stream, SIGSTOP.
+LONGEST_REST_S = 60.0
 
 _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
@@ -28,15 +34,30 @@ class StopSignal:
 
 
 class Cadence:
-    """Ticks every `interval_s` seconds of the monotonic clock; one that comes too late is skipped, not run twice."""
+    """Ticks every `interval_s` seconds of the monotonic clock; one that comes too late is skipped, not run twice.
+
+    Between two turns there is a rest of at least `REST` of what the last one took, up to `LONGEST_REST_S`. Without,
+    turns that take about as long as the interval, or longer, would follow each other at once: a very long list would
+    keep a processor of the metadata server busy all the time, just when it has most to do.
+    """
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
-        self._next = time.monotonic() + interval_s
+        self._begun = time.monotonic()
+        self._next = self._begun + interval_s
 
-    def seconds_to_next(self) -> float:
-        """How long to wait for the next tick."""
-        late = time.monotonic() - self._next
+    def wait(self, stop: StopSignal, at_most_s: float = math.inf) -> bool:
+        """Wait for the next tick, or `at_most_s` seconds; True, and at once, if this process has been asked to stop.
+
+        A turn is what is done between two waits.
+        """
+        stopped = stop.wait(min(at_most_s, self._seconds_to_next()))
+        self._begun = time.monotonic()
+        return stopped
+
+    def _seconds_to_next(self) -> float:
+        now = time.monotonic()
+        late = now - self._next
         if late >= 0:
             self._next += (late // self._interval_s + 1) * self._interval_s
-        return self._next - time.monotonic()
+        return max(self._next - now, min(REST * (now - self._begun), LONGEST_REST_S))

@@ -12,11 +12,18 @@ from typing import Any, NamedTuple, cast
 import redis
 import redis.exceptions
 
-from hsm_shipper.entry_ids import next_id
-from hsm_shipper.errors import ReplayOvertaken, StreamMoved, StreamRefused, StreamUnavailable
+from hsm_shipper.entry_ids import next_id, pack_id, text_of
+from hsm_shipper.errors import (
+    EntriesLost,
+    ReplayOvertaken,
+    StreamBehind,
+    StreamMoved,
+    StreamRefused,
+    StreamUnavailable,
+)
 from hsm_shipper.keys import DATA_FIELD, data_of
-
-PAGE_ENTRIES = 1000
+from hsm_shipper.page_reader import PAGE_ENTRIES, Entry, PageReader
+from hsm_shipper.stream_head import Head, entry_sha1
 
 _APPEND = (files("hsm_shipper") / "append.lua").read_text(encoding="ascii")
 _TRIM = (files("hsm_shipper") / "trim.lua").read_text(encoding="ascii")
@@ -43,19 +50,6 @@ _PASSING = (
 )
 
 
-class Head(NamedTuple):
-    """Where a stream ends: its last-generated id, and its newest entry (None where none is left)."""
-
-    last_id: str
-    newest_id: str | None
-    newest_sha1: str | None
-
-
-# One entry: its id and the value of its field `data`, None without one. A bare tuple: there are many, and each is
-# looked at once.
-Entry = tuple[bytes, bytes | None]
-
-
 class Group(NamedTuple):
     """A consumer group, and the id of the first entry that it has pending or was not given yet."""
 
@@ -73,24 +67,27 @@ class ActionStream:
         self.address = address
 
     def head(self) -> Head:
-        """Where the stream ends now."""
+        """Where the stream ends now, on a server that takes writes: `StreamRefused` on a read-only replica."""
         # No stream ends at '': the script finds a mismatch and tells where this one really ends.
-        pending = self.start_append(Head("", None, None), (), entries_needed=False)
-        _, last_id, newest_id, newest_sha1 = pending.reply()
-        return Head(_text(last_id), _text(newest_id) or None, _text(newest_sha1) or None)
+        return self.start_append(Head("", None, None), ()).look()
 
-    def start_append(self, expected: Head, payloads: Sequence[bytes], *, entries_needed: bool) -> PendingAppend:
-        """Send a compare-and-append without waiting: the server works while we prepare the next one.
-
-        With `entries_needed` a stream without any entry has moved: live actions need theirs.
-        """
+    def start_append(self, expected: Head, payloads: Sequence[bytes]) -> PendingAppend:
+        """Send a compare-and-append without waiting: the server works while we prepare the next one."""
         with self.translated("append to" if payloads else "look at"):
             connection = self.pool.get_connection()
-            return PendingAppend(self, connection, expected, payloads, entries_needed)
+            return PendingAppend(self, connection, expected, payloads)
 
-    def compare(self, expected: Head, *, entries_needed: bool) -> None:
-        """Raise `StreamMoved` unless the stream still ends at `expected`."""
-        self.start_append(expected, (), entries_needed=entries_needed).finish()
+    def compare(self, expected: Head) -> Head:
+        """The stream as it is; `StreamMoved` unless it still ends at `expected`. It is tried as a write."""
+        return self.start_append(expected, ()).finish()
+
+    def entries_lost(self, found: Head) -> EntriesLost:
+        """What to raise where the stream as it was `found` has lost entries (`stream_head.has_losses`)."""
+        deleted = "" if found.max_deleted_id is None else f", the highest deleted {found.max_deleted_id}"
+        return EntriesLost(
+            f"stream {self.key} at {self.address} has lost entries that somebody else trimmed or deleted: "
+            f"{found.length} are left, the first {found.first_id}{deleted}"
+        )
 
     def holds(self, head: Head) -> bool:
         """Whether the newest entry that `head` knows is still in the stream, with the same content."""
@@ -98,18 +95,22 @@ class ActionStream:
             return False
         with self.translated("look at"):
             found = cast(list[Any], self._client.xrange(self.key, head.newest_id, head.newest_id))
-        return bool(found) and _digest([part for pair in found[0][1].items() for part in pair]) == head.newest_sha1
+        return bool(found) and entry_sha1([part for pair in found[0][1].items() for part in pair]) == head.newest_sha1
 
-    def replay(self, until: str, after: str | None = None) -> Iterator[list[Entry]]:
+    def replay(self, until: str, after: str | None = None, *, holding: Head | None = None) -> Iterator[list[Entry]]:
         """Pages of entries up to the id `until`: from the first, or those behind the entry `after`.
 
         Each page begins with the last entry of the one before, which is looked for and left out: if it is gone, a
         trim has overtaken the replay and what was read so far is worth nothing (`ReplayOvertaken`).
+
+        With `holding`, the server that gave the pages is asked at the end whether its stream holds that head: where
+        it does not, it is another server than the one that the caller knows (a replica that is behind, an old primary
+        that came back, a wrong address), and what was read is worth nothing (`StreamBehind`, `StreamMoved`).
         """
         if after == until:
             return
         last = after
-        with self.translated("replay"), closing(_PageReader(self.pool, self.key, until)) as pages:
+        with self.translated("replay"), closing(PageReader(self.pool, self.key, until)) as pages:
             pages.ask(last)
             while True:
                 page = pages.answer()
@@ -127,7 +128,21 @@ class ActionStream:
                         for entry_id, fields in page
                     ]
                 if not full:
-                    return
+                    break
+            if holding is not None:
+                self._check_held(pages.head(), holding, pages)
+
+    def _check_held(self, now: Head, held: Head, pages: PageReader) -> None:
+        if now.end == held.end:
+            return
+        where = f"stream {self.key} at {self.address}"
+        if pack_id(now.last_id) < pack_id(held.last_id):
+            raise StreamBehind(
+                f"{where} ends at {now.last_id}, before {held.last_id} as the state file knows it",
+                "a server that is behind is not believed: is it the primary? If it is, the worker catches up by itself",
+            )
+        if held.newest_id is not None and pages.sha1_of(held.newest_id) != held.newest_sha1:
+            raise StreamMoved(f"{where} does not hold the entry {held.newest_id} as the state file knows it")
 
     def length(self) -> int:
         """How many entries it has."""
@@ -148,8 +163,8 @@ class ActionStream:
             found = []
             for info in self._client.xinfo_groups(self.key):
                 pending = self._client.xpending(self.key, info["name"])
-                needs = _text(pending["min"]) if pending["pending"] else next_id(_text(info["last-delivered-id"]))
-                found.append(Group(_text(info["name"]), needs))
+                needs = text_of(pending["min"]) if pending["pending"] else next_id(text_of(info["last-delivered-id"]))
+                found.append(Group(text_of(info["name"]), needs))
         return found
 
     @contextlib.contextmanager
@@ -158,42 +173,15 @@ class ActionStream:
         try:
             yield
         except redis.RedisError as error:
+            # Behind a proxy or a name that was moved the next connection may find the primary. Whatever was answered:
+            # a script's READONLY comes as a plain error from Redis 6.2.
+            self.pool.disconnect()
             message = f"cannot {what} stream {self.key} at {self.address}: {error}"
             if isinstance(error, _PASSING) and not isinstance(error, redis.AuthenticationError):
                 hint = "is Redis up and reachable? It is tried again at every poll"
                 raise StreamUnavailable(message, hint) from error
-            if isinstance(error, redis.exceptions.ReadOnlyError):
-                self.pool.disconnect()  # behind a proxy the next connection may find the primary
             code = error.status_code or str(error).partition(" ")[0]
             raise StreamRefused(message, _HINTS.get(code, "look at the server's log")) from error
-
-
-class _PageReader:
-    """XRANGE page by page on a connection of its own, each asked for before the one before is used up.
-
-    The reply is taken as it is: redis-py's way of it makes a dict of every entry and costs twice the time.
-    """
-
-    def __init__(self, pool: Any, key: str, until: str) -> None:
-        self._pool = pool
-        self._connection = pool.get_connection()
-        self._key = key
-        self._until = until
-        self._asked = False
-
-    def ask(self, start: str | None) -> None:
-        self._connection.send_command("XRANGE", self._key, start or "-", self._until, "COUNT", PAGE_ENTRIES)
-        self._asked = True
-
-    def answer(self) -> list[Any]:
-        page = self._connection.read_response()
-        self._asked = False
-        return cast(list[Any], page)
-
-    def close(self) -> None:
-        if self._asked:
-            self._connection.disconnect()  # an answer that nobody waits for may still come by it
-        self._pool.release(self._connection)
 
 
 class PendingAppend:
@@ -205,7 +193,6 @@ class PendingAppend:
         connection: Any,
         expected: Head,
         payloads: Sequence[bytes],
-        entries_needed: bool,
     ) -> None:
         self._stream = stream
         self._connection = connection  # redis-py's connections are but half typed
@@ -215,31 +202,44 @@ class PendingAppend:
             expected.last_id,
             expected.newest_id or "",
             expected.newest_sha1 or "",
-            "1" if entries_needed else "0",
+            expected.first_id or "",
+            "" if expected.length is None else str(expected.length),
+            expected.max_deleted_id or "",
         )
+        self.found = expected
+        """The stream before anything was added, once it is finished."""
         self.entry_ids: list[bytes] = []
         """The ids of the entries that were added, in order of the payloads, once it is finished."""
         self._send("EVALSHA", _APPEND_SHA)
 
     def finish(self) -> Head:
-        """Where the stream ends now; `StreamMoved` if it was elsewhere, and then nothing was added.
+        """The stream now; `StreamMoved` if it was not as expected, and then nothing was added.
 
-        Without payloads this only compares. After `StreamUnavailable` it is not known whether they were added.
+        Without payloads this only compares. After `StreamUnavailable` it is not known whether they were added. That the
+        stream ends as expected does not say that it still holds everything that it should: see
+        `stream_head.has_losses` for `found`.
         """
-        added, last_id, *rest = self.reply()
-        if not added:
-            raise StreamMoved(
-                f"stream {self._stream.key} at {self._stream.address} ends at {_text(last_id)}, "
-                f"not at {self._expected.last_id} as we left it"
-            )
+        matched, self.found, self.entry_ids = self._reply()
+        if not matched:
+            raise self._difference()
         if not self._payloads:
-            return self._expected
-        [self.entry_ids] = rest
-        last_id = _text(last_id)
-        return Head(last_id, last_id, _digest((DATA_FIELD, self._payloads[-1])))
+            return self.found
+        return self.found.grown(list(map(text_of, self.entry_ids)), entry_sha1((DATA_FIELD, self._payloads[-1])))
 
-    def reply(self) -> list[Any]:
-        """The script's reply as it is."""
+    def look(self) -> Head:
+        """The stream now, whatever was expected."""
+        return self._reply()[1]
+
+    def _difference(self) -> StreamMoved:
+        found, expected = self.found, self._expected
+        where = f"stream {self._stream.key} at {self._stream.address}"
+        if found.last_id != expected.last_id:
+            return StreamMoved(f"{where} ends at {found.last_id}, not at {expected.last_id} as we left it")
+        if found.newest_id is not None and found.end != expected.end:
+            return StreamMoved(f"{where} has another newest entry than {expected.newest_id}, which we left there")
+        return self._stream.entries_lost(found)
+
+    def _reply(self) -> tuple[bool, Head, list[bytes]]:
         with self._stream.translated("append to" if self._payloads else "look at"):
             try:
                 reply = self._read()
@@ -248,7 +248,8 @@ class PendingAppend:
                 reply = self._read()
         self._stream.pool.release(self._connection)
         self._connection = None
-        return cast(list[Any], reply)
+        matched, *told, entry_ids = reply
+        return bool(matched), Head.told(*told), entry_ids
 
     def _read(self) -> Any:
         assert self._connection is not None, "finish an append once"
@@ -274,12 +275,3 @@ class PendingAppend:
         except BaseException:
             self.abandon()
             raise
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _digest(parts: Sequence[bytes]) -> str:
-    """What `append.lua` computes of an entry's fields and values."""
-    return sha1(b"\0".join(parts), usedforsecurity=False).hexdigest()

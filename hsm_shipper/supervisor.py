@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.parsers.expat import ExpatError
 
-from hsm_shipper.errors import NotRunning, ShuttingDown, SupervisorError
+from hsm_shipper.errors import ControlLost, NotRunning, ShuttingDown, SupervisorError
+from hsm_shipper.locks import ONCE, SHIPPER_LOCK, holder
 
 REPLY_TIMEOUT_S = 10.0
 WORKER_PREFIX = "mdt-"
@@ -62,9 +63,13 @@ def socket_path(run_dir: Path) -> Path:
 
 
 class Supervisor:
-    """The supervisord that listens in `run_dir`. Every method raises `SupervisorError`."""
+    """The supervisord that listens in `run_dir`, of the shipper on `state_dir`.
 
-    def __init__(self, run_dir: Path) -> None:
+    Every method raises `SupervisorError`: `NotRunning` without a shipper, `ControlLost` if there is one all the same.
+    """
+
+    def __init__(self, run_dir: Path, state_dir: Path) -> None:
+        self._lock_path = state_dir / SHIPPER_LOCK
         self._socket = socket_path(run_dir)
         self._proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(self._socket))
 
@@ -113,12 +118,27 @@ class Supervisor:
             if fault.faultCode == SHUTDOWN_STATE:
                 raise ShuttingDown(f"supervisord on {self._socket} is shutting down") from None
             raise SupervisorError(f"supervisord refused {method}{args}: {fault.faultString}") from None
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise NotRunning(f"supervisord is not running (nobody listens on {self._socket})") from None
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            raise self._nobody_listens() from None
         except PermissionError:
             raise SupervisorError(f"not allowed to talk to supervisord on {self._socket}", "run it as root") from None
         except (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError) as error:
             raise SupervisorError(f"supervisord on {self._socket} did not answer {method}: {error}") from None
+
+    def _nobody_listens(self) -> SupervisorError:
+        nobody = f"nobody listens on {self._socket}"
+        try:
+            shipper = holder(self._lock_path)
+        except OSError as error:
+            message = f"{nobody}, and whether a shipper runs cannot be seen: cannot read {self._lock_path}"
+            return SupervisorError(f"{message}: {error.strerror}", "run it as root")
+        if shipper is None or shipper.remark == ONCE:
+            return NotRunning(f"supervisord is not running ({nobody})")
+        return ControlLost(
+            f"hsm-action-shipper runs (pid {shipper.pid}), but {nobody}: it is starting or stopping, or somebody has "
+            "removed the socket, and workers go on without control",
+            f"a running one listens again within 10 s; if not, see its log, then kill {shipper.pid} and start it again",
+        )
 
 
 class _UnixTransport(xmlrpc.client.Transport):
@@ -158,10 +178,18 @@ class ProgramFiles:
             self.folder.mkdir(parents=True, exist_ok=True)
             for path in self.folder.iterdir():
                 path.unlink()
+        except OSError as error:
+            raise SupervisorError(f"cannot empty {self.folder}: {error.strerror}", "check the folder's owner") from None
+        self.make()
+
+    def make(self) -> None:
+        """Make the folder, if it is not there."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             # supervisord warns about a pattern that finds nothing.
             (self.folder / "README.conf").write_text(_README, encoding="utf-8")
         except OSError as error:
-            raise SupervisorError(f"cannot empty {self.folder}: {error.strerror}", "check the folder's owner") from None
+            raise SupervisorError(f"cannot make {self.folder}: {error.strerror}", "check the folder's owner") from None
 
     def written(self) -> dict[str, str]:
         """The programs that are there, by MDT."""
@@ -175,6 +203,8 @@ class ProgramFiles:
 
     def write(self, programs: Mapping[str, str]) -> None:
         """Put the programs of MDTs there, whole or not at all: half a file would keep supervisord from starting."""
+        if not self.folder.exists():  # somebody has removed it
+            self.make()
         for mdt, text in programs.items():
             path = self._path(mdt)
             try:

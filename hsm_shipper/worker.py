@@ -11,14 +11,17 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import redis
+
 from hsm_shipper import logs
 from hsm_shipper.belief import Belief
 from hsm_shipper.changes import ChangeWriter
 from hsm_shipper.collector import relax_collector
 from hsm_shipper.config import Config, load_config
 from hsm_shipper.connection import address, connect
+from hsm_shipper.connection_age import ConnectionAge
 from hsm_shipper.coordinator import read_hsm_control
-from hsm_shipper.errors import HsmError, StreamError
+from hsm_shipper.errors import HsmError, StreamUnavailable
 from hsm_shipper.keys import stream_key
 from hsm_shipper.locks import FileLock, worker_lock_path
 from hsm_shipper.orphan import exit_with_parent
@@ -33,10 +36,10 @@ from hsm_shipper.stream import ActionStream
 _log = logging.getLogger(__name__)
 
 
-def make_poller(config: Config, mdt: str, actions: Path) -> tuple[Poller, Belief]:
+def make_poller(client: redis.Redis, config: Config, mdt: str, actions: Path) -> tuple[Poller, Belief]:
     """A poller of `mdt` and what it keeps open. The caller holds the worker's lock."""
     relax_collector()
-    stream = ActionStream(connect(config), stream_key(config.redis_stream_prefix, mdt), address(config))
+    stream = ActionStream(client, stream_key(config.redis_stream_prefix, mdt), address(config))
     belief = Belief(state_file(config.state_path, mdt), stream, config.host)
     writer = ChangeWriter(mdt, config.host, config.include_raw)
     return Poller(ActionsFile(actions), belief, writer, partial(read_hsm_control, actions)), belief
@@ -45,7 +48,7 @@ def make_poller(config: Config, mdt: str, actions: Path) -> tuple[Poller, Belief
 def run_once(config: Config, mdt: str, actions: Path) -> PollResult:
     """Poll `mdt` once in this process. Raises `AlreadyRunning`, or the poll's own `HsmError`."""
     with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
-        poller, belief = make_poller(config, mdt, actions)
+        poller, belief = make_poller(connect(config), config, mdt, actions)
         try:
             result = poller.poll()
         finally:
@@ -58,12 +61,16 @@ def run_once(config: Config, mdt: str, actions: Path) -> PollResult:
 def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
     """Poll `mdt` every `poll_interval_s` until told to stop. Raises `AlreadyRunning`."""
     with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
-        poller, belief = make_poller(config, mdt, actions)
-        pulse = Pulse(connect(config), config, mdt, actions)
+        client = connect(config)
+        poller, belief = make_poller(client, config, mdt, actions)
+        pulse = Pulse(client, config, mdt, actions)
+        age = ConnectionAge()
         _log.info("polling %s every %g s", actions, config.poll_interval_s)
         cadence = Cadence(config.poll_interval_s)
         _poll(poller, pulse)
-        while not stop.wait(cadence.seconds_to_next()):
+        while not cadence.wait(stop):
+            if age.is_over():
+                client.connection_pool.disconnect()
             _poll(poller, pulse)
         belief.close()
     _log.info("stopped")
@@ -71,7 +78,7 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
 
 def _poll(poller: Poller, pulse: Pulse) -> None:
     result = poller.poll()
-    if result.status is not None and not isinstance(result.error, StreamError):
+    if result.status is not None and not isinstance(result.error, StreamUnavailable):
         pulse.beat(result.status)
 
 

@@ -16,15 +16,17 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Literal, Self, TypeVar, overload
 
 import redis
 import redis.asyncio
 
+from hsm_shipper.connection_age import ConnectionAge
 from hsm_tools.event import StreamEvent
-from hsm_tools.reading.batches import Reading
+from hsm_tools.reading.batches import Reading, Where
 from hsm_tools.reading.groups import Group
+from hsm_tools.reading.outages import may_be_another_server
 from hsm_tools.reading.reader import Reader
 from hsm_tools.reading.server import Server
 from hsm_tools.reading.starts import StartArgument
@@ -57,6 +59,7 @@ class _Link:
                 introduce(connection)
 
         settings["redis_connect_func"] = connected
+        self._age = ConnectionAge()
 
     async def run(self, steps: Steps[T]) -> T:
         task = asyncio.current_task()
@@ -67,7 +70,7 @@ class _Link:
                 if task and task.cancelling() > cancelled:
                     raise asyncio.CancelledError  # before Python 3.12 asyncio.wait_for, in redis-py, may swallow one
                 try:
-                    reply = await self._reply(request)
+                    reply = await self._ask(request)
                 except redis.RedisError as error:
                     request = steps.throw(error)
                 else:
@@ -80,6 +83,22 @@ class _Link:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    async def _ask(self, request: Request) -> Any:
+        if self._age.is_over():
+            await self._client.connection_pool.disconnect(inuse_connections=False)
+        try:
+            reply = await self._reply(request)
+        except redis.RedisError as error:
+            await self._reconsider([error])
+            raise
+        if isinstance(request, Pipeline):
+            await self._reconsider(reply)
+        return reply
+
+    async def _reconsider(self, replies: Iterable[Any]) -> None:
+        if any(map(may_be_another_server, replies)):
+            await self._client.connection_pool.disconnect(inuse_connections=False)
 
     async def _reply(self, request: Request) -> Any:
         match request:
@@ -175,8 +194,8 @@ class AsyncStreamReader(Reader):
     Its readings are async iterators with an `aclose` method; they end with the reader.
     """
 
-    def _set_up(self, server: Server, prefix: str, discovery_interval_s: float) -> None:
-        super()._set_up(server, prefix, discovery_interval_s)
+    def _set_up(self, server: Server, prefix: str, discovery_interval_s: float, *, refreshes: bool) -> None:
+        super()._set_up(server, prefix, discovery_interval_s, refreshes=refreshes)
         self.readings: set[AsyncBatches] = set()
         """Those that have not ended, and groups that are not closed."""
         self.groups: set[AsyncConsumerGroup] = set()
@@ -199,9 +218,11 @@ class AsyncStreamReader(Reader):
         """As `StreamReader.batches`."""
         return AsyncBatches(self, self._follow(from_beginning, block_ms, start))
 
-    def history(self, start: StartArgument = None, last: int | None = None) -> AsyncEvents[StreamEvent]:
+    def history(
+        self, start: StartArgument = None, last: int | None = None, where: Where | None = None
+    ) -> AsyncEvents[StreamEvent]:
         """As `StreamReader.history`."""
-        return AsyncEvents(self, self._look_back(start, last))
+        return AsyncEvents(self, self._look_back(start, last, where))
 
     async def streams(self) -> list[str]:
         """As `StreamReader.streams`."""

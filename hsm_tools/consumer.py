@@ -15,6 +15,7 @@ Events of one stream come in order, and none is skipped that the server still ha
   (a second or so when idle) and said in the log `hsm_tools.consumer`. Reading goes on from where nothing is lost:
   after a rollback, entries that cannot be told from new ones come a second time.
 - An entry that holds no JSON object is counted in `malformed`, said in the log at a low rate, and passed over.
+- A refresh, which repeats an old state for the sake of trimming, is passed over unless it is asked for.
 
 `docs/consumers.md` has the rest, with examples.
 """
@@ -28,7 +29,7 @@ from typing import Any, Literal, Self, TypeVar, cast, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 from hsm_tools.event import StreamEvent
-from hsm_tools.reading.batches import Reading
+from hsm_tools.reading.batches import Reading, Where
 from hsm_tools.reading.groups import Group
 from hsm_tools.reading.link import Link
 from hsm_tools.reading.reader import Reader
@@ -45,16 +46,18 @@ class StreamReader(Reader):
 
     `host` is localhost by default, `port` 6379, `db` 1; `redis_url` (redis://, rediss:// or unix://) stands in place
     of all three. `discovery_interval` is the longest time in seconds until a new stream is found; in a database with
-    few keys it takes about one. `redis_kwargs` go to `redis.Redis` (`username`, `password`, `ssl`,
-    `unix_socket_path`, ...) and win over the reader's own settings; only `decode_responses` means nothing here.
+    few keys it takes about one. With `refreshes` its readings and groups give the events that repeat an old state
+    (`StreamEvent.is_refresh`) as well: who folds events needs them, who acts on events would act again. `redis_kwargs`
+    go to `redis.Redis` (`username`, `password`, `ssl`, `unix_socket_path`, ...) and win over the reader's own settings;
+    only `decode_responses` means nothing here.
 
     Nothing is sent before the first event is asked for. Every reading has a connection of its own, and ends with the
     reader: by `close`, which any thread may call, or at the end of a `with` block.
     Raises `ConfigError` for a prefix or URL, `ValueError` or `TypeError` for an argument that cannot be used.
     """
 
-    def _set_up(self, server: Server, prefix: str, discovery_interval_s: float) -> None:
-        super()._set_up(server, prefix, discovery_interval_s)
+    def _set_up(self, server: Server, prefix: str, discovery_interval_s: float, *, refreshes: bool) -> None:
+        super()._set_up(server, prefix, discovery_interval_s, refreshes=refreshes)
         self._readings: WeakKeyDictionary[Generator[Any], Reading] = WeakKeyDictionary()
         self.groups: WeakSet[ConsumerGroup] = WeakSet()
         """Those that may have something left to acknowledge."""
@@ -92,16 +95,18 @@ class StreamReader(Reader):
         reading = self._follow(from_beginning, block_ms, start)
         return self.tracked(reading, _whole(reading, self.run(reading)))
 
-    def history(self, start: StartArgument = None, last: int | None = None) -> Generator[StreamEvent]:
+    def history(
+        self, start: StartArgument = None, last: int | None = None, where: Where | None = None
+    ) -> Generator[StreamEvent]:
         """Yield what the streams hold now, and end.
 
-        "Now" is when the first event is asked for: what arrives later is left. `start` as for `events`; `last`: only
-        so many entries, the last ones over all streams, in the order of their ids. Afterwards
-        `events(start=reader.position)` goes on without a gap.
+        "Now" is when the first event is asked for: what arrives later is left. `start` as for `events`; `where`: only
+        events that it is true of; `last`: only so many of them, the last ones over all streams, in the order of their
+        ids. Afterwards `events(start=reader.position)` goes on without a gap.
 
         Raises `StreamUnavailable` without a server, and when it goes away; `StreamRefused` if it refuses.
         """
-        reading = self._look_back(start, last)
+        reading = self._look_back(start, last, where)
         events = cast("Generator[StreamEvent]", _each(reading, self.run(reading)))  # it has no empty batches
         return self.tracked(reading, events)
 
@@ -112,6 +117,10 @@ class StreamReader(Reader):
         """
         with closing(self.link()) as link:
             return link.run(self._list())
+
+    def discover_streams(self) -> list[str]:
+        """`streams` by its name in earlier releases; a reading finds its streams by itself."""
+        return self.streams()
 
     def group(
         self,
@@ -178,7 +187,8 @@ class ConsumerGroup(Group):
     unacknowledged for too long (counted in `reclaimed`), then what is new. The group is created on streams as they
     are found: where no stream knows it yet as `group` was told, else from the first entry, for such a stream was born
     since. Acknowledge every event, those that do not interest you as well: maintenance keeps what a group needs.
-    Entries that hold no JSON object are counted in the reader's `malformed` and acknowledged.
+    Entries that hold no JSON object are counted in the reader's `malformed` and acknowledged; refreshes are
+    acknowledged as well, unless the reader was made to give them.
     """
 
     def __init__(self, reader: StreamReader, *args: Any) -> None:

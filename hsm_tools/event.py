@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hsm_shipper.errors import MalformedEvent
-from hsm_shipper.events import PURGED, Event, decode, encode
+from hsm_shipper.events import PURGED, UPDATE, Event, decode, encode
 from hsm_shipper.keys import DATA_FIELD, data_of
 from hsm_tools.record import HsmRecord, parse_record
 from hsm_tools.words import FINAL_STATUSES
@@ -63,6 +63,11 @@ class StreamEvent(NamedTuple):
         return datetime.fromtimestamp(seconds, UTC)
 
     @property
+    def is_refresh(self) -> bool:
+        """Whether it repeats an old state, so that what lies behind it can be trimmed: nothing has changed."""
+        return self.data.get("refresh") is True and self.data.get("event_type") == UPDATE
+
+    @property
     def outcome(self) -> str | None:
         """How the action of a PURGED ended: its last status. None for other events, and where it is not known.
 
@@ -93,14 +98,18 @@ def _seconds(data: dict[str, Any], key: str) -> float | None:
 
 
 class EntryDecoder:
-    """Makes events of entries; counts in `malformed` those that hold no JSON object, and says so at a low rate."""
+    """Makes events of entries; counts in `malformed` those that hold no JSON object, and says so at a low rate.
 
-    def __init__(self) -> None:
+    Refreshes are passed over unless `refreshes`: whoever takes an UPDATE for news would do old work again.
+    """
+
+    def __init__(self, *, refreshes: bool) -> None:
         self.malformed = 0
+        self._refreshes = refreshes
         self._report_due_s = -math.inf
 
     def events(self, key: bytes, entries: list[Any], passed_over: Callable[[bytes, bytes], None]) -> list[StreamEvent]:
-        """The events of entries of one stream; `passed_over` is told the key and id of each malformed one."""
+        """The events of entries of one stream; `passed_over` is told the key and id of each that is none for us."""
         stream, events = key.decode(), []
         for entry_id, fields in entries:
             try:
@@ -108,8 +117,12 @@ class EntryDecoder:
             except (ValueError, RecursionError) as error:  # msgspec's errors and bad UTF-8 are ValueErrors
                 self._count(stream, entry_id, error)
                 passed_over(key, entry_id)
+                continue
+            event = StreamEvent(stream, entry_id.decode(), data)
+            if event.is_refresh and not self._refreshes:
+                passed_over(key, entry_id)
             else:
-                events.append(StreamEvent(stream, entry_id.decode(), data))
+                events.append(event)
         return events
 
     def _count(self, stream: str, entry_id: bytes, error: Exception) -> None:

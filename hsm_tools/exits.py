@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hsm_shipper.errors import ConfigError, HsmError
-from hsm_tools.output import give_up_stdout
+from hsm_shipper.output import EXIT_BROKEN_PIPE, give_up_stdout, hold_standard_streams
 from hsm_tools.terminated import Terminated
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
 
 
 def exit_code(work: Callable[[], int], say: Callable[[str], None], *, failed: int = EXIT_FAILED) -> int:
@@ -20,6 +19,7 @@ def exit_code(work: Callable[[], int], say: Callable[[str], None], *, failed: in
 
     An error is said in one line. A signal that ends the process does so.
     """
+    hold_standard_streams()
     try:
         return work()
     except KeyboardInterrupt:

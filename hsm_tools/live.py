@@ -1,7 +1,7 @@
 """The live actions of all MDTs, for tools of one's own: the fold that shipper and tools share, fed with events.
 
     live = LiveActions()
-    for event in reader.history():
+    for event in StreamReader(host="redis", refreshes=True).history():
         live.apply(event)
     print(len(live), live.counts())
 
@@ -75,6 +75,7 @@ class Live(ABC):
 class LiveActions(Live):
     """Feed it every event of the streams, in order and from their beginning; then it holds what is live.
 
+    Every event: of an action that stays live for long, trimming leaves but its refresh, so read with `refreshes=True`.
     An event of an earlier shipper, or of a damaged stream, may name no action: it is counted in `malformed`. What was
     never fed, because it was trimmed before it was read or because a flush took it away, it cannot know.
     """

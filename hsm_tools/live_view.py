@@ -26,7 +26,7 @@ from hsm_tools.reading.server import Server
 class LiveView(Live):
     """The live actions of all streams `<prefix>:<MDT>` of one Redis database; none before the first `refresh`.
 
-    The arguments are those of `StreamReader`. Use it from one thread at a time.
+    The arguments are those of `StreamReader`, but for `refreshes`, which it needs. Use it from one thread at a time.
     """
 
     def __init__(
@@ -58,8 +58,16 @@ class LiveView(Live):
 
     @property
     def heartbeats(self) -> dict[str, Heartbeat | None]:
-        """By MDT, what its worker said of its last poll; None where none polls: what is live there is of the past."""
+        """By MDT, what its worker said of its last poll; None where none polls: what is live there is of the past.
+
+        Also None where it cannot be read, and then `heartbeat_troubles` says why.
+        """
         return {stream.mdt: stream.heartbeat for stream in self._streams}
+
+    @property
+    def heartbeat_troubles(self) -> dict[str, str]:
+        """By MDT, why its heartbeat cannot be read: nothing is known of its worker then."""
+        return {s.mdt: s.heartbeat_trouble for s in self._streams if s.heartbeat_trouble is not None}
 
     @property
     def troubles(self) -> dict[str, str]:

@@ -6,10 +6,13 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:  # imported late: a tool's --help needs neither msgspec nor Redis
     from hsm_shipper.config import LoadedConfig
+
+_TO_STDERR = "what is wrong is said on standard error"
+_LOG_OPTIONS = {"--log-level": f"{_TO_STDERR}, and nothing else is", "--log-file": f"{_TO_STDERR}: add 2>>FILE"}
 
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +33,17 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         help="redis://, rediss:// or unix:// in place of host, port and db; a password is better kept in the "
         "configuration's redis_password_file: other users see command lines",
     )
+    for option, today in _LOG_OPTIONS.items():
+        group.add_argument(option, action=_Retired, nargs="?", const=today, help=argparse.SUPPRESS)
+
+
+class _Retired(argparse.Action):
+    """An option of earlier tools; `const` says what there is today."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, _namespace: object, _values: object, option: str | None = None
+    ) -> NoReturn:
+        parser.error(f"{option} is an option of earlier tools: {self.const}")
 
 
 def load(args: argparse.Namespace) -> LoadedConfig:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError, HsmError
+from hsm_shipper.output import Parser, escape_stdout, print_out
 from hsm_tools.exits import EXIT_OK, exit_code
 from hsm_tools.options import add_connection_options, load
-from hsm_tools.output import escape_stdout, print_out
 from hsm_tools.remarks import Remarks
 from hsm_tools.render import printable
 
@@ -45,18 +45,25 @@ what is reported:
   PURGED only  PURGED that removed nothing: also where its NEW has been trimmed away
   garbage      share of the entries that no live action needs
   bound        entries there should be at most after maintenance; more only for a consumer group that lags
-  heartbeat    time since the worker's last poll; - without a worker
+  heartbeat    time since the worker's last poll, and whether that is old; - without a worker; unreadable if it may
+               not be read or does not decode
 
 exit codes:
-  0    nothing is wrong; with --fix, not any more; with --retire, it is done or was not wanted
+  0    nothing is wrong; with --fix, not any more; with --retire, it is done or was not wanted; with --here, no MDT is
+       on this server now
   1    orphans, missing, differing or malformed: the other counts only inform
-  2    it could not be told (the lines below the table say why), the MDT cannot be retired, Redis does not answer,
+  2    it could not be told (the lines below the table say why; of lines of the list that are not understood nobody
+       knows whether they are in the stream), the MDT cannot be retired, Redis does not answer,
        or an option or the configuration cannot be used
   130  interrupted by Ctrl+C
   141  whoever read the output has closed it
 
+--here is for cron on every metadata server of a site: each MDT is audited where it is, and by nobody else. One that
+leaves the server during the audit is left out, unless something is certainly wrong with its stream.
+
 examples:
   hsm-stream-reconciler                            all streams
+  hsm-stream-reconciler --here                     those of the MDTs that this server has now
   hsm-stream-reconciler --json elm-MDT0000         one of them, for a program
   hsm-stream-reconciler --fix --dry-run            what would be healed
   hsm-stream-reconciler --fix                      heal what is wrong with the MDTs on this server, and audit again
@@ -71,13 +78,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM,
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("mdts", nargs="*", metavar="MDT", help="only these; without any, all streams and all MDTs here")
+    parser.add_argument("--here", action="store_true", help="only the MDTs that are on this server now")
     parser.add_argument("--json", action="store_true", help="print JSON")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--fix", action="store_true", help=f"heal by `{SHIPPER} maintain` what differs, and audit again")
@@ -107,6 +115,8 @@ def _run(argv: Sequence[str] | None) -> int:
 
             print_out(printable(retire(config, client, present, args.retire, yes=args.yes, dry_run=args.dry_run)))
             return EXIT_OK
+        if args.here and present.unreadable:
+            raise HsmError(f"which MDTs are here cannot be told: {present.unreadable[0]}", "run it as root")
         for remark in present.unreadable:
             _remarks.say(f"MDTs here may be overlooked: {remark}")
         return _audit(args, config, client, present)
@@ -118,8 +128,11 @@ def _check(args: argparse.Namespace) -> None:
     for mdt in [*args.mdts, *([] if args.retire is None else [args.retire])]:
         if not is_mdt_name(mdt):
             raise ConfigError(f"{mdt!r} is no MDT name", "give <fsname>-MDT<4 hex digits>, as in elm-MDT0000")
-    if args.retire is not None and (args.mdts or args.json):
-        raise ConfigError("--retire removes one stream and reports nothing", "leave the other MDTs and --json out")
+    if args.retire is not None and (args.mdts or args.json or args.here):
+        hint = "leave the other MDTs, --here and --json out"
+        raise ConfigError("--retire removes one stream and reports nothing", hint)
+    if args.here and args.mdts:
+        raise ConfigError("--here chooses the MDTs", "leave it out, or their names")
     if args.dry_run and not (args.fix or args.retire):
         raise ConfigError("--dry-run goes with --fix or --retire")
     if args.yes and not args.retire:
@@ -136,7 +149,8 @@ def _audit(args: argparse.Namespace, config: Config, client: redis.Redis, presen
     from hsm_tools.progress import Progress
 
     auditor = Auditor(config, client, present, Progress())
-    reports = [auditor.audit(mdt) for mdt in _chosen(args.mdts, config, present)]
+    chosen = sorted(present.mdts) if args.here else _chosen(args.mdts, config, present)
+    reports = [auditor.audit(mdt) for mdt in chosen]
     if args.fix:
         to_heal = _to_heal(reports, present)
         if args.dry_run:
@@ -145,8 +159,26 @@ def _audit(args: argparse.Namespace, config: Config, client: redis.Redis, presen
         elif to_heal:
             _maintain(args, to_heal)
             reports = [auditor.audit(report.mdt) if report.mdt in to_heal else report for report in reports]
-    print_out(to_json(reports) if args.json else to_text(reports))
+    if args.here:
+        reports = _without_those_that_left(reports, config)
+        if not reports:
+            _remarks.say("no MDT is on this server now: there is nothing to audit")
+    if reports or args.json:
+        print_out(to_json(reports) if args.json else to_text(reports))
     return exit_code(reports)
+
+
+def _without_those_that_left(reports: list[MdtReport], config: Config) -> list[MdtReport]:
+    """Of an MDT that has left meanwhile, what could not be told is no failure: it is audited where it is now."""
+    from hsm_shipper.present import find_mdts
+
+    present = find_mdts(config.mdt_watch_glob)
+    if present.unreadable:
+        return reports
+    left = [report for report in reports if report.mdt not in present.mdts and report.exit_code == EXIT_UNKNOWN]
+    for report in left:
+        _remarks.say(f"{report.mdt}: has left this server during the audit, and is left out")
+    return [report for report in reports if report not in left]
 
 
 def _chosen(named: list[str], config: Config, present: Present) -> list[str]:

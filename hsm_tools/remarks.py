@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from hsm_shipper.output import print_err
 from hsm_tools.render import printable
 
 if TYPE_CHECKING:  # imported late: --help logs nothing
     import logging
+
+
+_KEPT_MAX = 10
 
 
 class Remarks:
@@ -19,8 +25,7 @@ class Remarks:
 
     def say(self, text: str) -> None:
         """Write one line."""
-        sys.stderr.write(f"{self._program}: {printable(text)}\n")
-        sys.stderr.flush()
+        print_err(f"{self._program}: {printable(text)}")
 
     def log(self) -> logging.Handler:
         """From now on say what the tools' modules log."""
@@ -37,3 +42,25 @@ class Remarks:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         return handler
+
+    @contextmanager
+    def errors_afterwards(self) -> Iterator[None]:
+        """Within the block the terminal is not ours to write on: the last errors that are logged are said behind it."""
+        import logging
+
+        kept: deque[str] = deque(maxlen=_KEPT_MAX)
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                kept.append(self.format(record))
+
+        handler = Handler(logging.ERROR)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger = logging.getLogger("hsm_tools")
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            for text in kept:
+                self.say(text)

@@ -62,7 +62,7 @@ def event_line(event: StreamEvent, about: Facts, path: str | None = None, colour
     one behind its id.
     """
     mdt, fid, action, status = about
-    refresh = ", refresh" if event.data.get("refresh") is True else ""
+    refresh = ", refresh" if event.is_refresh else ""
     when = event_time(event)
     where = file_name(fid, path)
     shown = printable(status) or UNKNOWN

@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hsm_shipper.output import escape_stdout, print_out
 from hsm_tools.exits import EXIT_FAILED, EXIT_OK, exit_code
 from hsm_tools.filters import ActionFilter
 from hsm_tools.options import load
-from hsm_tools.output import escape_stdout, print_out
 from hsm_tools.remarks import Remarks
 from hsm_tools.statistics.stats_options import PROGRAM, check, parser
 from hsm_tools.terminated import terminable, uninterrupted
@@ -59,10 +59,12 @@ def _listen(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> N
 
 def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> int:
     from hsm_tools.following.summary import Summaries
-    from hsm_tools.statistics.stats_report import Stats
+    from hsm_tools.statistics.stats_report import Source, Stats
 
-    streams = list(_replayed(config))
-    text = render(Stats(time.time(), streams, Summaries(wanted).groups(streams)), args.format)
+    replayed = _replayed(config)
+    streams = list(replayed)
+    stats = Stats(time.time(), streams, Summaries(wanted).groups(streams), Source.of(replayed))
+    text = render(stats, args.format)
     if args.output is not None:
         from hsm_tools.statistics.whole_file import write_whole
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from hsm_shipper.output import escape_stdout, print_out
 from hsm_tools.colour import colours_for_stdout
 from hsm_tools.exits import EXIT_OK, exit_code
 from hsm_tools.filters import ActionFilter, glob_matcher
 from hsm_tools.options import load
-from hsm_tools.output import escape_stdout, print_out
 from hsm_tools.remarks import Remarks
 from hsm_tools.render import event_line, printable
 from hsm_tools.tailing.since import entry_id_before, parse_since
@@ -50,11 +50,11 @@ def _run(argv: Sequence[str] | None) -> int:
         _remarks.say(f"warning: {warning}")
 
     from hsm_tools.consumer import StreamReader
-    from hsm_tools.fids.mounts import named_mounts, read_mounts
+    from hsm_tools.fids.mounts import mounts_to_ask
 
-    mounts = named_mounts(args.mount, read_mounts()) if args.mount else {}
+    mounts = mounts_to_ask(args.mount, loaded.mountpoint, _remarks.say) if args.paths else {}
     escape_stdout()
-    reader = StreamReader.from_config(loaded.config)
+    reader = StreamReader.from_config(loaded.config, refreshes=True)  # the view hides them, or not
     if args.follow:
         _announce(loaded.config.redis_stream_prefix)
     terminable()

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError, StreamUnavailable
+from hsm_shipper.output import escape_stdout, print_out
 from hsm_tools.dashboard.top_options import PROGRAM, check, parser
 from hsm_tools.exits import EXIT_OK, exit_code
 from hsm_tools.filters import ActionFilter
 from hsm_tools.options import load
-from hsm_tools.output import escape_stdout, print_out
 from hsm_tools.remarks import Remarks
 from hsm_tools.terminated import terminable
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client, and text no Textual
-    from hsm_shipper.config import Config
+    from hsm_shipper.config import LoadedConfig
     from hsm_tools.dashboard.viewer import Viewer
 
 ONE_LOOK = "One look at the streams"
@@ -53,7 +53,7 @@ def _run(argv: Sequence[str] | None) -> int:
     viewer = Viewer(loaded.config, ActionFilter.from_args(args))
     terminable()
     if not is_text:
-        return _dashboard(args, loaded.config, viewer)
+        return _dashboard(args, loaded, viewer)
     escape_stdout()
     try:
         return _frames(viewer, 1 if args.run_once else args.count, args.delay, ONE_LOOK if args.run_once else None)
@@ -87,15 +87,16 @@ def _frames(viewer: Viewer, count: int | None, delay_s: float, status: str | Non
         time.sleep(due_s - time.monotonic())
 
 
-def _dashboard(args: argparse.Namespace, config: Config, viewer: Viewer) -> int:
+def _dashboard(args: argparse.Namespace, loaded: LoadedConfig, viewer: Viewer) -> int:
     from hsm_tools.dashboard.app import run
     from hsm_tools.dashboard.watcher import Watcher
-    from hsm_tools.fids.mounts import named_mounts, read_mounts
+    from hsm_tools.fids.mounts import mounts_to_ask
 
-    mounts = named_mounts(args.mount, read_mounts()) if args.mount else {}
+    mounts = mounts_to_ask(args.mount, loaded.mountpoint, _remarks.say) if args.paths else None
     watcher = Watcher(viewer, args.delay)
     try:
-        return run(config, watcher, mounts if args.paths else None)
+        with _remarks.errors_afterwards():
+            return run(loaded.config, watcher, mounts)
     finally:
         watcher.close()
 

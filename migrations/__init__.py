@@ -5,13 +5,14 @@ A migration that has shipped is never edited: a change of the schema is a new on
 
 from sqlite_utils import Migrations
 
-from hsm_shipper.migrations import m0001_state, m0002_refresh, m0003_entry
+from hsm_shipper.migrations import m0001_state, m0002_refresh, m0003_entry, m0004_extent
 
 SET = "hsm_shipper"
 STEPS = {
     "0001_state": m0001_state.migrate,
     "0002_refresh": m0002_refresh.migrate,
     "0003_entry": m0003_entry.migrate,
+    "0004_extent": m0004_extent.migrate,
 }
 
 migrations = Migrations(SET)

@@ -114,8 +114,8 @@ class Wire:
         """Called before the next append that has something to add is sent."""
 
 
-# Of the script: the command, the script, the number of keys, the key and where the stream is expected to end (four).
-_ARGUMENTS_TO_COMPARE = 8
+# Of the script: the command, the script, the number of keys, the key and what the stream is expected to be (six).
+_ARGUMENTS_TO_COMPARE = 10
 
 _Connection: Any = redis.Connection  # redis-py's connections are but half typed
 

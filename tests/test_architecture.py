@@ -11,11 +11,13 @@ ROOT = Path(__file__).parents[1]
 # What others depend on, and the read side of stream, state and list that an auditor shares with the shipper.
 CONTRACT = {
     "actions", "events", "live_action", "fold", "entry_ids", "errors", "keys", "config", "connection", "state_view",
-    "heartbeat",
+    "heartbeat", "connection_age",
 }  # fmt: skip
 FOR_THE_TOOLS = CONTRACT | {
     "collector",
     "coordinator",
+    "page_reader",
+    "output",
     "present",
     "reader",
     "replay",
@@ -25,17 +27,9 @@ FOR_THE_TOOLS = CONTRACT | {
     "whole",
 }
 PURE = [
-    "actions",
-    "events",
-    "whole",
-    "live_action",
-    "fold",
-    "entry_ids",
-    "diff",
-    "changes",
-    "outage",
-    "state_values",
-]
+    "actions", "agents", "events", "whole", "live_action", "fold", "entry_ids", "stream_head", "heartbeat", "slots",
+    "diff", "changes", "outage", "state_values",
+]  # fmt: skip
 # What pure code may use: none of it reads a clock, a file or a socket.
 HARMLESS = {
     "__future__", "array", "collections", "collections.abc", "dataclasses", "hashlib", "itertools", "msgspec", "re",

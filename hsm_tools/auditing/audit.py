@@ -5,7 +5,7 @@ Pure: no I/O, no clock. A stream is held against references: the worker's state 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from hsm_shipper.fold import End, LiveActions, State
 from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.live_action import LiveAction, same_action, same_state
 from hsm_shipper.trim import length_bound
+from hsm_tools.following.health import Health, WorkerHealth
 
 EXIT_CONSISTENT = 0
 EXIT_INCONSISTENT = 1
@@ -93,21 +94,28 @@ def _unchanged(before: LiveAction | None, now: LiveAction | None) -> bool:
 
 
 def compare(
-    live: LiveActions, reference: Iterable[LiveAction], passed_over: Container[int] = frozenset()
+    live: LiveActions,
+    reference: Iterable[LiveAction],
+    passed_over: Container[int] = frozenset(),
+    puzzled: Callable[[], None] = lambda: None,
 ) -> Differences:
     """Where `live` differs from `reference`, which is read once.
 
-    `passed_over` are places of which the reference knows only that something is there; it is asked last.
+    `passed_over` are places of which the reference knows only that something is there; it is asked last. `puzzled` is
+    told of every further action in a place that says something else than `live`: the kernel gives each record a place
+    of its own, so that the list is damaged there, and the worker ships the one that it has met first.
     """
     found: Differences = {}
     present: set[int] = set()
     for theirs in reference:
-        if theirs.place in present:
-            continue  # a damaged file: the kernel gives each record a place of its own
-        present.add(theirs.place)
         ours = live.by_place.get(theirs.place)
-        if ours is None or not same_state(ours, theirs):
-            found[theirs.place] = Difference(ours, theirs)
+        differs = ours is None or not same_state(ours, theirs)
+        if theirs.place not in present:
+            present.add(theirs.place)
+            if differs:
+                found[theirs.place] = Difference(ours, theirs)
+        elif differs or found.pop(theirs.place, None) is not None:
+            puzzled()
     for ours in live:
         if ours.place not in present and ours.place not in passed_over:
             found[ours.place] = Difference(ours, None)
@@ -133,6 +141,10 @@ class Listing:
         self._chunks = chunks
         self.lines = 0
         self.not_understood = 0
+        self.example: bytes | None = None
+        """The first line that is not understood by itself."""
+        self.repeated = 0
+        """Lines that are understood, and say something else of a place than another line and the stream."""
         self.puzzling: set[int] = set()
         """Packed places that hold something that is not understood."""
 
@@ -157,9 +169,20 @@ class Listing:
 
     def _puzzle(self, line: bytes) -> None:
         self.not_understood += 1
+        if self.example is None:
+            self.example = line
         place = readable_place(line)
         if place is not None:
             self.puzzling.add(place)
+
+    def repeat(self) -> None:
+        """Count such a line."""
+        self.repeated += 1
+
+    @property
+    def not_compared(self) -> int:
+        """Lines of which nobody knows whether the stream says what they say."""
+        return self.not_understood + self.repeated
 
     @property
     def is_mostly_puzzling(self) -> bool:
@@ -174,6 +197,10 @@ class Comparison:
     path: str
     found: Differences
     untold: str | None = None
+    not_compared: int = 0
+    """Lines that could not be compared with the stream, while all others were."""
+    doubt: str | None = None
+    """What is said of these; None where there are none."""
 
 
 @dataclass(frozen=True)
@@ -208,14 +235,17 @@ class MdtReport:
     counts: Counts | None
     """None if the stream cannot be read: `error` says why."""
     heartbeat: Heartbeat | None
-    heartbeat_age_s: float | None
-    """Seconds since the worker's last poll."""
+    worker: WorkerHealth
+    """What the heartbeat comes to, and whether it could be read."""
     state_file: Comparison | None
     """None where there is none: it is on the server that has the MDT."""
     actions_file: Comparison | None
     error: str | None = None
-    remark: str | None = None
-    """What there is to say that changes nothing."""
+
+    @property
+    def remark(self) -> str | None:
+        """What there is to say that changes nothing."""
+        return self.worker.troubles[0] if self.worker.state is Health.UNREADABLE else None
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -238,11 +268,20 @@ class MdtReport:
     @property
     def troubles(self) -> list[str]:
         """Why something could not be told."""
-        untold = [comparison.untold for comparison in (self.state_file, self.actions_file) if comparison is not None]
-        reasons = [reason for reason in (self.error, *untold) if reason is not None]
+        made = [comparison for comparison in (self.state_file, self.actions_file) if comparison is not None]
+        untold = [reason for comparison in made for reason in (comparison.untold, comparison.doubt)]
+        reasons = [reason for reason in (self.error, *untold, self._told_by_the_worker) if reason is not None]
         if self.error is None and self.state_file is None and self.actions_file is None:
             reasons.append("orphans and missing actions are known only on the server that has the MDT")
         return reasons
+
+    @property
+    def _told_by_the_worker(self) -> str | None:
+        """What is not known of a list that this audit has not read itself."""
+        beat = self.heartbeat
+        if self.actions_file is not None or beat is None or not beat.lines_not_understood:
+            return None
+        return f"{beat.lines_not_understood:,} of {beat.lines:,} lines of the list are not understood by the worker"
 
     @property
     def differs(self) -> bool:
@@ -258,6 +297,6 @@ class MdtReport:
 
 
 def exit_code(reports: list[MdtReport]) -> int:
-    """The exit code for all of them: what is certainly wrong goes before what could not be told."""
-    codes = {report.exit_code for report in reports} or {EXIT_UNKNOWN}
+    """The exit code for all of them: what is certainly wrong goes before what could not be told. Without any, 0."""
+    codes = {report.exit_code for report in reports} or {EXIT_CONSISTENT}
     return EXIT_INCONSISTENT if EXIT_INCONSISTENT in codes else max(codes)

@@ -19,6 +19,7 @@ from hsm_tools.auditing.audit import (
     MdtReport,
     exit_code,
 )
+from hsm_tools.following.health import Health, WorkerHealth
 from hsm_tools.render import printable
 
 _EXAMPLES_MAX = 3
@@ -61,7 +62,7 @@ def to_text(reports: list[MdtReport]) -> str:
 
 def _row(report: MdtReport) -> tuple[str, ...]:
     found = tuple(_number(report.count(kind)) for kind in Kind)
-    heartbeat = _NONE if report.heartbeat_age_s is None else f"{report.heartbeat_age_s:,.0f} s"
+    heartbeat = _heartbeat(report.worker)
     counts = report.counts
     if counts is None:
         return (report.mdt, verdict(report.exit_code), _UNKNOWN, *found, *(_UNKNOWN for _ in _HEADERS[6:-1]), heartbeat)
@@ -78,6 +79,14 @@ def _row(report: MdtReport) -> tuple[str, ...]:
         _number(counts.length_bound),
         heartbeat,
     )
+
+
+def _heartbeat(worker: WorkerHealth) -> str:
+    if worker.state is Health.UNREADABLE:
+        return str(worker.state)
+    if worker.age_s is None:
+        return _NONE
+    return f"{worker.age_s:,.0f} s{' (old)' if worker.state is Health.OLD else ''}"
 
 
 def _number(number: int | None) -> str:
@@ -148,7 +157,8 @@ def _mdt_json(report: MdtReport) -> dict[str, Any]:
         "garbage_ratio": counts and counts.garbage_ratio,
         "entries": counts and counts.entries,
         "entries_bound": counts and counts.length_bound,
-        "heartbeat_age_s": report.heartbeat_age_s,
+        "worker": str(report.worker.state),
+        "heartbeat_age_s": report.worker.age_s,
         "heartbeat": report.heartbeat and msgspec.to_builtins(report.heartbeat),
         "state_file": _comparison_json(report.state_file),
         "actions_file": _comparison_json(report.actions_file),
@@ -168,6 +178,7 @@ def _comparison_json(comparison: Comparison | None) -> dict[str, Any] | None:
         "orphans": kinds.count(Kind.ORPHAN) if told else None,
         "missing": kinds.count(Kind.MISSING) if told else None,
         "differing": kinds.count(Kind.DIFFERING) if told else None,
+        "not_compared": comparison.not_compared if told else None,
         "examples": [
             {"kind": difference.kind, "stream": _action(difference.stream), "reference": _action(difference.reference)}
             for difference in islice(comparison.found.values(), _JSON_EXAMPLES_MAX)

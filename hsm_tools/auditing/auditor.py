@@ -18,12 +18,12 @@ from urllib.parse import quote
 
 import redis
 
-from hsm_shipper import heartbeat
 from hsm_shipper.config import Config
 from hsm_shipper.connection import address
 from hsm_shipper.coordinator import read_hsm_control
 from hsm_shipper.entry_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ActionsError, HsmError, StateError, StreamError, StreamRefused, StreamUnavailable
+from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.keys import heartbeat_key, stream_key
 from hsm_shipper.live_action import LiveAction
 from hsm_shipper.present import Present
@@ -42,6 +42,7 @@ from hsm_tools.auditing.audit import (
     compare,
     confirmed,
 )
+from hsm_tools.following.health import read_heartbeat, worker_health
 from hsm_tools.progress import Progress
 
 _BUSY_TIMEOUT_S = 5.0
@@ -50,6 +51,7 @@ _BUSY_TIMEOUT_S = 5.0
 _POLLS_TO_SETTLE = 3
 _SHORTEST_PATIENCE_S = 10.0  # a short interval is kept to only as far as the server is not busy
 _LOOK_INTERVAL_S = 0.1
+_EXAMPLE_BYTES = 300
 _NOT_READY = frozenset({"init", "stopping"})
 
 
@@ -71,11 +73,11 @@ class Auditor:
         prefix = self._config.redis_stream_prefix
         stream = ActionStream(self._client, stream_key(prefix, mdt), address(self._config))
         counts: Counts | None = None
-        state = listing = beat = None
-        error = remark = None
+        state = listing = None
+        error = None
+        beat, beat_trouble = self._heartbeat(stream, mdt)
         try:
             self._progress.begin(mdt, stream.length())
-            beat, remark = self._heartbeat(stream, mdt)
             fold = StreamFold(self._client, stream, self._progress)
             state = self._against_state_file(fold, mdt)
             fold.to_head()
@@ -87,35 +89,37 @@ class Auditor:
             error = str(trouble)
         finally:
             self._progress.clear()
-        age_s = None if beat is None else max(0.0, time.time() - beat.last_poll_at)
-        return MdtReport(mdt, stream.key, counts, beat, age_s, state, listing, error, remark)
+        worker = worker_health(beat, time.time(), beat_trouble)
+        return MdtReport(mdt, stream.key, counts, beat, worker, state, listing, error)
 
-    def _heartbeat(self, stream: ActionStream, mdt: str) -> tuple[heartbeat.Heartbeat | None, str | None]:
-        """The heartbeat, and what there is to remark: who may read streams may not always read what is beside them."""
+    def _heartbeat(self, stream: ActionStream, mdt: str) -> tuple[Heartbeat | None, str | None]:
+        """The heartbeat, or why it cannot be read: who may read streams may not always read what is beside them."""
         try:
             with stream.translated("read the heartbeat beside"):
                 data = cast("bytes | None", self._client.get(heartbeat_key(self._config.redis_stream_prefix, mdt)))
         except StreamRefused as error:
             return None, error.message
-        return None if data is None else heartbeat.decode(data), None
+        return read_heartbeat(data)
 
     def _against_state_file(self, fold: StreamFold, mdt: str) -> Comparison | None:
         path = state_file(self._config.state_path, mdt)
         if not _is_there(path):
             return None
         has_left = mdt not in self._present.mdts and not self._present.unreadable
-        return _comparison(path, lambda: _differences_from_state_file(fold, path, has_left=has_left))
+        return _comparison(
+            path, lambda: Comparison(str(path), _differences_from_state_file(fold, path, has_left=has_left))
+        )
 
     def _against_actions_file(self, fold: StreamFold, mdt: str) -> Comparison | None:
         path = self._present.mdts.get(mdt)
         if path is None:
             return None
 
-        def differences() -> Differences:
+        def compared() -> Comparison:
             polls = PollWatch(state_file(self._config.state_path, mdt), self._config.poll_interval_s, self._progress)
-            return _differences_from_actions_file(fold, path, polls)
+            return _compared_with_actions_file(fold, path, polls)
 
-        return _comparison(path, differences)
+        return _comparison(path, compared)
 
 
 class StreamFold:
@@ -173,7 +177,8 @@ class PollWatch:
         self._path = path
         self._progress = progress
         self._last = self._begin = self._status()
-        poll_s = max(poll_interval_s, 0.0 if self._last is None else self._last.last_poll_duration_s)
+        # A poll that takes long is followed by a rest.
+        poll_s = max(poll_interval_s, 0.0 if self._last is None else 2 * self._last.last_poll_duration_s)
         self._limit_s = max(_SHORTEST_PATIENCE_S, (_POLLS_TO_SETTLE + 1) * poll_s)
         self._deadline_s = time.monotonic() + self._limit_s
 
@@ -210,9 +215,9 @@ def _failed(status: PollStatus) -> bool:
     return status.last_error_at is not None and status.last_error_at >= status.last_poll_at
 
 
-def _comparison(path: Path, differences: Callable[[], Differences]) -> Comparison:
+def _comparison(path: Path, compared: Callable[[], Comparison]) -> Comparison:
     try:
-        return Comparison(str(path), differences())
+        return compared()
     except (CannotTell, StateError, ActionsError) as reason:
         return Comparison(str(path), {}, str(reason))
 
@@ -254,27 +259,39 @@ def _belief(path: Path) -> Iterator[tuple[str, Iterator[LiveAction]]]:
         yield head.last_id, read_actions(connection)
 
 
-def _differences_from_actions_file(fold: StreamFold, path: Path, polls: PollWatch) -> Differences:
-    found = _look_at_actions_file(fold, path)
+def _compared_with_actions_file(fold: StreamFold, path: Path, polls: PollWatch) -> Comparison:
+    found, listing = _look_at_actions_file(fold, path)
     while found and not polls.have_settled():
         polls.wait()
-        found = confirmed(found, _look_at_actions_file(fold, path))
-    return found
+        found_now, listing = _look_at_actions_file(fold, path)
+        found = confirmed(found, found_now)
+    return Comparison(str(path), found, not_compared=listing.not_compared, doubt=_doubt(listing, path))
 
 
-def _look_at_actions_file(fold: StreamFold, path: Path) -> Differences:
+def _doubt(listing: Listing, path: Path) -> str | None:
+    """What is to be said of the lines that could not be compared; None where all of them were."""
+    if not listing.not_compared:
+        return None
+    count = f"{listing.not_compared:,} of {listing.lines:,} lines of {path} could not be compared"
+    if listing.example is None:
+        return f"{count}: they say of a place what another line says otherwise"
+    example = listing.example[:_EXAMPLE_BYTES].decode(errors="replace")
+    return f"{count}, for they are not understood, the first: {example}"
+
+
+def _look_at_actions_file(fold: StreamFold, path: Path) -> tuple[Differences, Listing]:
     """Fold first, read then: so what the file has held since the look before was there for every poll in between."""
     fold.to_head()
     _check_ready(path)
     reading = ActionsFile(path).read()
     listing = Listing(reading)
-    found = compare(fold.live, listing, listing.puzzling)
+    found = compare(fold.live, listing, listing.puzzling, listing.repeat)
     if reading.fault is not None:
         raise ActionsError(f"incomplete reading of {path}: {reading.fault}", "try again")
     if listing.is_mostly_puzzling:
         raise CannotTell(f"{listing.not_understood} of {listing.lines} lines of {path} are not understood")
     _check_ready(path)
-    return found
+    return found, listing
 
 
 def _check_ready(path: Path) -> None:

@@ -43,6 +43,7 @@ class Actions(Page):
         self._oldest: Oldest | None = None
         self._by_identity: dict[tuple[str, int, str | None, str], Found] = {}
         self._entries: dict[_Key, Entry | None] = {}
+        self._unanswered: str | None = None
         self._trouble: str | None = None
         self._asked = False
 
@@ -68,11 +69,14 @@ class Actions(Page):
             found = oldest(streams, keys, ACTIONS_MAX)
             dashboard.deliver(lambda: self._found(found))
 
-        dashboard.watcher.ask(question)
+        def failed(error: HsmError) -> None:
+            dashboard.deliver(lambda: self._not_found(error))
+
+        dashboard.watcher.ask(question, failed)
 
     def _found(self, found: Oldest) -> None:
         self._asked = False
-        self._oldest = found
+        self._oldest, self._unanswered = found, None
         self._by_identity = {one.identity: one for one in found.actions}
         keys = {(one.mdt, one.action.entry_id) for one in found.actions}
         self._entries = {key: entry for key, entry in self._entries.items() if key in keys}
@@ -80,6 +84,11 @@ class Actions(Page):
         if missing:
             self._entries |= dict.fromkeys(missing)
             self.dashboard.background.do(lambda lookup: lookup.entries(missing), self._looked_up, self._failed)
+        self.redraw()
+
+    def _not_found(self, error: HsmError) -> None:
+        self._asked = False
+        self._unanswered = str(error)
         self.redraw()
 
     def _looked_up(self, entries: dict[_Key, Entry]) -> None:
@@ -107,7 +116,8 @@ class Actions(Page):
         found = self._oldest
         what = " ".join(map(frame.name, self._names))
         if found is None:
-            return titled(f"--- Actions: {what} ---", "looking...", self.size.width)
+            extent = "looking..." if self._unanswered is None else "not known"
+            return titled(f"--- Actions: {what} ---", extent, self.size.width)
         place = f"{first + 1}-{behind} of {len(found.actions):,}" if found.actions else "none left"
         if found.total <= len(found.actions):
             return titled(f"--- Actions: {what} ---", place, self.size.width)
@@ -140,7 +150,7 @@ class Actions(Page):
     def _details(self) -> list[Line]:
         """The action under the cursor, with its path."""
         one = self._by_identity.get(self.grid.current)
-        lines = [] if self._trouble is None else [line(Span(self._trouble, styles.BAD))]
+        lines = [line(Span(text, styles.BAD)) for text in (self._unanswered, self._trouble) if text is not None]
         if one is None:
             return lines
         action = one.action

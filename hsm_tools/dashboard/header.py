@@ -29,7 +29,7 @@ def status_lines(view: View, status: str, now_s: float, width: int) -> list[Line
     title, time_line, status_line, totals = frame.header_lines(view.picture, view.connection, status, now_s)
     before, separator, redis = time_line.partition("Redis: ")
     redis_style = styles.GOOD if view.connection.lost_at is None else styles.ALARM
-    status_style = styles.PLAIN if view.connection.lost_at is None else styles.BAD
+    status_style = styles.PLAIN if view.connection.lost_at is None and view.failure is None else styles.BAD
     return [
         line(Span(title, styles.STRONG)),
         line(before, separator, Span(redis, redis_style)),
@@ -90,9 +90,14 @@ def health_lines(picture: Picture, width: int) -> list[Line]:
 def _workers(picture: Picture) -> list[Span | str]:
     states = Counter(mdt.health.state for mdt in picture.mdts)
     spans: list[Span | str] = [f"Workers: {states[Health.FRESH]} polling"]
-    for state, word in ((Health.OLD, "stale"), (Health.MISSING, "missing")):
+    others = (
+        (Health.OLD, "stale", styles.ALARM),
+        (Health.MISSING, "missing", styles.ALARM),
+        (Health.UNREADABLE, "unreadable", styles.ODD),
+    )
+    for state, word, style in others:
         if states[state]:
-            spans += [", ", Span(f"{states[state]} {word}", styles.ALARM)]
+            spans += [", ", Span(f"{states[state]} {word}", style)]
     return spans
 
 
@@ -116,6 +121,8 @@ def problem_lines(view: View, now_s: float, width: int, most: int) -> list[Line]
     """What is wrong, the worst first, in at most so many lines."""
     found = frame.problem_lines(view.picture, view.connection)
     texts = [(text, _SEVERITIES[severity]) for severity, text in found]
+    if view.failure is not None:
+        texts.insert(0, (f"{Severity.BAD.value} {view.failure.why}", styles.BAD))
     texts += [(f"NOTE  {text}", styles.ODD) for text in recent(view.remarks, now_s - _REMARKS_FOR_S)]
     lines = [line(Span(part, style)) for text, style in texts for part in _wrapped(text, width)]
     if len(lines) > most == 1:

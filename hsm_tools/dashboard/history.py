@@ -89,7 +89,7 @@ class HistoryPage(Page):
 
     def _extent(self) -> str:
         if self._history is None:
-            return "looking..."
+            return "looking..." if self._trouble is None else "not known"
         return f"{len(self._history.entries):,} entries"
 
     def _remarks(self) -> list[Line]:

@@ -20,7 +20,7 @@ from hsm_tools.spans import age, span
 
 _COLUMNS = (
     Column("MDT", 11),
-    Column("WORKER", 7),
+    Column("WORKER", 10),
     Column("HOST", 6, flexible=True),
     Column("POLLED", 6),
     Column("LIVE", 7, right=True),
@@ -33,6 +33,7 @@ _STATES = {
     Health.FRESH: Span("polling", styles.GOOD),
     Health.OLD: Span("STALE", styles.ALARM),
     Health.MISSING: Span("MISSING", styles.ALARM),
+    Health.UNREADABLE: Span("UNREADABLE", styles.ODD),
 }
 _COPYTOOLS_MAX = 3
 _PROBLEMS_MAX = 4
@@ -90,6 +91,9 @@ def _details(mdt: MdtPicture, now_s: float) -> list[Line]:
     lines = [line(f"{mdt.mdt}: {mdt.length:,} entries, the last {last}; {mdt.entries:,} read{malformed}")]
     if mdt.trouble is not None:
         lines.append(line(Span(mdt.trouble, styles.BAD)))
+    if mdt.health.state is Health.UNREADABLE:
+        unread = [line(Span(f"The {trouble}", styles.ODD)) for trouble in mdt.health.troubles]
+        return [*lines, *unread, line("Whether a shipper polls it is not known.")]
     if mdt.heartbeat is None:
         text = "No heartbeat: no shipper polls it, or it hangs, or it cannot reach Redis."
         return [*lines, line(Span(text, styles.BAD))]
@@ -101,15 +105,22 @@ def _heartbeat(beat: Heartbeat) -> list[Line]:
     lines = [
         line(f"Worker {beat.pid} on {frame.name(beat.host)}: a poll takes {took}; {beat.lines:,} lines in the list"),
     ]
+    if beat.lines_not_understood:
+        text = f"{beat.lines_not_understood:,} of these are not understood, and not shipped"
+        lines.append(line(Span(text, styles.ODD)))
     if beat.last_error is not None:
         lines.append(line(Span(f"Its last poll failed: {beat.last_error}", styles.BAD)))
     tunables = (
         ("max_requests", "" if beat.max_requests is None else str(beat.max_requests)),
+        ("active requests", "" if beat.slots.active is None else str(beat.slots.active)),
         ("grace_delay", "" if beat.grace_delay_s is None else span(beat.grace_delay_s)),
         ("loop_period", "" if beat.loop_period_s is None else span(beat.loop_period_s)),
     )
     told = "".join(f", {name} {value}" for name, value in tunables if value)
     lines.append(line(f"Coordinator: {frame.name(beat.hsm_control or 'not readable')}{told}"))
+    if beat.lost_slots is not None:
+        text = f"No slot is left, and no copytool works on {beat.lost_slots.lost} of the active requests"
+        lines.append(line(Span(text, styles.ODD)))
     tools = beat.copytools or []
     for tool in tools[:_COPYTOOLS_MAX]:
         archives = ",".join(map(str, tool.archive_ids)) or "any"

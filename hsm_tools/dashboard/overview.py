@@ -102,7 +102,7 @@ class Overview(Page):
             if height >= _ROOMY_LINES:
                 lines.append(events_line(view.picture, width, ascii_only=self.dashboard.ascii_only))
             lines += health_lines(view.picture, width)
-            lines += problem_lines(view, now_s, width, _PROBLEMS_MAX if height >= _ROOMY_LINES else 1)
+        lines += problem_lines(view, now_s, width, _PROBLEMS_MAX if height >= _ROOMY_LINES else 1)
         self.above.show([*lines, *([line()] if height >= _ROOMY_LINES else [])])
         self.grid.show(self._columns(), [self._row(row, now_s) for row in self._table], self._heading)
         self.below.show(self._nothing(view))

@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 from hsm_shipper.heartbeat import Heartbeat
 from hsm_tools.following.follow import LiveStream
-from hsm_tools.following.health import Health, WorkerHealth, worker_health
+from hsm_tools.following.health import Health, WorkerHealth
 from hsm_tools.following.summary import Group, GroupKey
 from hsm_tools.following.tally import Arrivals
 from hsm_tools.spans import span
 
 STEP_S = Arrivals.STEP_S
 _NO_HOST = "(no heartbeat)"
+_UNREADABLE_HOST = "(heartbeat unreadable)"
 _NO_ARCHIVE = "archive ?"
 
 
@@ -87,7 +88,7 @@ def mdt_picture(stream: LiveStream, now_s: float) -> MdtPicture:
         stream.malformed,
         stream.last_entry_at,
         stream.heartbeat,
-        worker_health(stream.heartbeat, now_s),
+        stream.health(now_s),
         stream.trouble,
     )
 
@@ -164,7 +165,7 @@ def rows(
 
 def _namer(picture: Picture, by: By) -> Callable[[GroupKey], tuple[str, ...]]:
     if by is By.HOST:
-        hosts = {mdt.mdt: mdt.heartbeat.host for mdt in picture.mdts if mdt.heartbeat is not None}
+        hosts = {mdt.mdt: _host(mdt) for mdt in picture.mdts}
         return lambda key: (hosts.get(key.mdt, _NO_HOST),)
     if by is By.ARCHIVE:
         return lambda key: (_NO_ARCHIVE if key.archive_id is None else f"archive {key.archive_id}",)
@@ -172,6 +173,12 @@ def _namer(picture: Picture, by: By) -> Callable[[GroupKey], tuple[str, ...]]:
         return lambda key: tuple(key[:3])
     at = By.ALL.value.index(by.value[0])
     return lambda key: (key[:3][at],)
+
+
+def _host(mdt: MdtPicture) -> str:
+    if mdt.heartbeat is not None:
+        return mdt.heartbeat.host
+    return _UNREADABLE_HOST if mdt.health.state is Health.UNREADABLE else _NO_HOST
 
 
 def _archive_order(names: tuple[str, ...]) -> tuple[bool, int, str]:
@@ -225,6 +232,9 @@ def _of_mdt(mdt: MdtPicture) -> list[tuple[Severity, str]]:
     match mdt.health.state:
         case Health.MISSING:
             found.append((Severity.BAD, "no heartbeat: no shipper, or it hangs or cannot reach Redis"))
+        case Health.UNREADABLE:
+            [trouble] = mdt.health.troubles
+            found.append((Severity.ODD, f"{trouble}; whether it is polled is not known"))
         case Health.OLD:  # its first trouble is its age, which is another one for every MDT
             found += [(Severity.BAD, trouble) for trouble in mdt.health.troubles[1:]]
         case Health.FRESH:

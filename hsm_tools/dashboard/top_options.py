@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hsm_shipper.errors import ConfigError
+from hsm_shipper.output import Parser
 from hsm_tools.filters import add_filter_options
 from hsm_tools.options import add_connection_options, seconds, whole_number
 
@@ -41,7 +42,7 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     modes = parser.add_argument_group("modes", "By default the dashboard, which needs a terminal.")
@@ -62,6 +63,13 @@ def parser() -> argparse.ArgumentParser:
         default=INTERVAL_S,
         metavar="SECONDS",
         help=f"time from one look at the streams to the next (default: {INTERVAL_S:g})",
+    )
+    modes.add_argument(  # by its name in earlier releases
+        "--interval",
+        dest="delay",
+        type=seconds(INTERVAL_MIN_S, INTERVAL_MAX_S),
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
     )
     add_filter_options(parser)
     paths = parser.add_argument_group("paths", "In the dashboard, files are shown by their paths where Lustre tells.")

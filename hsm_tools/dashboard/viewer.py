@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from hsm_shipper.config import Config
-from hsm_shipper.errors import CalledOff, StreamRefused, StreamUnavailable
+from hsm_shipper.errors import CalledOff, HsmError, StreamRefused, StreamUnavailable
 from hsm_tools.dashboard import frame
 from hsm_tools.dashboard.frame import CONNECTED, Connection
 from hsm_tools.dashboard.picture import Picture, mdt_picture, read_anew, some, vanished
@@ -42,6 +42,15 @@ class Progress(NamedTuple):
         return f"Replaying history: {self.part:.0%} of {self.total:,} entries"
 
 
+class Failure(NamedTuple):
+    """Why looks fail, though Redis answers."""
+
+    since: float
+    """Seconds since the epoch."""
+    why: str
+    """Not yet fit for a terminal."""
+
+
 class View(NamedTuple):
     """What there is to show now."""
 
@@ -50,6 +59,8 @@ class View(NamedTuple):
     before: Picture | None = None
     """The picture before it."""
     connection: Connection = CONNECTED
+    failure: Failure | None = None
+    """Set while looks fail as nobody foresaw."""
     progress: Progress | None = None
     """Set while a long replay goes on."""
     asked_at: float | None = None
@@ -59,6 +70,8 @@ class View(NamedTuple):
 
     def status(self, now_s: float) -> str:
         """What the viewer does."""
+        if self.failure is not None and self.progress is None:
+            return f"Failed {span(now_s - self.failure.since)} ago, trying again; what was last known is shown"
         if self.connection.lost_at is not None:
             return frame.away(self.connection, now_s)
         if self.progress is not None:
@@ -77,6 +90,8 @@ class Viewer:
     def __init__(self, config: Config, wanted: ActionFilter) -> None:
         self.streams = LiveStreams.from_config(config, on_page=self._page)
         self.view = View()
+        self._config = config
+        self._followed: LiveStreams | None = self.streams
         self._summaries = Summaries(wanted)
         self._done = 0
         self._total: int | None = None
@@ -90,6 +105,8 @@ class Viewer:
     def close(self) -> None:
         """Close the connection."""
         self.streams.close()
+        if self._followed is not None:
+            self._followed.close()
 
     def remark(self, text: str) -> None:
         """Have the next view say it; from any thread."""
@@ -99,11 +116,13 @@ class Viewer:
         """Bring the view up to date, or make it say why it is not; `StreamRefused` only before the first picture."""
         self._done = 0
         self._show(asked_at=time.time())
+        if self._followed is None:
+            self._followed = LiveStreams.from_config(self._config, on_page=self._page)
         try:
-            ends = self.streams.look()
+            ends = self._followed.look()
             if self.view.picture is None:
                 self._total = sum(end.length for end in ends.values() if end is not None)
-            self.streams.follow(ends)
+            self._followed.follow(ends)
         except (StreamUnavailable, StreamRefused) as error:
             if isinstance(error, StreamRefused) and self.view.picture is None:
                 raise
@@ -111,25 +130,39 @@ class Viewer:
             self._show(
                 before=self.view.picture,  # nothing has changed since
                 connection=Connection(lost_at or time.time(), str(error)),
+                failure=None,
                 progress=None,
                 asked_at=None,
             )
             return
         self._show(
-            picture=self._picture(),
+            picture=self._picture(self._followed),
             before=self.view.picture,
             connection=CONNECTED,
+            failure=None,
             progress=None,
             asked_at=None,
             remarks=tuple(self._remarks),
         )
 
-    def _picture(self) -> Picture:
+    def failed(self, error: HsmError) -> None:
+        """A look has failed as nobody foresaw: say so, and read everything anew the next time.
+
+        What was folded may be half of a page. It is shown until there is a whole picture again.
+        """
+        if self._followed is not None:
+            self._followed.close()
+        self._followed = None
+        since = time.time() if self.view.failure is None else self.view.failure.since
+        self._show(before=self.view.picture, failure=Failure(since, str(error)), progress=None, asked_at=None)
+
+    def _picture(self, followed: LiveStreams) -> Picture:
         now_s = time.time()
-        streams = list(self.streams)
+        streams = list(followed)
         before = self.view.picture
         mdts = tuple(mdt_picture(stream, now_s) for stream in streams)
-        anew = read_anew(before, mdts)
+        anew = read_anew(before, mdts) if followed is self.streams else []
+        self.streams = followed
         if anew:
             self.remark(f"{some(anew)}: read anew; it was flushed, rolled back, or trimmed past what had been read")
         # The server's clock may be ahead of ours, and the ids are by its clock.
@@ -141,8 +174,8 @@ class Viewer:
         if self._stopped:
             raise CalledOff("this viewer is to stop")
         self._done += entries
-        if self.view.picture is None:
-            self._show(progress=Progress(sum(stream.entries for stream in self.streams), self._total))
+        if self.view.picture is None and self._followed is not None:
+            self._show(progress=Progress(sum(stream.entries for stream in self._followed), self._total))
         elif self._done > _LONG_ENTRIES:
             self._show(progress=Progress(self._done))
 

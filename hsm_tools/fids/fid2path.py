@@ -35,6 +35,9 @@ TIMEOUT_S = 5.0
 # After SIGKILL: a process that waits in the kernel for a server does not end at once.
 _DEATH_TIMEOUT_S = 0.5
 
+# Those who ask are not allowed to: the answer to every FID is the same.
+_NOT_ALLOWED = (errno.EPERM, errno.EACCES)
+
 _FID = re.compile(r"0x[0-9a-fA-F]{1,16}:0x[0-9a-fA-F]{1,8}:0x[0-9a-fA-F]{1,8}")
 _FIDS_IN_BYTES = re.compile(_FID.pattern.encode() + rb"(?![0-9a-fA-F])")
 
@@ -83,6 +86,12 @@ def understand_nul(fids: list[str], run: Run) -> Answers:
         if path and fid in fids:
             answers[fid] = _text(path)
     return answers
+
+
+def without_room(fids: list[str], run: Run) -> list[str]:
+    r"""Of what the library was asked for, what it has a path of and no room: records `FID \0`."""
+    records = map(_fid_and_path, run.stdout.split(b"\0")[:-1])
+    return [fid for fid, path in records if not path and fid in fids]
 
 
 def understand_lines(fids: list[str], run: Run) -> Answers:
@@ -199,10 +208,19 @@ class Fid2Path:
     def _understand(self, way: Way, fids: list[str], run: Run) -> Answers:
         """What a way answered; where that has several readings, each FID is asked for on its own."""
         answers = way.understand(fids, run)
+        if way is LIBRARY:
+            return answers | self._long_paths(without_room(fids, run))
         if answers or way.understand is not understand_lines:
             return answers
         is_ambiguous = any(_fid_and_path(line)[0] in fids for line in run.stdout.split(b"\n"))
         return self._one_by_one(fids) if is_ambiguous else answers
+
+    def _long_paths(self, fids: list[str]) -> Answers:
+        """The paths that only `lfs` may tell, if it is there; None for those that it does not."""
+        answers: Answers = dict.fromkeys(fids)
+        with contextlib.suppress(FileNotFoundError, PermissionError, Fid2PathFailed):
+            answers |= self._one_by_one(fids)
+        return answers
 
     def _one_by_one(self, fids: list[str]) -> Answers:
         """As many as the timeout allows."""
@@ -216,7 +234,8 @@ class Fid2Path:
 
     def _noted(self, answers: Answers, run: Run) -> Answers:
         futile = run.status not in (0, errno.ENOENT) and not any(answers.values())
-        self.complaint = _last_words(run) if futile else None
+        hint = "; run it as root, or mount the file system with user_fid2path" if run.status in _NOT_ALLOWED else ""
+        self.complaint = f"{_last_words(run)}{hint}" if futile else None
         return answers
 
     def _run(self, way: Way, fids: list[str]) -> Run:
@@ -261,8 +280,8 @@ class Fid2Path:
 
 
 def _last_words(run: Run) -> str:
-    """Why a command failed, in a few words; `printable` is up to who shows them."""
-    lines = run.stderr.decode(errors="replace").strip().splitlines()
+    """Why a command failed, in a few words that are the same for every file; `printable` is up to who shows them."""
+    lines = _FIDS_IN_BYTES.sub(b"FID", run.stderr).decode(errors="replace").strip().splitlines()
     if lines:
         return lines[-1][:200]
     return f"killed by signal {-run.status}" if run.status < 0 else f"exit status {run.status}, and nothing said"

@@ -1,7 +1,8 @@
 """A program of its own: `lfs fid2path -f -0 --link 0 MOUNT FID...` by liblustreapi, which any release of it can do.
 
-It prints `FID path` and a NUL for each FID that has a path, the others on stderr, and exits with the first errno. It is
-run as a file, without the rest of the package, to start in a few milliseconds; `ELIBACC` says that there is no library.
+It prints `FID path` and a NUL for each FID that has a path, the others on stderr, and exits with the first errno. A FID
+whose path is too long for the library is printed without one. It is run as a file, without the rest of the package, to
+start in a few milliseconds; `ELIBACC` says that there is no library.
 """
 
 import ctypes
@@ -11,6 +12,7 @@ import sys
 
 LIBRARIES = ("liblustreapi.so.1", "liblustreapi.so")
 _PATH_MAX = 4096  # of lustreapi's own callers, the final NUL included
+_TOO_LONG = (errno.ENAMETOOLONG, errno.EOVERFLOW, errno.ERANGE)
 
 
 def main(arguments: list[str]) -> int:
@@ -27,7 +29,9 @@ def main(arguments: list[str]) -> int:
         failed = -library.llapi_fid2path(
             os.fsencode(folder), fid.encode(), path, len(path), ctypes.byref(record), ctypes.byref(link)
         )
-        if failed:
+        if failed in _TOO_LONG or (not failed and len(path.value) >= _PATH_MAX - 1):  # it may have been cut there
+            sys.stdout.buffer.write(fid.encode() + b" \0")
+        elif failed:
             status = status or failed
             sys.stderr.write(f"cannot find {fid}: {os.strerror(failed)}\n")
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -71,6 +72,20 @@ def named_mounts(values: list[str], mounts: list[Mount]) -> dict[str, str]:
             raise ConfigError(f"--mount {value!r}: no Lustre file system is mounted there", hint)
         found[mount.fsname] = mount.folder
     return found
+
+
+def mounts_to_ask(values: list[str], configured: str | None, say: Callable[[str], None]) -> dict[str, str]:
+    """`named_mounts` of the values of `--mount`, or without any of the configuration's `mountpoint`.
+
+    That may be of no use, for it may be older than today's mounts; `say` is told so. `ConfigError` as `named_mounts`.
+    """
+    if values or configured is None:
+        return named_mounts(values, read_mounts()) if values else {}
+    try:
+        return named_mounts([configured], read_mounts())
+    except ConfigError as error:
+        say(f"warning: mountpoint in the configuration is not used: {error.message}")
+        return {}
 
 
 def _mount_around(folder: str, mounts: list[Mount]) -> Mount | None:

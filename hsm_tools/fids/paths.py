@@ -13,9 +13,11 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Container
+from contextlib import suppress
 from enum import Enum
 from itertools import islice
 
+from hsm_shipper.errors import unexpected
 from hsm_tools.fids.fid2path import Answers, Fid2Path, Fid2PathFailed, is_fid
 from hsm_tools.fids.mounts import fsname_of, mount_of, read_mounts
 
@@ -133,7 +135,7 @@ class Paths:
         self._wake = wake
         self._workers: dict[str, _Worker] = {}
         self._of_mdt: dict[str, _Worker] = {}
-        self._not_mounted: dict[str, float] = {}  # until when /proc/mounts is not read again
+        self._not_mounted: dict[str, float] = {}  # or without a thread; until when it is not tried again
 
     def ask(self, mdt: str, fid: str) -> None:
         """Have the path of a file of that MDT's file system asked for, unless it is known."""
@@ -169,7 +171,13 @@ class Paths:
             if known_until_s is None:
                 self._say(f"{fsname} is not mounted here: its files are shown by their FIDs (--mount, --no-paths)")
             return None
-        worker = self._workers[fsname] = _Worker(fsname, folder, self._say, self._wake)
+        try:
+            worker = self._workers[fsname] = _Worker(fsname, folder, self._say, self._wake)
+        except RuntimeError as error:  # no more threads may be started
+            self._not_mounted[fsname] = now_s + _MOUNTS_LIFE_S
+            if known_until_s is None:
+                self._say(f"files of {fsname} are shown by their FIDs: {error}")
+            return None
         return worker
 
 
@@ -214,33 +222,43 @@ class _Worker:
         self._thread.join(_CLOSE_TIMEOUT_S)
 
     def _work(self) -> None:
-        while True:
-            with self._lock:
-                taken = None
-                while not self._ended and taken is None:
-                    taken = self._waiting.take(self._fid2path.batch_max)
-                    if taken is None:
-                        self._changed.wait()
-            if taken is None:
-                return
+        while (taken := self._take()) is not None:
             self._ask(*taken)
+
+    def _take(self) -> tuple[str, list[str]] | None:
+        with self._lock:
+            while not self._ended:
+                taken = self._waiting.take(self._fid2path.batch_max)
+                if taken is not None:
+                    return taken
+                self._changed.wait()
+        return None
 
     def _ask(self, mdt: str, fids: list[str]) -> None:
         try:
             answers = self._fid2path.ask(fids)
         except Fid2PathFailed as error:
-            with self._lock:
-                self._waiting.failed(mdt, time.monotonic())
-                closing, self._ended = self._ended, self._ended or error.is_final
-            trouble: str | None = None if closing else str(error)
+            closing = self._give_up(mdt, is_final=error.is_final)
+            trouble: str | None = str(error)
+        except Exception as error:  # noqa: BLE001 - without this thread, every file would wait for its path for ever
+            closing = self._give_up(mdt, is_final=False)
+            trouble = str(unexpected("asking for them failed", error))
         else:
             closing = self._remember(mdt, answers)
-            trouble = None if closing else self._fid2path.complaint
+            trouble = self._fid2path.complaint
+        if closing:
+            return
         if trouble is not None and trouble not in self._said:
             self._said.append(trouble)
-            self._say(f"files of {self._fsname} are shown by their FIDs: {trouble}")
-        if not closing:
-            self._wake()
+            with suppress(OSError, ValueError):  # nobody listens any more
+                self._say(f"files of {self._fsname} are shown by their FIDs: {trouble}")
+        self._wake()
+
+    def _give_up(self, mdt: str, *, is_final: bool) -> bool:
+        with self._lock:
+            self._waiting.failed(mdt, time.monotonic())
+            closing, self._ended = self._ended, self._ended or is_final
+            return closing
 
     def _remember(self, mdt: str, answers: Answers) -> bool:
         now_s = time.monotonic()

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Self
 
 import redis
 
-from hsm_shipper import heartbeat
 from hsm_shipper.config import Config
 from hsm_shipper.entry_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import StreamError, StreamUnavailable
@@ -23,6 +22,7 @@ from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.keys import heartbeat_key, mdt_of
 from hsm_shipper.replay import Replay
 from hsm_shipper.stream import ActionStream
+from hsm_tools.following.health import WorkerHealth, read_heartbeat, worker_health
 from hsm_tools.following.lean import LeanActions
 from hsm_tools.following.tally import Tally
 from hsm_tools.reading.finding import StreamFinder
@@ -47,7 +47,9 @@ class LiveStream:
         self.first_id: str | None = None
         """Its oldest entry."""
         self.heartbeat: Heartbeat | None = None
-        """What its worker has said last; None where no worker polls, or it may not be read."""
+        """What its worker has said last; None where no worker polls, or it cannot be read."""
+        self.heartbeat_trouble: str | None = None
+        """Why it cannot be read: then nothing is known of the worker."""
         self.trouble: str | None = None
         """Why what is shown is not what the stream says now."""
         self.tally = tally
@@ -85,6 +87,10 @@ class LiveStream:
     def last_entry_at(self) -> float | None:
         """The same of the newest that was folded."""
         return _time_of(self.folded_to)
+
+    def health(self, now_s: float) -> WorkerHealth:
+        """How its worker does at `now_s` (seconds since the epoch)."""
+        return worker_health(self.heartbeat, now_s, self.heartbeat_trouble)
 
     def follow(self, end: StreamEnd | None) -> None:
         """Fold what lies between here and `end`; None if the stream is gone."""
@@ -132,10 +138,10 @@ class LiveStreams:
     ) -> None:
         self.address = server.address
         """Where the server is, for messages."""
-        self._prefix = prefix
+        self.prefix = prefix
         self._client = server.client(math.inf)
         self._link = Link(self._client)
-        self._finder = StreamFinder(self._prefix, discovery_interval_s)
+        self._finder = StreamFinder(self.prefix, discovery_interval_s)
         self._on_page = on_page
         self._streams: dict[str, LiveStream] = {}
         self._tallies: dict[str, Tally] = {}  # a stream that is gone may return, with entries that were counted
@@ -169,7 +175,7 @@ class LiveStreams:
                 self._found({key.decode() for key in self._link.run(self._finder.scan())})
             return self._ends()
         except redis.RedisError as error:
-            raise one_try_failed(error, self._prefix, self.address, LIVE_COMMANDS) from error
+            raise one_try_failed(error, self.prefix, self.address, LIVE_COMMANDS) from error
 
     def refresh(self) -> None:
         """Make every stream's live actions what the stream says now; raises what `look` and `follow` raise."""
@@ -192,7 +198,7 @@ class LiveStreams:
 
     def _found(self, keys: set[str]) -> None:
         for key in keys:
-            mdt = mdt_of(self._prefix, key)
+            mdt = mdt_of(self.prefix, key)
             if mdt not in self._streams:
                 stream = ActionStream(self._client, key, self.address)
                 tally = self._tallies.setdefault(mdt, Tally())
@@ -204,13 +210,13 @@ class LiveStreams:
         ends: dict[str, StreamEnd | None] = {}
         commands: list[tuple[Any, ...]] = []
         for mdt, stream in self._streams.items():
-            beat_key = heartbeat_key(self._prefix, mdt)
+            beat_key = heartbeat_key(self.prefix, mdt)
             commands += [("XINFO", "STREAM", stream.key), ("EXISTS", stream.key), ("GET", beat_key)]
         replies = self._link.ask(Pipeline(commands))
         for stream, info, exists, beat in zip(
             self._streams.values(), replies[::3], replies[1::3], replies[2::3], strict=True
         ):
-            stream.heartbeat = heartbeat.decode(beat) if isinstance(beat, bytes) else None
+            stream.heartbeat, stream.heartbeat_trouble = read_heartbeat(beat)
             stream.trouble = None
             if not isinstance(info, Exception):
                 ends[stream.mdt] = _end(info)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from hsm_shipper.heartbeat import EXPIRY_POLLS, Heartbeat
+from hsm_shipper.heartbeat import EXPIRY_POLLS, Heartbeat, decode
 
 ENABLED = "enabled"
 # The clocks of two servers may differ by so much, whatever the interval.
 _CLOCK_DIFFERENCE_S = 10.0
+_EXAMPLE_BYTES = 60
 
 
 class Health(StrEnum):
@@ -20,6 +21,8 @@ class Health(StrEnum):
     """There is a heartbeat, and the poll that it tells of was long ago."""
     MISSING = "missing"
     """There is none: no worker polls, or it hangs, or it cannot reach Redis."""
+    UNREADABLE = "unreadable"
+    """Nothing is known: it may not be read, or what is there does not decode."""
 
 
 class WorkerHealth(NamedTuple):
@@ -32,8 +35,22 @@ class WorkerHealth(NamedTuple):
     """What an operator should look at, a few words each; what comes from the heartbeat is not fit for a terminal."""
 
 
-def worker_health(heartbeat: Heartbeat | None, now_s: float) -> WorkerHealth:
-    """The health that `heartbeat` tells at `now_s` (seconds since the epoch)."""
+def read_heartbeat(reply: object) -> tuple[Heartbeat | None, str | None]:
+    """The heartbeat in the server's reply to GET (bytes, None or an error), and why it cannot be read, if it cannot."""
+    if reply is None:
+        return None, None
+    if not isinstance(reply, bytes):
+        return None, f"heartbeat cannot be read: {reply}"
+    heartbeat = decode(reply)
+    if heartbeat is None:
+        return None, f"heartbeat does not decode: {reply[:_EXAMPLE_BYTES]!r}"
+    return heartbeat, None
+
+
+def worker_health(heartbeat: Heartbeat | None, now_s: float, trouble: str | None = None) -> WorkerHealth:
+    """The health that `heartbeat` tells at `now_s` (seconds since the epoch); `trouble` is why it cannot be read."""
+    if trouble is not None:
+        return WorkerHealth(Health.UNREADABLE, None, [trouble])
     if heartbeat is None:
         return WorkerHealth(Health.MISSING, None, ["no heartbeat"])
     age_s = max(0.0, now_s - heartbeat.last_poll_at)
@@ -41,10 +58,19 @@ def worker_health(heartbeat: Heartbeat | None, now_s: float) -> WorkerHealth:
     troubles = [f"last poll {age_s:,.0f} s ago"] if is_old else []
     if heartbeat.last_error is not None:
         troubles.append(f"last poll failed: {heartbeat.last_error}")
+    elif heartbeat.last_poll_duration_s > heartbeat.poll_interval_s:
+        troubles.append(f"polls take {heartbeat.last_poll_duration_s:,.0f} s, longer than poll_interval")
+    if heartbeat.lines_not_understood:
+        lines = f"{heartbeat.lines_not_understood:,} of {heartbeat.lines:,} lines of the actions file"
+        troubles.append(f"{lines} are not understood, and not shipped")
     if heartbeat.hsm_control not in (ENABLED, None):
         troubles.append(f"coordinator is {heartbeat.hsm_control}")
-    if heartbeat.copytools == []:
+    if heartbeat.agents_not_understood:
+        troubles.append(f"{heartbeat.agents_not_understood:,} copytools are not understood: what they do is not known")
+    elif heartbeat.copytools == []:
         troubles.append("no copytool")
+    if heartbeat.lost_slots is not None:
+        troubles.append(str(heartbeat.lost_slots))
     return WorkerHealth(Health.OLD if is_old else Health.FRESH, age_s, troubles)
 
 

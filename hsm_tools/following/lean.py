@@ -19,7 +19,7 @@ from hsm_shipper.errors import MalformedEvent
 from hsm_shipper.events import NEW, PURGED, UPDATE, Event, decode, digest_from_hex
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.live_action import LiveAction
-from hsm_shipper.stream import Entry
+from hsm_shipper.page_reader import Entry
 from hsm_shipper.whole import NOT_WHOLE, WholeEnd, WholeState
 from hsm_tools.following.tally import REFRESH, TIMED, Tally, Told, told_by
 from hsm_tools.record import archive_id, archive_text

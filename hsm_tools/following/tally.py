@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from hsm_shipper.events import PURGED, Event
-from hsm_shipper.stream import Entry
+from hsm_shipper.page_reader import Entry
 from hsm_tools.words import FAILED, FINAL_STATUSES, STARTED
 
 REFRESH = "REFRESH"

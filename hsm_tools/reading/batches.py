@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeAlias
 
 import redis
 
@@ -13,6 +14,9 @@ from hsm_tools.event import EntryDecoder, StreamEvent
 from hsm_tools.reading.outages import Outage, one_try_failed, passes
 from hsm_tools.reading.steps import Pause, Steps
 from hsm_tools.reading.streams import Page
+
+Where: TypeAlias = Callable[[StreamEvent], bool]
+"""Whether an event is wanted."""
 
 
 class Source(Protocol):
@@ -37,7 +41,7 @@ class Source(Protocol):
         """The next pages, or [] within `limit_s`."""
 
     def passed_over(self, key: bytes, entry_id: bytes) -> None:
-        """An entry was malformed."""
+        """An entry was malformed, or a refresh that nobody wants."""
 
     def reconnected(self) -> None:
         """The next reply may come from another server."""
@@ -55,11 +59,20 @@ class Reading:
     """Turns the pages of a source into batches of events.
 
     `block_s`: an empty batch comes when so many seconds pass without an event. With `ends` there is none: the reading
-    is over once the source has caught up, and trouble is raised instead of being waited out.
+    is over once the source has caught up, and trouble is raised instead of being waited out. Only events that `where`
+    is true of are given.
     """
 
     def __init__(
-        self, source: Source, decoder: EntryDecoder, prefix: str, address: str, block_s: float, *, ends: bool = False
+        self,
+        source: Source,
+        decoder: EntryDecoder,
+        prefix: str,
+        address: str,
+        block_s: float,
+        *,
+        ends: bool = False,
+        where: Where | None = None,
     ) -> None:
         self.source = source
         self.ending = threading.Event()
@@ -72,6 +85,7 @@ class Reading:
         self._outage = Outage(address)
         self.block_s = math.inf if ends else block_s
         self._ends = ends
+        self._where = where
 
     @property
     def position(self) -> dict[str, str]:
@@ -124,4 +138,5 @@ class Reading:
             return []
         self._outage.ended()
         passed_over = self.source.passed_over
-        return [event for key, entries in pages for event in self._decoder.events(key, entries, passed_over)]
+        events = [event for key, entries in pages for event in self._decoder.events(key, entries, passed_over)]
+        return events if self._where is None else [*filter(self._where, events)]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import redis
 
+from hsm_shipper.connection_age import ConnectionAge
 from hsm_tools.reading.batches import Reading
+from hsm_tools.reading.outages import may_be_another_server
 from hsm_tools.reading.steps import Command, Pause, Pipeline, Request, Steps
 
 T = TypeVar("T")
@@ -28,6 +31,7 @@ class Link:
             introduce(connection)
 
         settings["redis_connect_func"] = connected
+        self._age = ConnectionAge()
 
     def run(self, steps: Steps[T]) -> T:
         """Do what the steps ask for, to their end."""
@@ -52,6 +56,18 @@ class Link:
 
     def ask(self, request: Request) -> Any:
         """The reply to one request; raises redis-py's errors, but for those that stand in the reply of a pipeline."""
+        if self._age.is_over():
+            self._client.connection_pool.disconnect(inuse_connections=False)
+        try:
+            reply = self._reply(request)
+        except redis.RedisError as error:
+            self._reconsider([error])
+            raise
+        if isinstance(request, Pipeline):
+            self._reconsider(reply)
+        return reply
+
+    def _reply(self, request: Request) -> Any:
         match request:
             case Command(args):
                 return self._client.execute_command(*args)
@@ -63,3 +79,7 @@ class Link:
             case Pause(seconds):
                 self._ending.wait(seconds)
                 return None
+
+    def _reconsider(self, replies: Iterable[Any]) -> None:
+        if any(map(may_be_another_server, replies)):
+            self._client.connection_pool.disconnect(inuse_connections=False)

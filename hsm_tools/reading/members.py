@@ -65,7 +65,7 @@ class GroupMember:
         self._finder.start_over()
 
     def passed_over(self, key: bytes, entry_id: bytes) -> None:
-        """A malformed entry is acknowledged: nobody could ever handle it, and it would keep the stream from a trim."""
+        """What nobody is given is acknowledged: pending, it would keep the stream from a trim."""
         self.add_acks([(key, entry_id)])
 
     def add_acks(self, entries: Iterable[tuple[bytes, bytes]]) -> None:

@@ -1,10 +1,15 @@
-"""The newest entries over all streams, in the order of their ids."""
+"""The newest entries over all streams that somebody wants, in the order of their ids.
+
+The streams are read backwards, page by page: what is held is a page of each and what was found, however far back the
+last of it lies.
+"""
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 from hsm_tools.reading.positions import id_before, id_parts
 from hsm_tools.reading.starts import EntryNumbers
@@ -14,17 +19,21 @@ from hsm_tools.reading.streams import Page, StreamSet
 _PAGE_ENTRIES = 1000
 _BATCH_ENTRIES = 5000
 
+IsWanted: TypeAlias = Callable[[bytes, Any], bool]
+"""Whether an entry of a stream, by the stream's key, is wanted: one that holds no event is not."""
+
 
 class NewestEntries:
-    """A source of the last `count` entries that the streams of a bounded set hold; all of them are held in memory."""
+    """A source of the last `count` entries that are wanted of a bounded set; these are held in memory."""
 
-    def __init__(self, streams: StreamSet, count: int) -> None:
+    def __init__(self, streams: StreamSet, count: int, is_wanted: IsWanted) -> None:
         self.commands = streams.commands
         self.caught_up = False
         self.position: dict[bytes, bytes] = {}
         self.position_before: dict[bytes, bytes] = {}
         self._streams = streams
         self._count = count
+        self._is_wanted = is_wanted
         self._left: list[tuple[bytes, Any]] | None = None  # (key, entry), the newest first
 
     def read(self, limit_s: float) -> Steps[list[Page]]:  # noqa: ARG002 - nothing is waited for
@@ -32,7 +41,8 @@ class NewestEntries:
         if self._left is None:
             yield from self._find()
         assert self._left is not None
-        taken, self._left = self._left[: -_BATCH_ENTRIES - 1 : -1], self._left[:-_BATCH_ENTRIES]
+        taken = self._left[: -_BATCH_ENTRIES - 1 : -1]
+        del self._left[-_BATCH_ENTRIES:]
         self.position_before = dict(self.position)
         runs = [(key, [entry for _, entry in run]) for key, run in groupby(taken, key=lambda pair: pair[0])]
         for key, entries in runs:
@@ -48,7 +58,7 @@ class NewestEntries:
         return self._streams.numbers
 
     def passed_over(self, key: bytes, entry_id: bytes) -> None:
-        """A malformed entry is one of the last, too."""
+        """None is: what was found is wanted."""
 
     def reconnected(self) -> None:
         """What was seen so far may be of another server."""
@@ -56,7 +66,7 @@ class NewestEntries:
 
     def _find(self) -> Steps[None]:
         yield from self._streams.look()
-        newest = yield from _newest(self._streams.ends, self._count)
+        newest = yield from _newest(self._streams.ends, self._count, self._is_wanted)
         self._streams.skip_history()
         first = {key: entry[0] for key, entry in newest}  # the oldest comes last
         self.position = self._streams.position
@@ -92,8 +102,8 @@ class _Backwards:
             self._next = id_before(wanted[-1][0])
 
 
-def _newest(ends: dict[bytes, tuple[bytes, bytes]], count: int) -> Steps[list[tuple[bytes, Any]]]:
-    """The last `count` of the entries after the first id up to the second of each stream, the newest first."""
+def _newest(ends: dict[bytes, tuple[bytes, bytes]], count: int, is_wanted: IsWanted) -> Steps[list[tuple[bytes, Any]]]:
+    """The last `count` wanted entries after the first id up to the second of each stream, the newest first."""
     heap: list[tuple[int, int, int]] = []
     streams = [_Backwards(key, after, end) for key, (after, end) in sorted(ends.items())]
 
@@ -114,7 +124,9 @@ def _newest(ends: dict[bytes, tuple[bytes, bytes]], count: int) -> Steps[list[tu
         while heap and not empty and len(newest) < count:
             index = heapq.heappop(heap)[2]
             stream = streams[index]
-            newest.append((stream.key, stream.page.pop()))
+            entry = stream.page.pop()
+            if is_wanted(stream.key, entry):
+                newest.append((stream.key, entry))
             if stream.page:
                 push(index)
             else:

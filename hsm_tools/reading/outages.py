@@ -40,6 +40,11 @@ def passes(error: redis.RedisError) -> bool:
     return isinstance(error, passing) or error_code(error) in _PASSING_CODES
 
 
+def may_be_another_server(reply: object) -> bool:
+    """Whether to connect anew before the next command: by the same name a demoted primary's successor may be found."""
+    return isinstance(reply, redis.RedisError) and passes(reply)
+
+
 READER_COMMANDS = "+select +scan +type +xinfo +xread +xrange +xrevrange"
 LIVE_COMMANDS = "+select +scan +xinfo +exists +xrange"
 GROUP_COMMANDS = "+select +scan +type +xinfo +xgroup +xreadgroup +xautoclaim +xpending +xack +multi +exec"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Self
 
 import redis
@@ -10,7 +11,7 @@ import redis
 from hsm_shipper.config import Config
 from hsm_shipper.keys import DEFAULT_PREFIX, check_prefix
 from hsm_tools.event import EntryDecoder
-from hsm_tools.reading.batches import Reading, Source
+from hsm_tools.reading.batches import Reading, Source, Where
 from hsm_tools.reading.finding import StreamFinder, check_discovery_interval
 from hsm_tools.reading.members import GroupMember
 from hsm_tools.reading.newest import NewestEntries
@@ -32,24 +33,26 @@ class Reader:
         prefix: str = DEFAULT_PREFIX,
         discovery_interval: float = 60,
         redis_url: str | None = None,
+        *,
+        refreshes: bool = False,
         **redis_kwargs: Any,
     ) -> None:
         server = Server.from_arguments(host, port, db, redis_url, redis_kwargs)
-        self._set_up(server, check_prefix(prefix), discovery_interval)
+        self._set_up(server, check_prefix(prefix), discovery_interval, refreshes=refreshes)
 
     @classmethod
-    def from_config(cls, config: Config, discovery_interval: float = 60) -> Self:
+    def from_config(cls, config: Config, discovery_interval: float = 60, *, refreshes: bool = False) -> Self:
         """A reader of the streams that a loaded configuration names; `ConfigError` for one that cannot be used."""
-        reader = cls.__new__(cls)
-        reader._set_up(Server.from_config(config), check_prefix(config.redis_stream_prefix), discovery_interval)
+        reader, prefix = cls.__new__(cls), check_prefix(config.redis_stream_prefix)
+        reader._set_up(Server.from_config(config), prefix, discovery_interval, refreshes=refreshes)
         return reader
 
-    def _set_up(self, server: Server, prefix: str, discovery_interval_s: float) -> None:
+    def _set_up(self, server: Server, prefix: str, discovery_interval_s: float, *, refreshes: bool) -> None:
         self._server = server
         self.address = server.address
         self.prefix = prefix
         self._discovery_interval_s = check_discovery_interval(discovery_interval_s)
-        self._decoder = EntryDecoder()
+        self._decoder = EntryDecoder(refreshes=refreshes)
         self._reading: Reading | None = None
         self._streams: StreamSet | NewestEntries | None = None
         self._closed = False
@@ -75,13 +78,15 @@ class Reader:
         begin = start_of(self.prefix, from_beginning, start, self._numbers)
         return self._begin(StreamSet(self._finder(), begin, self._longest_block_s(block_s)), block_s)
 
-    def _look_back(self, start: StartArgument, last: int | None) -> Reading:
+    def _look_back(self, start: StartArgument, last: int | None, where: Where | None) -> Reading:
         """A reading that ends."""
         if last is not None and last < 0:
             raise ValueError(f"last: {last!r} is negative")
         begin = start_of(self.prefix, start is None, start, self._numbers)
         streams = StreamSet(self._finder(), begin, self._longest_block_s(math.inf), bounded=True)
-        return self._begin(streams if last is None else NewestEntries(streams, last), math.inf, ends=True)
+        if last is None:
+            return self._begin(streams, math.inf, ends=True, where=where)
+        return self._begin(NewestEntries(streams, last, partial(self._is_wanted, where)), math.inf, ends=True)
 
     def _list(self) -> Steps[list[str]]:
         """The keys of the streams that are there now, in one try."""
@@ -91,15 +96,21 @@ class Reader:
             raise one_try_failed(error, self.prefix, self.address) from error
         return sorted(key.decode() for key in found)
 
-    def _begin(self, source: StreamSet | NewestEntries, block_s: float, *, ends: bool = False) -> Reading:
-        self._reading = self._reading_of(source, block_s, ends=ends)
+    def _is_wanted(self, where: Where | None, key: bytes, entry: Any) -> bool:
+        events = self._decoder.events(key, [entry], lambda _key, _id: None)
+        return any(where is None or where(event) for event in events)
+
+    def _begin(
+        self, source: StreamSet | NewestEntries, block_s: float, *, ends: bool = False, where: Where | None = None
+    ) -> Reading:
+        self._reading = self._reading_of(source, block_s, ends=ends, where=where)
         self._streams = source
         return self._reading
 
-    def _reading_of(self, source: Source, block_s: float, *, ends: bool = False) -> Reading:
+    def _reading_of(self, source: Source, block_s: float, *, ends: bool = False, where: Where | None = None) -> Reading:
         if self._closed:
             raise ValueError("the reader is closed: make another")
-        return Reading(source, self._decoder, self.prefix, self.address, block_s, ends=ends)
+        return Reading(source, self._decoder, self.prefix, self.address, block_s, ends=ends, where=where)
 
     def member(
         self,

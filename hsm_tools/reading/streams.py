@@ -100,7 +100,7 @@ class StreamSet:
         return read
 
     def passed_over(self, key: bytes, entry_id: bytes) -> None:
-        """A malformed entry counts as read."""
+        """It counts as read."""
 
     def skip_history(self) -> None:
         """Read no more of it: the streams count as read up to the ends that were seen."""

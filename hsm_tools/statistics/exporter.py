@@ -22,9 +22,9 @@ from hsm_shipper.errors import CalledOff, HsmError, StreamError
 from hsm_tools.filters import ActionFilter
 from hsm_tools.following.follow import LiveStreams
 from hsm_tools.following.summary import Summaries
-from hsm_tools.statistics.metrics import MetricsMaker, of_refresh
+from hsm_tools.statistics.metrics import MetricsMaker, labelled, of_refresh
 from hsm_tools.statistics.stats_options import Address
-from hsm_tools.statistics.stats_report import Stats
+from hsm_tools.statistics.stats_report import Source, Stats
 
 _END_TIMEOUT_S = 1.0
 
@@ -41,13 +41,14 @@ class Exporter(Collector):
         self._streams = LiveStreams.from_config(config, on_page=self._keep_going)
         self._summaries = Summaries(wanted)
         self._maker = MetricsMaker()
+        self._source = Source.of(self._streams)
         self._of_streams: list[Metric] = []
-        self._of_refresh = of_refresh(None, 0.0, None)
         self._refreshed_at_s, self._refresh_duration_s = 0.0, 0.0
+        self._of_refresh = self._refreshed(is_up=None)
         self._has_begun = False
         self._to_begin: set[str] = set()
         self._outage: str | None = None
-        self._troubles: dict[str, str] = {}
+        self._troubles: set[str] = set()
 
     def collect(self) -> list[Metric]:
         """What a scrape is given."""
@@ -75,15 +76,19 @@ class Exporter(Collector):
             self._streams.refresh()
         except StreamError as error:
             self._say_outage(str(error))
-            self._of_refresh = of_refresh(False, self._refreshed_at_s, self._refresh_duration_s or None)
+            self._of_refresh = self._refreshed(is_up=False)
             return
         self._say_outage(None)
         self._say_troubles()
         self._forget_past()
         streams, now_s = list(self._streams), time.time()
-        self._of_streams = self._maker.make(Stats(now_s, streams, self._summaries.groups(streams)), counting=True)
+        stats = Stats(now_s, streams, self._summaries.groups(streams), self._source)
+        self._of_streams = labelled(self._maker.make(stats, counting=True), self._source)
         self._refreshed_at_s, self._refresh_duration_s = now_s, time.monotonic() - begun_s
-        self._of_refresh = of_refresh(True, self._refreshed_at_s, self._refresh_duration_s)
+        self._of_refresh = self._refreshed(is_up=True)
+
+    def _refreshed(self, *, is_up: bool | None) -> list[Metric]:
+        return labelled(of_refresh(is_up, self._refreshed_at_s, self._refresh_duration_s or None), self._source)
 
     def _forget_past(self) -> None:
         """To Prometheus a counter begins at 0: what the streams hold at the start would count with every restart."""
@@ -104,10 +109,12 @@ class Exporter(Collector):
         self._outage = outage
 
     def _say_troubles(self) -> None:
-        troubles = {stream.mdt: stream.trouble for stream in self._streams if stream.trouble is not None}
-        for mdt, trouble in troubles.items():
-            if self._troubles.get(mdt) != trouble:
-                logger.warning("%s", trouble)
+        troubles = {stream.trouble for stream in self._streams if stream.trouble is not None}
+        for stream in self._streams:
+            if stream.heartbeat_trouble is not None:
+                troubles.add(f"{stream.mdt}: {stream.heartbeat_trouble}")
+        for trouble in sorted(troubles - self._troubles):
+            logger.warning("%s", trouble)
         self._troubles = troubles
 
     def _keep_going(self, _entries: int) -> None:

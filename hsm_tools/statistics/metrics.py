@@ -1,7 +1,7 @@
 """The Prometheus metrics: names, help and values, the same for `--listen` and `--format prometheus`.
 
-Labels hold MDT names and, by way of `words`, a bounded number of plain words: a stream full of nonsense makes a
-bounded number of series.
+Labels hold the source, MDT names and, by way of `words`, a bounded number of plain words: a stream full of nonsense
+makes a bounded number of series.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -23,7 +23,7 @@ from hsm_shipper.heartbeat import Heartbeat
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.summary import Group
 from hsm_tools.following.tally import Durations
-from hsm_tools.statistics.stats_report import ARCHIVES_MAX, ArchiveKey, Stats, by_archive
+from hsm_tools.statistics.stats_report import ARCHIVES_MAX, ArchiveKey, Source, Stats, by_archive
 from hsm_tools.words import ACTIONS, STARTED, Words
 
 _MDT = ("mdt",)
@@ -34,7 +34,6 @@ _WORDS_MAX = 16
 _HOSTS_MAX = 256
 
 Number: TypeAlias = float | int | None
-T = TypeVar("T")
 
 _OF_STREAM: dict[str, tuple[str, Callable[[LiveStream], Number]]] = {
     "hsm_stream_length_entries": ("Entries that the stream holds.", lambda it: it.length),
@@ -51,7 +50,11 @@ _OF_STREAM: dict[str, tuple[str, Callable[[LiveStream], Number]]] = {
     "hsm_stream_readable": ("1 if the stream was read, 0 if that was refused.", lambda it: it.trouble is None),
     "hsm_worker_up": (
         "1 if there is a heartbeat, 0 if no worker polls the MDT, or it hangs, or cannot reach Redis.",
-        lambda it: it.heartbeat is not None,
+        lambda it: None if it.heartbeat_trouble is not None else it.heartbeat is not None,
+    ),
+    "hsm_worker_heartbeat_readable": (
+        "0 if the heartbeat may not be read or does not decode, and hsm_worker_up is not known; else 1.",
+        lambda it: it.heartbeat_trouble is None,
     ),
 }
 _OF_HEARTBEAT: dict[str, tuple[str, Callable[[Heartbeat], Number]]] = {
@@ -60,18 +63,26 @@ _OF_HEARTBEAT: dict[str, tuple[str, Callable[[Heartbeat], Number]]] = {
     "hsm_worker_poll_interval_seconds": ("From poll to poll.", lambda it: it.poll_interval_s),
     "hsm_worker_last_poll_failed": ("1 if the last poll failed.", lambda it: it.last_error is not None),
     "hsm_worker_listed_lines": ("Lines of the actions file.", lambda it: it.lines),
+    "hsm_worker_not_understood_lines": (
+        "Lines of the actions file that are not understood, and not shipped.",
+        lambda it: it.lines_not_understood,
+    ),
     "hsm_worker_backlog_changes": (
         "Changes seen in the actions file and not in the stream yet.",
         lambda it: it.backlog,
     ),
     "hsm_coordinator_max_requests": ("The coordinator's max_requests.", lambda it: it.max_requests),
+    "hsm_coordinator_lost_slots": (
+        "Active requests that no copytool works on, where no slot is left; on a busy coordinator for moments.",
+        lambda it: it.slots.lost,
+    ),
     "hsm_coordinator_grace_delay_seconds": ("The coordinator's grace_delay.", lambda it: it.grace_delay_s),
     "hsm_coordinator_loop_period_seconds": ("The coordinator's loop_period.", lambda it: it.loop_period_s),
-    "hsm_copytools": ("Copytools that are registered.", lambda it: _sum(it.copytools, lambda _: 1)),
-    "hsm_copytool_running_requests": (
-        "Requests that the copytools work on.",
-        lambda it: _sum(it.copytools, lambda copytool: copytool.current),
+    "hsm_copytools": (
+        "Copytools that are registered.",
+        lambda it: None if it.copytools is None else len(it.copytools) + it.agents_not_understood,
     ),
+    "hsm_copytool_running_requests": ("Requests that the copytools work on.", lambda it: it.slots.worked_on),
 }
 
 
@@ -131,6 +142,11 @@ class MetricsMaker:
         state = GaugeMetricFamily(
             "hsm_coordinator_state", "1 for the state that hsm_control tells.", labels=("mdt", "state")
         )
+        active = GaugeMetricFamily(
+            "hsm_coordinator_active_requests",
+            "Requests that the coordinator takes for being worked on, by its counts.",
+            labels=("mdt", "action"),
+        )
         ended = GaugeMetricFamily(
             "hsm_copytool_ended_requests",
             "Requests that the copytools registered now have ended since each registered, by how.",
@@ -140,9 +156,13 @@ class MetricsMaker:
             worker.add_metric((), {"mdt": mdt, "host": self._hosts(beat.host)})
             if beat.hsm_control is not None:
                 state.add_metric((mdt, self._states(beat.hsm_control)), 1)
-            _add(ended, (mdt, "ok"), _sum(beat.copytools, lambda copytool: copytool.ok))
-            _add(ended, (mdt, "error"), _sum(beat.copytools, lambda copytool: copytool.errors))
-        yield from (worker, state, ended)
+            _add(active, (mdt, "ARCHIVE"), beat.archive_count)
+            _add(active, (mdt, "RESTORE"), beat.restore_count)
+            _add(active, (mdt, "REMOVE"), beat.remove_count)
+            if beat.copytools is not None and not beat.agents_not_understood:
+                _add(ended, (mdt, "ok"), sum(copytool.ok for copytool in beat.copytools))
+                _add(ended, (mdt, "error"), sum(copytool.errors for copytool in beat.copytools))
+        yield from (worker, state, active, ended)
 
     def _counted(self, streams: Iterable[LiveStream]) -> Iterator[Metric]:
         events = CounterMetricFamily(
@@ -213,6 +233,18 @@ def of_refresh(is_up: bool | None, refreshed_at_s: float, duration_s: float | No
     return [build, up, refreshed, duration]
 
 
+def labelled(metrics: Iterable[Metric], source: Source) -> list[Metric]:
+    """`metrics` with the labels of their source on every sample.
+
+    On every one, also of those with an `mdt`: two text files beside each other may tell of two file systems of one
+    name, and of a series that comes twice node_exporter serves either one, and tells nobody but its log.
+    """
+    told = list(metrics)
+    for metric in told:
+        metric.samples = [sample._replace(labels={**source._asdict(), **sample.labels}) for sample in metric.samples]
+    return told
+
+
 def _of_streams(streams: Iterable[LiveStream]) -> Iterator[Metric]:
     streams = list(streams)
     for name, (explanation, value) in _OF_STREAM.items():
@@ -228,10 +260,6 @@ def _of_heartbeats(beats: Sequence[tuple[str, Heartbeat]]) -> Iterator[Metric]:
         for mdt, beat in beats:
             _add(family, (mdt,), value(beat))
         yield family
-
-
-def _sum(things: Iterable[T] | None, value: Callable[[T], int]) -> int | None:
-    return None if things is None else sum(map(value, things))
 
 
 def _add(family: GaugeMetricFamily, labels: Sequence[str], value: Number) -> None:

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from hsm_tools.statistics.metrics import MetricsMaker, of_refresh
+from hsm_tools.statistics.metrics import MetricsMaker, labelled, of_refresh
 from hsm_tools.statistics.stats_report import Stats
 
 
@@ -22,5 +22,5 @@ def to_text(stats: Stats) -> str:
     """Gauges only: what a stream still holds shrinks when it is trimmed, and so is no counter."""
     registry = CollectorRegistry()
     metrics = [*of_refresh(True, stats.now_s, None), *MetricsMaker().make(stats, counting=False)]
-    registry.register(_Metrics(metrics))
+    registry.register(_Metrics(labelled(metrics, stats.source)))
     return generate_latest(registry).decode().rstrip("\n")

@@ -1,15 +1,15 @@
 """The report as InfluxDB line protocol, for Telegraf's exec input. Pure.
 
-Tags hold MDT names and plain words only, a bounded number of them; see `words`. Whole numbers are integers.
+Tags hold the source, MDT names and plain words only, a bounded number of them; see `words`. Whole numbers are integers.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from hsm_tools.following.follow import LiveStream
-from hsm_tools.following.health import worker_health
 from hsm_tools.render import printable
 from hsm_tools.statistics.stats_report import ARCHIVES_MAX, Stats, by_archive, rates, times
 from hsm_tools.words import Words
@@ -17,14 +17,17 @@ from hsm_tools.words import Words
 _WORDS_MAX = 64
 _HOSTS_MAX = 256
 _INT64_MAX = 2**63 - 1
+# Measurement and tags: in a tag only what is escaped has a backslash.
+_UP_TO_FIELDS = re.compile(r"^(?:[^ \\]|\\.)*")
 
 Value: TypeAlias = int | float | str | None
 
 
 def to_lines(stats: Stats) -> str:
-    """A line for each thing that is reported, all with one timestamp."""
+    """A line for each thing that is reported, all with one timestamp, and with the tags of their source."""
     timestamp = f" {int(stats.now_s * 1e9)}"
-    return "\n".join(line + timestamp for line in _lines(stats))
+    source = "".join(f",{name}={_tag(value)}" for name, value in stats.source._asdict().items())
+    return "\n".join(_UP_TO_FIELDS.sub(lambda found: found[0] + source, one, 1) + timestamp for one in _lines(stats))
 
 
 def _lines(stats: Stats) -> Iterator[str]:
@@ -87,7 +90,7 @@ def _stream_lines(stats: Stats, stream: LiveStream, hosts: Words) -> Iterator[st
         },
     )
     beat = stream.heartbeat
-    worker = str(worker_health(beat, stats.now_s).state)
+    worker = str(stream.health(stats.now_s).state)
     if beat is None:
         yield from line("hsm_worker", {"mdt": stream.mdt}, {"worker": worker})
         return
@@ -100,11 +103,16 @@ def _stream_lines(stats: Stats, stream: LiveStream, hosts: Words) -> Iterator[st
             "last_poll_duration_seconds": beat.last_poll_duration_s,
             "last_error": beat.last_error,
             "lines": beat.lines,
+            "lines_not_understood": beat.lines_not_understood,
             "backlog": beat.backlog,
             "hsm_control": beat.hsm_control,
             "max_requests": beat.max_requests,
-            "copytools": None if beat.copytools is None else len(beat.copytools),
-            "copytool_errors": None if beat.copytools is None else sum(it.errors for it in beat.copytools),
+            "active_requests": beat.slots.active,
+            "lost_slots": beat.slots.lost,
+            "copytools": None if beat.copytools is None else len(beat.copytools) + beat.agents_not_understood,
+            "copytool_errors": None
+            if beat.copytools is None or beat.agents_not_understood
+            else sum(it.errors for it in beat.copytools),
         },
     )
 

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hsm_shipper.heartbeat import Heartbeat
-from hsm_tools.following.follow import LiveStream
-from hsm_tools.following.health import worker_health
+from hsm_tools.following.follow import LiveStream, LiveStreams
 from hsm_tools.following.summary import Group, GroupKey, arrivals, oldest_first_seen
 from hsm_tools.following.tally import Arrivals, Durations
 from hsm_tools.words import STARTED, Words
@@ -33,12 +32,26 @@ class StatusKey(NamedTuple):
     status: str
 
 
+class Source(NamedTuple):
+    """Where the streams are: it tells a report from one on other streams, whose MDTs may have the same names."""
+
+    redis: str
+    """The address of the server and its database as they are configured, without user and password."""
+    prefix: str
+
+    @classmethod
+    def of(cls, streams: LiveStreams) -> Source:
+        """The source of what `streams` tells."""
+        return cls(streams.address, streams.prefix)
+
+
 class Stats(NamedTuple):
     """The streams, and their live actions that are wanted, at `now_s` (seconds since the epoch)."""
 
     now_s: float
     streams: list[LiveStream]
     groups: dict[GroupKey, Group]
+    source: Source
 
     @property
     def by_status(self) -> dict[StatusKey, Group]:
@@ -142,6 +155,7 @@ def report(stats: Stats, *, streams_as_list: bool) -> dict[str, Any]:
             "malformed_entries": stats.malformed,
             "events_per_second": {f"{minutes}m": round(rate, 3) for minutes, rate in rates(stats).items()},
             "generated_at": int(stats.now_s),
+            **stats.source._asdict(),
         },
         "breakdown": [key._asdict() | {"count": group.count} for key, group in stats.by_status.items()],
         "oldest": list(_oldest(stats)),
@@ -152,7 +166,7 @@ def report(stats: Stats, *, streams_as_list: bool) -> dict[str, Any]:
 
 
 def _stream(stats: Stats, stream: LiveStream) -> dict[str, Any]:
-    health = worker_health(stream.heartbeat, stats.now_s)
+    health = stream.health(stats.now_s)
     return {
         "length": stream.length,
         "mdt": stream.mdt,
@@ -177,10 +191,16 @@ def _heartbeat(stats: Stats, beat: Heartbeat) -> dict[str, Any]:
         "poll_interval_seconds": beat.poll_interval_s,
         "last_error": beat.last_error,
         "lines": beat.lines,
+        "lines_not_understood": beat.lines_not_understood,
         "live": beat.live,
         "backlog": beat.backlog,
         "hsm_control": beat.hsm_control,
         "max_requests": beat.max_requests,
+        "archive_count": beat.archive_count,
+        "restore_count": beat.restore_count,
+        "remove_count": beat.remove_count,
+        "lost_slots": beat.slots.lost,
+        "lost_slots_age_seconds": stats.age_s(beat.slots_lost_since),
         "grace_delay_seconds": beat.grace_delay_s,
         "loop_period_seconds": beat.loop_period_s,
         "copytools": None if copytools is None else msgspec.to_builtins(copytools),

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from hsm_tools.following.follow import LiveStream
-from hsm_tools.following.health import Health, worker_health
 from hsm_tools.following.summary import GroupKey, archive_order, oldest_first_seen
 from hsm_tools.render import UNKNOWN, printable
 from hsm_tools.spans import UNKNOWN_SPAN, span
@@ -64,9 +63,9 @@ def _streams(stats: Stats) -> str:
 
 def _stream_row(stats: Stats, stream: LiveStream) -> tuple[str, ...]:
     beat = stream.heartbeat
-    health = worker_health(beat, stats.now_s)
+    health = stream.health(stats.now_s)
     groups = [group for key, group in stats.groups.items() if key.mdt == stream.mdt]
-    polled = str(health.state) if health.state is Health.MISSING else _span(health.age_s)
+    polled = str(health.state) if beat is None else _span(health.age_s)
     return (
         printable(stream.mdt),
         f"{sum(group.count for group in groups):,}",
@@ -124,7 +123,7 @@ def _table(rows: Sequence[Sequence[str]], headers: Sequence[str], names: int) ->
 def _remarks(stats: Stats) -> list[str]:
     remarks = []
     for stream in stats.streams:
-        troubles = worker_health(stream.heartbeat, stats.now_s).troubles
+        troubles = stream.health(stats.now_s).troubles
         if stream.trouble is not None:
             troubles = [stream.trouble, *troubles]
         remarks += [printable(f"{stream.mdt}: {trouble}") for trouble in troubles]

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from hsm_shipper.output import print_out
 from hsm_tools.fids.paths import Paths, Pending
-from hsm_tools.output import print_out
 from hsm_tools.tailing.hold_back import HoldBack
 from hsm_tools.tailing.view import View, Wanted
 
@@ -139,19 +139,8 @@ def history(reader: StreamReader, start: str | None = None) -> Iterator[list[Str
 
 
 def newest(reader: StreamReader, count: int, view: View) -> Iterator[list[StreamEvent]]:
-    """The last `count` events over all streams that `view` shows, whatever their paths are.
-
-    Entries that are not shown lie between them: it looks further and further back.
-    """
-    entries = count
-    while True:
-        malformed = reader.malformed
-        events = list(reader.history(last=entries))
-        shown = view.select(events)
-        if len(shown) >= count or len(events) + reader.malformed - malformed < entries:
-            break
-        entries *= 4
-    yield from _in_batches(wanted.event for wanted in shown[max(0, len(shown) - count) :])
+    """The last `count` events over all streams that `view` shows, whatever their paths are."""
+    return _in_batches(reader.history(last=count, where=lambda event: bool(view.select([event]))))
 
 
 def _in_batches(events: Iterable[StreamEvent]) -> Iterator[list[StreamEvent]]:

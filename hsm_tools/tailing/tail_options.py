@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
 
 from hsm_shipper.errors import ConfigError
+from hsm_shipper.output import Parser
 from hsm_tools.colour import CHOICES
 from hsm_tools.filters import add_filter_options, add_glob_option
 from hsm_tools.options import add_connection_options, seconds, whole_number
 from hsm_tools.tailing.since import FORMS
 from hsm_tools.tailing.template import FIELDS
+from hsm_tools.words import STATUSES
 
 PROGRAM = "hsm-stream-tail"
 TYPES = ("NEW", "UPDATE", "PURGED", "REFRESH")
@@ -48,7 +53,7 @@ examples:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     fields = "\n".join(f"  {name:<12} {what}" for name, (what, _field) in FIELDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM,
         description="Print the HSM actions of all MDTs, one line an event, as they arrive.",
         epilog=_EPILOG.format(fields=fields),
@@ -62,8 +67,13 @@ def parser() -> argparse.ArgumentParser:
         "--path", action="append", default=[], metavar="GLOB", help="only files whose path matches; * matches / too"
     )
     group.add_argument("--failed", action="store_true", help="only failures, each once: adds FAILED to --status")
-    for option, what in (("--show", "print events of these types too"), ("--hide", "leave out events of these types")):
-        group.add_argument(option, action="extend", type=_types, default=[], metavar="TYPE[,TYPE]", help=what)
+    for option, what, words in (
+        ("--show", "print events of these types too; several with commas or blanks", TYPES),
+        ("--hide", "leave out events of these types, or of these statuses", TYPES + STATUSES),
+    ):
+        group.add_argument(
+            option, action=_ExtendByEach, nargs="+", type=_words_of(words), default=[], metavar="TYPE", help=what
+        )
     _add_path_options(parser)
     add_connection_options(parser)
     return parser
@@ -140,6 +150,8 @@ def _add_path_options(parser: argparse.ArgumentParser) -> None:
         metavar="[FSNAME=]DIR",
         help="where to ask for paths (default: where /proc/mounts says; repeatable)",
     )
+    # By its name in earlier releases.
+    group.add_argument("--mountpoint", dest="mount", action="append", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     group.add_argument(
         "--path-wait",
         type=seconds(0, _PATH_WAIT_MAX_S),
@@ -149,9 +161,19 @@ def _add_path_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _types(text: str) -> list[str]:
-    types = [name.strip().upper() for name in text.split(",")]
-    unknown = [name for name in types if name not in TYPES]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(TYPES)}")
-    return types
+def _words_of(words: tuple[str, ...]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        found = [name.strip().upper() for name in text.split(",")]
+        unknown = [name for name in found if name not in words]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(words)}")
+        return found
+
+    return parse
+
+
+class _ExtendByEach(argparse.Action):
+    """Adds the words of each value: they may be given with commas, as values of their own, and again."""
+
+    def __call__(self, _parser: object, namespace: argparse.Namespace, values: Any, _option: str | None = None) -> None:
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), *chain.from_iterable(values)])

@@ -62,8 +62,7 @@ FIELDS: dict[str, tuple[str, _Field]] = {
 
 def event_type(event: StreamEvent) -> str:
     """The type by which an event is shown or hidden: NEW, UPDATE, PURGED, REFRESH, or what else it says."""
-    kind = event.data.get("event_type")
-    return "REFRESH" if kind == "UPDATE" and event.data.get("refresh") is True else word(kind)
+    return "REFRESH" if event.is_refresh else word(event.data.get("event_type"))
 
 
 def short_duration(seconds: int) -> str:

@@ -26,8 +26,9 @@ class Wanted(NamedTuple):
 class View:
     """Which events are shown and what their lines are.
 
-    `hidden` are event types, the `matches` functions tell what is let through; `matches_path` is None where the path
-    does not matter. `without_path` counts the events that were left out because their path was not known.
+    `hidden` are event types and statuses, the `matches` functions tell what is let through; `matches_path` is None
+    where the path does not matter. `without_path` counts the events that were left out because their paths were not
+    known.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class View:
             Wanted(event, about)
             for event in events
             if event_type(event) not in self._hidden
-            and self._matches((about := facts(event)).mdt, about.action, about.status)
+            and (about := facts(event)).status not in self._hidden
+            and self._matches(about.mdt, about.action, about.status)
             and self._matches_fid(about.fid)
         ]
 

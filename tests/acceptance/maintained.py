@@ -16,6 +16,7 @@ import msgspec
 from hsm_shipper.events import Event
 from hsm_shipper.keys import maintenance_key
 from hsm_shipper.runs import Run, runs_file
+from hsm_shipper.state_view import state_file
 from tests.acceptance.shipper import COMMAND, clean_environment
 from tests.acceptance.site import MDT, STREAM, SimulatedServer, is_true
 from tests.simulator import SimulatedMdt
@@ -37,20 +38,52 @@ end
 
 
 def damage(server: SimulatedServer, mdt: SimulatedMdt, poll: Callable[[], object]) -> None:
-    """Make one orphan and one missing action in the stream of `mdt`, by deleting entries that no poll looks at."""
+    """Make one orphan and one missing action in the stream of `mdt`, which its worker does not notice."""
     gone, lost = mdt.records()[:2]
     mdt.remove(gone)
     mdt.write()
     poll()
     mdt.submit("ARCHIVE")
     mdt.write()
-    poll()  # its NEW is the newest entry: that one is looked at
+    poll()  # its NEW is the newest entry, which stays
     ids = {}
     for entry_id, fields in cast(list[tuple[bytes, dict[bytes, bytes]]], server.redis.xrange(STREAM)):
         event = msgspec.json.decode(fields[b"data"], type=Event)
         ids[event.event_type, event.cat_idx, event.rec_idx] = entry_id
-    server.redis.xdel(STREAM, ids["PURGED", *gone.place], ids["NEW", *lost.place])
+    delete_unnoticed(server, ids["PURGED", *gone.place], ids["NEW", *lost.place])
     assert not is_true(server.redis, mdt)
+
+
+def delete_unnoticed(server: SimulatedServer, *entry_ids: bytes) -> None:
+    """Delete entries while the state file does not know how many there are, as after an update: no poll notices."""
+    worker = server.worker(MDT)
+    with _stopped_between_commits(server, worker.pid if worker else 0) as state:
+        assert server.redis.xdel(STREAM, *entry_ids) == len(entry_ids)
+        state.execute("UPDATE stream_position SET entries = NULL")
+        state.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def _stopped_between_commits(server: SimulatedServer, pid: int) -> Iterator[sqlite3.Connection]:
+    """The state file, locked, while its worker (0 for none) is stopped, which holds no lock of its own then."""
+
+    def lock(state: sqlite3.Connection) -> bool:
+        if pid:
+            os.kill(pid, signal.SIGSTOP)
+        with contextlib.suppress(sqlite3.OperationalError):
+            state.execute("BEGIN IMMEDIATE")
+            return True
+        os.kill(pid, signal.SIGCONT)
+        return False
+
+    path = state_file(server.state_dir, MDT)
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as state:
+        eventually(lambda: lock(state))
+        try:
+            yield state
+        finally:
+            if pid:
+                os.kill(pid, signal.SIGCONT)
 
 
 def add_history(server: SimulatedServer, entries: int, *, kept: bool = False) -> None:

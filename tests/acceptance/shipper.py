@@ -63,7 +63,7 @@ class MetadataServer:
         }
         self.configure(**keys)
         self._process: subprocess.Popen[bytes] | None = None
-        self.supervisor = Supervisor(self.run_dir)
+        self.supervisor = Supervisor(self.run_dir, self.state_dir)
 
     def configure(self, **keys: object) -> None:
         """Change keys of the configuration file; JSON is YAML."""
@@ -128,6 +128,11 @@ class MetadataServer:
         """Stop the shipper in the foreground; returns its exit status."""
         assert self._process is not None
         self._process.send_signal(how)
+        return self.wait_end()
+
+    def wait_end(self) -> int:
+        """Wait until the shipper in the foreground has ended; returns its exit status."""
+        assert self._process is not None
         return self._process.wait(STOP_TIMEOUT_S)
 
     @property

@@ -59,10 +59,10 @@ class SimulatedServer(MetadataServer):
         return status
 
 
-def run_once(server: SimulatedServer) -> str:
-    """One poll of everything by the installed command, which must work; returns what it printed."""
+def run_once(server: SimulatedServer, returncode: int = 0) -> str:
+    """One poll of everything by the installed command, which must end so; returns what it printed."""
     done = server.run("--run-once")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == returncode, done.stderr
     return done.stdout + done.stderr
 
 

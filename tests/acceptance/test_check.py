@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.shipper import MetadataServer, action_line
+from tests.acceptance.shipper import COMMAND, MetadataServer, action_line, clean_environment
 from tests.conftest import PrivateServer
 from tests.servers import free_port
 
@@ -79,6 +81,24 @@ def test_check_of_mdts_and_folders(good_server: MetadataServer) -> None:
     assert "is no folder" in findings(server, "state_dir", level="problem")[0]
     assert findings(server, "log_file", level="problem")
     assert server.run("check").returncode == 2
+
+
+def test_check_counts_the_lines_that_are_not_understood(good_server: MetadataServer) -> None:
+    server = good_server
+    strange = b"lrh=[type=10680000 len=136 idx=1/9000] colour=\x1b[31mred\n"
+    repeated = action_line(3, "STARTED")
+    lines = [action_line(rec) for rec in range(1, 3000)]
+    actions = server.add_mdt("elm-MDT0000", *lines)
+    assert f"{actions} is readable (2,999 lines, first read" in findings(server, "elm-MDT0000", level="ok")[0]
+    actions.write_bytes(b"".join([*lines, strange, repeated]))
+    (told,) = findings(server, "elm-MDT0000", level="warning")
+    assert told.startswith(f"2 of 3,001 lines of {actions} are not understood, and not shipped, the first: lrh=[type=1")
+    assert "please send us the line" in told
+    done = server.run("check")
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout and r"colour=\x1b[31mred" in done.stdout
+    actions.write_bytes(b"".join([*lines, strange.rstrip(b"\n")]))
+    assert "its last line has no newline" in findings(server, "elm-MDT0000", level="problem")[0]
 
 
 def test_check_without_redis() -> None:
@@ -153,3 +173,48 @@ def test_check_leaves_a_stream_as_it_is(good_server: MetadataServer) -> None:
     assert good_server.run("check").returncode == 0
     assert good_server.redis.xinfo_stream("hsm:actions:elm-MDT0000", full=True) == before
     assert good_server.redis.keys() == [b"hsm:actions:elm-MDT0000"]
+
+
+@pytest.mark.parametrize("control", ["stopped", "disabled"])
+def test_check_remarks_a_coordinator_that_does_nothing(good_server: MetadataServer, control: str) -> None:
+    good_server.add_mdt("elm-MDT0000", action_line(1))
+    folder = good_server.root / "sys/fs/lustre/mdt/elm-MDT0000"
+    folder.mkdir(parents=True)
+    (folder / "hsm_control").write_text(f"{control}\n")
+    (told,) = findings(good_server, "elm-MDT0000", level="warning")
+    assert told.startswith(f"the coordinator is {control}: ") and "mdt.elm-MDT0000.hsm_control=enabled" in told
+    assert good_server.run("check").returncode == 1
+
+
+def test_polls_that_take_longer_than_the_interval_are_told(good_server: MetadataServer) -> None:
+    server = good_server
+    server.add_mdt("elm-MDT0000", action_line(1))
+    assert server.run("--run-once").returncode == 0
+    assert findings(server, "elm-MDT0000", level="warning") == []
+    server.configure(poll_interval=0.001)
+    (told,) = findings(server, "elm-MDT0000", level="warning")
+    assert "longer than poll_interval (0.001 s)" in told and "reading 1 lines" in told
+    assert "longer than poll_interval: fewer are made" in server.run("status").stdout
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to give up its rights over all files")
+@pytest.mark.parametrize("closed", ["state file", "state_dir", "-shm of the state file"])
+def test_a_state_file_that_we_may_not_read_is_not_called_broken(server: MetadataServer, closed: str) -> None:
+    server.add_mdt("elm-MDT0000", action_line(1))
+    assert server.run("--run-once").returncode == 0
+    server.configure(log_file=str(server.state_dir / "log"))
+    state = server.state_dir / "elm-MDT0000.sqlite3"
+    mode = {"state file": 0o200, "state_dir": 0o000, "-shm of the state file": 0o500}[closed]
+    (state if closed == "state file" else server.state_dir).chmod(mode)
+    for command in ("status", "check"):
+        ours = [str(COMMAND), "-c", str(server.config), command]
+        done = subprocess.run(
+            ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *ours],
+            env=clean_environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.stderr == ""
+        assert "; run this as the user that runs the shipper" in done.stdout
+        assert "the worker rebuilds a broken one" not in done.stdout
+    server.state_dir.chmod(0o700)
+    state.write_bytes(b"no database " * 100)
+    assert "the worker rebuilds a broken one" in server.run("check").stdout

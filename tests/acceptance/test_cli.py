@@ -125,6 +125,21 @@ def test_run_once_says_which_poll_failed(server: MetadataServer) -> None:
     assert "elm-MDT0001: poll failed: " in done.stderr and "Traceback" not in done.stderr
 
 
+def test_run_once_ships_what_it_can_and_says_that_this_is_not_all(server: MetadataServer) -> None:
+    server.add_mdt("elm-MDT0000", action_line(1), b"something \x1b[2J else\n", action_line(2))
+    server.add_mdt("elm-MDT0001", action_line(1))
+    done = server.run("--run-once", "--maintenance-now")
+    assert done.returncode == 1
+    first, maintained, again, other, *_ = done.stdout.splitlines()
+    assert first.startswith("elm-MDT0000: 3 lines (1 not understood), 2 live, shipped 2 NEW")
+    assert maintained.startswith("elm-MDT0000: read 2 entries")
+    assert again.startswith("elm-MDT0000: 3 lines (1 not understood), 2 live, shipped 0 NEW")
+    assert other.startswith("elm-MDT0001: 1 lines, 1 live, shipped 1 NEW")
+    assert len(server.events("elm-MDT0000")) == 2
+    assert r"not understood, the first: something \x1b[2J else" in done.stderr
+    assert "elm-MDT0000: 1 of 3 lines of " in done.stderr and "are not understood, and not shipped" in done.stderr
+
+
 def test_run_once_with_a_folder_that_cannot_be_read(server: MetadataServer) -> None:
     server.mdt_folder.rmdir()
     server.mdt_folder.symlink_to(server.mdt_folder)

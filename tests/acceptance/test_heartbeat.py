@@ -11,10 +11,11 @@ import pytest
 from hsm_shipper.heartbeat import SHORTEST_EXPIRY_S, Heartbeat, decode
 from hsm_shipper.keys import heartbeat_key
 from tests.acceptance.site import MDT, SimulatedServer
-from tests.simulator import ARCHIVE, SimulatedMdt, populate
+from tests.simulator import ARCHIVE, ENABLED, STOPPED, SimulatedMdt, populate
 from tests.waiting import eventually
 
 KEY = heartbeat_key("hsm:actions", MDT)
+PATIENCE_S = 60.0
 
 
 def heartbeat(server: SimulatedServer) -> Heartbeat | None:
@@ -67,6 +68,30 @@ def test_a_worker_that_polls_no_more_is_not_renewed(server: SimulatedServer, how
     finally:
         if how == "hangs":
             os.kill(worker.pid, signal.SIGCONT)
+
+
+def test_slots_that_a_killed_copytool_holds_are_told_until_the_coordinator_has_them_back(
+    server: SimulatedServer,
+) -> None:
+    mdt = SimulatedMdt(MDT, max_requests=3)
+    for _ in range(5):
+        mdt.submit(ARCHIVE)
+    mdt.dispatch()
+    mdt.mount(server.mds)
+    server.start_polled(mdt)
+    beat = eventually(lambda: heartbeat(server), PATIENCE_S)
+    assert beat is not None and (beat.archive_count, beat.slots.lost, beat.slots_lost_since) == (3, 0, None)
+    mdt.kill_copytools()
+    mdt.write()
+    first = eventually(lambda: (now := heartbeat(server)) and now.slots_lost_since and now, PATIENCE_S)
+    assert first and first.slots.lost == 3
+    later = eventually(lambda: (now := heartbeat(server)) and now.last_poll_at > first.last_poll_at and now, PATIENCE_S)
+    assert later and later.slots_lost_since == first.slots_lost_since
+    mdt.set_hsm_control(STOPPED)
+    mdt.set_hsm_control(ENABLED)
+    assert mdt.dispatch()
+    mdt.write()
+    eventually(lambda: (now := heartbeat(server)) and now.slots_lost_since is None, PATIENCE_S)
 
 
 def test_polling_once_leaves_none(server: SimulatedServer) -> None:

@@ -84,7 +84,8 @@ def families(text: str) -> dict[str, tuple[frozenset[str], str]]:
     found = {}
     for name, explanation in re.findall(r"^# HELP (hsm_\S+) (.*)$", text, re.MULTILINE):
         labels = re.findall(rf"^{name}(?:_bucket)?\{{(.*)\}} ", text, re.MULTILINE)
-        found[name] = (frozenset(re.findall(r'(\w+)="', " ".join(labels))) - {"le"}, explanation)
+        assert all('redis="' in told and 'prefix="' in told for told in labels), name
+        found[name] = (frozenset(re.findall(r'(\w+)="', " ".join(labels))) - {"le", "redis", "prefix"}, explanation)
     return found
 
 
@@ -146,6 +147,20 @@ def test_promtool_finds_no_fault_with_the_kit() -> None:
     promtool("test", "rules", KIT / "prometheus/alerts_test.yaml")
 
 
+def test_no_alert_takes_one_database_for_another() -> None:
+    for name, expression in alert_expressions().items():
+        for labels in re.findall(r"\b(?:on|by) \(([^)]*)\)", expression):
+            assert {"instance", "redis", "prefix"} <= set(labels.split(", ")), name
+
+
+def test_the_dashboard_shows_the_databases_that_are_chosen_and_sums_nothing_twice() -> None:
+    for expression in dashboard_expressions():
+        for rest in NAME.split(expression)[1:]:
+            assert rest.startswith('{redis=~"$redis",prefix=~"$prefix"'), expression
+        for inner in re.findall(r"\b(?:sum|count)(?: by \([^)]*\) )?\((.*)", expression):
+            assert re.match(r"(?:max|min) without \(instance, job\)", inner), expression
+
+
 def test_every_alert_is_tested() -> None:
     tested = (KIT / "prometheus/alerts_test.yaml").read_text()
     assert {name for name in alert_expressions() if name not in tested} == set()
@@ -153,7 +168,7 @@ def test_every_alert_is_tested() -> None:
 
 @promtool_needed
 def test_every_query_of_the_dashboard_is_promql(tmp_path: Path) -> None:
-    variables = {"$__rate_interval": "5m", "$fs": "elm", "$mdt": ".*"}
+    variables = {"$__rate_interval": "5m", "$fs": "elm", "$mdt": ".*", "$redis": ".*", "$prefix": ".*"}
     rules = []
     for number, expression in enumerate(dashboard_expressions()):
         for variable, value in variables.items():
@@ -168,7 +183,8 @@ def test_every_query_of_the_dashboard_is_promql(tmp_path: Path) -> None:
 def test_the_dashboard_is_one_that_grafana_imports() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     assert {"title", "uid", "panels", "schemaVersion", "templating"} <= dashboard.keys()
-    assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["datasource", "fs", "mdt"]
+    variables = [variable["name"] for variable in dashboard["templating"]["list"]]
+    assert variables == ["datasource", "redis", "prefix", "fs", "mdt"]
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(ids) == len({*ids})
     sources = {target["datasource"]["uid"] for panel in dashboard["panels"] for target in panel.get("targets", [])}
@@ -228,6 +244,8 @@ def test_telegraf_names_only_keys_that_there_are(site: Site) -> None:
         for key in wanted["path"].split("."):
             found = found[key]
         for one in found if isinstance(found, list) else [found]:
+            # Telegraf puts the keys of an object in an object together.
+            one |= {f"heartbeat_{key}": value for key, value in one.get("heartbeat", {}).items()}
             assert {*wanted.get("included_keys", []), *wanted.get("tags", [])} <= one.keys()
 
 

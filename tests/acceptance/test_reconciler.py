@@ -16,6 +16,7 @@ from hsm_shipper.keys import heartbeat_key, maintenance_key
 from hsm_shipper.state_view import state_file
 from tests.acceptance.audits import CONSISTENT, INCONSISTENT, UNKNOWN, audit, beat, found, poll_long_ago, run
 from tests.acceptance.conftest import MakeServer
+from tests.acceptance.maintained import delete_unnoticed
 from tests.acceptance.site import LIVE, MDT, STREAM, SimulatedServer, is_true
 from tests.simulator import SimulatedMdt, Workload
 from tests.waiting import eventually
@@ -34,13 +35,10 @@ def poll(server: SimulatedServer, mdt: SimulatedMdt) -> None:
 
 
 def lose(server: SimulatedServer, mdt: SimulatedMdt, event_type: str) -> None:
-    """Delete the newest entry of a type from the stream, which then is not the newest entry of all.
-
-    A worker looks at that one only, so that it does not notice.
-    """
+    """Delete the newest entry of a type from the stream, but not the newest of all, without the worker's noticing."""
     mdt.submit("ARCHIVE")
     poll(server, mdt)
-    assert server.redis.xdel(STREAM, entries(server, event_type)[-1 - (event_type == "NEW")]) == 1
+    delete_unnoticed(server, entries(server, event_type)[-1 - (event_type == "NEW")])
 
 
 def make_orphan(server: SimulatedServer, mdt: SimulatedMdt) -> None:

@@ -108,6 +108,26 @@ def test_a_coordinator_that_comes_up_proves_nothing(server: SimulatedServer, mdt
     assert "'init'" in audit(server, UNKNOWN)["actions_file"]["untold"]
 
 
+def test_what_a_line_says_that_is_not_understood_is_not_known(server: SimulatedServer, mdt: SimulatedMdt) -> None:
+    strange = mdt.lines()[0].replace(b"fid=[0x", b"fid=[\x1b[2J0y") + b"\n"
+    listing = mdt.listing()
+    server.mds.write_actions(MDT, [listing, strange, b"?\n"])
+    server.run("--run-once")
+    report = audit(server, UNKNOWN)
+    assert (report["verdict"], found(report), report["actions_file"]["not_compared"]) == ("unknown", (0, 0, 0), 2)
+    (trouble,) = report["troubles"]
+    assert trouble.startswith(f"2 of {LIVE + 2} lines of {server.mds.actions_path(MDT)} could not be compared, for ")
+    done = run(server)
+    assert (done.returncode, done.stdout.splitlines()[2].split()[1]) == (UNKNOWN, "unknown")
+    assert "could not be compared" in done.stdout and r"fid=[\x1b[2J0y" in done.stdout and "\x1b" not in done.stdout
+
+    server.mds.write_actions(MDT, [listing, mdt.lines()[0].replace(b"gid=0x0", b"gid=0x1") + b"\n"])
+    assert "say of a place what another line says otherwise" in audit(server, UNKNOWN)["troubles"][0]
+    server.mds.write_actions(MDT, [listing])
+    report = audit(server, CONSISTENT)
+    assert (report["actions_file"]["not_compared"], report["troubles"]) == (0, [])
+
+
 def test_nothing_there(server: SimulatedServer) -> None:
     done = run(server)
     assert done.returncode == UNKNOWN and "there is no stream hsm:actions:<MDT>" in done.stderr

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from hsm_shipper.launch import LOG_FILE, PID_FILE
+from hsm_shipper.launch import LOG_FILE
+from hsm_shipper.run_folder import PID_FILE
 from tests.acceptance.shipper import MetadataServer, action_line
 from tests.waiting import eventually
 

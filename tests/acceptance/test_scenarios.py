@@ -146,8 +146,8 @@ def test_hostile_lines_are_counted_and_harm_nothing(make_server: MakeServer) -> 
         b"\x1b]0;owned\x07\n",
     ]
     server.mds.write_actions(MDT, [*good, strange, raw, *hostile])
-    run_once(server)
-    out = run_once(server)
+    run_once(server, returncode=1)
+    out = run_once(server, returncode=1)
     assert "\x1b" not in out
     status = server.status(mdt)
     assert status is not None
@@ -156,8 +156,8 @@ def test_hostile_lines_are_counted_and_harm_nothing(make_server: MakeServer) -> 
     assert told.events == {"NEW": 32}
     assert told.complaints == []
     server.mds.write_actions(MDT, [*good[1:], strange, raw, *hostile])
-    run_once(server)
-    run_once(server)
+    run_once(server, returncode=1)
+    run_once(server, returncode=1)
     assert verdict(server.redis, mdt).events == {"NEW": 32, "PURGED": 1}, "lines nobody understands settle"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 import redis
@@ -89,6 +90,21 @@ def test_newest_entry_deleted_or_malformed(make_server: MakeServer) -> None:
     told = verdict(server.redis, mdt)
     assert (told.events["NEW"], told.malformed) == (61, 1)
     assert told.complaints == []
+
+
+def test_entries_within_trimmed_or_deleted_by_hand(make_server: MakeServer) -> None:
+    server, mdt = make_server(), SimulatedMdt(MDT)
+    populate(mdt, 60)
+    mdt.mount(server.mds)
+    server.start_polled(mdt)
+    server.redis.xtrim(STREAM, maxlen=20, approximate=False)
+    eventually(lambda: is_true(server.redis, mdt))
+    entry_id = cast(list[tuple[bytes, object]], server.redis.xrange(STREAM))[10][0]
+    server.redis.xdel(STREAM, entry_id)
+    eventually(lambda: is_true(server.redis, mdt))
+    told = verdict(server.redis, mdt)
+    assert told.complaints == []
+    assert server.log.read_text().count("has lost entries that somebody else trimmed or deleted") == 2
 
 
 def test_redis_down_at_start_and_states_that_came_and_went(

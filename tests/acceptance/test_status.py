@@ -11,7 +11,11 @@ import pytest
 
 from hsm_shipper.supervisor import DISCOVERY
 from tests.acceptance.shipper import MetadataServer, action_line
+from tests.acceptance.site import MDT, SimulatedServer
+from tests.simulator import ARCHIVE, SimulatedMdt
 from tests.waiting import eventually
+
+PATIENCE_S = 60.0
 
 
 def test_status_of_a_running_shipper(server: MetadataServer) -> None:
@@ -64,6 +68,38 @@ def test_status_tells_an_error_and_makes_it_harmless(server: MetadataServer) -> 
     shown = server.run("status")
     assert "\x1b" not in shown.stdout and r"\x1b[2J broken\nhere" in shown.stdout
     assert r"elm-MDT0000: last poll failed: \x1b[2J" in shown.stdout
+
+
+def test_status_tells_lines_that_are_not_understood(server: MetadataServer) -> None:
+    actions = server.add_mdt("elm-MDT0000", action_line(1), b"something else\n", b"\x1b[2J\n")
+    server.start()
+    said = (
+        "elm-MDT0000: 2 of 3 lines of the actions file are not understood, and not shipped: "
+        "`hsm-action-shipper check` shows the first\n"
+    )
+    shown = eventually(lambda: said in (done := server.run("status")).stdout and done, PATIENCE_S)
+    assert shown and shown.returncode == 1
+    assert not json.loads(server.run("status", "--json").stdout)["ok"]
+    actions.write_bytes(action_line(1))
+    eventually(lambda: server.run("status").returncode == 0, PATIENCE_S)
+
+
+def test_status_tells_slots_that_nobody_works_on(server: SimulatedServer) -> None:
+    mdt = SimulatedMdt(MDT, max_requests=3)
+    for _ in range(5):
+        mdt.submit(ARCHIVE)
+    mdt.dispatch()
+    mdt.mount(server.mds)
+    server.start_polled(mdt)
+    eventually(lambda: server.run("status").returncode == 0, PATIENCE_S)  # they are at work
+    mdt.kill_copytools()
+    mdt.write()
+    shown = server.run("status")
+    assert shown.returncode == 1
+    assert (
+        f"{MDT}: no slot is left (max_requests 3), and no copytool works on 3 of the 3 active requests: "
+        "set hsm_control to shutdown, then to enabled, and restart the copytools\n"
+    ) in shown.stdout
 
 
 def test_status_shows_stale_polls(server: MetadataServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import tempfile
@@ -23,8 +24,11 @@ from hypothesis.stateful import (
 
 from hsm_shipper.actions import parse_line
 from hsm_shipper.cycle import run_cycle
-from hsm_shipper.errors import StateCorrupt, StateError, StreamMoved
+from hsm_shipper.entry_ids import pack_id
+from hsm_shipper.errors import StateCorrupt, StateError, StreamBehind, StreamMoved
 from hsm_shipper.events import PURGED
+from hsm_shipper.reconcile import StateFile
+from hsm_shipper.stream import ActionStream
 from hsm_shipper.upkeep import check, set_aside
 from tests.core import known_rows, rows
 from tests.damage import IMPOSSIBLE, Damage
@@ -38,6 +42,7 @@ _ACTIONS = st.sampled_from(["ARCHIVE", "RESTORE", "REMOVE", "CANCEL"])
 _STATUSES = st.sampled_from(["WAITING", "STARTED", "SUCCEED", "FAILED", "CANCELED", "HALF DONE".replace(" ", "_")])
 _FIDS = st.integers(1, 4)  # few files, so that one often has several actions
 _APPEND_FAULTS = st.sampled_from(["unreachable", "reply lost", "killed"])
+_BEHIND_DB = 62
 _READ_ERRORS = st.sampled_from([errno.ENOENT, errno.EIO, errno.ENOMEM, errno.EBADR])
 
 
@@ -63,7 +68,6 @@ class Life(RuleBasedStateMachine):
         self.world = World(self.client, Path(self.folder.name))
         self.cookie = 0x6B000000
         self.dump: bytes | None = None
-        self.tampered = False
         self.judge = Judge(self.client, self.world)
 
     # -- the life of an MDT
@@ -256,12 +260,18 @@ class Life(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def delete_an_entry(self, data: st.DataObject) -> None:
-        """Somewhere in the middle: only a maintenance cycle can notice."""
+        """Somewhere in the middle, which leaves the end as it was."""
         entries = entries_of(self.client, KEY)
         if entries:
             self.client.xdel(KEY, data.draw(st.sampled_from(entries))[0])
             self.judge.begin_epoch()
-            self.tampered = True
+
+    @rule(data=st.data())
+    def trim_by_another_hand(self, data: st.DataObject) -> None:
+        """Whatever live actions need of it."""
+        left = data.draw(st.integers(0, self.client.xlen(KEY)))
+        self.client.xtrim(KEY, maxlen=left, approximate=False)
+        self.judge.begin_epoch()
 
     # -- maintenance
 
@@ -275,21 +285,30 @@ class Life(RuleBasedStateMachine):
             place: action.mark for place, action in after.items()
         }
 
-    def _maintain(self, threshold: int = 1000) -> None:
-        server = self.world.server
+    def _maintain(self, threshold: int) -> None:
         try:
-            run_cycle(
-                MDT,
-                server.state_path,
-                server.stream,
-                aggressive_trim_threshold=threshold,
-                consumer_group_backlog_max=1000,
-                keep_going=lambda: None,
-            )
+            self._run_cycle(self.world.server.stream, threshold)
         except (StateError, StreamMoved):  # no state file yet, or one that the worker has to rebuild first
             return
         self.judge.begin_epoch()
-        self.tampered = False
+
+    @rule()
+    @precondition(lambda self: self._position() is not None)
+    def maintain_at_a_server_that_is_behind(self) -> None:
+        """An old primary that came back, or one that knows of nothing: no belief changes."""
+        behind = self.server.client(_BEHIND_DB)
+        behind.flushdb()
+        if self.dump is not None:
+            behind.restore(KEY, 0, self.dump)
+        stream = ActionStream(behind, KEY, "the server that is behind")
+        position = self._position()
+        assert position is not None
+        if pack_id(stream.head().last_id) < pack_id(position):
+            state_path = self.world.server.state_path
+            before = known_rows(state_path)
+            with pytest.raises(StreamBehind):
+                self._run_cycle(stream)
+            assert (self._position(), known_rows(state_path)) == (position, before)
 
     def _check_state(self) -> None:
         """As maintenance does before it goes on: what no poll has had to read may be damaged still."""
@@ -311,9 +330,6 @@ class Life(RuleBasedStateMachine):
             return
         self._settle()
         self._check_state()
-        if self.tampered:
-            self._maintain()
-            self._settle()
         try:
             assert self.judge.verdict.complaints == []
             assert self.world.stream_is_true()
@@ -337,6 +353,24 @@ class Life(RuleBasedStateMachine):
         for _ in range(3):  # a list that lost most of its actions is believed at its second reading
             self.world.server.poll()
             self.judge.judge()
+
+    def _run_cycle(self, stream: ActionStream, threshold: int = 1000) -> None:
+        run_cycle(
+            MDT,
+            self.world.server.state_path,
+            stream,
+            aggressive_trim_threshold=threshold,
+            consumer_group_backlog_max=1000,
+            keep_going=lambda: None,
+        )
+
+    def _position(self) -> str | None:
+        """Where the state file stands; None where it cannot tell."""
+        try:
+            with contextlib.closing(StateFile(self.world.server.state_path)) as state:
+                return state.position().last_id
+        except StateError:
+            return None
 
     def _is_settled(self) -> bool:
         return bool(self.world.lines) and self.world.stream_is_true() and not self.world.server.belief.missed

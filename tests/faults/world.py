@@ -19,7 +19,8 @@ from hsm_shipper.errors import StreamUnavailable
 from hsm_shipper.poller import Poller
 from hsm_shipper.reader import ActionsFile, RawFile
 from hsm_shipper.result import PollResult
-from hsm_shipper.stream import ActionStream, Head, PendingAppend
+from hsm_shipper.stream import ActionStream, PendingAppend
+from hsm_shipper.stream_head import Head
 from tests.truth import Place, Verdict, digests_of, judge_stream
 
 MDT = "elm-MDT0000"
@@ -40,14 +41,14 @@ class FaultyStream(ActionStream):
         """Let the append that comes after `after` good ones fail: `unreachable`, `reply lost` or `killed`."""
         self.fault, self.after = fault, after
 
-    def start_append(self, expected: Head, payloads: Sequence[bytes], *, entries_needed: bool) -> PendingAppend:
+    def start_append(self, expected: Head, payloads: Sequence[bytes]) -> PendingAppend:
         if self.fault is None or not payloads or self.after:
             self.after -= 1 if payloads and self.after else 0
-            return super().start_append(expected, payloads, entries_needed=entries_needed)
+            return super().start_append(expected, payloads)
         fault, self.fault = self.fault, None
         if fault == "unreachable":
             raise StreamUnavailable("injected: the server cannot be reached")
-        super().start_append(expected, payloads, entries_needed=entries_needed).finish()
+        super().start_append(expected, payloads).finish()
         if fault == "killed":
             raise Killed
         raise StreamUnavailable("injected: the reply was lost")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hsm_shipper.changes import Change
 from hsm_shipper.state_view import PollStatus
-from hsm_shipper.stream import Head
+from hsm_shipper.stream_head import Head
 from tests.core import live_action
 
 HEAD = Head("5-0", "5-0", "ab" * 20)

@@ -24,6 +24,8 @@ from tests.servers import RedisServer
 from tests.waiting import eventually
 
 PREFIX = "hsm:actions"
+# What every sample of ours has.
+_SOURCE = re.compile(r'(?:^|,)(?:prefix|redis)="[^"]*"')
 MDT1 = "oak-MDT0001"  # beside MDT
 COMMAND = str(Path(sys.executable).with_name("hsm-stream-stats"))
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("HSM_")} | {"TZ": "UTC"}
@@ -65,7 +67,11 @@ class Site:
             "live": 6,
             "backlog": 1,
             "hsm_control": "enabled",
+            "lines_not_understood": 0,
             "max_requests": 100,
+            "archive_count": 3,
+            "restore_count": 0,
+            "remove_count": 0,
             "grace_delay_s": 60,
             "loop_period_s": 10,
             "copytools": [Copytool(uuid="80379a60", archive_ids=[1], current=3, ok=120, errors=2)],
@@ -148,9 +154,9 @@ class Exporter:
 
 
 def samples(text: str, name: str) -> dict[str, float]:
-    """The samples of one name in the text format, by what is between the braces."""
+    """The samples of one name in the text format, by what is between the braces but for the labels of the source."""
     found = re.findall(rf"^{re.escape(name)}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE)
-    return {labels: float(value) for labels, value in found}
+    return {_SOURCE.sub("", labels).strip(","): float(value) for labels, value in found}
 
 
 def has_ipv6() -> bool:

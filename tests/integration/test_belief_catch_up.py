@@ -11,7 +11,9 @@ import pytest
 import redis
 
 from hsm_shipper.errors import ReplayOvertaken
-from hsm_shipper.stream import ActionStream, Entry
+from hsm_shipper.page_reader import Entry
+from hsm_shipper.stream import ActionStream
+from hsm_shipper.stream_head import Head
 from tests.core import KEY, OneMdt, add, earlier_event, line, lines
 from tests.truth import entries_of
 
@@ -38,9 +40,9 @@ class OvertakenStream(ActionStream):
 
     trims = 0
 
-    def replay(self, until: str, after: str | None = None) -> Iterator[list[Entry]]:
+    def replay(self, until: str, after: str | None = None, *, holding: Head | None = None) -> Iterator[list[Entry]]:
         first = True
-        for page in super().replay(until, after):
+        for page in super().replay(until, after, holding=holding):
             yield page
             if first and self.trims:
                 self.trims -= 1

@@ -228,7 +228,7 @@ def edit(mdt: OneMdt, statement: str) -> None:
 
 
 def drop_told(mdt: OneMdt, words: str) -> None:
-    """The stream loses an entry in its middle, which nobody notices by its head."""
+    """The stream loses an entry in its middle."""
     mdt.forget_told()
     number = mdt.told().index(words)
     mdt.client.xdel(KEY, entries_of(mdt.client, KEY)[number][0])
@@ -281,8 +281,14 @@ def test_a_state_that_healing_corrected_is_sent_again(mdt: OneMdt, listing: list
 
 def test_a_correction_between_append_and_commit_is_kept(mdt: OneMdt, wire: Wire) -> None:
     mdt.poll(*LISTING)
-    drop_told(mdt, "NEW 1/7 WAITING")
-    wire.before_append = lambda: edit(mdt, "DELETE FROM actions WHERE rec_idx = 7")
+
+    def heal() -> None:
+        drop_told(mdt, "NEW 1/7 WAITING")
+        edit(mdt, "DELETE FROM actions WHERE rec_idx = 7")
+
+    wire.before_append = heal
+    mdt.shows(*LATER)
+    mdt.poller.poll()
     mdt.poll(*LATER)
     assert sorted(mdt.told()) == sorted([*LATER_TOLD, "NEW 1/7 WAITING"])
     mdt.check(*LATER)

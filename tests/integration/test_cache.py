@@ -14,7 +14,7 @@ from hsm_shipper.errors import StateChanged, StateUnwritable
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.live_action import LiveAction
 from hsm_shipper.rows import COLUMNS
-from hsm_shipper.stream import Head
+from hsm_shipper.stream_head import Head
 from tests.core import FullDisk, digest, line, lines, live_action, place, rows
 from tests.integration.states import HEAD, STATUS, new
 

@@ -162,6 +162,14 @@ def test_a_configured_url(redis_server: RedisServer, redis_db: int, client: redi
     assert numbers(history(readers.from_config(config).events(True, 1))) == [5]
 
 
+def test_streams_by_their_name_in_earlier_releases(
+    redis_server: RedisServer, redis_db: int, client: redis.Redis
+) -> None:
+    add(client, MDT0, [1])
+    with StreamReader(redis_server.host, redis_server.port, redis_db) as reader:
+        assert reader.discover_streams() == reader.streams() == [MDT0]
+
+
 def test_what_cannot_be_used_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="prefix"):
         StreamReader(prefix="hsm:*")

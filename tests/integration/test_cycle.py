@@ -46,11 +46,10 @@ def test_entries_deleted_by_hand_are_appended_again(world: World) -> None:
     world.server.poll()
     put(world, 2, status="STARTED")
     world.server.poll()
-    entries = entries_of(world.client, KEY)
-    world.client.xdel(KEY, entries[0][0])
     put(world, 9)
     world.server.poll()
-    world.client.xdel(KEY, entries[3][0])  # the UPDATE of 2, which is no longer the newest
+    entries = entries_of(world.client, KEY)
+    world.client.xdel(KEY, entries[0][0], entries[3][0])  # the NEW of 1; the UPDATE of 2, which is not the newest
     result = cycle(world)
     assert (result.orphans, result.missing, result.differing) == (0, 1, 1)
     world.server.poll()

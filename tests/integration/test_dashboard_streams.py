@@ -6,9 +6,14 @@ import threading
 import time
 from typing import cast
 
-from hsm_shipper.keys import stream_key
+import pytest
+
+from hsm_shipper.config import Config
+from hsm_shipper.errors import ConfigError
+from hsm_shipper.keys import heartbeat_key, stream_key
 from hsm_tools.dashboard.actions import Actions
 from hsm_tools.dashboard.history import HistoryPage
+from hsm_tools.dashboard.lookup import Lookup
 from tests.conftest import PrivateServer
 from tests.dashboards import PREFIX, Streams, event
 from tests.integration.dashboard_driver import A, B, Driver, drive
@@ -38,7 +43,7 @@ def test_a_page_that_is_left_before_its_answer_comes_ends_nothing(streams: Strea
 
     async def scenario(top: Driver) -> None:
         await top.shows("elm-MDT0002")
-        top.app.watcher.ask(lambda _: cast(None, held.wait(30)))
+        top.app.watcher.ask(lambda _: cast(None, held.wait(30)), lambda error: pytest.fail(str(error)))
         await top.press("enter")
         await top.shows("looking...")
         await top.press("escape")
@@ -65,6 +70,37 @@ def test_workers_and_coordinators_show_how_they_are(streams: Streams) -> None:
         await top.shows(
             "Coordinator: disabled, max_requests 9", "Copytool 80379a60, archive 1,2: 3 under way, 120 done"
         )
+
+    drive(streams, scenario)
+
+
+def test_what_is_not_shipped_and_what_nobody_works_on_is_shown(streams: Streams) -> None:
+    streams.beat(B, lines_not_understood=2, archive_count=5, restore_count=1, remove_count=1, slots_lost_since=0.0)
+
+    async def scenario(top: Driver) -> None:
+        text = await top.shows("WARN  elm-MDT0001: 2 of 10 lines of the actions file are not understood")
+        assert "WARN  elm-MDT0001: no slot is left (max_requests 4)" in text
+        await top.press("m")
+        await top.shows("--- MDTs and their Shippers ---", "polling")
+        await top.press("down")
+        await top.shows(
+            "2 of these are not understood, and not shipped",
+            "Coordinator: enabled, max_requests 4, active requests 7",
+            "No slot is left, and no copytool works on 4 of the active requests",
+        )
+
+    drive(streams, scenario)
+
+
+def test_a_heartbeat_that_cannot_be_read_is_not_missing(streams: Streams) -> None:
+    streams.client.set(heartbeat_key(PREFIX, A), b"\x1b[2J")
+
+    async def scenario(top: Driver) -> None:
+        text = await top.shows("Workers: 1 polling, 1 unreadable")
+        assert r"WARN  elm-MDT0000: heartbeat does not decode: b'\x1b[2J'; whether it is polled" in text
+        assert "missing" not in text
+        await top.press("m")
+        await top.shows("UNREADABLE", "The heartbeat does not decode", "Whether a shipper polls it is not known.")
 
     drive(streams, scenario)
 
@@ -173,5 +209,65 @@ def test_forty_mdts_scroll_and_the_cursor_stays_on_its_row(redis_server: RedisSe
         streams.new("aaa-MDT0000", range(3))
         await top.shows("of 41")
         assert top.page.grid.current[1][0] == mdts[5], "rows came above it"
+
+    drive(streams, scenario)
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [(TypeError("no such thing"), "asking Redis failed: TypeError: no such thing (test_dashboard_"),
+     (ConfigError("cannot read redis_password_file"), "cannot read redis_password_file")],
+)  # fmt: skip
+def test_a_history_that_cannot_be_asked_for_says_why_and_is_asked_for_again(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch, error: Exception, shown: str
+) -> None:
+    fails = True
+
+    def lookup(config: Config) -> Lookup:
+        if fails:
+            raise error
+        return Lookup(config)
+
+    monkeypatch.setattr("hsm_tools.dashboard.background.Lookup", lookup)
+
+    async def scenario(top: Driver) -> None:
+        nonlocal fails
+        await top.shows("elm-MDT0000 | ARCHIVE")
+        await top.press("enter")
+        await top.until(lambda: isinstance(top.page, Actions) and top.rows)
+        await top.press("enter")
+        text = await top.shows("--- History:", "not known", shown)
+        assert "looking..." not in text
+        fails = False
+        streams.new("elm-MDT0002", range(2))
+        await top.shows("1 entries")
+
+    drive(streams, scenario)
+
+
+def test_actions_that_cannot_be_looked_for_say_why(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hsm_tools.dashboard.actions.oldest", lambda *_: 1 / 0)
+
+    async def scenario(top: Driver) -> None:
+        await top.shows("elm-MDT0000 | ARCHIVE")
+        await top.press("enter")
+        text = await top.shows("not known", "looking through the streams failed: ZeroDivisionError: division by zero")
+        assert "looking..." not in text
+
+    drive(streams, scenario)
+
+
+def test_looks_that_fail_show_it(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(top: Driver) -> None:
+        await top.shows("Listening for live updates...")
+        monkeypatch.setattr("hsm_tools.dashboard.viewer.mdt_picture", lambda *_: 1 / 0)
+        await top.shows(
+            "Viewer Status: Failed ", "ago, trying again; what was last known is shown",
+            "ALERT looking at the streams failed: ZeroDivisionError: division by zero",
+        )  # fmt: skip
+        assert top.app.watcher.failure is None
+        monkeypatch.undo()
+        await top.press("r")
+        await top.shows("Listening for live updates...")
 
     drive(streams, scenario)

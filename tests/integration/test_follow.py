@@ -216,6 +216,10 @@ def test_the_heartbeat_comes_and_goes(streams: LiveStreams, client: redis.Redis)
     client.set(heartbeat_key("hsm:actions", MDT), b"no heartbeat")
     streams.refresh()
     assert streams[MDT].heartbeat is None
+    assert streams[MDT].heartbeat_trouble == "heartbeat does not decode: b'no heartbeat'"
+    client.delete(heartbeat_key("hsm:actions", MDT))
+    streams.refresh()
+    assert (streams[MDT].heartbeat, streams[MDT].heartbeat_trouble) == (None, None)
 
 
 def test_a_key_that_is_no_stream_any_more_is_a_trouble_of_its_own(

@@ -118,6 +118,17 @@ def test_without_a_server_it_raises_and_keeps_what_it_knew(private_server: Priva
         assert live(view) == {1: "WAITING"}
 
 
+def test_a_heartbeat_that_cannot_be_read_is_a_trouble_of_its_own(view: LiveView, mdt: OneMdt) -> None:
+    mdt.poll(line(1))
+    mdt.client.set(heartbeat_key("hsm:actions", MDT), b"{}")
+    view.refresh()
+    assert (view.heartbeats, view.troubles) == ({MDT: None}, {})
+    assert view.heartbeat_troubles == {MDT: "heartbeat does not decode: b'{}'"}
+    mdt.client.delete(heartbeat_key("hsm:actions", MDT))
+    view.refresh()
+    assert (view.heartbeats, view.heartbeat_troubles) == ({MDT: None}, {})
+
+
 def test_the_permissions_that_the_documents_name_are_enough(private_server: PrivateServer, tmp_path: Path) -> None:
     server = private_server()
     mdt = OneMdt(tmp_path / "mds1", shipper_client(server, 0))

@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 import redis
+from msgspec.structs import replace
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import StreamError
@@ -14,6 +15,7 @@ from hsm_shipper.heartbeat import Heartbeat, decode
 from hsm_shipper.keys import heartbeat_key
 from hsm_shipper.pulse import Pulse
 from hsm_shipper.result import PollResult
+from tests.beside import lay_out
 from tests.conftest import PrivateServer
 from tests.core import shipper_client
 from tests.simulator import ARCHIVE, SimulatedMds, SimulatedMdt
@@ -55,6 +57,41 @@ def test_it_tells_what_was_wrong_and_what_cannot_be_read(private_server: Private
     told = beat(client, tmp_path / MDT / "hsm/actions", StreamError("it failed"))
     assert told is not None and told.last_error == "it failed"
     assert (told.hsm_control, told.max_requests, told.copytools) == (None, None, None)
+
+
+def test_it_tells_of_lines_that_are_not_understood(private_server: PrivateServer, mds: SimulatedMds) -> None:
+    client = shipper_client(private_server(), 0)
+    status = PollResult(MDT, lines=5, not_understood=2).status_after("mds1", None)
+    Pulse(client, Config(), MDT, mds.actions_path(MDT)).beat(status)
+    told = decode(cast(bytes, client.get(KEY)))
+    assert told is not None and (told.lines, told.lines_not_understood) == (5, 2)
+
+
+def test_it_tells_since_when_slots_are_lost(
+    private_server: PrivateServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = shipper_client(private_server(), 0)
+    mds = SimulatedMds(tmp_path)
+    pulse = Pulse(client, Config(), MDT, lay_out(mds, MDT, "stuck_started"))
+
+    def beat_at(at: float) -> Heartbeat:
+        pulse.beat(replace(PollResult(MDT).status_after("mds1", None), last_poll_at=at))
+        told = decode(cast(bytes, client.get(KEY)))
+        assert told is not None
+        return told
+
+    first = beat_at(1000.0)
+    assert (first.archive_count, first.restore_count, first.remove_count, first.slots.lost) == (23, 0, 0, 23)
+    assert (first.slots_lost_since, first.lost_slots) == (1000.0, None)
+    assert (beat_at(1020.0).slots_lost_since, beat_at(1020.0).lost_slots) == (1000.0, None)
+    assert caplog.records == []
+    assert beat_at(1039.9).lost_slots == first.slots
+    beat_at(1060.0)
+    assert caplog.messages == [str(first.slots)]  # once for a long time
+    mds.write_tunables(MDT, {"archive_count": 9})
+    assert (beat_at(1400.0).slots_lost_since, beat_at(1400.0).lost_slots) == (None, None)
+    mds.write_tunables(MDT, {"archive_count": 10})
+    assert beat_at(1420.0).slots_lost_since == 1420.0
 
 
 def test_one_that_cannot_be_written_is_said_once(

@@ -16,7 +16,7 @@ from hsm_shipper.changes import Change
 from hsm_shipper.errors import StateCorrupt, StateTooNew, StateUnwritable
 from hsm_shipper.migrations import SET, STEPS
 from hsm_shipper.state_view import read_poll_status
-from hsm_shipper.stream import Head
+from hsm_shipper.stream_head import Head
 from tests.core import FullDisk, line, lines, live_action, rows
 from tests.integration.states import HEAD, STATUS, new
 

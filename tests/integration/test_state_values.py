@@ -22,7 +22,7 @@ from hsm_shipper.migrations import STEPS
 from hsm_shipper.reconcile import StateFile
 from hsm_shipper.runs import Run, last_runs, record, runs_file
 from hsm_shipper.state_view import read_poll_status
-from hsm_shipper.stream import Head
+from hsm_shipper.stream_head import Head
 from hsm_shipper.upkeep import check, set_aside
 from tests.core import OneMdt, line, lines, rows
 from tests.damage import DAMAGES, IMPOSSIBLE, Damage
@@ -143,7 +143,7 @@ def test_whatever_a_stream_may_say_is_no_damage(said: list[dict[str, Any]], ms: 
         cache = Cache(path)
         cache.load()
         with cache.transaction():
-            cache.replace(live, Head(entry_id, entry_id, "ab" * 20))
+            cache.replace(live, Head(entry_id, entry_id, "ab" * 20, entry_id, 1, None))
         check(path)
         assert len(cache.load().known) == len(live)
         assert rows(cache.live_actions()) == rows(live)

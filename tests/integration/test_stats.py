@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from hsm_shipper.keys import stream_key
+from hsm_shipper.keys import heartbeat_key, stream_key
 from hsm_tools import progress, stats
 from tests.conftest import PrivateServer
 from tests.core import KEY, MDT
-from tests.integration.stats_runs import COMMAND, ENVIRONMENT, MDT1, PREFIX, Site
+from tests.integration.stats_runs import COMMAND, ENVIRONMENT, MDT1, PREFIX, Site, samples
 from tests.servers import free_port
 
 
@@ -183,9 +183,74 @@ def test_a_stream_that_cannot_be_read_is_said_shown_and_told_by_the_exit_code(
     assert "cannot be read" in report["summary"]["streams"][key]["trouble"]
     assert report["summary"]["streams"][KEY]["trouble"] is None and report["summary"]["total_live_actions"] == 1
     assert "cannot be read" in site.run("--format", "table").stdout
-    assert f'hsm_stream_readable{{mdt="{MDT1}"}} 0.0' in site.run("--format", "prometheus").stdout
+    assert samples(site.run("--format", "prometheus").stdout, "hsm_stream_readable")[f'mdt="{MDT1}"'] == 0
     assert re.search(rf'^hsm_stream,mdt={MDT1},.*trouble="', site.run("--format", "influx").stdout, re.MULTILINE)
     site.end()
+
+
+def test_a_heartbeat_that_may_not_be_read_is_not_missing(private_server: PrivateServer, tmp_path: Path) -> None:
+    server = private_server()
+    site = Site(server, 0, tmp_path)
+    for mdt in (MDT, MDT1):
+        site.add(1, mdt=mdt)
+        site.beat(mdt)
+    site.client.set(heartbeat_key(PREFIX, MDT1), "another program's")
+    allowed = ["resetkeys", f"%R~{PREFIX}:*", f"%R~{heartbeat_key(PREFIX, MDT1)}", "+@read"]
+    site.client.execute_command(  # type: ignore[no-untyped-call]
+        "ACL", "SETUSER", "one", "on", ">word", *allowed, "+select", "+scan", "+hello", "+client", "+auth"
+    )
+    site.where = ["--redis-url", f"redis://one:word@{server.host}:{server.port}/0"]
+    refused, other = (site.report()["summary"]["streams"][stream_key(PREFIX, mdt)] for mdt in (MDT, MDT1))
+    assert (refused["worker"], other["worker"]) == ("unreadable", "unreadable")
+    assert [refused["heartbeat"], other["heartbeat"]] == [None, None]
+    assert "permissions" in refused["worker_troubles"][0] and "does not decode" in other["worker_troubles"][0]
+    table = site.output("--format", "table")
+    assert f"{MDT}: heartbeat cannot be read: " in table and "missing" not in table
+    assert table.count(" unreadable ") == 2
+    text = site.output("--format", "prometheus")
+    assert samples(text, "hsm_worker_up") == {}
+    assert set(samples(text, "hsm_worker_heartbeat_readable").values()) == {0.0}
+    assert site.output("--format", "influx").count('worker="unreadable"') == 2
+    site.client.delete(heartbeat_key(PREFIX, MDT1))
+    text = site.output("--format", "prometheus")
+    assert samples(text, "hsm_worker_up") == {f'mdt="{MDT1}"': 0.0}
+    assert samples(text, "hsm_worker_heartbeat_readable") == {f'mdt="{MDT}"': 0.0, f'mdt="{MDT1}"': 1.0}
+    site.end()
+
+
+def test_two_databases_and_two_prefixes_have_no_series_in_common(private_server: PrivateServer, tmp_path: Path) -> None:
+    """Of a series that two text files in its folder have, node_exporter serves either one."""
+    server = private_server()
+    sites = [Site(server, db, tmp_path) for db in (0, 1)]
+    series: list[set[str]] = []
+    points: list[set[str]] = []
+    for site in sites:
+        site.add(1, "STARTED", after=5)
+        site.beat()
+    sites[1].client.rename(KEY, f"other:{MDT}")
+    sites[1].client.copy(f"other:{MDT}", KEY)
+    for site, options in ((sites[0], []), (sites[1], []), (sites[1], ["--stream-prefix", "other"])):
+        text = site.output("--format", "prometheus", *options)
+        series.append({row.rpartition(" ")[0] for row in text.splitlines() if not row.startswith("#")})
+        lines = site.output("--format", "influx", *options).splitlines()
+        points.append({re.split(r"(?<!\\) ", row)[0] for row in lines})
+    for found in (series, points):
+        assert all(found) and len(set.union(*found)) == sum(map(len, found))
+    where = f'prefix="hsm:actions",redis="redis://127.0.0.1:{server.port}/0"'
+    assert f"hsm_redis_up{{{where}}}" in series[0]
+    summary = sites[1].report("--stream-prefix", "other")["summary"]
+    assert (summary["redis"], summary["prefix"]) == (f"redis://127.0.0.1:{server.port}/1", "other")
+    for site in sites:
+        site.end()
+
+
+def test_no_password_is_a_label(private_server: PrivateServer, tmp_path: Path) -> None:
+    server = private_server(requirepass="s3cret")
+    site = Site(server, 0, tmp_path)
+    site.where = ["--redis-url", f"redis://default:s3cret@{server.host}:{server.port}/0"]
+    for form in ("json", "prometheus", "influx"):
+        text = site.output("--format", form)
+        assert f"redis://{server.host}:{server.port}/0" in text and "s3cret" not in text and "default" not in text
 
 
 def test_without_redis_it_says_so_and_the_file_stays(tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from hsm_shipper.config import Config
+from hsm_shipper.keys import heartbeat_key
 from hsm_tools.filters import ActionFilter
 from hsm_tools.statistics.exporter import Exporter, serve
 from hsm_tools.statistics.stats_options import Address
 from tests.conftest import PrivateServer
 from tests.core import KEY, MDT
-from tests.integration.stats_runs import COMMAND, ENVIRONMENT, Site, has_ipv6, samples
+from tests.integration.stats_runs import COMMAND, ENVIRONMENT, PREFIX, Site, has_ipv6, samples
 from tests.servers import RedisServer, free_port
 from tests.waiting import eventually
 
@@ -94,6 +95,23 @@ def test_the_one_shot_text_has_the_same_names_without_counters(site: Site) -> No
     assert set(once.values()) == {"gauge"}
     assert once == {name: kind for name, kind in served.items() if kind == "gauge"}
     assert set(served.values()) == {"gauge", "counter", "histogram"}
+
+
+def test_a_heartbeat_that_cannot_be_read_is_said_once_and_serves_no_worker_that_is_down(
+    site: Site, exporter: Exporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.add(1)
+    site.beat()
+    site.client.set(heartbeat_key(PREFIX, MDT), "another program's")
+    for _ in range(2):
+        assert served(exporter, "hsm_worker_up") == {}
+    assert served(exporter, "hsm_worker_heartbeat_readable") == {OF_MDT: 0}
+    assert [record.getMessage() for record in caplog.records] == [
+        f'{MDT}: heartbeat does not decode: b"another program\'s"'
+    ]
+    site.beat()
+    assert served(exporter, "hsm_worker_up") == {OF_MDT: 1}
+    assert served(exporter, "hsm_worker_heartbeat_readable") == {OF_MDT: 1}
 
 
 # Counting

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
 from hsm_shipper.keys import heartbeat_key, stream_key
 from tests.core import KEY, MDT
-from tests.integration.stats_runs import MDT1, PREFIX, Site
+from tests.integration.stats_runs import MDT1, PREFIX, Site, samples
 
 
 def test_json_list_has_the_streams_as_a_list(filled: Site) -> None:
@@ -37,8 +38,9 @@ def hostile(site: Site) -> Site:
     for rec in range(100, 300):
         site.add(rec, status=f"STATUS{rec}", action=f"ACTION{rec}")
     site.beat(
-        host="mds\n1", last_error="\x1b]0;title\x07\\", hsm_control='en"abled', lines=10**300, max_requests=10**300
-    )
+        host="mds\n1", last_error="\x1b]0;title\x07\\", hsm_control='en"abled', lines=10**300, max_requests=10**300,
+        lines_not_understood=10**300, archive_count=10**300, remove_count=-1, slots_lost_since=-1e308,
+    )  # fmt: skip
     return site
 
 
@@ -51,7 +53,8 @@ def test_nothing_from_a_stream_reaches_the_output_raw(hostile: Site, form: str) 
 
 def test_metrics_of_a_hostile_stream_are_few_and_well_formed(hostile: Site) -> None:
     text = hostile.output("--format", "prometheus")
-    live = re.findall(r'^hsm_live_actions\{action="(.*)",mdt="(.*)",status="(.*)"\} (\S+)$', text, re.MULTILINE)
+    found = samples(text, "hsm_live_actions")
+    live = [(*re.findall(r'="(.*?)"', labels), count) for labels, count in found.items()]
     assert sum(float(count) for *_, count in live) == len(hostile.report()["breakdown"])
     assert len(live) <= 2 * 16 + 1 and ("other", MDT, "other") in {row[:3] for row in live}
     assert 'hsm_worker_info{host="other"' in text
@@ -59,7 +62,7 @@ def test_metrics_of_a_hostile_stream_are_few_and_well_formed(hostile: Site) -> N
 
 def test_influx_lines_of_a_hostile_stream_are_well_formed(hostile: Site) -> None:
     field = r'[a-z0-9_]+=(?:-?[0-9.e+-]+i?|"(?:[^"\\]|\\.)*")'
-    tag = r"[a-z]+=[A-Za-z0-9_.:-]+"
+    tag = r"[a-z]+=[A-Za-z0-9_./:-]+"
     for line in hostile.output("--format", "influx").splitlines():
         assert re.fullmatch(rf"hsm_[a-z_]+(?:,{tag})* {field}(?:,{field})* [0-9]{{19}}", line), line
 
@@ -80,6 +83,58 @@ def test_a_field_of_influx_never_changes_its_type(filled: Site) -> None:
     after = kinds(filled.output("--format", "influx"))
     assert before and all(len(found) == 1 for found in after.values())
     assert {key: after[key] for key in before} == before
+
+
+# What an operator should look at
+
+REMEDY = "set hsm_control to shutdown, then to enabled, and restart the copytools"
+
+
+def test_every_form_tells_lines_that_are_not_understood_and_lost_slots(site: Site) -> None:
+    site.add(1)
+    site.beat(lines=120, lines_not_understood=3, max_requests=10, archive_count=23, slots_lost_since=time.time() - 900)
+    worker = site.report()["summary"]["streams"][KEY]
+    lost = f"no slot is left (max_requests 10), and no copytool works on 20 of the 23 active requests: {REMEDY}"
+    troubles = ["3 of 120 lines of the actions file are not understood, and not shipped", lost]
+    assert worker["worker_troubles"] == troubles
+    beat = worker["heartbeat"]
+    assert (beat["lines_not_understood"], beat["archive_count"], beat["lost_slots"]) == (3, 23, 20)
+    assert 900 <= beat["lost_slots_age_seconds"] < 960
+    table = site.output("--format", "table")
+    assert table.endswith("".join(f"{MDT}: {trouble}\n" for trouble in troubles))
+    text = site.output("--format", "prometheus")
+    of_mdt = f'mdt="{MDT}"'
+    assert samples(text, "hsm_worker_not_understood_lines") == {of_mdt: 3}
+    assert samples(text, "hsm_coordinator_lost_slots") == {of_mdt: 20}
+    assert samples(text, "hsm_coordinator_active_requests") == {
+        f'action="ARCHIVE",{of_mdt}': 23,
+        f'action="RESTORE",{of_mdt}': 0,
+        f'action="REMOVE",{of_mdt}': 0,
+    }
+    influx = site.output("--format", "influx")
+    assert "lines_not_understood=3i" in influx and "active_requests=23i,lost_slots=20i" in influx
+
+
+def test_what_some_copytools_do_is_not_told_as_if_it_were_all(site: Site) -> None:
+    site.add(1)
+    site.beat(agents_not_understood=1)
+    text = site.output("--format", "prometheus")
+    assert samples(text, "hsm_copytools") == {f'mdt="{MDT}"': 2}
+    assert samples(text, "hsm_copytool_running_requests") == samples(text, "hsm_copytool_ended_requests") == {}
+    assert f"{MDT}: 1 copytools are not understood" in site.output("--format", "table")
+    influx = site.output("--format", "influx")
+    assert "copytools=2i" in influx and "copytool_errors" not in influx
+
+
+def test_a_heartbeat_of_an_earlier_release_accuses_nobody(site: Site) -> None:
+    site.add(1)
+    site.beat(lines_not_understood=None, archive_count=None, restore_count=None, remove_count=None, max_requests=0)
+    worker = site.report()["summary"]["streams"][KEY]
+    assert worker["worker_troubles"] == []
+    assert (worker["heartbeat"]["lines_not_understood"], worker["heartbeat"]["lost_slots"]) == (None, None)
+    text = site.output("--format", "prometheus")
+    for name in ("worker_not_understood_lines", "coordinator_lost_slots", "coordinator_active_requests"):
+        assert samples(text, f"hsm_{name}") == {}
 
 
 # The table

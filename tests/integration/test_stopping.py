@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from hsm_shipper.errors import SupervisorError
 from hsm_shipper.orphan import SUPERVISORD_PID_VARIABLE, exit_with_parent
-from hsm_shipper.stopping import Cadence
+from hsm_shipper.stopping import REST, Cadence, StopSignal
 from tests.waiting import eventually
 
 WAITS = """
@@ -49,15 +51,77 @@ def test_a_stop_signal_ends_a_wait_at_once(number: signal.Signals) -> None:
     assert process.returncode == 0
 
 
-def test_a_late_tick_is_skipped() -> None:
-    cadence = Cadence(0.2)
-    assert 0.0 < cadence.seconds_to_next() <= 0.2
-    begun = time.monotonic()
-    time.sleep(0.5)
-    to_next_s = cadence.seconds_to_next()
-    assert 0.0 < to_next_s <= 0.2
-    ticks = (time.monotonic() + to_next_s - begun) / 0.2
-    assert abs(ticks - round(ticks)) < 0.1
+class _Clock:
+    """A monotonic clock that is moved on by work and by waits; it stands for a stop signal that never comes, too."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.waited_s: list[float] = []
+
+    def work(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    def wait(self, timeout_s: float) -> bool:
+        self.waited_s.append(timeout_s)
+        self.now_s += timeout_s
+        return False
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
+    """The clock of `stopping`."""
+    clock = _Clock()
+    monkeypatch.setattr("hsm_shipper.stopping.time.monotonic", lambda: clock.now_s)
+    return clock
+
+
+def waited_s(cadence: Cadence, clock: _Clock, at_most_s: float = math.inf) -> float:
+    """How long `cadence` waits now."""
+    assert not cadence.wait(cast(StopSignal, clock), at_most_s)
+    return clock.waited_s[-1]
+
+
+def test_a_late_tick_is_skipped(clock: _Clock) -> None:
+    cadence = Cadence(20.0)
+    assert waited_s(cadence, clock) == 20.0
+    clock.work(24.0)
+    assert waited_s(cadence, clock) == 16.0
+    assert waited_s(cadence, clock, at_most_s=1.0) == 1.0
+    assert waited_s(cadence, clock) == 19.0
+
+
+@pytest.mark.parametrize("took_s", [0.125, 5.0, 13.0, 13.5, 19.0, 19.75, 20.0, 20.25, 39.75, 40.25, 100.0, 3600.0])
+def test_a_turn_is_followed_by_a_rest_of_half_its_time_and_in_time_by_the_next_tick(
+    clock: _Clock, took_s: float
+) -> None:
+    cadence = Cadence(20.0)
+    ends_s = [clock.now_s]
+    for _ in range(20):
+        clock.work(took_s)
+        assert waited_s(cadence, clock) >= min(REST * took_s, 60.0)
+        ends_s.append(clock.now_s)
+    gaps = [after - before for before, after in itertools.pairwise(ends_s)]
+    if took_s * (1 + REST) <= 20.0:
+        assert gaps == [20.0] * 20
+    else:  # no later than it must be, and where the rest allows on a tick
+        assert max(gaps) < took_s * (1 + REST) + 20.0
+
+
+def test_a_turn_that_was_held_up_for_hours_is_followed_by_the_next_within_a_minute(clock: _Clock) -> None:
+    cadence = Cadence(20.0)
+    clock.work(7200.0 + 1.0)
+    assert waited_s(cadence, clock) == 60.0
+    assert waited_s(cadence, clock) <= 20.0
+
+
+def test_long_polls_leave_a_third_of_the_time_free(clock: _Clock) -> None:
+    cadence = Cadence(0.5)
+    begun_s, busy_s = clock.now_s, 0.0
+    for took_s in (0.4375, 0.75, 0.875, 0.5, 30.0, 2.0) * 5:
+        clock.work(took_s)
+        busy_s += took_s
+        waited_s(cadence, clock)
+    assert busy_s <= (clock.now_s - begun_s) * 2 / 3
 
 
 def test_a_child_ends_with_its_parent() -> None:

@@ -9,13 +9,14 @@ import pytest
 import redis
 
 from hsm_shipper.errors import StreamMoved, StreamRefused, StreamUnavailable
-from hsm_shipper.stream import ActionStream, Head, PendingAppend
+from hsm_shipper.stream import ActionStream, PendingAppend
+from hsm_shipper.stream_head import Head
 from tests.conftest import PrivateServer
 from tests.core import KEY, Wire, shipper_client
 from tests.servers import RedisServer
 from tests.truth import entries_of
 
-EMPTY = Head("0-0", None, None)
+EMPTY = Head("0-0", None, None, None, 0)
 
 
 def stream_of(client: redis.Redis) -> ActionStream:
@@ -29,8 +30,8 @@ def stream(client: redis.Redis) -> ActionStream:
 
 
 def begin(stream: ActionStream, head: Head, *payloads: bytes) -> PendingAppend:
-    """Send an append of a shipper that knows of no live action."""
-    return stream.start_append(head, payloads, entries_needed=False)
+    """Send an append."""
+    return stream.start_append(head, payloads)
 
 
 def append(stream: ActionStream, head: Head, *payloads: bytes) -> Head:
@@ -51,7 +52,7 @@ def test_no_stream_ends_at_zero(stream: ActionStream) -> None:
 
 
 def test_the_head_is_the_last_generated_id_and_the_newest_entry(client: redis.Redis, stream: ActionStream) -> None:
-    assert append(stream, EMPTY, b"a", b"b") == stream.head()
+    assert append(stream, EMPTY, b"a", b"b").end == stream.head().end
     newest = entries_of(client, KEY)[-1][0]
     assert (stream.head().last_id, stream.head().newest_id) == (newest, newest)
     client.xdel(KEY, newest)
@@ -108,12 +109,16 @@ def rolled_back(client: redis.Redis, head: Head) -> None:
     client.xadd(KEY, {"data": "a"}, id="1-0")
 
 
-def compare(stream: ActionStream, head: Head, entries_needed: bool) -> None:
-    stream.compare(head, entries_needed=entries_needed)
+def entry_within_deleted(client: redis.Redis, head: Head) -> None:
+    client.xdel(KEY, entries_of(client, KEY)[1][0])
 
 
-def append_new(stream: ActionStream, head: Head, entries_needed: bool) -> None:
-    stream.start_append(head, [b"new"], entries_needed=entries_needed).finish()
+def compare(stream: ActionStream, head: Head) -> None:
+    stream.compare(head)
+
+
+def append_new(stream: ActionStream, head: Head) -> None:
+    append(stream, head, b"new")
 
 
 BOTH = pytest.mark.parametrize("act", [compare, append_new], ids=["compare", "append"])
@@ -121,53 +126,56 @@ BOTH = pytest.mark.parametrize("act", [compare, append_new], ids=["compare", "ap
 
 @pytest.mark.parametrize(
     "change",
-    [foreign, newest_deleted, newest_replaced, another_field, gone, flushed, rolled_back],
+    [foreign, newest_deleted, newest_replaced, another_field, gone, flushed, rolled_back, entry_within_deleted],
     ids=lambda change: change.__name__,
 )
 @BOTH
-@pytest.mark.parametrize("entries_needed", [False, True])
 def test_a_stream_that_changed_without_us_is_noticed_and_left_alone(
     client: redis.Redis,
     stream: ActionStream,
     change: Callable[[redis.Redis, Head], None],
-    act: Callable[[ActionStream, Head, bool], None],
-    entries_needed: bool,
+    act: Callable[[ActionStream, Head], None],
 ) -> None:
-    head = append(stream, EMPTY, b"a", b"b")
+    head = append(stream, EMPTY, b"a", b"b", b"c")
     change(client, head)
     before = client.xrange(KEY)
     with pytest.raises(StreamMoved):
-        act(stream, head, entries_needed)
+        act(stream, head)
     assert client.xrange(KEY) == before
 
 
 def test_a_comparison_of_a_stream_as_we_left_it_changes_nothing(client: redis.Redis, stream: ActionStream) -> None:
-    stream.compare(EMPTY, entries_needed=True)
+    stream.compare(EMPTY)
     assert not client.exists(KEY)
     head = append(stream, EMPTY, b"a")
-    stream.compare(head, entries_needed=True)
-    assert append(stream, head) == head
+    there = stream.compare(head)
+    assert (there.end, there.first_id, there.length) == (head.end, head.first_id, 1)
+    assert append(stream, there) == there
     assert data(client) == [b"a"]
 
 
 def test_a_stream_trimmed_to_nothing_is_where_we_left_it(client: redis.Redis, stream: ActionStream) -> None:
     head = append(stream, EMPTY, b"a", b"b")
     client.xtrim(KEY, maxlen=0, approximate=False)
-    stream.compare(head, entries_needed=False)
-    assert stream.head() == Head(head.last_id, None, None)
+    empty = stream.compare(head)
+    assert empty.end == (head.last_id, None, None)
+    assert (empty.first_id, empty.length) == (None, 0)
+    assert stream.head() == empty
     append(stream, head, b"c")
     assert data(client) == [b"c"]
 
 
-@BOTH
-def test_a_stream_without_entries_has_moved_where_live_actions_need_theirs(
-    client: redis.Redis, stream: ActionStream, act: Callable[[ActionStream, Head, bool], None]
+@pytest.mark.parametrize("knows", [True, False], ids=["known", "not known"])
+def test_a_head_of_an_earlier_release_does_not_know_what_the_stream_holds(
+    client: redis.Redis, stream: ActionStream, knows: bool
 ) -> None:
-    head = append(stream, EMPTY, b"a", b"b")
-    client.xtrim(KEY, maxlen=0, approximate=False)
-    with pytest.raises(StreamMoved):
-        act(stream, head, True)
-    assert data(client) == []
+    head = append(stream, EMPTY, b"a", b"b", b"c")
+    client.xdel(KEY, entries_of(client, KEY)[1][0])
+    if knows:
+        with pytest.raises(StreamMoved, match="has lost entries"):
+            stream.compare(head)
+    else:
+        assert stream.compare(Head(*head.end)) == stream.head()
 
 
 def test_an_older_entry_that_is_trimmed_is_no_move(client: redis.Redis, stream: ActionStream) -> None:
@@ -187,7 +195,7 @@ def test_a_batch_may_be_big(client: redis.Redis, stream: ActionStream) -> None:
     payloads = [b"%d" % number + b"x" * 500 for number in range(8000)]
     head = append(stream, EMPTY, *payloads)
     assert data(client) == payloads
-    stream.compare(head, entries_needed=True)
+    stream.compare(head)
 
 
 def test_a_script_that_the_server_lost_is_sent_again(client: redis.Redis, stream: ActionStream) -> None:
@@ -214,7 +222,7 @@ def test_two_appends_on_their_way_are_answered_each_its_own(client: redis.Redis,
     other = ActionStream(client, "other", "redis://test")
     one, two = begin(other, EMPTY, b"1"), begin(stream, stream.head(), b"b")
     assert two.finish() == stream.head()
-    assert one.finish() == other.head()
+    assert one.finish().end == other.head().end
 
 
 def test_of_two_appends_from_the_same_head_only_the_first_is_made(client: redis.Redis, stream: ActionStream) -> None:

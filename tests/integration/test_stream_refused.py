@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 import redis
 
 from hsm_shipper.entry_ids import EMPTY_ID
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
-from hsm_shipper.stream import ActionStream, Head
+from hsm_shipper.stream import ActionStream
+from hsm_shipper.stream_head import Head
 from tests.conftest import PrivateServer
 from tests.core import KEY, shipper_client
 from tests.servers import RedisServer
@@ -25,7 +27,7 @@ def stream_of(client: redis.Redis) -> ActionStream:
 
 def append(stream: ActionStream, head: Head, *payloads: bytes) -> Head:
     """Append, and wait for the reply."""
-    return stream.start_append(head, payloads, entries_needed=False).finish()
+    return stream.start_append(head, payloads).finish()
 
 
 def advice(client: redis.Redis) -> str:
@@ -72,6 +74,34 @@ def test_after_a_read_only_answer_the_next_command_takes_another_connection(priv
     before = client.client_id()
     advice(client)
     assert client.client_id() != before
+
+
+def idle_connections(client: redis.Redis) -> list[Any]:
+    """Two connections that the client keeps for later."""
+    idle = [client.connection_pool.get_connection() for _ in range(2)]
+    for connection in idle:
+        client.connection_pool.release(connection)
+    return idle
+
+
+def test_a_replica_without_its_primary_is_left_as_well(private_server: PrivateServer) -> None:
+    server = private_server(replica_serve_stale_data="no")
+    server.client().replicaof("127.0.0.1", "1")
+    client = shipper_client(server, 0)
+    idle = idle_connections(client)
+    with pytest.raises(StreamUnavailable, match="MASTER"):
+        stream_of(client).length()
+    assert [connection.is_connected for connection in idle] == [False, False]
+
+
+def test_after_any_refusal_no_connection_is_kept(redis_server: RedisServer, redis_db: int) -> None:
+    """A script's READONLY is a plain error from Redis 6.2."""
+    client = shipper_client(redis_server, redis_db)
+    client.set(KEY, "no stream")
+    idle = idle_connections(client)
+    with pytest.raises(StreamRefused):
+        stream_of(client).head()
+    assert [connection.is_connected for connection in idle] == [False, False]
 
 
 def test_a_server_that_is_gone_is_unavailable(private_server: PrivateServer) -> None:

@@ -7,7 +7,9 @@ import redis
 
 from hsm_shipper.entry_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ReplayOvertaken
-from hsm_shipper.stream import PAGE_ENTRIES, ActionStream, Entry, Head
+from hsm_shipper.page_reader import PAGE_ENTRIES, Entry
+from hsm_shipper.stream import ActionStream
+from hsm_shipper.stream_head import Head
 from tests.core import KEY
 
 

@@ -231,6 +231,17 @@ def test_a_unix_socket(private_server: PrivateServer, tmp_path: Path) -> None:
         (["--port", "0"], "argument --port: '0' is no whole number from 1 to 65535"),
         (["--db", "one"], "argument --db: 'one' is no whole number"),
         (["--show", "OLD"], "argument --show: 'OLD' is none of NEW, UPDATE, PURGED, REFRESH"),
+        (["--show", "STARTED"], "argument --show: 'STARTED' is none of NEW, UPDATE, PURGED, REFRESH"),
+        (
+            ["--hide", "NEW", "LATE"],
+            "argument --hide: 'LATE' is none of NEW, UPDATE, PURGED, REFRESH, WAITING",
+        ),
+        (["--log-level", "INFO"], "--log-level is an option of earlier tools: what is wrong is said on standard error"),
+        (
+            ["--log-file=/tmp/x"],
+            "--log-file is an option of earlier tools: what is wrong is said on standard error",
+        ),
+        (["--mountpoint", "/nowhere"], "--mount '/nowhere': no Lustre file system is mounted there"),
         (["--show", "PURGED", "--hide", "purged"], "PURGED is both in --show and in --hide; leave it out of one"),
         (["--stream-prefix", "hsm:*"], "stream prefix 'hsm:*' cannot be used; use letters"),
         (["--redis-url", "http://x"], "redis_url: http://x cannot be used"),

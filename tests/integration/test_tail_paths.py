@@ -111,6 +111,37 @@ def test_liblustreapi_is_preferred_where_it_is(tails: Tails, world: World) -> No
     assert files(done.stdout)[0] == f"[{fid(1)}]" and time.monotonic() - started_s < 4.0
 
 
+@pytest.mark.parametrize("has_lfs", [True, False])
+def test_a_path_that_is_too_long_for_liblustreapi_is_asked_of_lfs(tails: Tails, world: World, *, has_lfs: bool) -> None:
+    environment = world.library_environment
+    if not has_lfs:
+        (world.folder / "bin" / "lfs").unlink()
+    lengths = {1: 10, 2: 4094, 3: 4095, 4: 4096, 5: 9000}
+    for n, length in lengths.items():
+        world.put(fid(n), "/".join(["d" * 99] * 100)[:length])
+        tails.append(fid=fid(n))
+    done = tails.run("--run-once", *PATIENT, **environment)
+    found = {n: f"{MOUNT}/{'/'.join(['d' * 99] * 100)[:length]}" for n, length in lengths.items()}
+    if not has_lfs:
+        found |= {n: f"[{fid(n)}]" for n in (3, 4, 5)}
+    assert files(done.stdout) == [*found.values()]
+    assert done.stderr == ""
+
+
+def test_who_may_not_ask_is_told_once_what_would_let_him(tails: Tails, world: World) -> None:
+    world.set("errno", "1")
+    tail = following(tails, *PATIENT, **world.library_environment)
+    for n in range(1, 5):
+        tails.append(fid=fid(n))
+        assert files(read_line(tail)) == [f"[{fid(n)}]"]
+    tail.send_signal(signal.SIGINT)
+    _, err = tail.communicate(timeout=60)
+    assert err.splitlines()[1:] == [
+        "hsm-stream-tail: files of elm are shown by their FIDs: cannot find FID: Operation not permitted; "
+        "run it as root, or mount the file system with user_fid2path"
+    ]
+
+
 def test_json_and_templates_have_the_path(tails: Tails, world: World) -> None:
     world.put(fid(1), "a\x1bb\n\x7f")
     tails.append(fid=fid(1))
@@ -153,6 +184,23 @@ def test_what_was_removed_is_asked_for_once(tails: Tails, world: World) -> None:
     assert len(world.calls) == 1
 
 
+def test_a_file_system_is_named_as_in_earlier_releases(tails: Tails, world: World, tmp_path: Path) -> None:
+    world.put(fid(1), "a")
+    tails.append(fid=fid(1))
+    done = tails.run("--run-once", "--mountpoint", f"elm={MOUNT}", "--path-wait", "60", **world.environment)
+    assert (files(done.stdout), done.stderr) == ([f"{MOUNT}/a"], "")
+    (tmp_path / "tail.yaml").write_text(f"mountpoint: elm={MOUNT}\n")
+    done = tails.run("--run-once", "-c", str(tmp_path / "tail.yaml"), "--path-wait", "60", **world.environment)
+    assert (files(done.stdout), done.stderr) == ([f"{MOUNT}/a"], "")
+    (tmp_path / "tail.yaml").write_text("mountpoint: /lustre\n")  # not mounted on this machine
+    done = tails.run("--run-once", "-c", str(tmp_path / "tail.yaml"), **world.environment)
+    assert (done.returncode, files(done.stdout)) == (0, [f"[{fid(1)}]"])
+    assert done.stderr.splitlines()[0].startswith(
+        "hsm-stream-tail: warning: mountpoint in the configuration is not used"
+    )
+    assert tails.run("--run-once", "--no-paths", "-c", str(tmp_path / "tail.yaml")).stderr == ""
+
+
 def test_without_lfs_there_is_one_warning_and_fids(tails: Tails, tmp_path: Path) -> None:
     tails.append(fid=fid(1))
     tails.append(MDT1, fid=fid(2))
@@ -182,7 +230,10 @@ def test_a_file_system_that_is_not_mounted_is_said_once(tails: Tails, world: Wor
 @pytest.mark.parametrize(
     ("fail", "complaint"),
     [
-        ("13 lfs fid2path: cannot find /lustre 0x200000401:0x1:0x0: Permission denied", "Permission denied"),
+        (
+            "13 lfs fid2path: cannot find /lustre 0x200000401:0x1:0x0: Permission denied",
+            "cannot find /lustre FID: Permission denied; run it as root, or mount the file system with user_fid2path",
+        ),
         (
             "2 lfs fid2path: cannot resolve mount point for '/lustre': \x1b[2J",
             r"resolve mount point for '/lustre': \x1b[2J",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import PrivateServer
-from tests.integration.readings import MDT0, MDT1
+from tests.integration.readings import MDT0, MDT1, add
 from tests.integration.tails import Tails, read_line, tails_on
 from tests.servers import RedisServer, free_port
 
@@ -52,6 +54,31 @@ def test_the_last_n_pass_the_filters(tails: Tails) -> None:
     assert statuses(tails.run("-n", "2", "--no-follow", "--mdt", "*0").stdout) == ["S1", "S3"]
     tails.client.xadd(MDT0, {"data": b"malformed"})
     assert statuses(tails.run("-n", "2", "--no-follow", "--mdt", "*0").stdout) == ["S1", "S3"]
+
+
+def peak_memory_bytes(tails: Tails, *options: str) -> int:
+    tail = tails.start(*options)
+    assert tail.stdout is not None
+    tail.stdout.read()
+    _pid, status, usage = os.wait4(tail.pid, 0)
+    tail.returncode = os.waitstatus_to_exitcode(status)
+    assert tail.returncode == 0
+    return usage.ru_maxrss * 1024
+
+
+def test_the_last_n_are_looked_for_once_and_in_little_memory(tails: Tails) -> None:
+    entries = 30_000
+    add(tails.client, MDT0, range(entries))
+    least_bytes = peak_memory_bytes(tails, "-n", "1", "--no-follow")
+    calls = xrevrange_calls(tails)
+    most_bytes = peak_memory_bytes(tails, "-n", "20", "--no-follow", "--failed")
+    assert most_bytes - least_bytes < 25 * 2**20, "all that was passed over was held"
+    assert xrevrange_calls(tails) - calls <= entries / 1000 + 1, "it was read again and again"
+
+
+def xrevrange_calls(tails: Tails) -> int:
+    stats: Any = tails.client.info("commandstats")
+    return int(stats.get("cmdstat_xrevrange", {"calls": 0})["calls"])
 
 
 def test_after_the_last_n_it_goes_on_without_a_gap(tails: Tails) -> None:
@@ -118,6 +145,21 @@ def test_filters(tails: Tails, options: list[str], shown: list[str]) -> None:
     tails.append(status="CANCELED", action="RESTORE", fid="0x200000401:0x4:0x0")
     done = tails.run("--run-once", *options)
     assert (statuses(done.stdout), done.stderr) == (shown, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (["--hide", "STARTED"], ["WAITING", "SUCCEED"]),
+        (["--hide", "waiting", "SUCCEED"], ["STARTED"]),
+        (["--hide", "waiting,succeed", "--hide", "UPDATE"], []),
+        (["--hide", "NEW", "STARTED", "--show", "PURGED"], ["SUCCEED", "PURGED"]),
+    ],
+)
+def test_what_is_hidden_may_be_a_status_and_many_words(tails: Tails, options: list[str], shown: list[str]) -> None:
+    for kind, status in (("NEW", "WAITING"), ("UPDATE", "STARTED"), ("UPDATE", "SUCCEED"), ("PURGED", "PURGED")):
+        tails.append(event_type=kind, status=status)
+    assert statuses(tails.run("--run-once", *options).stdout) == shown
 
 
 def test_json_is_the_event_with_stream_and_id(tails: Tails) -> None:

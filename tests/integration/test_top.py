@@ -106,9 +106,10 @@ def test_batch_prints_frames_with_what_changed_between_them(streams: Streams) ->
     assert process.returncode == 0
 
 
-def test_frames_are_separated_by_an_empty_line_and_counted(streams: Streams) -> None:
+@pytest.mark.parametrize("option", ["-d", "--interval"])  # the name of earlier releases
+def test_frames_are_separated_by_an_empty_line_and_counted(streams: Streams, option: str) -> None:
     streams.new(A, range(3))
-    done = streams.run("--batch", "-n", "3", "-d", "0.1")
+    done = streams.run("--batch", "-n", "3", option, "0.1")
     assert done.stdout.count("--- Lustre HSM Action Dashboard ---") == 3
     assert done.stdout.count("\n\n--- Lustre HSM Action Dashboard ---") == 2
 

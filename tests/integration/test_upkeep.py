@@ -14,7 +14,7 @@ from hsm_shipper import upkeep
 from hsm_shipper.cache import Cache
 from hsm_shipper.errors import StateCorrupt, StateError
 from hsm_shipper.fold import LiveActions
-from hsm_shipper.stream import Head
+from hsm_shipper.stream_head import Head
 from hsm_shipper.upkeep import check, set_aside, tidy
 from tests.core import line, live_action
 

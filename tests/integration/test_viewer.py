@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -141,7 +141,7 @@ def test_questions_are_answered_between_two_looks_and_while_paused(streams: Stre
         live.extend(len(stream.live) for stream in found)
         answered.set()
 
-    watcher.ask(question)
+    watcher.ask(question, lambda error: pytest.fail(str(error)))
     assert answered.wait(10)
     assert live == [10]
     view = watcher.viewer.view
@@ -151,5 +151,74 @@ def test_questions_are_answered_between_two_looks_and_while_paused(streams: Stre
     watcher.paused = False
     before = watcher.viewer.view.picture
     eventually(lambda: watcher.viewer.view.picture is not before)
+    watcher.close()
+    watcher.viewer.close()
+
+
+class Broken(Viewer):
+    """Looks fail as nobody foresaw, in the middle of it, for as long as it is told."""
+
+    def __init__(self, streams: Streams) -> None:
+        super().__init__(streams.config, ActionFilter())
+        self.is_broken = False
+
+    def _page(self, entries: int) -> None:
+        super()._page(entries)
+        if self.is_broken:
+            raise KeyError("mdt")
+
+
+def test_a_look_that_fails_is_said_and_everything_is_read_anew(
+    streams: Streams, caplog: pytest.LogCaptureFixture
+) -> None:
+    streams.new(A, range(10))
+    viewer = Broken(streams)
+    watcher = Watcher(viewer, 0.05, first_rest_s=0.1)
+    watcher.start()
+    eventually(lambda: viewer.view.picture)
+    viewer.is_broken = True
+    streams.new(A, range(10, 20))
+    failure = eventually(lambda: viewer.view.failure, 60)
+    assert failure is not None
+    assert failure.why.startswith("looking at the streams failed: KeyError: 'mdt' (test_viewer.py:")
+    assert viewer.view.status(failure.since + 5) == "Failed 5s ago, trying again; what was last known is shown"
+    assert viewer.view.picture is not None and viewer.view.picture.live == 10
+    eventually(lambda: len(caplog.records) >= 3, 60)
+    assert failure.why in caplog.text and viewer.view.failure is not None
+    assert viewer.view.failure.since == failure.since
+    viewer.is_broken = False
+    eventually(lambda: viewer.view.failure is None and (now := viewer.view.picture) is not None and now.live == 20, 60)
+    assert viewer.view.remarks == (), "that it was read anew has nothing to do with the stream"
+    assert [len(stream.live) for stream in viewer.streams] == [20]
+    assert watcher.failure is None
+    watcher.close()
+    viewer.close()
+
+
+def test_a_first_look_that_fails_is_tried_again(streams: Streams) -> None:
+    streams.new(A, range(10))
+    viewer = Broken(streams)
+    viewer.is_broken = True
+    watcher = Watcher(viewer, 0.05, first_rest_s=0.1)
+    watcher.start()
+    eventually(lambda: viewer.view.failure, 60)
+    viewer.is_broken = False
+    eventually(lambda: (now := viewer.view.picture) is not None and now.live == 10, 60)
+    watcher.close()
+    viewer.close()
+
+
+def test_a_question_that_fails_is_told_to_who_asked(streams: Streams, caplog: pytest.LogCaptureFixture) -> None:
+    streams.new(A, range(10))
+    watcher = Watcher(Viewer(streams.config, ActionFilter()), 0.05)
+    watcher.start()
+    failures: list[str] = []
+    watcher.ask(lambda _: cast(None, 1 / 0), lambda error: failures.append(str(error)))
+    [failure] = eventually(lambda: failures, 60)
+    assert failure.startswith("looking through the streams failed: ZeroDivisionError: division by zero (test_viewer.py")
+    assert failure in caplog.text
+    answered = threading.Event()
+    watcher.ask(lambda _: answered.set(), lambda error: pytest.fail(str(error)))
+    assert answered.wait(60)
     watcher.close()
     watcher.viewer.close()

@@ -6,13 +6,16 @@ import io
 import json
 import sys
 import time
+from dataclasses import replace
 
 import msgspec
 import pytest
+from msgspec.structs import replace as changed
 
 from hsm_shipper.actions import pack_place, parse_line
 from hsm_shipper.events import Event, decode, encode, line_digest
 from hsm_shipper.fold import LiveActions
+from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.live_action import LiveAction, same_state
 from hsm_tools.auditing.audit import (
     Comparison,
@@ -28,7 +31,9 @@ from hsm_tools.auditing.audit import (
     exit_code,
 )
 from hsm_tools.auditing.audit_report import to_json, to_text
+from hsm_tools.following.health import Health, WorkerHealth, worker_health
 from hsm_tools.progress import Progress
+from tests.pure.test_heartbeat import HEARTBEAT
 
 COUNTS = Counts(entries=10, live=4, duplicates=1, purged_without_new=2, malformed=0, malformed_ids=())
 
@@ -154,9 +159,29 @@ def test_a_line_that_is_not_understood_is_no_end_of_its_action() -> None:
     listing = Listing([lines[:2], lines[2:]])
     assert compare(fold_of(line_of(1), line_of(2), line_of(3)), listing, listing.puzzling) == {}
     assert (listing.lines, listing.not_understood, listing.puzzling) == (5, 2, {pack_place(1, 2)})
+    assert listing.example == lines[1]
     assert not listing.is_mostly_puzzling
     puzzling = Listing([[b"?", b"?", line_of(1)]])
     assert len(list(puzzling)) == 1 and puzzling.is_mostly_puzzling
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "not_compared", "kinds"),
+    [
+        ("WAITING", "WAITING", 0, []),
+        ("WAITING", "STARTED", 1, []),
+        ("STARTED", "WAITING", 1, []),
+        ("STARTED", "FAILED", 1, [Kind.DIFFERING]),
+        ("STARTED", "STARTED", 1, [Kind.DIFFERING]),
+    ],
+)
+def test_two_lines_for_a_place_are_told_where_the_stream_cannot_say_both(
+    first: str, second: str, not_compared: int, kinds: list[Kind]
+) -> None:
+    listing = Listing([[line_of(1), line_of(2, first)], [line_of(2, second)]])
+    found = compare(fold_of(line_of(1), line_of(2)), listing, listing.puzzling, listing.repeat)
+    assert [difference.kind for difference in found.values()] == kinds
+    assert (listing.not_understood, listing.not_compared) == (0, not_compared)
 
 
 def test_only_what_stays_the_same_is_confirmed() -> None:
@@ -170,16 +195,20 @@ def test_only_what_stays_the_same_is_confirmed() -> None:
 
 
 def report(
-    counts: Counts | None = COUNTS, state: Differences | None = None, listing: Differences | None = None, **more: str
+    counts: Counts | None = COUNTS,
+    state: Differences | None = None,
+    listing: Differences | None = None,
+    beat: Heartbeat | None = None,
+    **more: str,
 ) -> MdtReport:
     return MdtReport(
         "elm-MDT0000",
         "hsm:actions:elm-MDT0000",
         counts,
-        None,
-        None,
+        beat,
+        worker_health(beat, 0.0),
         None if state is None else Comparison("/state", state),
-        None if listing is None else Comparison("/actions", listing, more.get("untold")),
+        None if listing is None else Comparison("/actions", listing, more.get("untold"), doubt=more.get("doubt")),
         more.get("error"),
     )
 
@@ -201,9 +230,15 @@ MALFORMED = Counts(entries=10, live=4, duplicates=0, purged_without_new=0, malfo
         ([report(state={}, listing={}, untold="why")], 2),
         ([report(state=ORPHAN, listing={}, untold="why")], 1),
         ([report(None, error="wrong type")], 2),
+        ([report(state={}, listing={}, doubt="1 of 5 lines")], 2),
+        ([report(state={}, listing=ORPHAN, doubt="1 of 5 lines")], 1),
+        ([report(state={}, beat=changed(HEARTBEAT, lines_not_understood=1))], 2),
+        ([report(state={}, beat=changed(HEARTBEAT, lines_not_understood=0))], 0),
+        ([report(state={}, beat=HEARTBEAT)], 0),
+        ([report(state={}, listing={}, beat=changed(HEARTBEAT, lines_not_understood=1))], 0),
         ([report(), report(state={}, listing={})], 2),
         ([report(), report(state=ORPHAN)], 1),
-        ([], 2),
+        ([], 0),
     ],
 )
 def test_exit_codes(reports: list[MdtReport], code: int) -> None:
@@ -234,6 +269,32 @@ def test_the_table() -> None:
     assert row.split() == ["elm-MDT0000", "unknown", *"?" * 10, "-"] and remark == r"elm-MDT0000: a list\x1b[2J"
 
 
+@pytest.mark.parametrize(
+    ("worker", "shown", "word", "remarks"),
+    [
+        (worker_health(None, 0.0), "-", "missing", []),
+        (
+            worker_health(None, 0.0, "heartbeat cannot be read"),
+            "unreadable",
+            "unreadable",
+            ["heartbeat cannot be read"],
+        ),
+        (WorkerHealth(Health.FRESH, 5.0, []), "5 s", "fresh", []),
+        (WorkerHealth(Health.OLD, 500.0, ["last poll 500 s ago"]), "500 s (old)", "old", []),
+    ],
+)
+def test_no_heartbeat_an_unreadable_and_an_old_one(
+    worker: WorkerHealth, shown: str, word: str, remarks: list[str]
+) -> None:
+    audited = replace(report(state={}, listing={}), worker=worker)
+    _, _, row, *said = to_text([audited]).splitlines()
+    assert row.rstrip().endswith(f"  {shown}")
+    assert said == [f"elm-MDT0000: {remark}" for remark in remarks]
+    (told,) = json.loads(to_json([audited]))["mdts"]
+    assert (told["worker"], told["heartbeat_age_s"], told["heartbeat"]) == (word, worker.age_s, None)
+    assert audited.exit_code == 0
+
+
 def test_many_examples_are_a_few() -> None:
     found = compare(fold_of(), (action_of(line_of(number)) for number in range(1, 10)))
     text = to_text([report(state=found, listing={})])
@@ -248,7 +309,7 @@ def test_the_json_of_what_is_not_known() -> None:
     (mdt,) = told["mdts"]
     assert mdt["troubles"] == ["wrong type"]
     unknown = {key for key, value in mdt.items() if value is None}
-    assert unknown == mdt.keys() - {"mdt", "stream", "verdict", "troubles"}  # all of them are there
+    assert unknown == mdt.keys() - {"mdt", "stream", "verdict", "worker", "troubles"}  # all of them are there
 
 
 class Terminal(io.StringIO):

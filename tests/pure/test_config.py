@@ -10,7 +10,6 @@ import msgspec
 import pytest
 import yaml
 
-from hsm_shipper import launch
 from hsm_shipper.config import KEYS, RETIRED_KEYS, Config, load_config
 from hsm_shipper.errors import ConfigError
 
@@ -154,6 +153,38 @@ def test_keys_of_earlier_shippers_are_taken_and_change_nothing(load: Any, key: s
         assert key in warning.lower() and "no use" in warning
 
 
+@pytest.mark.parametrize(
+    ("word", "level"),
+    [("info", "INFO"), ("Debug", "DEBUG"), ("CRITICAL", "ERROR"), ("critical", "ERROR"), ("warn", "WARNING")],
+)
+def test_levels_of_earlier_files_are_taken(load: Any, word: str, level: str) -> None:
+    for loaded in (load(f"log_level: {word}"), load("", HSM_LOG_LEVEL=word)):
+        assert (loaded.config.log_level, loaded.warnings) == (level, ())
+
+
+def test_the_mountpoint_of_an_earlier_tail_is_taken(load: Any) -> None:
+    for loaded in (load("mountpoint: /lustre"), load("", HSM_MOUNTPOINT="/lustre")):
+        assert (loaded.mountpoint, loaded.config, loaded.warnings) == ("/lustre", Config(), ())
+    assert load("").mountpoint is None
+    assert "mountpoint: 5 cannot be used" in refusal(load, "mountpoint: 5")
+
+
+EARLIER = """\
+redis_host: "localhost"
+redis_db: 1
+redis_stream_name: "hsm:actions"
+poll_interval: 20
+heartbeat_interval: 21600
+cache_path: "/var/cache/hsm-action-shipper/cache.json"
+"""
+
+
+@pytest.mark.parametrize("text", [EARLIER, EARLIER.replace("redis_stream_name", "redis_stream_prefix")])
+def test_a_file_of_the_first_release_is_refused_as_one(load: Any, text: str) -> None:
+    said = refusal(load, text)
+    assert "is a key of release 0.1.0; files of 0.2 and later load" in said and "redis_stream_prefix" in said
+
+
 def test_a_url_beside_a_host_is_said_to_win(load: Any) -> None:
     loaded = load("redis_url: redis://other/3\nredis_host: here")
     assert loaded.config.redis_url == "redis://other/3"
@@ -163,10 +194,3 @@ def test_a_url_beside_a_host_is_said_to_win(load: Any) -> None:
 def test_every_key_has_a_name_in_the_file_without_units() -> None:
     assert {field.encode_name for field in msgspec.structs.fields(Config)} == set(KEYS)
     assert not [key for key in KEYS if key.endswith("_s")]
-
-
-def test_the_copy_for_all_programs_is_the_same_configuration_to_its_last_newline(tmp_path: Path) -> None:
-    config = Config(run_dir=str(tmp_path), host="mds1", redis_db=3)
-    launch._write_config(config)
-    assert (tmp_path / launch.CONFIG_FILE).read_bytes().endswith(b"}\n")
-    assert load_config(tmp_path / launch.CONFIG_FILE, {}).config == config

@@ -21,6 +21,7 @@ GROUPS = {
     ("elm-MDT0002", "ARCHIVE", "WAITING"): 85_869,
     ("elm-MDT0003", "REMOVE", "FAILED"): 2,
 }
+LOST = {"archive_count": 4, "restore_count": 1, "remove_count": 0, "slots_lost_since": 0.0}
 BEFORE = GROUPS | {
     ("elm-MDT0001", "RESTORE", "STARTED"): 120,
     ("elm-MDT0002", "ARCHIVE", "SUCCEED"): 225,
@@ -94,6 +95,15 @@ def test_a_hostile_status_neither_reaches_the_terminal_raw_nor_breaks_the_table(
         (
             heartbeat("elm-MDT0000", last_poll_at=NOW_S, last_error="\x1b[31mI/O error"),
             "ALERT elm-MDT0000: last poll failed: \\x1b[31mI/O error",
+        ),
+        (
+            heartbeat("elm-MDT0000", last_poll_at=NOW_S, lines_not_understood=3),
+            "WARN  elm-MDT0000: 3 of 10 lines of the actions file are not understood, and not shipped",
+        ),
+        (
+            heartbeat("elm-MDT0000", last_poll_at=NOW_S, **LOST),
+            "WARN  elm-MDT0000: no slot is left (max_requests 4), and no copytool works on 2 of the 5 active requests: "
+            "set hsm_control to shutdown, then to enabled, and restart the copytools",
         ),
     ],
 )

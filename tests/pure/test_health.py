@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import redis
 from msgspec.structs import replace
 
 from hsm_shipper.agents import Copytool
-from hsm_shipper.heartbeat import Heartbeat
-from hsm_tools.following.health import Health, worker_health
+from hsm_shipper.heartbeat import Heartbeat, encode
+from hsm_tools.following.health import Health, read_heartbeat, worker_health
 
 COPYTOOL = Copytool(uuid="80379a60", archive_ids=[1], current=0, ok=0, errors=0)
 WELL = Heartbeat(
@@ -25,10 +26,26 @@ WELL = Heartbeat(
     hsm_control="enabled",
     copytools=[COPYTOOL],
 )
+REMEDY = "set hsm_control to shutdown, then to enabled, and restart the copytools"
+STUCK = {"max_requests": 10, "archive_count": 23, "restore_count": 0, "remove_count": 0, "slots_lost_since": 0.0}
 
 
 def test_no_heartbeat_is_missing() -> None:
     assert worker_health(None, 1000.0) == (Health.MISSING, None, ["no heartbeat"])
+
+
+def test_missing_and_unreadable_are_two_things() -> None:
+    assert read_heartbeat(None) == (None, None)
+    assert read_heartbeat(encode(WELL)) == (WELL, None)
+    for reply, why in (
+        (redis.exceptions.NoPermissionError("no permissions"), "heartbeat cannot be read: no permissions"),
+        (redis.ResponseError("WRONGTYPE"), "heartbeat cannot be read: WRONGTYPE"),
+        (b'{"host": 1}', "heartbeat does not decode: b'{\"host\": 1}'"),
+        (b"", "heartbeat does not decode: b''"),
+    ):
+        heartbeat, trouble = read_heartbeat(reply)
+        assert worker_health(heartbeat, 1000.0, trouble) == (Health.UNREADABLE, None, [why])
+    assert len(read_heartbeat(b"x" * 10_000)[1] or "") < 100
 
 
 def test_all_is_well() -> None:
@@ -49,7 +66,8 @@ def test_a_poll_is_old_once_three_were_missed(interval_s: float, duration_s: flo
     heartbeat = replace(WELL, poll_interval_s=interval_s, last_poll_duration_s=duration_s)
     health = worker_health(heartbeat, 1000.0 + age_s)
     assert health.state == state
-    assert health.troubles == ([f"last poll {age_s:.0f} s ago"] if state == Health.OLD else [])
+    told = [trouble for trouble in health.troubles if not trouble.startswith("polls take")]
+    assert told == ([f"last poll {age_s:.0f} s ago"] if state == Health.OLD else [])
 
 
 def test_a_clock_that_is_ahead_makes_no_poll_of_the_future() -> None:
@@ -60,10 +78,28 @@ def test_a_clock_that_is_ahead_makes_no_poll_of_the_future() -> None:
     ("change", "troubles"),
     [
         ({"last_error": "cannot read"}, ["last poll failed: cannot read"]),
+        ({"last_poll_duration_s": 20.0}, []),
+        ({"last_poll_duration_s": 30.4}, ["polls take 30 s, longer than poll_interval"]),
+        ({"last_poll_duration_s": 30.4, "last_error": "cannot read"}, ["last poll failed: cannot read"]),
         ({"hsm_control": "disabled"}, ["coordinator is disabled"]),
         ({"hsm_control": None}, []),
         ({"copytools": []}, ["no copytool"]),
         ({"copytools": None}, []),
+        (
+            {"copytools": [], "agents_not_understood": 1},
+            ["1 copytools are not understood: what they do is not known"],
+        ),
+        (
+            {"lines": 1200, "lines_not_understood": 3},
+            ["3 of 1,200 lines of the actions file are not understood, and not shipped"],
+        ),
+        ({"lines_not_understood": 0}, []),
+        ({"lines_not_understood": None}, []),
+        (
+            STUCK,
+            ["no slot is left (max_requests 10), and no copytool works on 23 of the 23 active requests: " + REMEDY],
+        ),
+        (STUCK | {"slots_lost_since": 980.0}, []),
     ],
     ids=str,
 )

@@ -42,7 +42,8 @@ def test_one_of_a_newer_release_is_read_and_what_is_none_is_none() -> None:
     del told["hsm_control"], told["copytools"]
     heartbeat = decode(json.dumps(told).encode())
     assert heartbeat is not None and heartbeat.hsm_control is None and heartbeat.copytools is None
-    for data in (b"", b"{}", b"[1]", b"\xff", b'{"host": 1}'):
+    deep = b'{"weather":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    for data in (b"", b"{}", b"[1]", b"\xff", b'{"host": 1}', b'{"host":"\xff"}', deep):
         assert decode(data) is None
 
 
@@ -62,6 +63,8 @@ def test_agents_as_the_kernel_prints_them() -> None:
     assert (first.uuid, first.archive_ids) == ("80379a60-1f8a-743f-daf2-307cde793ec2", [])
     assert second.archive_ids == [1, 2, -294967296]
     assert (second.current, second.ok, second.errors, not_understood) == (3, 120, 7, 0)
+    (late,), not_understood = parse_agents(b"uuid=a archive_id=1 requests=[current:-2 ok:0 errors:2]\n")
+    assert (late.current, late.errors, not_understood) == (-2, 2, 0)
 
 
 def test_agents_that_are_not_understood_are_counted() -> None:

@@ -11,6 +11,7 @@ import pytest
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from hsm_shipper.errors import HsmError
 from hsm_shipper.jobs import RUNS_AT_A_TIME, Jobs
 from tests.waiting import eventually
 
@@ -126,3 +127,18 @@ def test_stopping_waits_for_a_run_that_asks_for_another(runs: Runs) -> None:
     threading.Timer(0.1, runs.gate.set).start()
     stopping.stop()
     assert asked == ["elm-MDT0000"]
+
+
+def test_a_scheduler_that_has_ended_is_noticed(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs.look_at_the_clock()
+    monkeypatch.setattr(jobs._scheduler, "_process_jobs", lambda: 1 / 0)
+    monkeypatch.setattr(threading, "excepthook", lambda _args: None)  # Python says it on stderr
+
+    def is_noticed() -> bool:
+        try:
+            jobs.look_at_the_clock()
+        except HsmError as error:
+            return "has ended by an error" in str(error)
+        return False
+
+    eventually(is_noticed, 60)

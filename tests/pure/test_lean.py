@@ -241,7 +241,7 @@ def consumers_refuse(entries: Page) -> list[bytes]:
     """The entries of which consumers get no event, or none of the contract."""
     refused: list[bytes] = []
     listed: list[Any] = [(entry_id, [b"data", data]) for entry_id, data in entries]
-    for event in EntryDecoder().events(
+    for event in EntryDecoder(refreshes=True).events(
         b"hsm:actions:elm-MDT0000", listed, lambda _, entry_id: refused.append(entry_id)
     ):
         try:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from hsm_tools.fids.paths import PENDING, PathCache, WaitingFids
+import threading
+
+import pytest
+
+from hsm_tools.fids.fid2path import Answers, Fid2Path
+from hsm_tools.fids.paths import PENDING, PathCache, Paths, WaitingFids
+from tests.waiting import eventually
 
 
 def key(n: int) -> str:
@@ -90,3 +96,61 @@ def test_an_answer_ends_the_leaving_alone() -> None:
     waiting.failed("m0", 20.0)
     waiting.add("m0", "a", 30.0)
     assert "a" in waiting
+
+
+class Failing:
+    """A `Fid2Path` that fails as nobody foresaw, once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[list[str]] = []
+        monkeypatch.setattr(Fid2Path, "ask", lambda _self, fids: self.ask(fids))
+
+    def ask(self, fids: list[str]) -> Answers:
+        self.asked.append(fids)
+        if len(self.asked) == 1:
+            raise TypeError("no such thing")
+        return dict.fromkeys(fids, "/path")
+
+
+def test_what_nobody_foresaw_is_said_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing, said = Failing(monkeypatch), list[str]()
+    paths = Paths({"elm": "/lustre"}, said.append, lambda: None)
+    paths.ask("elm-MDT0000", key(1))
+    eventually(lambda: paths.answer("elm-MDT0000", key(1)) is None, 60)
+    eventually(lambda: said, 60)
+    assert said[0].startswith(
+        "files of elm are shown by their FIDs: asking for them failed: TypeError: no such thing ("
+    )
+    paths.ask("elm-MDT0001", key(2))  # the other is left alone for a while
+    eventually(lambda: paths.answer("elm-MDT0001", key(2)) == "/path", 60)
+    assert (len(failing.asked), len(said)) == (2, 1)
+    paths.close()
+
+
+def test_a_remark_that_nobody_hears_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    Failing(monkeypatch)
+
+    def say(_text: str) -> None:
+        raise BrokenPipeError
+
+    paths = Paths({"elm": "/lustre"}, say, lambda: None)
+    paths.ask("elm-MDT0000", key(1))
+    eventually(lambda: paths.answer("elm-MDT0000", key(1)) is None, 60)
+    paths.ask("elm-MDT0001", key(2))
+    eventually(lambda: paths.answer("elm-MDT0001", key(2)) == "/path", 60)
+    paths.close()
+
+
+def test_without_another_thread_there_are_no_paths_and_it_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def start(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    paths = Paths({"elm": "/lustre"}, said.append, lambda: None)
+    for n in range(3):
+        paths.ask("elm-MDT0000", key(n))
+        assert paths.answer("elm-MDT0000", key(n)) is None
+    assert said == ["files of elm are shown by their FIDs: can't start new thread"]
+    paths.close()

@@ -42,6 +42,16 @@ def test_an_mdt_without_a_heartbeat_has_no_host() -> None:
     assert row.names == ("(no heartbeat)",)
 
 
+def test_an_unreadable_heartbeat_is_not_a_missing_one() -> None:
+    health = worker_health(None, NOW_S, "heartbeat cannot be read: no permission")
+    mdts = [mdt_picture(mdt, NOW_S)._replace(heartbeat=None, health=health) for mdt in (A, B)]
+    shown = picture({(A, "ARCHIVE", "WAITING"): 1}, NOW_S, *mdts)
+    what = "heartbeat cannot be read: no permission; whether it is polled is not known"
+    assert problems(shown) == [Problem(Severity.ODD, (A, B), what)]
+    [row] = rows(shown, None, By.HOST)
+    assert row.names == ("(heartbeat unreadable)",)
+
+
 def test_a_stream_that_vanished_is_missed_until_it_is_back() -> None:
     there = picture({}, NOW_S, mdt_picture(A, NOW_S), mdt_picture(B, NOW_S))
     gone = vanished(there, [mdt_picture(A, NOW_S)], NOW_S)

@@ -162,6 +162,10 @@ class Coordinator:
                 started.append(record)
         return started
 
+    def kill_copytools(self) -> None:
+        """The copytools are killed and started again. Their requests keep the slots until the coordinator stops."""
+        self._copytools.kill()
+
     def purge(self) -> None:
         """`hsm_control=purge`: what is not finished turns CANCELED, and goes after the grace delay like the rest."""
         for record in self._llog:

@@ -27,6 +27,7 @@ class Copytools:
         self._rng = rng
         self._copytools: list[_Copytool] = []
         self._busy: dict[Record, _Copytool] = {}
+        self._abandoned: list[Record] = []
         self.register()
 
     @property
@@ -42,6 +43,13 @@ class Copytools:
         """They are forgotten, with all that they had to do."""
         self._copytools.clear()
         self._busy.clear()
+        self._abandoned.clear()
+
+    def kill(self) -> None:
+        """All of them are killed and started again, as the same clients: what they had to do stays active for ever."""
+        self._abandoned += self._busy
+        self._busy.clear()
+        self._copytools = [_Copytool(copytool.uuid) for copytool in self._copytools]
 
     def begin(self, record: Record) -> None:
         """A copytool, if there is any, takes a request."""
@@ -70,11 +78,15 @@ class Copytools:
         """The requests that copytools work on."""
         return list(self._busy)
 
-    def __contains__(self, record: Record) -> bool:
-        return record in self._busy
+    def active(self) -> list[Record]:
+        """The requests that the coordinator takes for running: they have slots."""
+        return [*self._busy, *self._abandoned]
 
     def __len__(self) -> int:
-        return len(self._busy)
+        return len(self._busy) + len(self._abandoned)
+
+    def __contains__(self, record: Record) -> bool:
+        return record in self._busy
 
     def lines(self) -> list[bytes]:
         """The content of `agents`."""

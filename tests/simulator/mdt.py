@@ -92,7 +92,7 @@ class SimulatedMdt(Coordinator):
     def write(self) -> None:
         """Replace `actions` and the small files beside it."""
         mds = self._mounted_on()
-        running = Counter(record.action for record in self.running())
+        active = Counter(record.action for record in self._copytools.active())
         mds.write_agents(self.name, self._copytools.lines())
         mds.write_tunables(
             self.name,
@@ -101,9 +101,9 @@ class SimulatedMdt(Coordinator):
                 "loop_period": self.loop_period_s,
                 "active_request_timeout": self.active_request_timeout_s,
                 "max_requests": self.max_requests,
-                "archive_count": running[ARCHIVE],
-                "restore_count": running[RESTORE],
-                "remove_count": running[REMOVE],
+                "archive_count": active[ARCHIVE],
+                "restore_count": active[RESTORE],
+                "remove_count": active[REMOVE],
             },
         )
         mds.write_actions(self.name, (record.rendered() for record in self._llog))

@@ -1,0 +1,139 @@
+"""Standard output and error of every command: a closed pipe, a full disk, an encoding that lacks a letter.
+
+What cannot be written to standard output ends a command, as with any filter. What cannot be said on standard error
+changes nothing: the exit status tells it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+from hsm_shipper.errors import HsmError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+EXIT_BROKEN_PIPE = 141
+
+
+class OutputError(HsmError):
+    """Standard output takes nothing more: a full disk."""
+
+
+def print_out(text: str) -> None:
+    """Print `text` and flush it; a closed pipe is `BrokenPipeError`, everything else that fails an `OutputError`."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        give_up_stdout()
+        raise OutputError(
+            f"cannot write to standard output: {error.strerror}", "make room, or send it elsewhere"
+        ) from None
+
+
+class Lines:
+    """Lines printed while something is done that must come to its end, whether or not anybody reads them."""
+
+    def __init__(self) -> None:
+        self._error: BrokenPipeError | OutputError | None = None
+
+    def print_out(self, text: str) -> None:
+        """Print `text`; after a failure nothing more."""
+        if self._error is not None:
+            return
+        try:
+            print_out(text)
+        except (BrokenPipeError, OutputError) as error:
+            give_up_stdout()
+            self._error = error
+
+    def finish(self) -> None:
+        """Raise what printing failed with, if it did."""
+        if self._error is not None:
+            raise self._error
+
+
+def print_err(line: str) -> None:
+    """Say one line on standard error, if anybody takes it."""
+    try:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+    except OSError:
+        give_up_stderr()
+
+
+def escape_stdout() -> None:
+    """Print what the encoding of standard output lacks as escapes: a name may hold anything."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def give_up_stdout() -> None:
+    """Let the interpreter flush what is left into nothing when it exits, in place of failing a second time."""
+    _give_up(sys.stdout)
+
+
+def give_up_stderr() -> None:
+    """The same for standard error."""
+    _give_up(sys.stderr)
+
+
+def _give_up(stream: IO[str]) -> None:
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, stream.fileno())
+    os.close(nothing)
+
+
+def hold_standard_streams() -> None:
+    """Have all three, those that the caller closed (`>&-`) leading nowhere.
+
+    Else the next file or socket that is opened would be what other code takes for standard output.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - for as long as the process
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - for as long as the process
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 - the same
+
+
+class Unfailing(io.FileIO):
+    """Takes everything, also what it cannot pass on."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def never_fail_at_stderr() -> None:
+    """For a daemon: what its standard error does not take is lost, and takes nothing else with it."""
+    sys.stderr = io.TextIOWrapper(Unfailing(2, "w", closefd=False), errors="backslashreplace", write_through=True)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help and errors meet a closed pipe and a full disk as all other output does.
+
+    argparse itself takes no notice, and lets the interpreter fail when it ends (exit status 120).
+    """
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Print the help; to standard output unless told otherwise."""
+        if file is None:
+            print_out(self.format_help().rstrip("\n"))
+        else:
+            super().print_help(file)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and exit with 2."""
+        print_err(self.format_usage().rstrip("\n"))
+        print_err(f"{self.prog}: error: {message}")
+        raise SystemExit(2)
