@@ -20,7 +20,16 @@ from hsm_shipper.caught_up import CaughtUp
 from hsm_shipper.changes import Change
 from hsm_shipper.diff import Known
 from hsm_shipper.entry_ids import pack_id
-from hsm_shipper.errors import EntriesLost, ReplayOvertaken, StateChanged, StateCorrupt, StateError, StreamError
+from hsm_shipper.errors import (
+    EntriesLost,
+    MalformedEvent,
+    ReplayOvertaken,
+    StateChanged,
+    StateCorrupt,
+    StateError,
+    StreamError,
+)
+from hsm_shipper.events import decode
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.live_action import UNKNOWN_ENTRY, LiveAction
 from hsm_shipper.replay import REPLAYS_MAX
@@ -166,6 +175,19 @@ class Belief:
     def is_seen(self, action: LiveAction) -> bool:
         """Whether the current reading holds the very line of `action`."""
         return self.known.is_seen(action.place, action.digest)
+
+    def check_line(self, action: LiveAction) -> None:
+        """Raise `StateCorrupt` if the stream's entry for `action` tells of another line than the state file does."""
+        if action.digest is None or action.entry == UNKNOWN_ENTRY:
+            return
+        with self._guarded():
+            try:
+                told = decode(self._stream.data_of(action.entry_id)).line_digest
+            except MalformedEvent:  # the entry is gone, and others see to that
+                return
+            if told not in (None, action.digest):
+                where = f"{action.cat_idx}/{action.rec_idx}"
+                raise StateCorrupt(f"state file {self._state_path} is damaged: the hash of {where} is not its entry's")
 
     def save_status(self, status: PollStatus) -> None:
         """Leave the poll's status in the state file."""

@@ -83,6 +83,29 @@ def test_maintenance_finds_all_of_it(mdt: OneMdt, damage: Damage) -> None:
     mdt.check(*LATER)
 
 
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_digit_of_a_hash_that_is_another_one_repeats_no_event(mdt: OneMdt, restarted: bool) -> None:
+    mdt.poll(*LISTING)
+    mdt.told()
+    if restarted:
+        mdt.belief.close()
+    Damage("actions", "hash", "substr(hash, 1, 31) || CASE substr(hash, 32) WHEN '7' THEN '8' ELSE '7' END").do(
+        mdt.state
+    )
+    mdt.poll(*LISTING)
+    assert (mdt.told(), has_aside(mdt)) == ([], True)
+    mdt.check(*LISTING)
+
+
+def test_a_line_that_changed_and_kept_its_status_is_told(mdt: OneMdt) -> None:
+    mdt.poll(*LISTING)
+    mdt.told()
+    again = [data.replace(b"flags=0x0", b"flags=0x4") for data in LISTING]
+    mdt.poll(*again)
+    assert (mdt.told(), has_aside(mdt)) == ([f"UPDATE 1/{rec} WAITING" for rec in range(1, 7)], False)
+    mdt.check(*again)
+
+
 def test_random_cells_of_a_life(mdt: OneMdt) -> None:
     """Over and over again, also while the worker runs: whatever is damaged, the stream says what the list holds."""
     chance = random.Random(8)
