@@ -220,12 +220,7 @@ class Poller:
         to_check = _ODD_CHANGES_CHECKED
         for new, before in self._held_with_rows(current):
             if before is None or not (self._belief.is_seen(before) or self._is_said(new, before)):
-                if (
-                    before is not None
-                    and before.status == new.record.status
-                    and before.digest != new.digest
-                    and to_check
-                ):
+                if to_check and before is not None and _kept_its_status(new, before):
                     self._belief.check_line(before)
                     to_check -= 1
                 yield self._writer.state(new, before, timestamp)
@@ -327,6 +322,11 @@ class Poller:
             self._errors.failed(_STATE, error)
             result.status = result.status_after(host, before)
         self._status = result.status
+
+
+def _kept_its_status(new: NewLine, before: LiveAction) -> bool:
+    """Whether a line changed, but not in its status."""
+    return before.status == new.record.status and before.digest != new.digest
 
 
 def _ascends(fresh: list[NewLine], last_place: int) -> bool:
