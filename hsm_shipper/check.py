@@ -13,6 +13,7 @@ from pathlib import Path
 from hsm_shipper import findings as found
 from hsm_shipper.check_maintenance import maintenance_findings
 from hsm_shipper.check_redis import redis_findings
+from hsm_shipper.check_secrets import secrets_findings
 from hsm_shipper.config import Config, LoadedConfig, load_config
 from hsm_shipper.coordinator import mdt_folder, read_hsm_control, read_tunable
 from hsm_shipper.diff import Known, Survey
@@ -47,6 +48,7 @@ def check(config_file: Path | None) -> Iterator[Finding]:
         return
     config = loaded.config
     yield from _configuration(loaded)
+    yield from secrets_findings(loaded)
     present = find_mdts(config.mdt_watch_glob)
     yield from _mdts(config, present)
     redis_found = list(redis_findings(config, next(iter(present.mdts), None)))

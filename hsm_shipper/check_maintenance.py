@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import redis
 
+from hsm_shipper.check_probe import OWN, STREAM, lacking, lacking_for, refused
 from hsm_shipper.config import Config
 from hsm_shipper.connection import connect
 from hsm_shipper.errors import ConfigError, StateError
@@ -18,27 +19,19 @@ _SUBJECT = "maintenance"
 
 # What redis-py's Lock does to its key, on a key beside it that expires should it be left behind; and a look at the
 # consumer groups of the stream, where there is one.
-_PROBE = """
--- KEYS[1] a key of its own in the stream's slot, KEYS[2] the stream
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[1], 'check', 'NX', 'PX', 60000)
-local replies = {
-  redis.pcall('GET', KEYS[1]),
-  redis.pcall('PTTL', KEYS[1]),
-  redis.pcall('PEXPIRE', KEYS[1], 60000),
-  redis.pcall('XLEN', KEYS[2]),
-}
-if redis.call('EXISTS', KEYS[2]) == 1 then
-  replies[#replies + 1] = redis.pcall('XINFO', 'GROUPS', KEYS[2])
-end
-redis.call('DEL', KEYS[1])
-for _, reply in ipairs(replies) do
-  if type(reply) == 'table' and reply.err then
-    return reply
-  end
-end
-return 1
-"""
+_STEPS = (
+    ("DEL", OWN),
+    ("SET", OWN, "check", "NX", "PX", "60000"),
+    ("GET", OWN),
+    ("PTTL", OWN),
+    ("PEXPIRE", OWN, "60000"),
+    ("DEL", OWN),
+    ("XLEN", STREAM),
+    ("XINFO", "GROUPS", STREAM),
+    ("XPENDING", STREAM, "check"),
+)
+# Without the stream, and without that group of it, which nobody has made.
+_EXPECTED = ("no such key", "NOGROUP")
 
 
 def maintenance_findings(config: Config, mdts: Iterable[str], *, redis_answers: bool) -> Iterator[Finding]:
@@ -84,17 +77,18 @@ def _is_late(config: Config, run: Run) -> bool:
 
 def _allowed(config: Config, mdt: str) -> Iterator[Finding]:
     stream = stream_key(config.redis_stream_prefix, mdt)
+    what = f"its lock or the consumer groups of {stream} are refused"
     try:
         with connect(config) as client:
-            client.eval(_PROBE, 2, f"{{{stream}}}:check", stream)
+            found = refused(client, stream, _STEPS, by_digest=True)
     except ConfigError:
         return  # the part that asks Redis says it
     except redis.RedisError as error:
-        yield problem(
-            _SUBJECT,
-            f"its lock or the consumer groups of {stream} are refused: {error}",
-            "allow the user @scripting, @stream, EXISTS, GET, SET, DEL, PEXPIRE and PTTL on the keys "
-            f"{stream} and {{{stream}}}:*",
-        )
+        yield problem(_SUBJECT, f"{what}: {error}", lacking_for(error, stream))
+        return
+    found = [refusal for refusal in found if not str(refusal.error).startswith(_EXPECTED)]
+    if found:
+        advice = lacking(found) or "look at the server's log"
+        yield problem(_SUBJECT, f"{what}: {found[0].command}: {found[0].error}", advice)
     else:
         yield ok(_SUBJECT, "locking is allowed")

@@ -8,37 +8,32 @@ from typing import Any, cast
 import redis
 import redis.exceptions
 
+from hsm_shipper.check_probe import OWN, STREAM, lacking, lacking_for, refused
 from hsm_shipper.config import Config
 from hsm_shipper.connection import address, connect
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.findings import Finding, ok, problem, warning
 from hsm_shipper.keys import stream_key
+from hsm_shipper.redis_errors import is_denied, is_full, reach_hint, refusal_hint, tls_hint
 
 _SUBJECT = "Redis"
 _OLDEST_VERSION = (6, 2)
 _NEARLY_FULL = 0.9
 
-# What the shipper does to a stream and to the keys beside it, on a key beside it. DEL comes first: where it is not
-# allowed, nothing is left behind. The stream itself is only asked to be no longer than it can ever be.
-_PROBE = """
--- KEYS[1] a key of its own in the stream's slot, KEYS[2] the stream
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[1], 'check', 'PX', 60000)
-redis.call('DEL', KEYS[1])
-redis.call('XADD', KEYS[1], '*', 'data', 'check')
-local replies = {
-  redis.pcall('XINFO', 'STREAM', KEYS[1]),
-  redis.pcall('XRANGE', KEYS[1], '-', '+', 'COUNT', 1),
-}
-redis.call('DEL', KEYS[1])
-for _, reply in ipairs(replies) do
-  if reply.err then
-    return reply
-  end
-end
-redis.call('EXISTS', KEYS[2])
-return redis.call('XTRIM', KEYS[2], 'MAXLEN', '9223372036854775807')
-"""
+# An XADD that adds nothing comes first: a full server refuses it, and would not after another write of the same script.
+# The stream itself is only asked to be no longer than it can ever be.
+_STEPS = (
+    ("XADD", OWN, "NOMKSTREAM", "*", "data", "check"),
+    ("DEL", OWN),
+    ("SET", OWN, "check", "PX", "60000"),
+    ("DEL", OWN),
+    ("XADD", OWN, "*", "data", "check"),
+    ("XINFO", "STREAM", OWN),
+    ("XRANGE", OWN, "-", "+", "COUNT", "1"),
+    ("DEL", OWN),
+    ("EXISTS", STREAM),
+    ("XTRIM", STREAM, "MAXLEN", "9223372036854775807"),
+)
 
 
 def redis_findings(config: Config, mdt: str | None) -> Iterator[Finding]:
@@ -65,6 +60,9 @@ def redis_findings(config: Config, mdt: str | None) -> Iterator[Finding]:
 
 def unreachable(where: str, error: redis.RedisError) -> Finding:
     """Why a first command failed."""
+    tls = tls_hint(error)
+    if tls is not None:
+        return problem(_SUBJECT, f"no TLS with {where}: {str(error).rstrip('.')}", tls)
     if isinstance(error, redis.AuthenticationError):
         return problem(_SUBJECT, f"{where} refuses us: {error}", "look at redis_username and redis_password_file")
     if isinstance(error, redis.exceptions.BusyLoadingError):
@@ -73,9 +71,9 @@ def unreachable(where: str, error: redis.RedisError) -> Finding:
         return problem(
             _SUBJECT,
             f"cannot reach {where}: {str(error).rstrip('.')}",
-            "start it, or look at redis_host and redis_port",
+            reach_hint(error, where, "start it, or look at redis_host and redis_port"),
         )
-    return problem(_SUBJECT, f"{where} refuses us: {error}", "look at its log")
+    return problem(_SUBJECT, f"{where} refuses us: {error}", refusal_hint(error))
 
 
 def _told(client: redis.Redis) -> Iterator[Finding]:
@@ -157,17 +155,25 @@ def eviction(info: Mapping[str, Any]) -> Iterator[Finding]:
 def _probe(client: redis.Redis, key: str) -> Finding:
     """Whether scripts and the writes of the shipper are allowed, on the keys that it uses."""
     try:
-        client.eval(_PROBE, 2, f"{{{key}}}:check", key)
+        refusals = refused(client, key, _STEPS)
     except redis.RedisError as error:
         return problem(_SUBJECT, f"a script that writes is refused for {key}: {error}", _advice(error, key))
-    return ok(_SUBJECT, "scripts and writes are allowed")
+    if not refusals:
+        return ok(_SUBJECT, "scripts and writes are allowed")
+    first = refusals[0]
+    if is_full(first.error):
+        return problem(
+            _SUBJECT,
+            f"it is full (maxmemory) and refuses events: {first.error}",
+            "raise maxmemory, or have the streams trimmed: hsm-action-shipper maintain",
+        )
+    advice = lacking(refusals) or _advice(first.error, key)
+    return problem(_SUBJECT, f"a script that writes is refused for {key}: {first.command}: {first.error}", advice)
 
 
 def _advice(error: redis.RedisError, key: str) -> str:
-    if isinstance(error, redis.exceptions.NoPermissionError) or "ACL" in str(error):
-        return f"allow the user @scripting, @stream, EXISTS, SET and DEL on the keys {key} and {{{key}}}:*"
+    if is_denied(error):
+        return lacking_for(error, key)
     if isinstance(error, redis.exceptions.ReadOnlyError):
         return "name the primary in redis_host"
-    if isinstance(error, redis.exceptions.OutOfMemoryError):
-        return "raise maxmemory"
     return "look at the server's log"

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hsm_shipper.command_line import CommandLine
 from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
 from hsm_shipper.output import (
     EXIT_BROKEN_PIPE,
-    Parser,
     escape_stdout,
     give_up_stdout,
     hold_standard_streams,
@@ -120,11 +120,11 @@ class _Version(argparse.Action):
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    config = Parser(add_help=False)
+    config = CommandLine(add_help=False)
     config.add_argument(
         "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="configuration (YAML)"
     )
-    parser = Parser(
+    parser = CommandLine(
         prog="hsm-action-shipper", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw, parents=[config]
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")

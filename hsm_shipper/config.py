@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from hsm_shipper.address import DEFAULT_DB, DEFAULT_HOST, DEFAULT_PORT, LARGEST_DB, RedisAddress, address_of, parse_url
+from hsm_shipper.address_options import FILE_OPTIONS
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.keys import DEFAULT_PREFIX, check_prefix
+
+if TYPE_CHECKING:
+    import yaml
 
 DEFAULT_FILE = Path("/etc/hsm-shipper/hsm-shipper.yaml")
 ENV_PREFIX = "HSM_"
@@ -43,9 +49,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     reconcile_schedule: str = ""
     aggressive_trim_threshold: Count = 5000
     consumer_group_backlog_max: Count = 1_000_000
-    redis_host: str = "localhost"
-    redis_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 6379
-    redis_db: Annotated[int, msgspec.Meta(ge=0)] = 1
+    redis_host: str = DEFAULT_HOST
+    redis_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = DEFAULT_PORT
+    redis_db: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_DB)] = DEFAULT_DB
     redis_url: str | None = None
     redis_username: str | None = None
     redis_password_file: str | None = None
@@ -56,6 +62,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_file: str | None = None
     include_raw: bool = True
+
+    @property
+    def redis_address(self) -> RedisAddress:
+        """Which Redis is meant. Raises `ConfigError` for an address that cannot be used."""
+        if self.redis_url is not None:
+            return parse_url(self.redis_url)
+        return address_of(self.redis_host, self.redis_port, self.redis_db)
 
     @property
     def state_path(self) -> Path:
@@ -72,6 +85,10 @@ class _Key(NamedTuple):
     attribute: str
     type: Any
 
+
+# What may hold a password, or be taken for the place of one: their values are in no message.
+_SECRET_KEYS = frozenset({"redis_url", "redis_username", "redis_password_file"})
+_SECRET_WORDS = re.compile(r"pass|pw|secret|auth|cred|token|url|uri|user", re.IGNORECASE)
 
 # By the name in the file.
 KEYS: dict[str, _Key] = {f.encode_name: _Key(f.name, f.type) for f in msgspec.structs.fields(Config)}
@@ -109,6 +126,9 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] = os.enviro
     _check(config)
     if config.redis_url is not None and values.keys() & {"redis_host", "redis_port", "redis_db"}:
         warnings.append("redis_url is set, so redis_host, redis_port and redis_db are not used")
+    for key, option in (("redis_username", "username"), ("redis_password_file", "password")):
+        if key in values and config.redis_url is not None and option in config.redis_address.options:
+            warnings.append(f"redis_url names a {option} itself, so {key} is not used")
     if config.reconcile_schedule and "reconcile_interval" in values:
         warnings.append("reconcile_schedule is set, so reconcile_interval is not used")
     return LoadedConfig(config, file, tuple(warnings), mountpoint)
@@ -130,13 +150,23 @@ def _read_yaml(file: Path) -> dict[object, object]:
         loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read configuration {file}: {error.strerror}", "name one with -c FILE") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"configuration {file} is no YAML: {_without_content(error)}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:  # these show no more than a character
         raise ConfigError(f"configuration {file} is no YAML: {' '.join(str(error).split())}") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
         raise ConfigError(f"configuration {file} holds a {type(loaded).__name__}", "write one 'key: value' a line")
     return loaded
+
+
+def _without_content(error: yaml.MarkedYAMLError) -> str:
+    """What is wrong and where, without what stands there: the line may hold a password."""
+    texts = [re.sub(r"(['\"])[^'\"]{2,}\1", "…", text) for text in (error.context, error.problem) if text]
+    mark = error.problem_mark or error.context_mark
+    where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    return ": ".join(" ".join(text.split()) for text in texts) + where
 
 
 def _usable(loaded: Mapping[object, object], source: str, warnings: list[str]) -> dict[str, Any]:
@@ -148,7 +178,10 @@ def _usable(loaded: Mapping[object, object], source: str, warnings: list[str]) -
             hint = "files of 0.2 and later load: begin with deploy/hsm-shipper.yaml, and set redis_stream_prefix"
             raise ConfigError(f"{source}: {key!r} is a key of release 0.1.0", hint)
         elif key not in _TAKEN:
-            raise ConfigError(f"{source}: unknown key {key!r} (value {value!r})", _nearest(str(key)))
+            name = str(key)
+            if not re.fullmatch(r"[\w .-]{1,64}", name):
+                raise ConfigError(f"{source}: an unknown key that is no name", "write one 'key: value' a line")
+            raise ConfigError(f"{source}: unknown key {name!r} (value {_shown(name, value)})", _nearest(name))
         else:
             values[str(key)] = _convert(str(key), value, source, strict=True)
     return values
@@ -176,12 +209,24 @@ def _convert(key: str, value: object, source: str, *, strict: bool) -> Any:
     try:
         return msgspec.convert(value, _TAKEN[key].type, strict=strict)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{source}: {key}: {value!r} cannot be used: {error}") from None
+        raise ConfigError(f"{source}: {key}: {_shown(key, value)} cannot be used: {error}") from None
+
+
+def _shown(key: str, value: object) -> str:
+    """`value` for a message, if it is sure to hold no secret; `key` may be one that we do not know."""
+    text = repr(value)
+    secret = key in _SECRET_KEYS or (key not in KEYS and _SECRET_WORDS.search(f"{key} {_near(key)}"))
+    secret = secret or isinstance(value, dict) or re.search("@|://", text)
+    return "(not shown: it may hold a password)" if secret else text
 
 
 def _nearest(key: str) -> str:
-    near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.0)
-    return f"the nearest known key is {near[0]!r}"
+    return f"the nearest known key is {_near(key)!r}"
+
+
+def _near(key: str) -> str:
+    near: list[str] = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.0)
+    return near[0]
 
 
 def _check(config: Config) -> None:
@@ -189,26 +234,36 @@ def _check(config: Config) -> None:
     check_prefix(config.redis_stream_prefix)
     if not config.mdt_watch_glob.endswith("/hsm/actions"):
         raise ConfigError(
-            f"mdt_watch_glob: {config.mdt_watch_glob!r} does not end in '/hsm/actions'",
+            f"mdt_watch_glob: {_shown('mdt_watch_glob', config.mdt_watch_glob)} does not end in '/hsm/actions'",
             "the MDT's name is read from the folder above it: '…/mdt/*-MDT????/hsm/actions'",
         )
-    for key in ("mdt_watch_glob", "state_dir", "run_dir", "log_file", "redis_password_file"):
-        path = getattr(config, key)
-        if path is None:
-            continue
-        if not path.startswith("/"):  # the shipper runs in '/'
-            raise ConfigError(f"{key}: {path!r} is not absolute", "give a path that begins with '/'")
-        # supervisord expands '%' in paths, and ends them at a blank.
-        if key != "redis_password_file" and (not path.isprintable() or " " in path or "%" in path):
-            raise ConfigError(f"{key}: {path!r} cannot be used", "give a path without blanks and '%'")
+    _check_paths(config)
     if len(os.fsencode(config.run_dir)) > _RUN_DIR_MAX_BYTES:
         raise ConfigError(
-            f"run_dir: {config.run_dir!r} is too long for a Unix socket",
+            f"run_dir: {_shown('run_dir', config.run_dir)} is too long for a Unix socket",
             f"use a path of at most {_RUN_DIR_MAX_BYTES} bytes",
         )
     if not config.host or not config.host.isprintable():
-        raise ConfigError(f"host: {config.host!r} cannot be used", "give the name of this metadata server")
+        raise ConfigError(
+            f"host: {_shown('host', config.host)} cannot be used", "give the name of this metadata server"
+        )
     if config.reconcile_schedule:
         from hsm_shipper.schedule import check_cron  # late: 80 ms that nobody without a schedule need pay
 
         check_cron(config.reconcile_schedule)
+
+
+def _check_paths(config: Config) -> None:
+    """The shipper runs in '/': all paths are absolute."""
+    for key in ("mdt_watch_glob", "state_dir", "run_dir", "log_file", "redis_password_file"):
+        path = getattr(config, key)
+        if path is None:
+            continue
+        if not path.startswith("/"):
+            raise ConfigError(f"{key}: {_shown(key, path)} is not absolute", "give a path that begins with '/'")
+        # supervisord expands '%' in paths, and ends them at a blank.
+        if key != "redis_password_file" and (not path.isprintable() or " " in path or "%" in path):
+            raise ConfigError(f"{key}: {_shown(key, path)} cannot be used", "give a path without blanks and '%'")
+    for key, path in config.redis_address.options.items():
+        if key in FILE_OPTIONS and not path.startswith("/"):
+            raise ConfigError(f"redis_url: {key} is not absolute", "give a path that begins with '/'")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,52 +19,40 @@ CONNECT_TIMEOUT_S = 5.0
 REPLY_TIMEOUT_S = 15.0
 
 
-def client_kwargs(config: Config) -> dict[str, Any]:
-    """Arguments for `redis.Redis` (with `redis_url`: for `redis.Redis.from_url`) that every part shares.
+def client_kwargs(config: Config, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Arguments for `redis.Redis` that every part shares; `more` are a caller's own, which the address overrides.
 
     redis-py 8 repeats a command ten times by default, and a repeated append would run twice: no retries here, each
-    caller knows whether it may try again. RESP3 changes the shape of replies: pinned to RESP2.
+    caller knows whether it may try again. RESP3 changes the shape of replies: pinned to RESP2. Raises `ConfigError`
+    for an address, a password file or a certificate that cannot be used.
     """
+    address = config.redis_address
     kwargs: dict[str, Any] = {
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": REPLY_TIMEOUT_S,
+        "socket_keepalive": True,
     }
-    if config.redis_url is None or not config.redis_url.startswith("unix:"):
-        kwargs["socket_keepalive"] = True
     if config.redis_username is not None:
         kwargs["username"] = config.redis_username
     if config.redis_password_file is not None:
         kwargs["password"] = _read_password(Path(config.redis_password_file))
-    if config.redis_url is None:
-        kwargs |= {"host": config.redis_host, "port": config.redis_port, "db": config.redis_db}
+    kwargs |= more or {}
+    kwargs |= address.client_kwargs()
+    if kwargs.get("ssl"):
+        _check_certificates(kwargs)
     return kwargs
 
 
 def connect(config: Config) -> redis.Redis:
     """A client; nothing is sent before its first command."""
-    kwargs = client_kwargs(config)
-    if config.redis_url is None:
-        return redis.Redis(**kwargs)
-    try:
-        client: redis.Redis = redis.Redis.from_url(config.redis_url, **kwargs)
-    except ValueError as error:
-        raise ConfigError(f"redis_url: {redacted(config.redis_url)} cannot be used: {error}") from None
-    return client
+    return redis.Redis(**client_kwargs(config))
 
 
 def address(config: Config) -> str:
     """Where the server is, for messages: never with a password."""
-    if config.redis_url is not None:
-        return redacted(config.redis_url)
-    return f"redis://{config.redis_host}:{config.redis_port}/{config.redis_db}"
-
-
-def redacted(url: str) -> str:
-    """`url` without its user and password."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    return str(config.redis_address)
 
 
 def _read_password(file: Path) -> str:
@@ -70,3 +60,25 @@ def _read_password(file: Path) -> str:
         return file.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"redis_password_file: cannot read {file}: {error}") from None
+
+
+def _check_certificates(kwargs: Mapping[str, Any]) -> None:
+    """Whether certificates and keys can be used: redis-py would tell at the first command, as if Redis were down."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    certificate, key = kwargs.get("ssl_certfile"), kwargs.get("ssl_keyfile")
+    authorities = [kwargs.get(name) for name in ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data")]
+    if key is not None and certificate is None:
+        raise ConfigError("ssl_keyfile is there without ssl_certfile", "name the certificate that the key is of")
+    tried, hint = "", ""
+    try:
+        if certificate is not None:
+            tried = f"ssl_certfile {certificate}" + (f" with ssl_keyfile {key}" if key else "")
+            hint = "look at its owner and content; ssl_password is the password of an encrypted key"
+            # Without any password OpenSSL asks the terminal for one.
+            context.load_cert_chain(certificate, key, kwargs.get("ssl_password") or "")
+        if any(authorities):
+            tried, hint = f"ssl_ca_certs {authorities[0] or authorities[1] or 'in ssl_ca_data'}", "give a PEM file"
+            context.load_verify_locations(*authorities)
+    except (OSError, ValueError) as error:  # ssl.SSLError among them
+        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
+        raise ConfigError(f"{tried} cannot be used: {why}", hint) from None

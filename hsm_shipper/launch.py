@@ -27,7 +27,9 @@ LOG_FILE = "hsm-action-shipper.log"
 
 # supervisord holds some four descriptors for each program.
 _MIN_FDS = 8192
-_START_TIMEOUT_S = 30.0
+# Supervisord is up within a second. On a server that is short of processor time it may take long, and would then run
+# although the start was called a failure: one that ends says so at once, and only one that hangs is waited for in vain.
+_START_TIMEOUT_S = 120.0
 _START_POLL_S = 0.05
 # supervisord repeats the whole log as its own at its "debug".
 _LOG_LEVELS = {"DEBUG": "info", "INFO": "info", "WARNING": "warn", "ERROR": "error"}
@@ -110,8 +112,9 @@ def _min_fds() -> int:
 
 
 def _open_log(path: Path) -> IO[bytes]:
+    """Made for its owner and group alone, as all that the daemon makes."""
     try:
-        return path.open("ab", buffering=0)
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), "ab", buffering=0)
     except OSError as error:
         raise ConfigError(
             f"cannot write log file {path}: {error.strerror}", "set log_file, or check its folder"

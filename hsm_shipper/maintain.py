@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hsm_shipper import logs
+from hsm_shipper.command_line import without_urls
 from hsm_shipper.config import Config, load_config
 from hsm_shipper.errors import AlreadyRunning, CalledOff, ConfigError, HsmError, NotRunning
 from hsm_shipper.maintenance_run import MaintenanceRun
@@ -71,7 +72,9 @@ def _chosen(config: Config, mdts: Sequence[str]) -> dict[str, Path]:
     present = find_mdts(config.mdt_watch_glob).mdts
     missing = [mdt for mdt in mdts if mdt not in present]
     if missing:
-        raise ConfigError(f"{', '.join(missing)}: not on this server", f"here: {', '.join(present) or 'none'}")
+        raise ConfigError(
+            f"{without_urls(', '.join(missing))}: not on this server", f"here: {', '.join(present) or 'none'}"
+        )
     if not present:
         _say(f"no MDT on this server: nothing matches {config.mdt_watch_glob}")
     return {mdt: present[mdt] for mdt in mdts or present}

@@ -141,7 +141,11 @@ class Maintenance:
         finally:
             # It only reads: no answer would tell that its name means another server by now.
             self._client.connection_pool.disconnect()
-        self._errors.worked("Redis")
+        refused = [reply for reply in replies if isinstance(reply, redis.RedisError)]
+        if refused:
+            self._errors.failed("Redis", f"cannot look at streams at {address(self._config)}: {refused[0]}")
+        else:
+            self._errors.worked("Redis")
         return {mdt: length for mdt, length in zip(mdts, replies, strict=True) if isinstance(length, int)}
 
     def _run(self, mdt: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hsm_shipper import logs
 from hsm_shipper.config import Config
-from hsm_shipper.errors import HsmError
+from hsm_shipper.errors import HsmError, StreamRefused
 from hsm_shipper.forget import forget, stored_mdts
 from hsm_shipper.launch import shipper_lock
 from hsm_shipper.locks import ONCE
@@ -67,30 +67,43 @@ def _guarded(mdt: str, steps: Iterator[str]) -> Iterator[str]:
 def _steps(config: Config, mdt: str, actions: Path, *, maintenance_now: bool) -> Iterator[str]:
     """Do what is to be done with one MDT, telling a line for each step. Raises `_StepFailed`, and ends with it.
 
-    A line that is not understood holds up nothing, and yet is a failure at the end: what it says is not shipped, and
-    whoever looks at the exit status alone takes 0 for all of the list.
+    Maintenance runs where Redis refused the poll, too: it makes room where that is what is wanting. A line that is not
+    understood holds up nothing, and yet is a failure at the end: what it says is not shipped, and whoever looks at the
+    exit status alone takes 0 for all of the list.
     """
-    result = _poll(config, mdt, actions)
-    yield str(result)
-    if maintenance_now:
-        from hsm_shipper.maintenance_run import MaintenanceRun
-
-        try:
-            yield str(MaintenanceRun(config, mdt, actions, stopping=lambda: False)())
-        except HsmError as error:
-            raise _StepFailed(f"maintenance failed: {error}") from None
+    refused: _StepFailed | None = None
+    try:
         result = _poll(config, mdt, actions)
         yield str(result)
+    except _StepFailed as error:
+        if not maintenance_now or not isinstance(error.__cause__, StreamRefused):
+            raise
+        refused = error
+    if maintenance_now:
+        yield _maintain(config, mdt, actions)
+        result = _poll(config, mdt, actions)
+        yield str(result)
+    if refused is not None:
+        raise refused
     if result.not_understood:
         count = f"{result.not_understood:,} of {result.lines:,} lines of {actions}"
         raise _StepFailed(f"{count} are not understood, and not shipped; all the others are")
+
+
+def _maintain(config: Config, mdt: str, actions: Path) -> str:
+    from hsm_shipper.maintenance_run import MaintenanceRun
+
+    try:
+        return str(MaintenanceRun(config, mdt, actions, stopping=lambda: False)())
+    except HsmError as error:
+        raise _StepFailed(f"maintenance failed: {error}") from None
 
 
 def _poll(config: Config, mdt: str, actions: Path) -> PollResult:
     try:
         return run_once(config, mdt, actions)
     except HsmError as error:
-        raise _StepFailed(f"poll failed: {error}") from None
+        raise _StepFailed(f"poll failed: {error}") from error
 
 
 def _forget_absent(config: Config, present: frozenset[str]) -> list[str]:

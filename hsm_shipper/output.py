@@ -6,16 +6,12 @@ changes nothing: the exit status tells it.
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import sys
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, Any
 
 from hsm_shipper.errors import HsmError
-
-if TYPE_CHECKING:
-    from _typeshed import SupportsWrite
 
 EXIT_BROKEN_PIPE = 141
 
@@ -117,23 +113,3 @@ class Unfailing(io.FileIO):
 def never_fail_at_stderr() -> None:
     """For a daemon: what its standard error does not take is lost, and takes nothing else with it."""
     sys.stderr = io.TextIOWrapper(Unfailing(2, "w", closefd=False), errors="backslashreplace", write_through=True)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose help and errors meet a closed pipe and a full disk as all other output does.
-
-    argparse itself takes no notice, and lets the interpreter fail when it ends (exit status 120).
-    """
-
-    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
-        """Print the help; to standard output unless told otherwise."""
-        if file is None:
-            print_out(self.format_help().rstrip("\n"))
-        else:
-            super().print_help(file)
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the command line, and exit with 2."""
-        print_err(self.format_usage().rstrip("\n"))
-        print_err(f"{self.prog}: error: {message}")
-        raise SystemExit(2)

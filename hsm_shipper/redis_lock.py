@@ -2,7 +2,8 @@
 
 It expires unless it is renewed, so that a holder that died does not keep it. That makes it advice, not proof: a holder
 that was held up for too long finds out at its next look. What a run does is safe all the same (see `cycle`), only
-wasted if two do it.
+wasted if two do it. So a server at its maxmemory, where nothing can be set, keeps no run from trimming it: removing is
+all that such a server allows.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from redis.exceptions import LockNotOwnedError
 from redis.lock import Lock
 
 from hsm_shipper.errors import LockHeld, LockLost, StreamError, StreamUnavailable
+from hsm_shipper.redis_errors import is_full
 from hsm_shipper.stream import ActionStream
 
 _log = logging.getLogger(__name__)
@@ -40,19 +42,18 @@ class MaintenanceLock:
         # The lock is passed between threads: a token of each thread's own would lose it.
         self._lock = Lock(client, key, timeout=TTL_S, blocking=False, thread_local=False)
         self._renewed_at = 0.0
+        self._is_ours = False
 
     def __enter__(self) -> MaintenanceLock:
         with self._stream.translated("lock the maintenance of"):
-            acquired = self._lock.acquire(token=self._token)
+            self._is_ours = self._acquire()
             self._renewed_at = time.monotonic()
-            if not acquired:
-                raise self._held()
         return self
 
     def keep(self) -> None:
         """Renew it if that is due; `LockLost` if it is not ours any more. Cheap: call it often."""
         now = time.monotonic()
-        if now - self._renewed_at < RENEW_AFTER_S:
+        if now - self._renewed_at < RENEW_AFTER_S or not self._is_ours:
             return
         with self._stream.translated("renew the lock of the maintenance of"):
             try:
@@ -62,13 +63,30 @@ class MaintenanceLock:
         self._renewed_at = now
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if isinstance(error, (LockLost, StreamUnavailable)):
+        if isinstance(error, (LockLost, StreamUnavailable)) or not self._is_ours:
             return  # it is not ours, or nobody is there to be told: it expires
         try:
             with self._stream.translated("unlock the maintenance of"):
                 self._release()
         except StreamError as failure:
             _log.warning("%s; the lock expires by itself in %.0f s", failure, TTL_S)
+
+    def _acquire(self) -> bool:
+        """Whether we have it; False where Redis has no room for it, and nobody else has it either."""
+        try:
+            if self._lock.acquire(token=self._token):
+                return True
+        except redis.RedisError as error:
+            if not is_full(error):
+                raise
+            if not self._client.exists(self._key):
+                _log.warning(
+                    "stream %s: Redis is at its maxmemory and has no room for the lock %s: the run goes on under the "
+                    "lock of this server alone, and trims what it can",
+                    self._stream.key, self._key,
+                )  # fmt: skip
+                return False
+        raise self._held()
 
     def _release(self) -> None:
         try:

@@ -23,24 +23,18 @@ from hsm_shipper.errors import (
 )
 from hsm_shipper.keys import DATA_FIELD, data_of
 from hsm_shipper.page_reader import PAGE_ENTRIES, Entry, PageReader
+from hsm_shipper.redis_errors import is_denied, permission_hint, reach_hint, refusal_hint, tls_hint
 from hsm_shipper.stream_head import Head, entry_sha1
 
 _APPEND = (files("hsm_shipper") / "append.lua").read_text(encoding="ascii")
 _TRIM = (files("hsm_shipper") / "trim.lua").read_text(encoding="ascii")
 _APPEND_SHA = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
 
-# The first word of a Redis error is its code (https://redis.io/docs/latest/develop/reference/protocol-spec/).
-_HINTS = {
-    "OOM": "Redis is at its maxmemory: give it more, or trim the streams",
-    "MISCONF": "Redis cannot save to disk and refuses writes: look at its log and its disk",
-    "READONLY": "this is a read-only replica: connect to the primary",
-    "NOPERM": "allow this Redis user the stream's key, @stream, EVAL and EVALSHA",
-    "NOAUTH": "set redis_username and redis_password_file",
-    "WRONGPASS": "check redis_username and redis_password_file",
-    "WRONGTYPE": "the key is no stream: another program uses this prefix; rename the key or change the prefix",
-    "NOREPLICAS": "too few replicas are in step (min-replicas-to-write): look at the replicas",
-}
-
+# What a shipper sends (docs/permissions.md).
+COMMANDS = (
+    "+select +eval +evalsha +script|load +exists +xinfo|stream +xinfo|groups +xpending "
+    "+xadd +xrange +xlen +xtrim +set +get +del +pttl +pexpire"
+)
 
 _PASSING = (
     redis.ConnectionError,
@@ -183,11 +177,18 @@ class ActionStream:
             # a script's READONLY comes as a plain error from Redis 6.2.
             self.pool.disconnect()
             message = f"cannot {what} stream {self.key} at {self.address}: {error}"
-            if isinstance(error, _PASSING) and not isinstance(error, redis.AuthenticationError):
-                hint = "is Redis up and reachable? It is tried again at every poll"
+            tls = tls_hint(error)
+            if tls is None and isinstance(error, _PASSING) and not isinstance(error, redis.AuthenticationError):
+                hint = (
+                    f"{reach_hint(error, self.address, 'is Redis up and reachable?')} It is tried again at every poll"
+                )
                 raise StreamUnavailable(message, hint) from error
-            code = error.status_code or str(error).partition(" ")[0]
-            raise StreamRefused(message, _HINTS.get(code, "look at the server's log")) from error
+            raise StreamRefused(message, tls or self._hint(error)) from error
+
+    def _hint(self, error: redis.RedisError) -> str:
+        if is_denied(error):
+            return permission_hint(error, f"{self.key} and {{{self.key}}}:*", COMMANDS)
+        return refusal_hint(error)
 
 
 class PendingAppend:

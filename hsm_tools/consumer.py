@@ -45,15 +45,16 @@ class StreamReader(Reader):
     """Reads all streams `<prefix>:<MDT>` of one Redis database.
 
     `host` is localhost by default, `port` 6379, `db` 1; `redis_url` (redis://, rediss:// or unix://) stands in place
-    of all three. `discovery_interval` is the longest time in seconds until a new stream is found; in a database with
-    few keys it takes about one. With `refreshes` its readings and groups give the events that repeat an old state
-    (`StreamEvent.is_refresh`) as well: who folds events needs them, who acts on events would act again. `redis_kwargs`
-    go to `redis.Redis` (`username`, `password`, `ssl`, `unix_socket_path`, ...) and win over the reader's own settings;
-    only `decode_responses` means nothing here.
+    of all three, and means database 1 as well where it names none. `discovery_interval` is the longest time in seconds
+    until a new stream is found; in a database with few keys it takes about one. With `refreshes` its readings and
+    groups give the events that repeat an old state (`StreamEvent.is_refresh`) as well: who folds events needs them,
+    who acts on events would act again. `redis_kwargs` go to `redis.Redis` (`username`, `password`, `ssl`,
+    `unix_socket_path`, ...) and win over the reader's own settings; only `decode_responses` means nothing here.
 
     Nothing is sent before the first event is asked for. Every reading has a connection of its own, and ends with the
     reader: by `close`, which any thread may call, or at the end of a `with` block.
-    Raises `ConfigError` for a prefix or URL, `ValueError` or `TypeError` for an argument that cannot be used.
+    Raises `ConfigError` for a prefix, an address or a certificate, `ValueError` or `TypeError` for an argument that
+    cannot be used.
     """
 
     def _set_up(self, server: Server, prefix: str, discovery_interval_s: float, *, refreshes: bool) -> None:

@@ -30,8 +30,8 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--redis-url",
         metavar="URL",
-        help="redis://, rediss:// or unix:// in place of host, port and db; a password is better kept in the "
-        "configuration's redis_password_file: other users see command lines",
+        help="redis://, rediss:// or unix:// in place of host, port and db (1 if it names none); a password is "
+        "better kept in the configuration's redis_password_file: other users see command lines",
     )
     for option, today in _LOG_OPTIONS.items():
         group.add_argument(option, action=_Retired, nargs="?", const=today, help=argparse.SUPPRESS)
@@ -71,7 +71,9 @@ def load(args: argparse.Namespace) -> LoadedConfig:
         )
     if args.stream_prefix is not None:
         changes["redis_stream_prefix"] = check_prefix(args.stream_prefix)
-    return replace(loaded, config=structs.replace(loaded.config, **changes))
+    config = structs.replace(loaded.config, **changes)
+    _ = config.redis_address  # raises for an address that cannot be used
+    return replace(loaded, config=config)
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:

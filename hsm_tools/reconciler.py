@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hsm_shipper.command_line import CommandLine, without_urls
 from hsm_shipper.errors import ConfigError, HsmError
-from hsm_shipper.output import Parser, escape_stdout, print_out
+from hsm_shipper.output import escape_stdout, print_out
 from hsm_tools.exits import EXIT_OK, exit_code
 from hsm_tools.options import add_connection_options, load
 from hsm_tools.remarks import Remarks
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = Parser(
+    parser = CommandLine(
         prog=PROGRAM,
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -127,7 +128,9 @@ def _check(args: argparse.Namespace) -> None:
 
     for mdt in [*args.mdts, *([] if args.retire is None else [args.retire])]:
         if not is_mdt_name(mdt):
-            raise ConfigError(f"{mdt!r} is no MDT name", "give <fsname>-MDT<4 hex digits>, as in elm-MDT0000")
+            raise ConfigError(
+                f"{without_urls(repr(mdt))} is no MDT name", "give <fsname>-MDT<4 hex digits>, as in elm-MDT0000"
+            )
     if args.retire is not None and (args.mdts or args.json or args.here):
         hint = "leave the other MDTs, --here and --json out"
         raise ConfigError("--retire removes one stream and reports nothing", hint)

@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers import RedisServer
 
 PrivateServer = Callable[..., RedisServer]
+
+# How long an example takes is told by what else the machine does.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 _databases = itertools.cycle(range(1, 64))
 

@@ -22,6 +22,7 @@ from hsm_tools.following.health import worker_health
 from hsm_tools.following.summary import Group, GroupKey
 from tests.core import line
 from tests.servers import RedisServer
+from tests.waiting import DEADLINE_S
 
 COMMAND = str(Path(sys.executable).with_name("hsm-action-top"))
 PREFIX = "hsm:actions"
@@ -89,7 +90,7 @@ class Streams:
         """Run the command to its end, in pipes."""
         return subprocess.run(
             [COMMAND, *self.where, *options], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            env=ENVIRONMENT | environment, timeout=30, check=False,
+            env=ENVIRONMENT | environment, timeout=DEADLINE_S, check=False,
         )  # fmt: skip
 
     def start(self, *options: str) -> subprocess.Popen[str]:

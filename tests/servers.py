@@ -22,10 +22,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 BINARY_VARIABLE = "HSM_TEST_REDIS_SERVER"
-_START_TIMEOUT_S = 20.0
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _libc = ctypes.CDLL(None)
 
@@ -86,7 +85,12 @@ class RedisServer:
 
     def client(self, db: int = 0, **kwargs: Any) -> redis.Redis:
         """A client that does not retry, as the project's own."""
-        settings: dict[str, Any] = {"protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_timeout": 15, **kwargs}
+        settings: dict[str, Any] = {
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": DEADLINE_S,
+            **kwargs,
+        }
         return redis.Redis(self.host, self.port, db, **settings)
 
     def start(self) -> RedisServer:
@@ -102,7 +106,7 @@ class RedisServer:
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
         )
-        eventually(self._answers, _START_TIMEOUT_S)
+        eventually(self._answers)
         return self
 
     def stop(self) -> None:
@@ -130,7 +134,7 @@ class RedisServer:
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
             self._process.send_signal(how)
-            self._process.wait(_START_TIMEOUT_S)
+            self._process.wait(DEADLINE_S)
             self._process = None
 
     def _answers(self) -> bool:
@@ -155,5 +159,14 @@ def die_with_parent() -> None:
 
 def connections(client: redis.Redis) -> int:
     """How many clients use the database of `client`: those of tests before may be closing theirs still."""
+    return len(_clients(client))
+
+
+def waiting_clients(client: redis.Redis) -> int:
+    """How many of them wait for an entry."""
+    return sum("b" in other["flags"] for other in _clients(client))
+
+
+def _clients(client: redis.Redis) -> list[dict[str, str]]:
     db = str(client.connection_pool.connection_kwargs["db"])
-    return sum(other["db"] == db for other in client.client_list())
+    return [other for other in client.client_list() if other["db"] == db]

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # What others depend on, and the read side of stream, state and list that an auditor shares with the shipper.
 CONTRACT = {
-    "actions", "events", "live_action", "fold", "entry_ids", "errors", "keys", "config", "connection", "state_view",
-    "heartbeat", "connection_age",
+    "actions", "address", "events", "live_action", "fold", "entry_ids", "errors", "keys", "config", "connection",
+    "connection_age", "command_line", "redis_errors", "state_view", "heartbeat",
 }  # fmt: skip
 FOR_THE_TOOLS = CONTRACT | {
     "collector",

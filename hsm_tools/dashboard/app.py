@@ -91,7 +91,7 @@ class Dashboard(App[None]):
             self.exit()
             return
         page = self.screen_stack[-1] if self.screen_stack else None
-        if not isinstance(page, Page):  # at the beginning and at the end there is none
+        if not isinstance(page, Page) or not page.is_complete:  # at the beginning and at the end there is none
             return
         while self._inbox:
             self._inbox.popleft()()

@@ -45,7 +45,7 @@ class Page(Screen[None]):
         self.grid = Grid(self.SEPARATOR)
         self.below = Lines()
         self.keys = Lines(id="keys")
-        self._is_complete = False
+        self.is_complete = False
 
     def compose(self) -> ComposeResult:
         """As Textual asks for it."""
@@ -53,7 +53,7 @@ class Page(Screen[None]):
 
     def on_mount(self) -> None:
         """As Textual says."""
-        self._is_complete = True
+        self.is_complete = True
         self.keys.show([keys_line(self.KEYS)])
         self.grid.focus()
         self.redraw()
@@ -64,7 +64,7 @@ class Page(Screen[None]):
 
     def redraw(self) -> None:
         """Draw what may have changed: the clock, what was answered meanwhile."""
-        if self._is_complete and self.is_current:
+        if self.is_complete and self.is_current:
             self.draw(self.dashboard.watcher.viewer.view)
 
     def news(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from hsm_shipper.command_line import CommandLine
 from hsm_shipper.errors import ConfigError
-from hsm_shipper.output import Parser
 from hsm_tools.filters import add_filter_options
 from hsm_tools.options import add_connection_options, seconds, whole_number
 
@@ -42,7 +42,7 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = Parser(
+    parser = CommandLine(
         prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     modes = parser.add_argument_group("modes", "By default the dashboard, which needs a terminal.")

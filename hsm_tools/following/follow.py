@@ -20,6 +20,7 @@ from hsm_shipper.entry_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import StreamError, StreamUnavailable
 from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.keys import heartbeat_key, mdt_of
+from hsm_shipper.redis_errors import is_denied
 from hsm_shipper.replay import Replay
 from hsm_shipper.stream import ActionStream
 from hsm_tools.following.health import WorkerHealth, read_heartbeat, worker_health
@@ -27,7 +28,7 @@ from hsm_tools.following.lean import LeanActions
 from hsm_tools.following.tally import Tally
 from hsm_tools.reading.finding import StreamFinder
 from hsm_tools.reading.link import Link
-from hsm_tools.reading.outages import LIVE_COMMANDS, one_try_failed
+from hsm_tools.reading.outages import LIVE_COMMANDS, one_try_failed, refusal
 from hsm_tools.reading.server import Server
 from hsm_tools.reading.steps import Pipeline, pairs
 
@@ -218,13 +219,17 @@ class LiveStreams:
         ):
             stream.heartbeat, stream.heartbeat_trouble = read_heartbeat(beat)
             stream.trouble = None
-            if not isinstance(info, Exception):
+            if not isinstance(info, redis.RedisError):
                 ends[stream.mdt] = _end(info)
             elif exists == 0:
                 ends[stream.mdt] = None
             else:
-                stream.trouble = f"{stream.key} cannot be read: {info}"
+                stream.trouble = f"{stream.key} cannot be read: {self._why(info)}"
         return ends
+
+    def _why(self, error: redis.RedisError) -> str:
+        refused = refusal(error, self.prefix, self.address, LIVE_COMMANDS)
+        return f"{error}; {refused.hint}" if is_denied(error) else str(error)
 
 
 def _time_of(entry_id: str | None) -> float | None:

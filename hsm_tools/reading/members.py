@@ -15,8 +15,9 @@ from typing import Any
 
 import redis
 
+from hsm_shipper.redis_errors import error_code
 from hsm_tools.reading.finding import StreamFinder, type_found
-from hsm_tools.reading.outages import GROUP_COMMANDS, error_code
+from hsm_tools.reading.outages import GROUP_COMMANDS
 from hsm_tools.reading.positions import BEGINNING, id_parts
 from hsm_tools.reading.starts import Start
 from hsm_tools.reading.steps import Command, Pause, Pipeline, Steps, pages, pairs

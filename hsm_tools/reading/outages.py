@@ -9,6 +9,7 @@ import time
 import redis
 
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
+from hsm_shipper.redis_errors import error_code, is_denied, permission_hint, reach_hint, tls_hint
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 30.0
@@ -20,16 +21,13 @@ _PASSING_CODES = frozenset({"BUSY", "UNBLOCKED"})
 logger = logging.getLogger("hsm_tools.consumer")
 
 
-def error_code(error: redis.RedisError) -> str:
-    """First word of the server's error reply; only of use for codes that redis-py leaves in the message."""
-    return str(error).partition(" ")[0]
-
-
 def passes(error: redis.RedisError) -> bool:
     """Whether trying again may help; what a person must put right does not pass."""
     error = _meant(error)
     if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
         return False  # redis-py files them under ConnectionError
+    if tls_hint(error) is not None:
+        return False
     passing = (
         redis.ConnectionError,  # also: still loading its data, too many clients
         redis.TimeoutError,
@@ -45,18 +43,23 @@ def may_be_another_server(reply: object) -> bool:
     return isinstance(reply, redis.RedisError) and passes(reply)
 
 
-READER_COMMANDS = "+select +scan +type +xinfo +xread +xrange +xrevrange"
-LIVE_COMMANDS = "+select +scan +xinfo +exists +xrange"
-GROUP_COMMANDS = "+select +scan +type +xinfo +xgroup +xreadgroup +xautoclaim +xpending +xack +multi +exec"
+# What the users of an ACL must be allowed (docs/permissions.md).
+READER_COMMANDS = "+select +scan +type +xinfo|stream +xread +xrange +xrevrange"
+LIVE_COMMANDS = "+select +scan +exists +get +xinfo|stream +xrange"
+GROUP_COMMANDS = "+select +scan +type +xinfo|groups +xgroup|create +xreadgroup +xautoclaim +xpending +xack +multi +exec"
 
 
 def refusal(error: redis.RedisError, prefix: str, address: str, commands: str = READER_COMMANDS) -> StreamRefused:
     """What the user is told about an error that does not pass; `commands` are those that an ACL must allow."""
     error = _meant(error)
-    if isinstance(error, redis.AuthenticationError):
+    tls = tls_hint(error)
+    if tls is not None:
+        hint = tls
+    elif isinstance(error, redis.AuthenticationError):
         hint = "give the right user name and password"
-    elif isinstance(error, redis.exceptions.NoPermissionError):
-        hint = f"the user needs {commands} on keys {prefix}:*"
+    elif is_denied(error):
+        beside = f" and {{{prefix}:*}}:heartbeat" if commands == LIVE_COMMANDS else ""
+        hint = permission_hint(error, f"{prefix}:*{beside}", commands)
     else:
         hint = "check that this is the right server, port and database"
     return StreamRefused(f"reading the streams {prefix}:* from {address} was refused: {error}", hint)
@@ -80,7 +83,7 @@ def one_try_failed(
     """What the user is told about trouble that is not waited out."""
     if not passes(error):
         return refusal(error, prefix, address, commands)
-    hint = "check the address, and that the server is running"
+    hint = reach_hint(_meant(error), address, "check the address, and that the server is running")
     return StreamUnavailable(f"no answer from Redis at {address}: {error}", hint)
 
 
@@ -98,7 +101,9 @@ class Outage:
         now_s = time.monotonic()
         if self._tries == 0:
             self._started_s = now_s
-            logger.warning("no answer from Redis at %s (%s): trying again until there is one", self.address, error)
+            text = f"no answer from Redis at {self.address} ({error}): trying again until there is one"
+            hint = reach_hint(_meant(error), self.address, "")
+            logger.warning("%s", f"{text}; {hint}" if hint else text)
         self._tries += 1
         self._next_try_s = now_s + retry_delay_s(self._tries)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import redis
 
+from hsm_shipper.address import RedisAddress
 from hsm_shipper.config import Config
-from hsm_shipper.connection import client_kwargs, redacted
+from hsm_shipper.connection import client_kwargs
 from hsm_shipper.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,13 +23,12 @@ _SHORTEST_TIMEOUT_S = 2.0
 class Server:
     """Makes clients of one server; nothing is sent by making one."""
 
-    def __init__(self, kwargs: dict[str, Any], url: str | None) -> None:
-        """`kwargs` are redis-py's, beside or without a URL. Raises `ConfigError`, or redis-py's `TypeError`."""
-        self._kwargs = kwargs
-        self._url = url
-        with self.client(0) as client:
-            self.address = _address(client.connection_pool)
-        redis.Redis(**kwargs).close()  # beside a URL, too, an unknown argument is an error now, not at the first event
+    def __init__(self, config: Config, redis_kwargs: dict[str, Any]) -> None:
+        """`redis_kwargs` are further ones of redis-py. Raises `ConfigError`, or redis-py's `TypeError`."""
+        self._kwargs = client_kwargs(config, redis_kwargs)
+        self.address = str(_named(config.redis_address, redis_kwargs))
+        """Where it is, for messages."""
+        redis.Redis(**self._kwargs).close()  # an unknown argument is an error now, not at the first event
 
     @classmethod
     def from_arguments(
@@ -40,12 +41,12 @@ class Server:
         named: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         if url is not None and named:
             raise ConfigError("redis_url names the server already", "leave host, port and db out")
-        return cls(client_kwargs(Config(redis_url=url, **named)) | redis_kwargs, url)
+        return cls(Config(redis_url=url, **named), redis_kwargs)
 
     @classmethod
     def from_config(cls, config: Config) -> Server:
         """The server that a configuration names."""
-        return cls(client_kwargs(config), config.redis_url)
+        return cls(config, {})
 
     def client(self, block_s: float) -> redis.Redis:
         """A client for a reading that is to be told of silence every `block_s` seconds."""
@@ -70,13 +71,7 @@ class Server:
             return client.connection_pool.connection_kwargs.get("socket_timeout") or math.inf
 
     def _prepared(self, client_class: Any, kwargs: dict[str, Any], block_s: float) -> Any:
-        if self._url is None:
-            client = client_class(**kwargs)
-        else:
-            try:
-                client = client_class.from_url(self._url, **kwargs)
-            except ValueError as error:
-                raise ConfigError(f"redis_url: {redacted(self._url)} cannot be used: {error}") from None
+        client = client_class(**kwargs)
         client.response_callbacks.clear()  # replies as they were sent: half the cost, and one shape
         settings = client.connection_pool.connection_kwargs
         settings["decode_responses"] = False
@@ -86,11 +81,9 @@ class Server:
         return client
 
 
-def _address(pool: Any) -> str:
-    """Where the server is, for messages: never with a password."""
-    settings = pool.connection_kwargs
-    db = settings.get("db") or 0
-    if "path" in settings:
-        return f"unix://{settings['path']}?db={db}"
-    scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
-    return f"{scheme}://{settings.get('host', 'localhost')}:{settings.get('port', 6379)}/{db}"
+def _named(address: RedisAddress, redis_kwargs: dict[str, Any]) -> RedisAddress:
+    """`address`, as redis-py's own arguments change it."""
+    socket = redis_kwargs.get("unix_socket_path")
+    if socket is not None:
+        return replace(address, scheme="unix", place=str(socket))
+    return replace(address, scheme="rediss") if redis_kwargs.get("ssl") else address

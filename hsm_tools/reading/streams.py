@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 
 import redis
 
+from hsm_shipper.redis_errors import error_code
 from hsm_tools.reading.finding import StreamFinder, type_found
-from hsm_tools.reading.outages import READER_COMMANDS, error_code
+from hsm_tools.reading.outages import READER_COMMANDS
 from hsm_tools.reading.positions import Position, StreamInfo, id_parts
 from hsm_tools.reading.starts import EntryNumbers, Start
 from hsm_tools.reading.steps import Command, Pause, Pipeline, Steps, pages, pairs

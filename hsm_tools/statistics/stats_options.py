@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from hsm_shipper.command_line import CommandLine
 from hsm_shipper.errors import ConfigError
-from hsm_shipper.output import Parser
 from hsm_tools.filters import add_filter_options
 from hsm_tools.options import add_connection_options, seconds
 
@@ -70,7 +70,7 @@ class Address(NamedTuple):
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = Parser(
+    parser = CommandLine(
         prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     group = parser.add_argument_group("output")

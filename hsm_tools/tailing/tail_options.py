@@ -7,8 +7,8 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
+from hsm_shipper.command_line import CommandLine
 from hsm_shipper.errors import ConfigError
-from hsm_shipper.output import Parser
 from hsm_tools.colour import CHOICES
 from hsm_tools.filters import add_filter_options, add_glob_option
 from hsm_tools.options import add_connection_options, seconds, whole_number
@@ -53,7 +53,7 @@ examples:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     fields = "\n".join(f"  {name:<12} {what}" for name, (what, _field) in FIELDS.items())
-    parser = Parser(
+    parser = CommandLine(
         prog=PROGRAM,
         description="Print the HSM actions of all MDTs, one line an event, as they arrive.",
         epilog=_EPILOG.format(fields=fields),

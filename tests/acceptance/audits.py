@@ -16,6 +16,7 @@ from hsm_shipper.keys import heartbeat_key
 from hsm_shipper.state_view import state_file
 from tests.acceptance.shipper import clean_environment
 from tests.acceptance.site import LIVE, MDT, SimulatedServer
+from tests.waiting import DEADLINE_S
 
 COMMAND = Path(sys.executable).with_name("hsm-stream-reconciler")
 CONSISTENT, INCONSISTENT, UNKNOWN = 0, 1, 2
@@ -25,7 +26,7 @@ def run(server: SimulatedServer, *arguments: str, **more: Any) -> subprocess.Com
     """The command to its end, with the configuration of `server`; it never ends in a traceback."""
     command = [str(COMMAND), "-c", str(server.config), *arguments]
     done = subprocess.run(
-        command, env=clean_environment(), capture_output=True, text=True, timeout=90, check=False, **more
+        command, env=clean_environment(), capture_output=True, text=True, timeout=DEADLINE_S, check=False, **more
     )
     assert "Traceback" not in done.stderr
     return done
@@ -63,5 +64,10 @@ def beat(server: SimulatedServer) -> None:
 def poll_long_ago(server: SimulatedServer) -> None:
     """Poll once, a minute ago by what the state file says: then no audit waits for the next poll."""
     assert server.run("--run-once").returncode == 0
+    age_poll(server)
+
+
+def age_poll(server: SimulatedServer) -> None:
+    """Have the state file say that its last poll was a minute ago."""
     with closing(sqlite3.connect(state_file(server.state_dir, MDT))) as database, database:
         database.execute("UPDATE poll_status SET last_poll_at = last_poll_at - 60")

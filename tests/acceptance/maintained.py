@@ -20,7 +20,7 @@ from hsm_shipper.state_view import state_file
 from tests.acceptance.shipper import COMMAND, clean_environment
 from tests.acceptance.site import MDT, STREAM, SimulatedServer, is_true
 from tests.simulator import SimulatedMdt
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 LOCK = maintenance_key("hsm:actions", MDT)
 MAINTAINED = f"{MDT} is maintained from now on"
@@ -128,7 +128,7 @@ def runs_of(server: SimulatedServer, mdt: str = MDT) -> list[Run]:
     path = runs_file(server.state_dir)
     if not path.exists():
         return []
-    with closing(sqlite3.connect(path, timeout=10)) as database:
+    with closing(sqlite3.connect(path, timeout=DEADLINE_S)) as database:
         database.row_factory = sqlite3.Row
         with contextlib.suppress(sqlite3.OperationalError):  # not made yet
             rows = database.execute("SELECT * FROM runs WHERE mdt = ? ORDER BY id", (mdt,)).fetchall()
@@ -140,11 +140,24 @@ def runs_of(server: SimulatedServer, mdt: str = MDT) -> list[Run]:
 def held_in_a_run(server: SimulatedServer) -> Iterator[int]:
     """The maintenance program, stopped while it reads the stream; goes on afterwards, if it still lives."""
     pid = maintenance_pid(server)
+    done = len(runs_of(server))
     run_now(server)
-    eventually(lambda: server.redis.exists(LOCK), interval_s=0.001)
-    os.kill(pid, signal.SIGSTOP)
+
+    def is_held() -> bool:
+        nonlocal done
+        if server.redis.exists(LOCK):
+            os.kill(pid, signal.SIGSTOP)
+            if server.redis.exists(LOCK):
+                return True
+            os.kill(pid, signal.SIGCONT)
+        if len(runs_of(server)) > done:  # it ended before we looked: the next one
+            done += 1
+            run_now(server)
+        return False
+
+    eventually(is_held, interval_s=0.001)
     try:
-        assert server.redis.exists(LOCK), "it was too quick: HISTORY_ENTRIES are too few"
+        server.redis.pexpire(LOCK, 3_600_000)  # however long a test holds it
         yield pid
     finally:
         with contextlib.suppress(ProcessLookupError):

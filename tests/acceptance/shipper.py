@@ -19,13 +19,12 @@ import redis
 from hsm_shipper.errors import SupervisorError
 from hsm_shipper.keys import heartbeat_key
 from hsm_shipper.supervisor import WORKER_PREFIX, Program, Supervisor, socket_path
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 COMMAND = Path(sys.executable).with_name("hsm-action-shipper")
 SUPERVISORCTL = COMMAND.with_name("supervisorctl")
 DEBUGFS = Path("sys/kernel/debug/lustre/mdt")
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 30.0
+_ALIVE = ("STARTING", "RUNNING")  # the latter only after its `startsecs`
 
 
 def action_line(rec_idx: int, status: str = "WAITING") -> bytes:
@@ -89,12 +88,12 @@ class MetadataServer:
         """Run the command to its end with this server's configuration."""
         command = [str(COMMAND), "-c", str(self.config), *arguments]
         environment = clean_environment() | environ
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
     def supervisorctl(self, *arguments: str) -> str:
         """What `supervisorctl` prints, started from a folder of no importance."""
         command = [str(SUPERVISORCTL), "-s", f"unix://{socket_path(self.run_dir)}", *arguments]
-        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         return done.stdout + done.stderr
 
     def start(self, stderr: int | None = None, before: Callable[[], None] | None = None) -> None:
@@ -108,7 +107,7 @@ class MetadataServer:
                 stderr=log if stderr is None else stderr,
                 preexec_fn=before,
             )
-        eventually(lambda: self._check_alive() and self.answers(), START_TIMEOUT_S)
+        eventually(lambda: self._check_alive() and self.answers())
 
     def _check_alive(self) -> bool:
         assert self._process is not None
@@ -133,7 +132,7 @@ class MetadataServer:
     def wait_end(self) -> int:
         """Wait until the shipper in the foreground has ended; returns its exit status."""
         assert self._process is not None
-        return self._process.wait(STOP_TIMEOUT_S)
+        return self._process.wait(DEADLINE_S)
 
     @property
     def pid(self) -> int:
@@ -161,31 +160,40 @@ class MetadataServer:
 
     def wait_running(self, *mdts: str) -> None:
         """Wait until exactly these MDTs have a worker that runs."""
-        eventually(lambda: self.is_running(*mdts), START_TIMEOUT_S)
+        eventually(lambda: self.is_running(*mdts))
 
     def wait_all_running(self) -> None:
         """Wait until supervisord calls every program RUNNING; cheaper than asking by commands."""
-        eventually(
-            lambda: (seen := self.programs()) and {each.state for each in seen.values()} == {"RUNNING"}, START_TIMEOUT_S
-        )
+        eventually(lambda: (seen := self.programs()) and {each.state for each in seen.values()} == {"RUNNING"})
 
     def wait_polled_by(self, mdt: str) -> None:
         """Wait until the worker of `mdt` has made a poll: to supervisord it runs before it has even been imported."""
-        eventually(lambda: self.redis.exists(heartbeat_key("hsm:actions", mdt)), START_TIMEOUT_S)
+        eventually(lambda: self.redis.exists(heartbeat_key("hsm:actions", mdt)))
 
     def wait_pid_changed(self, name: str, old_pid: int) -> int:
-        """Wait until the program `name` runs in another process; returns its pid."""
+        """Wait until the program `name` has another process; returns its pid."""
 
         def changed() -> int:
             program = self.programs().get(name)
-            return program.pid if program and program.state == "RUNNING" and program.pid != old_pid else 0
+            return program.pid if program and program.state in _ALIVE and program.pid != old_pid else 0
 
-        return eventually(changed, START_TIMEOUT_S)
+        return eventually(changed)
 
     def events(self, mdt: str) -> list[dict[str, Any]]:
         """Every event in the stream of `mdt`."""
         entries = cast(list[tuple[bytes, dict[bytes, bytes]]], self.redis.xrange(f"hsm:actions:{mdt}"))
         return [json.loads(fields[b"data"]) for _, fields in entries]
+
+    def wait_status_ok(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Wait until `status` finds no trouble, and return what it printed then: the next poll may be late again."""
+
+        def shown() -> subprocess.CompletedProcess[str] | None:
+            done = self.run("status", *arguments)
+            return done if done.returncode == 0 else None
+
+        done = eventually(shown)
+        assert done is not None
+        return done
 
     def wait_events(self, mdt: str, count: int) -> list[dict[str, Any]]:
         """Wait until the stream of `mdt` holds `count` events; returns them."""
@@ -210,7 +218,7 @@ class MetadataServer:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if self._process is not None:
-            self._process.wait(STOP_TIMEOUT_S)
+            self._process.wait(DEADLINE_S)
         eventually(lambda: not self.processes())
         self.redis.close()
         shutil.rmtree(self.root)

@@ -54,7 +54,7 @@ class SimulatedServer(MetadataServer):
             failed = status.last_error_at is not None and status.last_error_at >= status.last_poll_at - 1e-3
             return None if failed else status
 
-        status = eventually(polled, timeout_s=30.0, interval_s=0.01)
+        status = eventually(polled, interval_s=0.01)
         assert status is not None
         return status
 

@@ -119,7 +119,7 @@ def test_check_without_redis() -> None:
         ({"maxmemory": "50mb", "maxmemory_policy": "allkeys-lru"}, "problem", "whole streams are thrown away"),
         ({"maxmemory_policy": "allkeys-lfu"}, "warning", "whole streams are thrown away"),
         ({"maxmemory": "50mb", "maxmemory_policy": "volatile-ttl"}, "warning", "heartbeats and locks"),
-        ({"maxmemory": "1mb"}, "problem", "of maxmemory is in use"),
+        ({"maxmemory": "512kb"}, "problem", "of maxmemory is in use"),
         ({"replicaof": "127.0.0.1 1", "replica_serve_stale_data": "yes"}, "problem", "it is a replica of 127.0.0.1:1"),
         ({"requirepass": "secret"}, "problem", "refuses us"),
     ],

@@ -23,7 +23,7 @@ from tests.simulator import SimulatedMdt, populate
 from tests.simulator.demo import EXIT_INTERRUPTED, EXIT_WRONG, conclude
 from tests.simulator.demo_report import MdtReport, SimulatedVerdict
 from tests.truth import digests_of
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 MDT = "elm-MDT0000"
 CHECKOUT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def folder_in(output: str) -> str:
 
 def test_a_short_demo_tells_the_truth_and_leaves_nothing() -> None:
     with demo("--duration", "3", "--requests", "300") as process:
-        output, _ = process.communicate(timeout=100)
+        output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, output
     rows = [line.split() for line in output.splitlines() if re.match(r"(elm-MDT000\d|all) +\d", line)]
     assert [row[0] for row in rows] == ["elm-MDT0000", "elm-MDT0001", "elm-MDT0002", "all"], output
@@ -87,7 +87,7 @@ def test_an_interrupted_demo_leaves_nothing(running: tuple[subprocess.Popen[str]
     process, folder = running
     assert left_running(folder) != []
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == EXIT_INTERRUPTED, output
     assert "Traceback" not in output
     assert not Path(folder).exists()
@@ -98,7 +98,7 @@ def test_a_killed_demo_leaves_no_process(running: tuple[subprocess.Popen[str], s
     process, folder = running
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    eventually(lambda: not left_running(folder), 60)  # workers end their poll first
+    eventually(lambda: not left_running(folder))  # workers end their poll first
 
 
 # What the demo says of a stream: pure

@@ -21,7 +21,7 @@ from tests.acceptance.shipper import clean_environment
 from tests.acceptance.site import SimulatedServer
 from tests.servers import RedisServer
 from tests.simulator import SimulatedMdt, populate
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", "docs/maintenance.md", "docs/state.md"]
@@ -98,7 +98,7 @@ def test_every_documented_command_runs(server: SimulatedServer, line: tuple[str,
         process.send_signal(signal.SIGINT)
         assert first, "it said nothing"
         allowed = {0, 130}
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode in allowed, said
     assert "Traceback" not in said
 

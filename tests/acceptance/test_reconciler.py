@@ -133,7 +133,7 @@ def test_nothing_is_accused_beside_a_worker_at_full_speed(polling: SimulatedServ
     finally:
         done.set()
         thread.join()
-    assert len(entries(polling, "NEW")) > 2 * LIVE
+    eventually(lambda: len(entries(polling, "NEW")) > 2 * LIVE)
 
 
 def test_without_a_shipper_nothing_is_fixed(server: SimulatedServer, mdt: SimulatedMdt) -> None:

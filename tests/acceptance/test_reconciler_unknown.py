@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from hsm_shipper.state_view import state_file
-from tests.acceptance.audits import CONSISTENT, INCONSISTENT, UNKNOWN, audit, beat, found, run
+from tests.acceptance.audits import CONSISTENT, INCONSISTENT, UNKNOWN, age_poll, audit, beat, found, run
 from tests.acceptance.conftest import MakeServer
 from tests.acceptance.site import LIVE, MDT, STREAM, SimulatedServer
 from tests.conftest import PrivateServer
@@ -43,6 +43,7 @@ def test_without_a_worker_what_is_new_in_the_file_accuses_nobody(polling: Simula
     mdt.write()
     # Behind what the state file has followed: that is not held against it.
     polling.redis.xadd(STREAM, {"data": b'{"event_type": "PURGED", "action_key": "%s"}' % live_key(polling)})
+    age_poll(polling)
     report = audit(polling, UNKNOWN)
     assert found(report) == (0, 0, 0)  # by the state file alone
     assert report["state_file"]["untold"] is None

@@ -58,7 +58,7 @@ def test_failover_and_back(make_server: MakeServer) -> None:
     oracle.see(mdt.listing())
     for loser, winner in ((mds1, mds2), (mds2, mds1), (mds1, mds2)):
         mdt.unmount()
-        eventually(partial(is_gone, state_file(loser.state_dir, MDT)), timeout_s=30)
+        eventually(partial(is_gone, state_file(loser.state_dir, MDT)))
         running = [record for record in mdt.records() if record.status == "STARTED"]
         for record in running[:5]:
             mdt.set_status(record, "SUCCEED")

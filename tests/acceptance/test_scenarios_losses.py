@@ -160,7 +160,7 @@ def test_redis_rolled_back(make_server: MakeServer, private_server: Callable[...
             except redis.ConnectionError:
                 return False
 
-        eventually(healed, timeout_s=30)
+        eventually(healed)
         told = verdict(client, mdt)
     assert told.complaints == []
     assert told.events == {"NEW": 40, "PURGED": 1}

@@ -9,6 +9,8 @@ import sqlite3
 
 import pytest
 
+from hsm_shipper import supervisor
+from hsm_shipper.cli import main
 from hsm_shipper.supervisor import DISCOVERY
 from tests.acceptance.shipper import MetadataServer, action_line
 from tests.acceptance.site import MDT, SimulatedServer
@@ -24,9 +26,7 @@ def test_status_of_a_running_shipper(server: MetadataServer) -> None:
     server.start()
     server.wait_running("elm-MDT0000", "elm-MDT0001")
     server.wait_all_running()
-    eventually(lambda: server.run("status").returncode == 0)
-    shown = server.run("status")
-    assert shown.returncode == 0
+    shown = server.wait_status_ok()
     header, _, first, second = shown.stdout.splitlines()
     columns = ["MDT", "worker", "last poll", "duration", "lines", "live", "shipped", "backlog", "last error"]
     assert [header.index(column) for column in columns] == sorted(header.index(column) for column in columns)
@@ -34,7 +34,7 @@ def test_status_of_a_running_shipper(server: MetadataServer) -> None:
     assert first.split()[-5:] == ["2", "2", "2", "0", "-"]
     assert second.split()[-5:] == ["0", "0", "0", "0", "-"]
 
-    told = json.loads(server.run("status", "--json").stdout)
+    told = json.loads(server.wait_status_ok("--json").stdout)
     assert told["ok"] and told["running"] and told["troubles"] == []
     mdt = told["mdts"][0]
     assert (mdt["mdt"], mdt["worker"]["state"], mdt["stale"], mdt["present"]) == ("elm-MDT0000", "RUNNING", False, True)
@@ -107,7 +107,7 @@ def test_status_shows_stale_polls(server: MetadataServer) -> None:
     server.start()
     server.wait_running("elm-MDT0000")
     server.wait_all_running()
-    eventually(lambda: server.run("status").returncode == 0)
+    server.wait_status_ok()
     worker = server.programs()["mdt-elm-MDT0000"]
     os.kill(worker.pid, signal.SIGSTOP)
     try:
@@ -133,19 +133,22 @@ def test_status_with_a_broken_state_file(server: MetadataServer, content: bytes)
 def test_status_while_discovery_is_stopped(server: MetadataServer) -> None:
     server.start()
     server.wait_all_running()
-    eventually(lambda: server.run("status").returncode == 0)
+    server.wait_status_ok()
     server.supervisor._call("stopProcess", DISCOVERY)
     shown = server.run("status")
     assert shown.returncode == 1
     assert "discovery is STOPPED" in shown.stdout
 
 
-def test_status_of_a_supervisord_that_hangs(server: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_of_a_supervisord_that_hangs(
+    server: MetadataServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.start()
+    monkeypatch.setattr(supervisor, "REPLY_TIMEOUT_S", 0.5)
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        shown = server.run("status")
-        assert shown.returncode == 1
-        assert "did not answer" in shown.stdout and "timed out" in shown.stdout
+        assert main(["-c", str(server.config), "status"]) == 1
+        shown = capsys.readouterr().out
+        assert "did not answer" in shown and "timed out" in shown
     finally:
         os.kill(server.pid, signal.SIGCONT)

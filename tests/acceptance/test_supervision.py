@@ -143,7 +143,7 @@ def test_nothing_outlives_a_killed_supervisord_and_the_next_one_starts_clean(ser
     (server.run_dir / "mdt.d/broken.conf").write_text("no configuration\n")
 
     server.stop(signal.SIGKILL)
-    eventually(lambda: not server.processes(), 10.0)
+    eventually(lambda: not server.processes())
     server.start()
     server.wait_running("elm-MDT0000")
     assert server.stop() == 0
@@ -154,7 +154,7 @@ def test_a_worker_that_gave_up_is_started_again(server: MetadataServer) -> None:
     with FileLock(worker_lock_path(server.state_dir, "elm-MDT0000"), "this test"):
         server.add_mdt("elm-MDT0000", action_line(1))
         server.start()
-        eventually(lambda: (worker := server.worker("elm-MDT0000")) and worker.state in ("FATAL", "EXITED"), 60.0)
+        eventually(lambda: (worker := server.worker("elm-MDT0000")) and worker.state in ("FATAL", "EXITED"))
         assert f"is already running (pid {os.getpid()}" in server.log.read_text()
     server.wait_running("elm-MDT0000")
     server.wait_events("elm-MDT0000", 1)

@@ -12,6 +12,7 @@ from tests.integration.tails import COMMAND, Tails, tails_on
 from tests.lustre import MOUNT, World
 from tests.servers import RedisServer
 from tests.terminal import Terminal, a_terminal, needs_tmux
+from tests.waiting import eventually
 
 pytestmark = needs_tmux
 
@@ -53,4 +54,4 @@ def test_a_tail_on_a_terminal_has_colour_and_ends_quietly(terminal: Terminal, ta
     terminal.shows("ready:130")
     assert "Traceback" not in terminal.screen()
     assert terminal.setting("pane_title") != "owned"
-    assert world.running() == []
+    eventually(lambda: not world.running())

@@ -75,7 +75,7 @@ def growth_kib(streams: Streams, rounds: int, process: int, seen: Callable[[], i
     warm_kib = 0
     for turn in range(rounds):
         churn.go_on(LIVE)
-        eventually(lambda: seen() >= churn.events, 30)
+        eventually(lambda: seen() >= churn.events)
         churn.trim()
         if turn == rounds // 3:
             warm_kib = resident_kib(process)

@@ -65,7 +65,7 @@ def test_kill_9_of_anything_at_any_time(server: SimulatedServer, broker: RedisSe
     for _ in range(12):
         workload.advance(20)
         mdt.write()
-        eventually(lambda: server.is_running(MDT), timeout_s=40)
+        eventually(lambda: server.is_running(MDT))
         _kill_something(rng, server, broker)
     server.wait_running(MDT)
     server.wait_polled(mdt)

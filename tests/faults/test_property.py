@@ -376,13 +376,11 @@ class Life(RuleBasedStateMachine):
         return bool(self.world.lines) and self.world.stream_is_true() and not self.world.server.belief.missed
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600)
 def test_any_life_ends_in_a_true_stream(redis_server: RedisServer) -> None:
     Life.server = redis_server
     examples = int(os.environ.get("HSM_TEST_EXAMPLES", "100"))
     run_state_machine_as_test(
         Life,
-        settings=settings(
-            max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=examples, stateful_step_count=40, suppress_health_check=list(HealthCheck)),
     )

@@ -86,7 +86,7 @@ def streams(redis_server: RedisServer, redis_db: int) -> Streams:
     """The streams of two MDTs for the dashboard, and their heartbeats."""
     streams = Streams(redis_server, redis_db)
     streams.new(A, range(5))
-    streams.new(A, range(5, 8), "STARTED", action="RESTORE", first_seen=int(time.time()) - 4000)
+    streams.new(A, range(5, 8), "STARTED", action="RESTORE", first_seen=int(time.time()) - 3960)
     streams.new(B, range(3), "FAILED")
     streams.beat(A)
     streams.beat(B, host="mds2")

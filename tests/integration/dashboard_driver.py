@@ -17,9 +17,9 @@ from hsm_tools.dashboard.viewer import Viewer
 from hsm_tools.dashboard.watcher import Watcher
 from hsm_tools.filters import ActionFilter
 from tests.dashboards import Streams
+from tests.waiting import DEADLINE_S
 
 A, B = "elm-MDT0000", "elm-MDT0001"
-_TIMEOUT_S = 15.0
 
 
 class Driver:
@@ -53,7 +53,7 @@ class Driver:
 
     async def until(self, check: Callable[[], Any]) -> Any:
         """Wait until something is true."""
-        deadline_s = time.monotonic() + _TIMEOUT_S
+        deadline_s = time.monotonic() + DEADLINE_S
         while not (answer := isinstance(self.app.screen, Page) and check()):
             assert time.monotonic() < deadline_s, f"in vain, on:\n{self.text}"
             await self._pilot.pause(0.02)

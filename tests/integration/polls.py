@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 
 from hsm_shipper.stopping import StopSignal
-
-TIMEOUT_S = 60.0
+from tests.waiting import DEADLINE_S
 
 
 class Polls(StopSignal):
@@ -20,12 +19,12 @@ class Polls(StopSignal):
     def wait(self, timeout_s: float) -> bool:
         """Called by the worker after a poll."""
         self._waits.release()
-        assert self._go.acquire(timeout=TIMEOUT_S)
+        assert self._go.acquire(timeout=DEADLINE_S)
         return self._ends
 
     def begun(self) -> None:
         """Wait for the poll at its start."""
-        assert self._waits.acquire(timeout=TIMEOUT_S)
+        assert self._waits.acquire(timeout=DEADLINE_S)
 
     def next(self) -> None:
         """Have it poll once more, and wait for that."""

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from hsm_tools.consumer import StreamEvent, StreamReader
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 MDT0 = "hsm:actions:elm-MDT0000"
 MDT1 = "hsm:actions:elm-MDT0001"
@@ -40,7 +40,13 @@ def reads(client: redis.Redis) -> int:
     return int(client.info("commandstats").get("cmdstat_xread", {"calls": 0})["calls"])
 
 
-def take(events: Iterator[StreamEvent | None], count: int, timeout_s: float = 20.0) -> list[StreamEvent]:
+def looks(client: redis.Redis) -> int:
+    """How many times the server was asked for the state of a stream, by anyone."""
+    stats = client.info("commandstats")
+    return sum(stat["calls"] for name, stat in stats.items() if name.startswith("cmdstat_xinfo"))
+
+
+def take(events: Iterator[StreamEvent | None], count: int, timeout_s: float = DEADLINE_S) -> list[StreamEvent]:
     """The next `count` events of a reading with `block_ms` > 0, whatever Nones come between."""
     taken: list[StreamEvent] = []
     deadline_s = time.monotonic() + timeout_s
@@ -62,7 +68,9 @@ def history(events: Iterator[StreamEvent | None]) -> list[StreamEvent]:
     raise AssertionError("the reading ended")
 
 
-def idle_until(events: Iterator[StreamEvent | None], check: Callable[[], object], timeout_s: float = 20.0) -> None:
+def idle_until(
+    events: Iterator[StreamEvent | None], check: Callable[[], object], timeout_s: float = DEADLINE_S
+) -> None:
     """Let an idle reader go on until something is true; nothing may come meanwhile."""
 
     def go_on() -> object:
@@ -73,10 +81,10 @@ def idle_until(events: Iterator[StreamEvent | None], check: Callable[[], object]
     eventually(go_on, timeout_s, interval_s=0)
 
 
-def stay_idle(events: Iterator[StreamEvent | None], seconds: float) -> None:
-    """Let an idle reader go on for a time in which nothing may come."""
-    enough_s = time.monotonic() + seconds
-    idle_until(events, lambda: time.monotonic() >= enough_s)
+def stay_idle(client: redis.Redis, events: Iterator[StreamEvent | None]) -> None:
+    """Let an idle reader go on until it has looked at its streams twice; nothing may come meanwhile."""
+    enough = looks(client) + 2
+    idle_until(events, lambda: looks(client) >= enough)
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:

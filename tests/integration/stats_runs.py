@@ -21,7 +21,7 @@ from hsm_shipper.heartbeat import Heartbeat
 from hsm_shipper.keys import heartbeat_key, stream_key
 from tests.core import MDT, earlier_event, line
 from tests.servers import RedisServer
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 PREFIX = "hsm:actions"
 # What every sample of ours has.
@@ -38,6 +38,7 @@ class Site:
         self.client = server.client(db)
         self.where = ["--host", server.host, "--port", str(server.port), "--db", str(db)]
         self.now_s = int(time.time())
+        self.command = [COMMAND]
         self._folder = folder
         self._exporters: list[subprocess.Popen[str]] = []
 
@@ -82,7 +83,7 @@ class Site:
         """Run it to its end; it never ends in a traceback."""
         done = subprocess.run(
             [COMMAND, *self.where, *options], capture_output=True, text=True, env=ENVIRONMENT | environment,
-            timeout=60, check=False, cwd=self._folder,
+            timeout=DEADLINE_S, check=False, cwd=self._folder,
         )  # fmt: skip
         assert "Traceback" not in done.stderr
         return done
@@ -100,7 +101,7 @@ class Site:
     def export(self, *options: str, listen: str = "127.0.0.1:0") -> Exporter:
         """Start it with `--listen`, and wait until it serves."""
         process = subprocess.Popen(
-            [COMMAND, *self.where, "--listen", listen, "--interval", "0.1", *options], stdin=subprocess.DEVNULL,
+            [*self.command, *self.where, "--listen", listen, "--interval", "0.1", *options], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=self._folder,
         )  # fmt: skip
         self._exporters.append(process)
@@ -134,7 +135,7 @@ class Exporter:
         """What a scrape is given."""
         from urllib.request import Request, urlopen
 
-        with urlopen(Request(self.url, headers=headers), timeout=10) as response:
+        with urlopen(Request(self.url, headers=headers), timeout=DEADLINE_S) as response:
             text: str = response.read().decode()
         return text
 

@@ -14,6 +14,7 @@ import msgspec
 
 from tests.integration.readings import MDT0, event_data
 from tests.servers import RedisServer
+from tests.waiting import DEADLINE_S
 
 COMMAND = str(Path(sys.executable).with_name("hsm-stream-tail"))
 BANNER = "Tailing streams with prefix 'hsm:actions:*'. Press Ctrl+C to exit.\n"
@@ -52,7 +53,7 @@ class Tails:
         """Run it to its end."""
         return subprocess.run(
             [COMMAND, *self.where, *options], capture_output=True, text=True, env=ENVIRONMENT | environment,
-            timeout=30, check=False,
+            timeout=DEADLINE_S, check=False,
         )  # fmt: skip
 
     def end(self) -> None:

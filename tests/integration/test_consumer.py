@@ -30,8 +30,8 @@ from tests.integration.readings import (
     stay_idle,
     take,
 )
-from tests.servers import RedisServer, connections
-from tests.waiting import eventually
+from tests.servers import RedisServer, connections, waiting_clients
+from tests.waiting import DEADLINE_S, eventually
 
 __all__ = ["reader", "readers"]
 
@@ -85,7 +85,7 @@ def test_in_a_big_database_a_stream_is_found_within_the_discovery_interval(
     events = readers(redis_server.host, redis_server.port, redis_db, discovery_interval=1.5).events(block_ms=50)
     assert next(events) is None
     add(client, MDT1, range(3))
-    assert numbers(take(events, 3, timeout_s=4)) == [*range(3)]
+    assert numbers(take(events, 3)) == [*range(3)]
 
 
 def test_only_streams_named_after_an_mdt_are_read(client: redis.Redis, reader: StreamReader) -> None:
@@ -120,7 +120,7 @@ def test_block_ms_0_never_yields_none(client: redis.Redis, reader: StreamReader)
     thread.start()
     eventually(lambda: reads(client) >= before + 3)  # it has waited in vain at least twice
     add(client, MDT0, [1, 2])
-    thread.join(10)
+    thread.join(DEADLINE_S)
     assert [event and event.data["rec_idx"] for event in got] == [1, 2]
 
 
@@ -136,19 +136,22 @@ def test_readings_are_independent_and_leave_no_connection(client: redis.Redis, r
     eventually(lambda: connections(client) == before)
 
 
-@pytest.mark.parametrize("kwargs", [{"decode_responses": True}, {"protocol": 3}, {"socket_timeout": 0.3}])
+@pytest.mark.parametrize(
+    ("kwargs", "block_ms"), [({"decode_responses": True}, 50), ({"protocol": 3}, 50), ({"socket_timeout": 0.9}, 1500)]
+)
 def test_arguments_for_redis_do_not_break_it(
     redis_server: RedisServer,
     redis_db: int,
     client: redis.Redis,
     kwargs: dict[str, Any],
+    block_ms: int,
     readers: Readers,
     caplog: Any,
 ) -> None:
     add(client, MDT0, range(3))
     client.xadd(MDT0, {b"data": b"\xff"})
     reader = readers(redis_server.host, redis_server.port, redis_db, **kwargs)
-    events = reader.events(from_beginning=True, block_ms=700)
+    events = reader.events(from_beginning=True, block_ms=block_ms)
     assert numbers(history(events)) == [0, 1, 2]
     add(client, MDT1, [3])
     assert numbers(take(events, 1)) == [3]
@@ -210,7 +213,7 @@ def test_a_deleted_stream_that_returns_is_read_from_its_first_entry(
     assert said(caplog) == [f"{MDT0} is gone (deleted or flushed): it is read from its first entry if it returns"]
     add(client, MDT0, [3, 4], ids="{}-1")  # ids far below those that were read
     assert numbers(take(events, 2)) == [3, 4]
-    stay_idle(events, 1.5)
+    stay_idle(client, events)
     assert len(said(caplog)) == 1
 
 
@@ -255,10 +258,10 @@ def test_an_ordinary_trim_and_an_early_one_say_nothing(
     events = reader.events(from_beginning=True, block_ms=50)
     assert len(history(events)) == 6
     client.xtrim(MDT0, maxlen=0, approximate=False)
-    stay_idle(events, 1.5)
+    stay_idle(client, events)
     add(client, MDT0, [10])
     assert numbers(take(events, 1)) == [10]
-    stay_idle(events, 1.2)
+    stay_idle(client, events)
     assert said(caplog) == []
 
 
@@ -294,19 +297,18 @@ def test_the_specs_example(redis_server: RedisServer) -> None:
     with redis_server.client(1) as client:  # the example's database
         client.flushdb()
         add(client, MDT0, [0])
-        before = connections(client)
         example = subprocess.Popen(
             [sys.executable, "-c", RUN_EXAMPLE, FIXTURES / "alert_on_failure.txt", "127.0.0.1", str(redis_server.port)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         try:
-            eventually(lambda: client.info("clients")["blocked_clients"] and connections(client) > before)
+            eventually(lambda: waiting_clients(client))
             client.xadd(MDT1, {"data": '{"status": "SUCCEED", "mdt": "elm-MDT0001", "fid": "0x1:0x1:0x0"}'})
             client.xadd(MDT1, {"data": '{"status": "FAILED", "mdt": "elm-MDT0001", "fid": "0x1:0x2:0x0"}'})
             assert example.stderr is not None
             assert example.stderr.readline() == "ALERT: Action failed on elm-MDT0001 for FID 0x1:0x2:0x0!\n"
             example.send_signal(signal.SIGINT)
-            out, err = example.communicate(timeout=20)
+            out, err = example.communicate(timeout=DEADLINE_S)
         finally:
             example.kill()
         client.flushdb()

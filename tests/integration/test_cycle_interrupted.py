@@ -18,6 +18,7 @@ from tests.faults.world import KEY, MDT, World
 from tests.integration.cycles import a_past, cycle, put
 from tests.servers import RedisServer
 from tests.truth import entries_of
+from tests.waiting import eventually
 
 
 class Stopped(Exception):
@@ -80,11 +81,11 @@ def test_a_worker_at_full_speed_beside_endless_cycles(world: World, redis_server
             world.lines.pop((1, rec), None)
         result = world.server.poll()
         assert result.error is None or "changed by another process" in str(result.error)
+    eventually(lambda: errors or len(results) > 5)
     ended.set()
     thread.join()
     own.close()
     assert errors == []
-    assert len(results) > 5
     assert sum(r.orphans + r.missing + r.differing for r in results) == 0, "what is appended meanwhile is no orphan"
     world.server.poll()
     world.server.poll()

@@ -11,6 +11,7 @@ from hsm_tools.dashboard.actions import Actions
 from hsm_tools.dashboard.history import HistoryPage
 from hsm_tools.dashboard.lines import plain
 from hsm_tools.dashboard.overview import Overview
+from hsm_tools.dashboard.page import Page
 from hsm_tools.dashboard.viewer import View
 from hsm_tools.dashboard.watcher import Watcher
 from tests.core import line
@@ -78,8 +79,15 @@ def test_the_page_is_drawn_before_anything_is_looked_at(streams: Streams, monkey
         done.append("draws")
         draw(page, view)
 
+    mount = Page.on_mount
+
+    def mounted_late(page: Page) -> None:
+        page.dashboard._tick()  # as the clock does where the machine is busy
+        mount(page)
+
     monkeypatch.setattr(Watcher, "start", started)
     monkeypatch.setattr(Overview, "draw", drawn)
+    monkeypatch.setattr(Page, "on_mount", mounted_late)
 
     async def scenario(top: Driver) -> None:
         await top.shows("Listening for live updates...")

@@ -18,6 +18,7 @@ from tests.conftest import PrivateServer
 from tests.dashboards import PREFIX, Streams, event
 from tests.integration.dashboard_driver import A, B, Driver, drive
 from tests.servers import RedisServer
+from tests.waiting import DEADLINE_S
 
 
 def test_only_the_oldest_thousand_actions_are_listed_and_it_is_said(redis_server: RedisServer, redis_db: int) -> None:
@@ -43,7 +44,7 @@ def test_a_page_that_is_left_before_its_answer_comes_ends_nothing(streams: Strea
 
     async def scenario(top: Driver) -> None:
         await top.shows("elm-MDT0002")
-        top.app.watcher.ask(lambda _: cast(None, held.wait(30)), lambda error: pytest.fail(str(error)))
+        top.app.watcher.ask(lambda _: cast(None, held.wait(DEADLINE_S)), lambda error: pytest.fail(str(error)))
         await top.press("enter")
         await top.shows("looking...")
         await top.press("escape")
@@ -56,12 +57,12 @@ def test_a_page_that_is_left_before_its_answer_comes_ends_nothing(streams: Strea
 
 
 def test_workers_and_coordinators_show_how_they_are(streams: Streams) -> None:
-    streams.beat(B, last_poll_at=time.time() - 500, hsm_control="disabled", max_requests=9)
+    streams.beat(B, last_poll_at=time.time() - 480, hsm_control="disabled", max_requests=9)
     streams.new("elm-MDT0002", range(2))
 
     async def scenario(top: Driver) -> None:
         text = await top.shows("Workers: 1 polling, 1 stale, 1 missing | Coordinators: 1 enabled, 1 disabled")
-        assert "ALERT elm-MDT0001: shipper stale, last poll 8m 2" in text
+        assert "ALERT elm-MDT0001: shipper stale, last poll 8m " in text
         assert "ALERT elm-MDT0002: no heartbeat" in text
         assert "ALERT elm-MDT0001: coordinator is disabled" in text
         await top.press("m")

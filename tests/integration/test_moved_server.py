@@ -24,12 +24,12 @@ from tests.conftest import PrivateServer
 from tests.core import KEY, MDT, add, earlier_event, line, lines
 from tests.integration.both_readers import Readers, readers
 from tests.integration.group_takes import pending
-from tests.integration.polls import TIMEOUT_S, Polls
+from tests.integration.polls import Polls
 from tests.integration.readings import take
 from tests.relay import Relay
 from tests.servers import RedisServer
 from tests.truth import judge_stream
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 __all__ = ["readers"]
 
@@ -66,12 +66,12 @@ class Site:
         """Make one server the replica of another, and wait until it is in step."""
         client = replica.client()
         client.replicaof(primary.host, str(primary.port))
-        eventually(lambda: client.info("replication")["master_link_status"] == "up", TIMEOUT_S, 0.1)
+        eventually(lambda: client.info("replication")["master_link_status"] == "up", DEADLINE_S, 0.1)
 
     def promote(self) -> None:
         """The replica becomes the primary, and the address means it. The old primary knows nothing of it."""
         with self.old.client() as old:
-            assert old.wait(1, int(1000 * TIMEOUT_S)) == 1
+            assert old.wait(num_replicas=1, timeout=int(1000 * DEADLINE_S)) == 1
         self.new.client().replicaof("NO", "ONE")
         self.relay.server = self.new
 
@@ -91,7 +91,7 @@ class Site:
         """End the worker."""
         self.polls.end()
         if self._worker.ident is not None:
-            self._worker.join(TIMEOUT_S)
+            self._worker.join(DEADLINE_S)
         self.relay.close()
 
 
@@ -220,10 +220,10 @@ def test_a_reader_goes_on_at_the_new_primary(site: Site, readers: Readers) -> No
     with site.old.client() as client:
         add(client, *map(earlier_event, LISTING))
     events = readers.from_config(site.config).events(from_beginning=True, block_ms=50)
-    take(events, 6, TIMEOUT_S)
+    take(events, 6, DEADLINE_S)
     site.promote()
     [entry_id] = add(site.new.client(), earlier_event(line(7)))
-    assert [event.id for event in take(events, 1, TIMEOUT_S)] == [entry_id]
+    assert [event.id for event in take(events, 1, DEADLINE_S)] == [entry_id]
 
 
 @pytest.mark.usefixtures("no_age")
@@ -233,10 +233,10 @@ def test_a_consumer_group_goes_on_at_the_new_primary(site: Site, readers: Reader
         add(client, *map(earlier_event, LISTING))
     with readers.from_config(site.config).group("g", "one", from_beginning=True) as group:
         events = group.events(block_ms=50)
-        taken = take(events, 6, TIMEOUT_S)
+        taken = take(events, 6, DEADLINE_S)
         site.fail_over()
         add(site.new.client(), earlier_event(line(7)))
-        taken += take(events, 1, TIMEOUT_S)
+        taken += take(events, 1, DEADLINE_S)
         group.ack(*taken)
     assert len({event.id for event in taken}) == 7
     assert pending(site.new.client(), KEY) == 0

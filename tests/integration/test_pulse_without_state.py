@@ -23,8 +23,9 @@ from hsm_shipper.result import PollResult
 from hsm_shipper.state_view import state_file
 from hsm_shipper.worker import run
 from tests.core import KEY, MDT, FullDisk, OneMdt, lines
-from tests.integration.polls import TIMEOUT_S, Polls
+from tests.integration.polls import Polls
 from tests.servers import RedisServer
+from tests.waiting import DEADLINE_S
 
 LISTING = lines(range(1, 41))
 
@@ -73,7 +74,7 @@ def polls(config: Config, tmp_path: Path) -> Iterator[Polls]:
     polls.begun()
     yield polls
     polls.end()
-    worker.join(TIMEOUT_S)
+    worker.join(DEADLINE_S)
 
 
 @pytest.mark.parametrize("trouble", [no_file, a_newer_release], ids=lambda trouble: str(trouble.__name__))

@@ -105,3 +105,29 @@ def test_a_server_that_is_gone_ends_the_run(private_server: PrivateServer) -> No
         outlive_the_server()
     with pytest.raises(StreamUnavailable), make_lock(client):
         pass
+
+
+@pytest.mark.usefixtures("always_due")
+def test_a_server_that_is_full_meanwhile_renews_and_releases_it(private_server: PrivateServer) -> None:
+    client = shipper_client(private_server(maxmemory_policy="noeviction"), 0)
+    with make_lock(client) as lock:
+        client.config_set("maxmemory", "1kb")
+        client.pexpire(KEY, 5000)
+        lock.keep()
+        assert client.pttl(KEY) > 50_000
+    assert not client.exists(KEY)
+
+
+@pytest.mark.usefixtures("always_due")
+def test_a_server_that_is_full_is_no_reason_not_to_run(
+    private_server: PrivateServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = shipper_client(private_server(maxmemory="1kb", maxmemory_policy="noeviction"), 0)
+    with make_lock(client) as lock:
+        lock.keep()
+        client.config_set("maxmemory", 0)
+        with make_lock(client, "mds2"):  # what has room again is another's
+            lock.keep()
+    assert not client.exists(KEY)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "at its maxmemory and has no room for the lock" in line

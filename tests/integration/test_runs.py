@@ -13,6 +13,7 @@ import pytest
 from hsm_shipper import runs
 from hsm_shipper.errors import StateError
 from hsm_shipper.runs import Run, last_runs, record, runs_file
+from tests.waiting import DEADLINE_S
 
 
 def run(number: int = 0, mdt: str = "elm-MDT0000", error: str | None = None) -> Run:
@@ -67,7 +68,7 @@ def test_the_first_ones_of_several_processes(tmp_path: Path) -> None:
     )
     mdts = [f"elm-MDT{number:04x}" for number in range(6)]
     processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), mdt]) for mdt in mdts]
-    assert [process.wait(60) for process in processes] == [0] * len(mdts)
+    assert [process.wait(DEADLINE_S) for process in processes] == [0] * len(mdts)
     assert last_runs(tmp_path).keys() == set(mdts)
 
 

@@ -22,6 +22,7 @@ from tests.conftest import PrivateServer
 from tests.core import KEY, MDT
 from tests.integration.stats_runs import COMMAND, ENVIRONMENT, MDT1, PREFIX, Site, samples
 from tests.servers import free_port
+from tests.waiting import DEADLINE_S
 
 
 def test_the_report_has_the_keys_of_the_spec_in_its_order(filled: Site) -> None:
@@ -36,7 +37,7 @@ def test_the_report_has_the_keys_of_the_spec_in_its_order(filled: Site) -> None:
         "streams",
     ]
     assert summary["total_live_actions"] == 4
-    assert 4500 <= summary["oldest_live_action_age_seconds"] < 4560
+    assert 4500 <= summary["oldest_live_action_age_seconds"] < 4500 + DEADLINE_S
     assert isinstance(summary["oldest_live_action_age_seconds"], int)
     assert (summary["total_events_replayed"], summary["total_stream_entries"]) == (9, 9)
     assert {name: next(iter(stream.items())) for name, stream in summary["streams"].items()} == {
@@ -66,7 +67,7 @@ def test_the_report_tells_of_each_stream_and_its_worker(filled: Site) -> None:
     one, other = streams[KEY], streams[stream_key(PREFIX, MDT1)]
     assert (one["mdt"], one["live_actions"], one["events_replayed"], one["malformed_entries"]) == (MDT, 3, 8, 1)
     assert (one["trouble"], one["worker"], one["worker_troubles"]) == (None, "fresh", [])
-    assert 5 <= one["heartbeat"]["last_poll_age_seconds"] < 60
+    assert 5 <= one["heartbeat"]["last_poll_age_seconds"] < DEADLINE_S
     assert (one["heartbeat"]["host"], one["heartbeat"]["backlog"], one["heartbeat"]["max_requests"]) == ("mds1", 1, 100)
     assert one["heartbeat"]["copytools"] == [
         {"uuid": "80379a60", "archive_ids": [1], "current": 3, "ok": 120, "errors": 2}
@@ -84,14 +85,16 @@ def test_the_report_tells_times_ages_and_failures(filled: Site) -> None:
     assert report["failures"] == [{"mdt": MDT, "action": "RESTORE", "count": 1}]
     oldest = report["oldest"][0]
     assert (oldest["mdt"], oldest["action"], oldest["status"]) == (MDT, "ARCHIVE", "STARTED")
-    assert 100 <= oldest["age_seconds"] < 160 and oldest["age_seconds"] - oldest["status_age_seconds"] == 40
+    assert (
+        100 <= oldest["age_seconds"] < 100 + DEADLINE_S and oldest["age_seconds"] - oldest["status_age_seconds"] == 40
+    )
 
 
 def test_the_rates_are_of_the_last_minutes_by_the_entries_ids(site: Site) -> None:
     now_ms = int(time.time() * 1000)
-    for ago_s in (7200, 2000, 200, *range(40, 19, -1)):
+    for n, ago_s in enumerate((7200, 2000, 200, *[0] * 21)):
         site.client.xadd(
-            KEY, {"data": b'{"event_type":"PURGED","action_key":"f:ARCHIVE"}'}, id=f"{now_ms - ago_s * 1000}-1"
+            KEY, {"data": b'{"event_type":"PURGED","action_key":"f:ARCHIVE"}'}, id=f"{now_ms - ago_s * 1000}-{n}"
         )
     assert site.report()["summary"]["events_per_second"] == {"1m": 0.35, "5m": 0.073, "60m": 0.006}
 
@@ -107,7 +110,7 @@ def test_without_a_stream_the_report_is_empty(site: Site) -> None:
 def test_filters_choose_live_actions_and_leave_the_totals_of_streams(filled: Site) -> None:
     everything, report = filled.report(), filled.report("--action", "archive", "--status", "started,waiting")
     assert report["summary"]["total_live_actions"] == 1
-    assert 100 <= report["summary"]["oldest_live_action_age_seconds"] < 160
+    assert 100 <= report["summary"]["oldest_live_action_age_seconds"] < 100 + DEADLINE_S
     assert [(row["mdt"], row["action"], row["status"]) for row in report["breakdown"]] == [(MDT, "ARCHIVE", "STARTED")]
     for key in ("total_events_replayed", "total_stream_entries"):
         assert report["summary"][key] == everything["summary"][key]

@@ -23,7 +23,7 @@ from hsm_shipper.stopping import StopSignal
 stop = StopSignal()
 assert not stop.wait(-1.0)
 print("ready", flush=True)
-print(stop.wait(60.0), stop.wait(60.0), flush=True)
+print(stop.wait(3600.0), stop.wait(3600.0), flush=True)
 """
 # A parent that is killed, and a child that asked to end with it; both print their pids.
 PARENT = """
@@ -37,7 +37,7 @@ import os, time
 from hsm_shipper.orphan import exit_with_parent
 exit_with_parent()
 print(os.getpid(), flush=True)
-time.sleep(60)
+time.sleep(3600)
 """
 
 

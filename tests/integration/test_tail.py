@@ -16,10 +16,10 @@ import pytest
 import redis
 
 from tests.conftest import PrivateServer
-from tests.integration.readings import MDT0, MDT1, event_data, reads
+from tests.integration.readings import MDT0, MDT1, event_data
 from tests.integration.tails import BANNER, COMMAND, ENVIRONMENT, read_line
-from tests.servers import RedisServer, free_port
-from tests.waiting import eventually
+from tests.servers import RedisServer, free_port, waiting_clients
+from tests.waiting import DEADLINE_S, eventually
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -50,8 +50,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def run(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [COMMAND, *options], capture_output=True, text=True, env=ENVIRONMENT | environment, timeout=30, check=False
-    )
+        [COMMAND, *options], capture_output=True, text=True, env=ENVIRONMENT | environment,
+        timeout=DEADLINE_S, check=False,
+    )  # fmt: skip
 
 
 def append(client: redis.Redis, stream: str = MDT0, **changes: Any) -> str:
@@ -74,14 +75,13 @@ def test_run_once_prints_what_there_is_in_the_specs_form(client: redis.Redis, wh
 
 def test_it_follows_line_by_line(client: redis.Redis, where: list[str], start: Start) -> None:
     append(client, status="OLD")
-    before = reads(client)
     tail = start(*where)
-    eventually(lambda: reads(client) > before or client.info("clients")["blocked_clients"])
+    eventually(lambda: waiting_clients(client))
     for n in range(3):  # each is there before the next is written: nothing stays in a buffer
         append(client, status=f"S{n}")
         assert f"ARCHIVE  S{n}" in read_line(tail)
     tail.send_signal(signal.SIGINT)
-    out, err = tail.communicate(timeout=20)
+    out, err = tail.communicate(timeout=DEADLINE_S)
     assert (tail.returncode, out, err) == (130, "", BANNER)
 
 
@@ -100,7 +100,7 @@ def test_on_a_terminal_the_banner_is_the_first_line(where: list[str], start: Sta
     with os.fdopen(ours, "rb", buffering=0) as screen:
         assert screen.read(len(BANNER) + 1).replace(b"\r", b"").decode() == BANNER
         tail.send_signal(signal.SIGINT)
-        assert tail.wait(20) == 130
+        assert tail.wait(DEADLINE_S) == 130
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_closed_pipe_ends_it_quietly(client: redis.Redis, where: list[str], st
     read_line(tail)
     tail.stdout.close()
     append(client)
-    assert tail.wait(20) == 141
+    assert tail.wait(DEADLINE_S) == 141
     assert tail.stderr.read() == BANNER
 
 
@@ -154,7 +154,7 @@ def test_a_full_disk_is_one_clear_line(client: redis.Redis, where: list[str], st
     append(client)
     with Path("/dev/full").open("w") as full:
         tail = start("--run-once", *where, stdout=full.fileno())
-        assert tail.wait(20) == 1
+        assert tail.wait(DEADLINE_S) == 1
     assert tail.stderr is not None
     assert tail.stderr.read() == (
         "hsm-stream-tail: cannot write to standard output: No space left on device; make room, or send it elsewhere\n"
@@ -172,7 +172,7 @@ def test_redis_down_at_the_start_is_said_and_waited_for(private_server: PrivateS
     append(server.client(), status="HERE")
     assert "HERE" in read_line(tail)
     tail.send_signal(signal.SIGINT)
-    _, err = tail.communicate(timeout=20)
+    _, err = tail.communicate(timeout=DEADLINE_S)
     assert "is back after" in err and "Traceback" not in err
 
 
@@ -200,7 +200,7 @@ def test_ctrl_c_while_it_waits_for_redis(start: Start) -> None:
     tail.stderr.readline()
     assert "no answer" in tail.stderr.readline()
     tail.send_signal(signal.SIGINT)
-    assert tail.wait(20) == 130
+    assert tail.wait(DEADLINE_S) == 130
     assert tail.stderr.read() == ""
 
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.readings import MDT0, MDT1, reads
+from tests.integration.readings import MDT0, MDT1
 from tests.integration.tails import BANNER, Tails, read_line, tails_on
 from tests.lustre import MOUNT, World
-from tests.servers import RedisServer
-from tests.waiting import eventually
+from tests.servers import RedisServer, waiting_clients
+from tests.waiting import DEADLINE_S, eventually
 
 PATHS = ["--mount", f"elm={MOUNT}"]
 # Long enough that only what is known, or known to be unknown, ends the waiting.
-PATIENT = [*PATHS, "--path-wait", "60"]
+PATIENT = [*PATHS, "--path-wait", "3600"]
 
 
 @pytest.fixture
@@ -48,9 +48,8 @@ def following(tails: Tails, *options: str, **environment: str) -> subprocess.Pop
     """A tail that has begun to wait for events, of which it shows none."""
     for stream in (MDT0, MDT1):
         tails.append(stream, status="OLD")
-    before = reads(tails.client)
     tail = tails.start(*options, **environment)
-    eventually(lambda: reads(tails.client) > before or tails.client.info("clients")["blocked_clients"])
+    eventually(lambda: waiting_clients(tails.client))
     return tail
 
 
@@ -106,9 +105,9 @@ def test_liblustreapi_is_preferred_where_it_is(tails: Tails, world: World) -> No
     assert files(done.stdout) == [f"{MOUNT}/x\\x0a{fid(2)} /etc/passwd", f"[{fid(2)}]", f"{MOUNT}/c"]
     assert (done.stderr, world.calls) == ("", [])
     world.set("hang")
-    started_s = time.monotonic()
     done = tails.run("--run-once", *PATHS, **environment)
-    assert files(done.stdout)[0] == f"[{fid(1)}]" and time.monotonic() - started_s < 4.0
+    assert files(done.stdout)[0] == f"[{fid(1)}]"
+    assert done.stderr == "", "it waited for the library to give no answer"
 
 
 @pytest.mark.parametrize("has_lfs", [True, False])
@@ -152,17 +151,20 @@ def test_json_and_templates_have_the_path(tails: Tails, world: World) -> None:
 
 
 def test_an_event_is_not_held_back_longer_than_it_may(tails: Tails, world: World) -> None:
-    world.set("delay_s", "3")
+    world.set("held")
     world.put(fid(1), "late")
     tail = following(tails, *PATHS, "--path-wait", "0.3", **world.environment)
-    tails.append(fid=fid(1))
     appended_s = time.monotonic()
-    assert files(read_line(tail)) == [f"[{fid(1)}]"]
-    waited_s = time.monotonic() - appended_s
-    assert 0.25 < waited_s < 2.0
-    eventually(lambda: world.pids and not world.running())
     tails.append(fid=fid(1))
-    assert files(read_line(tail)) == [f"{MOUNT}/late"], "next time it is known"
+    assert files(read_line(tail)) == [f"[{fid(1)}]"]
+    assert time.monotonic() - appended_s > 0.25
+    world.unset("held")
+
+    def is_known() -> bool:
+        tails.append(fid=fid(1))
+        return files(read_line(tail)) == [f"{MOUNT}/late"]
+
+    eventually(is_known)
     assert len(world.calls) == 1
 
 
@@ -249,7 +251,7 @@ def test_an_lfs_that_fails_is_said_once_and_left_alone(tails: Tails, world: Worl
         assert files(read_line(tail)) == [f"[{fid(1)}]"]
     calls = len(world.calls)
     tail.send_signal(signal.SIGINT)
-    _, err = tail.communicate(timeout=20)
+    _, err = tail.communicate(timeout=DEADLINE_S)
     [_banner, warning] = err.splitlines()
     assert complaint in warning and warning.startswith("hsm-stream-tail: files of elm are shown by their FIDs: ")
     assert warning.isprintable() and calls <= 3
@@ -261,9 +263,9 @@ def test_an_mdt_that_does_not_answer_does_not_keep_the_others_from_theirs(tails:
     tail = following(tails, *PATHS, **world.environment)
     tails.append(MDT0, fid=fid(1))
     assert files(read_line(tail)) == [f"[{fid(1)}]"]
-    [hung] = world.running()
+    [hung] = eventually(world.running)
     world.unset("hang")
-    eventually(lambda: not world.running(), 15.0)  # killed, although it ignores what can be ignored
+    eventually(lambda: not world.running())  # killed, although it ignores what can be ignored
     assert hung in world.pids
     assert tail.stderr is not None and tail.stderr.readline() == BANNER
     assert "gave no answer within 5 s; is an MDT down?" in tail.stderr.readline()
@@ -306,10 +308,10 @@ def test_a_signal_ends_it_quietly_and_leaves_no_child(
     [child] = eventually(world.running)
     assert os.getpgid(child) != os.getpgid(tail.pid), "Ctrl+C on a terminal would be for it, too"
     tail.send_signal(how)
-    out, err = tail.communicate(timeout=20)
+    out, err = tail.communicate(timeout=DEADLINE_S)
     assert tail.returncode == (130 if how == signal.SIGINT else -how)
     assert (out, err) == ("", BANNER)
-    assert world.running() == []
+    eventually(lambda: not world.running())
 
 
 def test_a_closed_pipe_ends_it_quietly_and_leaves_no_child(tails: Tails, world: World) -> None:
@@ -320,9 +322,10 @@ def test_a_closed_pipe_ends_it_quietly_and_leaves_no_child(tails: Tails, world: 
     assert files(read_line(tail)) == ["[?]"]
     tail.stdout.close()
     tails.append(fid=fid(1))
-    assert tail.wait(20) == 141
+    assert tail.wait(DEADLINE_S) == 141
     assert tail.stderr.read() == BANNER
-    assert world.pids and world.running() == []
+    assert world.pids
+    eventually(lambda: not world.running())
 
 
 def test_what_ends_waits_for_its_last_paths(tails: Tails, world: World) -> None:
@@ -331,20 +334,19 @@ def test_what_ends_waits_for_its_last_paths(tails: Tails, world: World) -> None:
     tails.append(fid=fid(1))
     done = tails.run("-n1", "--no-follow", *PATIENT, **world.environment)
     assert files(done.stdout) == [f"{MOUNT}/last"]
-    assert world.running() == []
+    eventually(lambda: not world.running())
 
 
 def test_paths_never_throttle_the_tail(tails: Tails, world: World) -> None:
-    world.set("delay_s", "0.3")  # 300 paths a second
+    world.set("delay_s", "1")  # 100 paths a second: all of them take minutes
     tail = following(tails, *PATHS, **world.environment)
     pipe = tails.client.pipeline(transaction=False)
     count = 30_000
     for n in range(count):
         pipe.xadd(MDT0, {"data": b'{"event_type":"NEW","status":"S%d","fid":"0x1:%#x:0x0"}' % (n, n + 1)})
-    started_s = time.monotonic()
     pipe.execute()
     assert [read_line(tail).split()[4] for _ in range(count)] == [f"S{n}" for n in range(count)]
-    assert time.monotonic() - started_s < 15.0
+    assert len(world.calls) < count / 100 / 2, "it waited for the paths"
 
 
 def test_the_paths_of_a_long_history_are_all_shown_to_who_has_the_time(tails: Tails, world: World) -> None:
@@ -367,7 +369,7 @@ def test_an_lfs_that_vanishes_is_no_end(tails: Tails, world: World) -> None:
     tails.append(fid=fid(2))
     assert files(read_line(tail)) == [f"[{fid(2)}]"]
     tail.send_signal(signal.SIGINT)
-    _, err = tail.communicate(timeout=20)
+    _, err = tail.communicate(timeout=DEADLINE_S)
     assert err.splitlines()[1:] == [
         "hsm-stream-tail: files of elm are shown by their FIDs: lfs cannot be run any more: No such file or directory"
     ]
@@ -378,6 +380,6 @@ def test_two_file_systems_may_have_the_same_fid(tails: Tails, world: World) -> N
     tails.append(MDT0, fid=fid(1))
     tails.append("hsm:actions:oak-MDT0000", fid=fid(1))
     done = tails.run(
-        "--run-once", "--mount", "elm=/lustre", "--mount", "oak=/oak", "--path-wait", "60", **world.environment
+        "--run-once", "--mount", "elm=/lustre", "--mount", "oak=/oak", "--path-wait", "3600", **world.environment
     )
     assert sorted(files(done.stdout)) == ["/lustre/a", "/oak/a"]

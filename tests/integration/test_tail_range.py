@@ -16,6 +16,7 @@ from tests.conftest import PrivateServer
 from tests.integration.readings import MDT0, MDT1, add
 from tests.integration.tails import Tails, read_line, tails_on
 from tests.servers import RedisServer, free_port
+from tests.waiting import DEADLINE_S
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_after_the_last_n_it_goes_on_without_a_gap(tails: Tails) -> None:
     tails.append(status="NEXT")
     assert statuses(read_line(tail)) == ["NEXT"]
     tail.send_signal(signal.SIGINT)
-    assert tail.wait(20) == 130
+    assert tail.wait(DEADLINE_S) == 130
 
 
 def test_since_a_time_the_entries_from_then_on_are_shown(tails: Tails) -> None:

@@ -23,7 +23,7 @@ from tests.core import FIXTURES, KEY, MDT, by_place, line, lines
 from tests.servers import RedisServer, free_port
 from tests.simulator import ARCHIVE, SimulatedMds, SimulatedMdt
 from tests.truth import entries_of, judge_stream
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 LISTING = lines(range(1, 7))
 
@@ -207,7 +207,7 @@ def test_a_worker_ships_what_changes_until_it_is_told_to_stop(
     show(actions, line(1, "STARTED"), *LISTING[1:5])
     eventually(lambda: judge_stream(client, KEY).events == {"NEW": 6, "UPDATE": 1, "PURGED": 1})
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0
+    assert worker.wait(DEADLINE_S) == 0
     FileLock(worker_lock_path(config.state_path, MDT), "a worker").release()
     assert judge_stream(client, KEY).complaints == []
 
@@ -233,7 +233,7 @@ def test_a_second_worker_on_the_same_mdt_ends_with_one_line_that_names_the_first
 ) -> None:
     eventually(lambda: entries_of(client, KEY))
     assert isinstance(worker.args, list)
-    second = subprocess.run(worker.args, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    second = subprocess.run(worker.args, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S, check=False)
     assert second.returncode == 1
     (said,) = second.stderr.splitlines()
     assert f" ERROR mdt-{MDT}: " in said
@@ -247,4 +247,4 @@ def test_a_worker_polls_as_it_starts_and_stops_while_it_waits(
     eventually(lambda: len(entries_of(client, KEY)) == 6)
     eventually(lambda: read_poll_status(state_file(config.state_path, MDT)))
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0
+    assert worker.wait(DEADLINE_S) == 0

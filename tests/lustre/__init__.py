@@ -14,9 +14,9 @@ MOUNT = "/lustre"
 class World:
     """What the stand-ins know, in a folder, and what they were asked.
 
-    `paths/FID` holds the paths of a file, each ended by a NUL. `hang`: never answer. `delay_s`: seconds a call takes.
-    `fail`: exit status and words to fail with; `errno`: what the library fails with. `lacks`: options that this release
-    does not know.
+    `paths/FID` holds the paths of a file, each ended by a NUL. `hang`: never answer. `held`: not before it is unset.
+    `delay_s`: seconds a call takes. `fail`: exit status and words to fail with; `errno`: what the library fails with.
+    `lacks`: options that this release does not know.
     """
 
     def __init__(self, folder: Path) -> None:

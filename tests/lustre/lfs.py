@@ -21,12 +21,15 @@ def note(name: str, text: object) -> None:
         file.write(f"{text}\n")
 
 
+hangs = told("hang") is not None  # before a test sees that it runs, and may unset that
 note("pids", os.getpid())
 note("calls", " ".join(sys.argv[1:]))
-if told("hang") is not None:
+if hangs:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    time.sleep(600)
+    time.sleep(3600)
+while told("held") is not None:
+    time.sleep(0.01)
 time.sleep(float(told("delay_s") or 0))
 failure = told("fail")
 if failure is not None:

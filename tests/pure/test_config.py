@@ -91,7 +91,7 @@ def test_an_unknown_key_names_itself_its_value_and_the_nearest(load: Any) -> Non
         ("run_dir", "/run/50%"),
         ("run_dir", "/run/" + "long" * 20),
         ("log_file", "shipper.log"),
-        ("redis_password_file", "secret"),
+        ("redis_db", "2147483648"),
         ("host", "''"),
     ],
 )
@@ -189,6 +189,15 @@ def test_a_url_beside_a_host_is_said_to_win(load: Any) -> None:
     loaded = load("redis_url: redis://other/3\nredis_host: here")
     assert loaded.config.redis_url == "redis://other/3"
     assert "redis_url is set" in loaded.warnings[0]
+
+
+def test_a_user_or_password_in_the_url_is_said_to_win(load: Any) -> None:
+    loaded = load("redis_url: redis://me:s3cret@other\nredis_username: you\nredis_password_file: /password")
+    assert loaded.warnings == (
+        "redis_url names a username itself, so redis_username is not used",
+        "redis_url names a password itself, so redis_password_file is not used",
+    )
+    assert load("redis_url: redis://other\nredis_username: you\nredis_password_file: /password").warnings == ()
 
 
 def test_every_key_has_a_name_in_the_file_without_units() -> None:

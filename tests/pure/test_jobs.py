@@ -13,7 +13,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from hsm_shipper.errors import HsmError
 from hsm_shipper.jobs import RUNS_AT_A_TIME, Jobs
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 INTERVAL_S = 0.1
 
@@ -35,7 +35,7 @@ class Runs:
             self.begun.append(time.monotonic())
             self.now += 1
             self.most = max(self.most, self.now)
-        self.gate.wait(20)
+        self.gate.wait(DEADLINE_S)
         with self.lock:
             self.now -= 1
             self.done.append(mdt)
@@ -87,11 +87,13 @@ def test_a_run_asked_for_twice_is_one_run(jobs: Jobs, runs: Runs) -> None:
 
 
 def test_what_is_removed_does_not_run(jobs: Jobs, runs: Runs) -> None:
+    jobs._scheduler.pause()  # nothing runs before one of them is removed
     for mdt in ("elm-MDT0000", "elm-MDT0001"):
         jobs.add(mdt)
-        jobs.run_soon([mdt], delay_s=0.2)
+        jobs.run_soon([mdt])
     jobs.remove("elm-MDT0000")
     jobs.remove("elm-MDT0000")
+    jobs._scheduler.resume()
     eventually(lambda: runs.done)
     assert runs.done == ["elm-MDT0001"] and jobs.mdts() == {"elm-MDT0001"}
     assert not jobs.is_coming("elm-MDT0000")
@@ -103,8 +105,8 @@ def test_what_was_missed_is_made_up_for_by_one_run(runs: Runs) -> None:
     jobs.add("elm-MDT0000")
     eventually(lambda: runs.begun)
     eventually(lambda: time.monotonic() > runs.begun[0] + 10 * INTERVAL_S)  # ten are due, and cannot run
-    runs.gate.set()
     released_at = time.monotonic()
+    runs.gate.set()
     eventually(lambda: len(runs.begun) >= 4)
     jobs.stop()
     # From then on one at a time, an interval apart: nothing has queued up.

@@ -6,7 +6,7 @@ import pytest
 import redis
 from redis import exceptions
 
-from hsm_tools.reading.outages import passes, refusal, retry_delay_s
+from hsm_tools.reading.outages import Outage, passes, refusal, retry_delay_s
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,17 @@ def test_what_a_person_must_put_right_is_raised(error: redis.RedisError, advice:
     text = str(refusal(error, "hsm:actions", "redis://localhost:6379/1"))
     assert "hsm:actions:*" in text and "redis://localhost:6379/1" in text and advice in text
     assert "\n" not in text
+
+
+def test_who_waits_for_a_server_is_told_where_tls_may_be_amiss(caplog: pytest.LogCaptureFixture) -> None:
+    Outage("rediss://localhost:6380/1").failed(redis.TimeoutError("Timeout connecting to server"))
+    Outage("redis://localhost:6379/1").failed(redis.TimeoutError("Timeout connecting to server"))
+    tls, plain = (record.getMessage() for record in caplog.records)
+    assert tls.endswith(
+        "trying again until there is one; is Redis up, is that its port for TLS, and does it want a "
+        "certificate (ssl_certfile)?"
+    )
+    assert plain.endswith("trying again until there is one")
 
 
 def test_waits_grow_from_a_tenth_of_a_second_to_half_a_minute() -> None:

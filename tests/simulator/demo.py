@@ -26,7 +26,7 @@ from hsm_shipper.keys import DATA_FIELD, DEFAULT_PREFIX, stream_key
 from hsm_shipper.state_view import PollStatus
 from tests.servers import RedisServer
 from tests.truth import digests_of
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 from . import DEFAULT_MIX, ENABLED, SimulatedMdt, Workload, populate
 from .demo_report import MdtReport, SimulatedVerdict, table, wrong
@@ -37,7 +37,6 @@ EXIT_WRONG = 1
 EXIT_INTERRUPTED = 130
 
 _REDIS_DB = 1
-_TIMEOUT_S = 30.0
 
 # Simulated time runs faster, so that one sees requests from their beginning to their end. The rates give the tail a few
 # lines a second; the lists are full of finished requests, and the grace delay of some of them ends every second.
@@ -128,9 +127,9 @@ class Site:
             return check()
 
         try:
-            eventually(still, _TIMEOUT_S)
+            eventually(still)
         except AssertionError:
-            raise DemoError(f"waited {_TIMEOUT_S:g} s in vain for {what}") from None
+            raise DemoError(f"waited {DEADLINE_S:g} s in vain for {what}") from None
 
     def last_poll(self, mdt: SimulatedMdt) -> PollStatus | None:
         """How the last poll of an MDT went, on the server that has it now."""

@@ -12,12 +12,11 @@ from hsm_shipper.errors import StateError
 from hsm_shipper.state_view import PollStatus, read_poll_status, state_file
 from tests.acceptance.shipper import clean_environment
 from tests.servers import die_with_parent
+from tests.waiting import DEADLINE_S
 
 from . import SimulatedMds
 
 POLL_INTERVAL_S = 1.0
-_STATUS_TIMEOUT_S = 30.0
-_STOP_TIMEOUT_S = 20.0
 _SHOWN_LOG_LINES = 8
 
 
@@ -78,7 +77,7 @@ class Server:
         subprocess.run(
             [_installed("hsm-action-shipper"), "-c", self.config, "status"],
             env=clean_environment(),
-            timeout=_STATUS_TIMEOUT_S,
+            timeout=DEADLINE_S,
             check=False,
         )
 
@@ -108,7 +107,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     """Have a process stop, and wait until it has; kill one that does not."""
     process.terminate()
     try:
-        process.wait(_STOP_TIMEOUT_S)
+        process.wait(DEADLINE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -1,0 +1,335 @@
+"""Each program as the very user that docs/permissions.md describes: that is enough, and none of it is too much."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from hsm_shipper import redis_lock
+from hsm_shipper.check_maintenance import maintenance_findings
+from hsm_shipper.check_redis import redis_findings
+from hsm_shipper.config import Config, load_config
+from hsm_shipper.connection import connect
+from hsm_shipper.errors import StreamRefused
+from hsm_shipper.events import decode
+from hsm_shipper.findings import Finding, Level
+from hsm_shipper.fold import LiveActions
+from hsm_shipper.keys import heartbeat_key
+from hsm_shipper.redis_lock import MaintenanceLock
+from hsm_shipper.stream import COMMANDS, ActionStream
+from hsm_tools.consumer import StreamReader
+from hsm_tools.dashboard.lookup import Lookup
+from hsm_tools.filters import ActionFilter
+from hsm_tools.following.follow import LiveStreams
+from hsm_tools.live_view import LiveView
+from hsm_tools.reading.outages import GROUP_COMMANDS, LIVE_COMMANDS, READER_COMMANDS
+from hsm_tools.statistics.exporter import Exporter
+from tests.acceptance.conftest import MakeServer
+from tests.acceptance.maintained import LOCK
+from tests.acceptance.shipper import COMMAND, clean_environment
+from tests.acceptance.site import MDT, STREAM, SimulatedServer, run_once
+from tests.conftest import PrivateServer
+from tests.servers import RedisServer
+from tests.simulator import SimulatedMdt
+from tests.waiting import eventually
+
+DOCUMENT = Path(__file__).parents[2] / "docs/permissions.md"
+OLD = "elm-MDT0009"
+PASSWORD = "word"
+# What every connection says, and what the test itself does.
+BESIDE = {"auth", "client|setinfo", "acl|setuser", "config|resetstat", "info"}
+
+
+class Role(NamedTuple):
+    """A row of the document."""
+
+    commands: list[str]
+    keys: dict[str, list[str]]
+
+
+def roles() -> dict[str, Role]:
+    """By what stands in the first column."""
+    found = {}
+    for row in DOCUMENT.read_text().splitlines():
+        if row.startswith("| ") and not row.startswith("| who"):
+            who, commands, keys, newer = (cell.strip() for cell in re.split(r"(?<!\\)\|", row.strip("|")))
+            words = commands.strip("`").replace("\\|", "|").split()
+            found[who] = Role(words, {"~": keys.strip("`").split(), "%": newer.strip("`").split()})
+    return found
+
+
+def role(beginning: str) -> Role:
+    """The one row whose first column begins so."""
+    [one] = [found for who, found in roles().items() if who.startswith(beginning)]
+    return one
+
+
+SHIPPER = role("`hsm-action-shipper`: ")
+CHECK = role("`hsm-action-shipper check`")
+CHECKER = Role(SHIPPER.commands + CHECK.commands, SHIPPER.keys)
+
+
+class Site:
+    """A server with one MDT, whose Redis knows the user `user`; `style` is that of the key patterns."""
+
+    def __init__(self, server: SimulatedServer, mdt: SimulatedMdt, redis_server: RedisServer, style: str) -> None:
+        self.server = server
+        self.mdt = mdt
+        self.admin = redis_server.client(1)
+        self.style = style
+        self.config = Config()
+        mdt.mount(server.mds)
+
+    def let(self, user: str, role: Role, *without: str) -> None:
+        """Give a user what `role` needs, less some of it, and nothing else."""
+        rules = [rule for rule in (*role.keys[self.style], "-@all", *role.commands) if rule not in without]
+        everything = (user, "reset", "on", f">{PASSWORD}", *rules)
+        self.admin.execute_command("ACL", "SETUSER", *everything)  # type: ignore[no-untyped-call]
+
+    def become(self, role: Role, *without: str) -> None:
+        """From now on everything is done as such a user."""
+        self.let("user", role, *without)
+        password = self.server.root / "password"
+        password.write_text(PASSWORD)
+        self.server.configure(redis_db=1, redis_username="user", redis_password_file=str(password))
+        self.config = load_config(self.server.config, {}).config
+        self.admin.config_resetstat()
+
+    def tool(self, name: str, *arguments: str, **environ: str) -> None:
+        """Run a tool, which must work."""
+        command = [str(COMMAND.with_name(name)), "-c", str(self.server.config), *arguments]
+        environment = clean_environment() | environ
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+
+    def used(self) -> set[str]:
+        """Commands that were called since; none may have been refused."""
+        stats = {name.removeprefix("cmdstat_"): told for name, told in self.admin.info("commandstats").items()}
+        assert not {name for name, told in stats.items() if told["rejected_calls"]} - {"client|setinfo"}
+        return {name for name, told in stats.items() if told["calls"]} - BESIDE
+
+    def uses_exactly(self, role: Role, *beside: str) -> None:
+        """Nothing was refused, and every command that the document names was called, but for those `beside`."""
+        assert self.used() - {*beside} == {command.removeprefix("+") for command in role.commands} - BESIDE
+
+
+@pytest.fixture(params=["~", "%"], ids=["keys as of 6.2", "keys as of 7.0"])
+def site(request: pytest.FixtureRequest, make_server: MakeServer, private_server: PrivateServer) -> Site:
+    """An MDT with a few actions; nothing has run yet."""
+    redis_server = private_server(appendonly="yes")
+    mdt = SimulatedMdt(MDT)
+    for _ in range(3):
+        mdt.submit("ARCHIVE")
+    return Site(make_server(redis=redis_server), mdt, redis_server, request.param)
+
+
+@pytest.fixture
+def polled(site: Site) -> Site:
+    """One whose shipper has run."""
+    site.become(SHIPPER)
+    run_once(site.server)
+    return site
+
+
+def test_the_shipper(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.admin.xgroup_create(STREAM, "slow", "$", mkstream=True)
+    site.become(SHIPPER)
+    site.server.start_polled(site.mdt)
+    site.mdt.submit("RESTORE")
+    site.mdt.write()
+    site.server.wait_polled(site.mdt)
+    done = site.server.run("maintain")
+    assert done.returncode == 0, done.stderr
+    assert site.server.stop() == 0
+    monkeypatch.setattr(redis_lock, "RENEW_AFTER_S", 0.0)  # as a run that takes long
+    client = connect(site.config)
+    with client, MaintenanceLock(client, LOCK, ActionStream(client, STREAM, ""), "mds1") as lock:
+        lock.keep()
+    site.uses_exactly(SHIPPER)
+    assert site.admin.exists(heartbeat_key("hsm:actions", MDT))
+
+
+def test_check(polled: Site) -> None:
+    polled.become(CHECKER)
+    done = polled.server.run("check")
+    assert done.returncode == 0, done.stdout
+    polled.uses_exactly(CHECKER)
+
+
+def test_tail_and_readers(polled: Site) -> None:
+    reads = role("`hsm-stream-tail`")
+    polled.become(reads)
+    polled.tool("hsm-stream-tail", "-n", "2", "--no-follow", "--no-paths")
+    entries: Any = polled.admin.xrange(STREAM)
+    polled.admin.config_resetstat()
+    polled.tool("hsm-stream-tail", "-n", "2", "--no-follow", "--no-paths")
+    with StreamReader.from_config(polled.config, discovery_interval=0.05) as reader:
+        events = reader.events(from_beginning=True, block_ms=50)
+        assert all(next(events) for _ in entries)
+        polled.admin.xadd(STREAM, {"data": "{}"})
+        eventually(lambda: next(events), 60.0)
+        # A stream that was rolled back is asked what it still has.
+        polled.admin.delete(STREAM)
+        for entry_id, fields in entries:
+            polled.admin.xadd(STREAM, fields, entry_id)
+        eventually(lambda: next(events) or "xrange" in polled.used(), 60.0)
+    polled.uses_exactly(reads, "del", "xadd")
+
+
+def test_consumer_groups(polled: Site) -> None:
+    groups = role("consumer groups")
+    polled.become(groups)
+    with (
+        StreamReader.from_config(polled.config) as reader,
+        reader.group("g", from_beginning=True, reclaim_after_s=0.1) as group,
+    ):
+        events = group.events(block_ms=50)
+        for event in (next(events) for _ in range(3)):
+            assert event is not None and group.deliveries(event)
+            group.ack(event)
+    polled.uses_exactly(groups)
+
+
+def test_stats_and_live_view(polled: Site) -> None:
+    live = role("`hsm-stream-stats`")
+    polled.become(live)
+    polled.tool("hsm-stream-stats")
+    exporter = Exporter(polled.config, ActionFilter())
+    exporter.refresh()
+    readable = next(metric for metric in exporter.collect() if metric.name == "hsm_stream_readable")
+    assert [sample.value for sample in readable.samples] == [1]
+    with LiveView(host="127.0.0.1", port=polled.config.redis_port, username="user", password=PASSWORD) as view:
+        view.refresh()
+        view.refresh()
+        assert len(view) == 3
+    polled.uses_exactly(live)
+
+
+def test_top(polled: Site) -> None:
+    top = role("`hsm-action-top`")
+    polled.become(top)
+    polled.tool("hsm-action-top", "--run-once")
+    actions = LiveActions(digests=False)
+    entries: Any = polled.admin.xrange(STREAM)
+    for entry_id, fields in entries:
+        actions.apply(entry_id, decode(fields[b"data"]))
+    polled.admin.config_resetstat()
+    polled.tool("hsm-action-top", "--run-once")
+    lookup = Lookup(polled.config)
+    action = next(iter(actions))
+    assert lookup.entries([(MDT, action.entry_id)])
+    assert lookup.since(MDT, action, lookup.history(MDT, action)).entries
+    lookup.close()
+    polled.uses_exactly(top)
+
+
+def test_the_reconciler(polled: Site) -> None:
+    audits = role("`hsm-stream-reconciler`")
+    polled.become(audits)
+    polled.tool("hsm-stream-reconciler")
+    polled.uses_exactly(audits)
+
+
+def test_the_reconciler_heals(site: Site) -> None:
+    """It does so by the shipper, as the shipper's user."""
+    site.become(SHIPPER)
+    site.server.start_polled(site.mdt)
+    entries: Any = site.admin.xrange(STREAM)
+    site.admin.xdel(STREAM, entries[0][0])
+    site.let("auditor", role("`hsm-stream-reconciler`"))
+    site.tool("hsm-stream-reconciler", "--fix", HSM_REDIS_USERNAME="auditor")
+    assert site.server.stop() == 0
+    assert "scan" in site.used()
+
+
+def test_the_reconciler_retires(polled: Site) -> None:
+    retires = role("`hsm-stream-reconciler --retire`")
+    polled.admin.xadd(f"hsm:actions:{OLD}", {"data": "{}"})
+    polled.become(retires)
+    polled.tool("hsm-stream-reconciler", "--retire", OLD, "--dry-run")
+    polled.tool("hsm-stream-reconciler", "--retire", OLD, "--yes")
+    assert not polled.admin.exists(f"hsm:actions:{OLD}")
+    polled.uses_exactly(retires)
+
+
+def test_the_two_users_of_the_example(polled: Site) -> None:
+    """They have what the rows name together, and work."""
+    [shipper, reader] = re.findall(r"^ACL SETUSER (.*)$", DOCUMENT.read_text(), re.MULTILINE)
+    for line in (shipper, reader):
+        rules = line.replace("PASSWORD", PASSWORD).split()
+        assert polled.admin.execute_command("ACL", "SETUSER", *rules)  # type: ignore[no-untyped-call]
+    assert {word for word in shipper.split() if word.startswith("+")} == {*CHECKER.commands}
+    tools = [found.commands for who, found in roles().items() if who.startswith(("`hsm-stream", "`hsm-action-top"))]
+    readers = {word for commands in tools for word in commands if "+watch" not in commands}
+    assert {word for word in reader.split() if word.startswith("+")} == readers
+
+
+# They only let `check` say more.
+UNSEEN = {"+ping", "+info", "+config|get"}
+
+
+def findings(config: Config) -> list[Finding]:
+    """What `check` says of Redis and of maintenance."""
+    found = list(redis_findings(config, MDT))
+    answers = all(finding.level < Level.PROBLEM for finding in found)
+    return found + list(maintenance_findings(config, [MDT], redis_answers=answers))
+
+
+def test_check_names_what_the_shipper_lacks(polled: Site) -> None:
+    polled.become(CHECKER)
+    assert all(finding.level is Level.OK for finding in findings(polled.config))
+    for command in CHECKER.commands:
+        polled.become(CHECKER, command)
+        advice = [finding.advice for finding in findings(polled.config) if finding.level is not Level.OK]
+        named = any(re.search(rf"{re.escape(command)}( |$)", text) for text in advice)
+        assert named or command in UNSEEN, (command, advice)
+    for keys in CHECKER.keys[polled.style]:
+        polled.become(CHECKER, keys)
+        advice = [finding.advice for finding in findings(polled.config) if finding.level is Level.PROBLEM]
+        assert any(f"the keys {STREAM} and {{{STREAM}}}:*" in text for text in advice), (keys, advice)
+
+
+@pytest.mark.parametrize("command", ["+evalsha", "+xinfo|stream", "+xadd", "+select"])
+def test_a_poll_names_what_the_shipper_lacks(polled: Site, command: str) -> None:
+    polled.mdt.submit("ARCHIVE")
+    polled.mdt.write()
+    polled.become(SHIPPER, command)
+    done = polled.server.run("--run-once")
+    assert done.returncode == 1 and re.search(rf"allow this Redis user .*{re.escape(command)}[ ;(]", done.stderr)
+
+
+# The others are needed where a stream was rolled back or is gone, or are done without.
+@pytest.mark.parametrize("command", ["+select", "+scan", "+type", "+xinfo|stream", "+xread", "+xrevrange"])
+def test_a_reader_names_what_its_user_lacks(polled: Site, command: str) -> None:
+    polled.become(role("`hsm-stream-tail`"), command)
+    with StreamReader.from_config(polled.config) as reader, pytest.raises(StreamRefused) as refused:
+        list(itertools.chain(reader.history(last=1), itertools.islice(reader.events(from_beginning=True), 1)))
+    assert f"allow this Redis user {command}; it needs " in refused.value.hint
+
+
+@pytest.mark.parametrize("command", ["+select", "+scan", "+xinfo|stream", "+xrange"])
+def test_what_shows_the_live_actions_names_what_its_user_lacks(polled: Site, command: str) -> None:
+    polled.become(role("`hsm-stream-stats`"), command)
+    streams = LiveStreams.from_config(polled.config)
+    try:
+        streams.refresh()
+        told = str(streams[MDT].trouble)
+    except StreamRefused as error:
+        told = str(error)
+    streams.close()
+    assert f"allow this Redis user {command}; it needs " in told
+
+
+def test_the_hints_are_those_of_the_document() -> None:
+    for who, commands in (
+        ("`hsm-stream-tail`", READER_COMMANDS),
+        ("consumer groups", GROUP_COMMANDS),
+        ("`hsm-stream-stats`", LIVE_COMMANDS),
+        ("`hsm-action-shipper`: ", COMMANDS),
+    ):
+        assert role(who).commands == commands.split()
