@@ -7,7 +7,8 @@ The format is the same since Lustre 2.5 (`hsm_actions_show_cb` in `lustre/mdt/md
     datalen=0 status=WAITING data=[]
 
 (on one line). `idx=CAT/REC` is the record's *place*: stable for its life, reused after it. The cookie is unique
-within the MDT at any one time, except that a CANCEL carries its target's.
+within the MDT at any one time, except that a CANCEL carries its target's. A coordinator outside the kernel (Cray's
+`mdt_ext_cdt.c`) prints both numbers of a place, 32 bits without a sign, as if they had one.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ import msgspec
 
 # Matched on Latin-1 text, where each byte is one character: the groups need no decoding of their own.
 _HEX = r"0x[0-9a-fA-F]{1,16}"
+_INDEX = r"-?[0-9]{1,10}"
 _FID = r"0x[0-9a-fA-F]{1,16}:0x[0-9a-fA-F]{1,8}:0x[0-9a-fA-F]{1,8}"
 # Action and status are any printable word: a newer Lustre may have more of them. Fields may be added at the end.
 _LINE = re.compile(
-    rf"lrh=\[type=[0-9a-fA-F]{{1,8}} len=[0-9]{{1,10}} idx=([0-9]{{1,10}})/([0-9]{{1,10}})\]"
+    rf"lrh=\[type=[0-9a-fA-F]{{1,8}} len=[0-9]{{1,10}} idx=({_INDEX})/({_INDEX})\]"
     rf" fid=\[({_FID})\] dfid=\[{_FID}\]"
     rf" compound/cookie={_HEX}/({_HEX})"
     rf" action=([!-~]{{1,64}}) archive#=-?[0-9]{{1,10}} flags={_HEX} extent={_HEX}-{_HEX} gid={_HEX}"
     r" datalen=-?[0-9]{1,10} status=([!-~]{1,64}) data=\[[^\]]*\](?: .*)?",
     re.DOTALL,
 )
-_PLACE = re.compile(rb"\bidx=([0-9]{1,10})/([0-9]{1,10})\]")
+_PLACE = re.compile(rf"\bidx=({_INDEX})/({_INDEX})\]".encode())
 INDEX_MAX = 0xFFFF_FFFF  # both halves of idx are __u32 in struct llog_cookie
+INDEX_MIN = -0x8000_0000  # which some print as int
 
 
 class ActionRecord(msgspec.Struct, frozen=True, gc=False):
@@ -51,6 +54,11 @@ class ActionRecord(msgspec.Struct, frozen=True, gc=False):
         return f"{self.fid}:{self.action}"
 
 
+def unsigned(number: int) -> int:
+    """A `__u32` that may have been printed as an int."""
+    return number & 0xFFFF_FFFF
+
+
 def pack_place(cat_idx: int, rec_idx: int) -> int:
     """One integer for a place, sorted as the kernel sorts its listing: by CAT, then REC."""
     return cat_idx << 32 | rec_idx
@@ -68,8 +76,9 @@ def parse_line(line: bytes) -> ActionRecord | None:
         return None
     cat, rec, fid, cookie, action, status = match.groups()
     cat_idx, rec_idx = int(cat), int(rec)
-    if cat_idx > INDEX_MAX or rec_idx > INDEX_MAX:
-        return None
+    if not (0 <= cat_idx <= INDEX_MAX and 0 <= rec_idx <= INDEX_MAX):
+        place = _place_of(cat_idx, rec_idx)
+        return None if place is None else ActionRecord(place, fid, action, status, cookie)
     return ActionRecord(cat_idx << 32 | rec_idx, fid, action, status, cookie)
 
 
@@ -78,5 +87,11 @@ def readable_place(line: bytes) -> int | None:
     match = _PLACE.search(line)
     if match is None:
         return None
-    cat_idx, rec_idx = int(match[1]), int(match[2])
-    return pack_place(cat_idx, rec_idx) if cat_idx <= INDEX_MAX and rec_idx <= INDEX_MAX else None
+    return _place_of(int(match[1]), int(match[2]))
+
+
+def _place_of(cat_idx: int, rec_idx: int) -> int | None:
+    """The packed place of any two numbers; None where they are none of a place."""
+    if not (INDEX_MIN <= cat_idx <= INDEX_MAX and INDEX_MIN <= rec_idx <= INDEX_MAX):
+        return None
+    return unsigned(cat_idx) << 32 | unsigned(rec_idx)

@@ -20,13 +20,23 @@ from hsm_shipper.caught_up import CaughtUp
 from hsm_shipper.changes import Change
 from hsm_shipper.diff import Known
 from hsm_shipper.entry_ids import pack_id
-from hsm_shipper.errors import EntriesLost, ReplayOvertaken, StateChanged, StateError, StreamError
+from hsm_shipper.errors import (
+    EntriesLost,
+    MalformedEvent,
+    ReplayOvertaken,
+    StateChanged,
+    StateCorrupt,
+    StateError,
+    StreamError,
+)
+from hsm_shipper.events import decode
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.live_action import UNKNOWN_ENTRY, LiveAction
 from hsm_shipper.replay import REPLAYS_MAX
 from hsm_shipper.state_view import PollStatus
 from hsm_shipper.stream import ActionStream, PendingAppend
 from hsm_shipper.stream_head import Head, has_losses
+from hsm_shipper.upkeep import set_aside
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +85,8 @@ class Belief:
             self._cache, remark = open_cache(self._state_path)
             if remark is not None:
                 _log.error("%s", remark)
-            self._load()
+            with self._guarded():
+                self._load()
             return
         with self._guarded():
             if self._cache.is_changed():
@@ -165,6 +176,19 @@ class Belief:
         """Whether the current reading holds the very line of `action`."""
         return self.known.is_seen(action.place, action.digest)
 
+    def check_line(self, action: LiveAction) -> None:
+        """Raise `StateCorrupt` if the stream's entry for `action` tells of another line than the state file does."""
+        if action.digest is None or action.entry == UNKNOWN_ENTRY:
+            return
+        with self._guarded():
+            try:
+                told = decode(self._stream.data_of(action.entry_id)).line_digest
+            except MalformedEvent:  # the entry is gone, and others see to that
+                return
+            if told not in (None, action.digest):
+                where = f"{action.cat_idx}/{action.rec_idx}"
+                raise StateCorrupt(f"state file {self._state_path} is damaged: the hash of {where} is not its entry's")
+
     def save_status(self, status: PollStatus) -> None:
         """Leave the poll's status in the state file."""
         with self._guarded():
@@ -199,6 +223,9 @@ class Belief:
             self._abandon()
             self._load()
             raise
+        except StateCorrupt as damage:
+            self.close()
+            raise set_aside(self._state_path, damage) from damage
         except StateError:
             self.close()
             raise

@@ -16,11 +16,11 @@ from typing import NamedTuple
 import msgspec
 from sqlite_utils import Database
 
-from hsm_shipper.actions import pack_place, unpack_place
+from hsm_shipper.actions import unpack_place
 from hsm_shipper.batched import batched
 from hsm_shipper.changes import Change
 from hsm_shipper.diff import Known
-from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew, StateUnwritable
+from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew
 from hsm_shipper.fold import LiveActions
 from hsm_shipper.live_action import LiveAction
 from hsm_shipper.migrations import SET, STEPS, migrations
@@ -29,13 +29,16 @@ from hsm_shipper.rows import (
     delete_actions,
     has_entry_before,
     read_actions,
+    read_digests,
+    read_places,
     read_position,
     translated,
     write_actions,
     write_position,
 )
-from hsm_shipper.state_view import PollStatus
+from hsm_shipper.state_view import PollStatus, status_in
 from hsm_shipper.stream_head import Head
+from hsm_shipper.upkeep import set_aside
 
 # Changes of a long list are spread over all its pages: what was read to compare is still at hand to be written.
 _CACHE_KIB = 16 * 1024
@@ -106,19 +109,14 @@ class Cache:
     def load(self) -> Loaded:
         """Everything that the worker keeps in memory."""
         with translated(self.path, "read"), self._immediate():
-            self._version = self._data_version()
+            version = self._data_version()
             head = read_position(self._connection)
-            marked = self._places("refresh")
-            rows = self._connection.execute("SELECT cat_idx, rec_idx, hash FROM actions ORDER BY cat_idx, rec_idx")
-            known = Known(
-                (place, None if text is None or place in marked else bytes.fromhex(text))
-                for place, text in ((pack_place(cat, rec), text) for cat, rec, text in rows)
-            )
-            missed = self._places("missed")
+            marked = read_places(self._connection, "refresh")
+            known = Known(read_digests(self._connection), marked)
+            missed = read_places(self._connection, "missed")
+            status_in(self._connection)  # damage in it is to be found before anything is shipped
+        self._version = version
         return Loaded(head, known, missed, marked)
-
-    def _places(self, table: str) -> set[int]:
-        return {pack_place(*row) for row in self._connection.execute(f"SELECT cat_idx, rec_idx FROM {table}")}
 
     def live_actions(self) -> LiveActions:
         """The whole fold, to go on folding from."""
@@ -194,8 +192,7 @@ class Cache:
     def poll_status(self) -> PollStatus | None:
         """The status that the last poll left, for its counters."""
         with translated(self.path, "read"):
-            row = self._connection.execute(f"SELECT {', '.join(_STATUS_COLUMNS)} FROM poll_status").fetchone()
-        return None if row is None else PollStatus(**dict(zip(_STATUS_COLUMNS, row, strict=True)))
+            return status_in(self._connection)
 
     def save_poll_status(self, status: PollStatus) -> None:
         """Replace the status, in a transaction of its own."""
@@ -232,16 +229,9 @@ def open_cache(path: Path) -> tuple[Cache, str | None]:
     """Open the state file, setting a broken one aside; the second value says what was set aside, and where."""
     try:
         return Cache(path), None
-    except StateCorrupt as error:
-        aside = path.with_name(f"{path.name}.broken")
-        try:
-            path.replace(aside)
-            _remove_side_files(path)
-        except OSError as failure:
-            raise StateUnwritable(
-                f"cannot set the broken state file {path} aside: {failure.strerror}", "remove it by hand"
-            ) from error
-        return Cache(path), f"{error.message}; it is set aside as {aside} and made anew from the stream"
+    except StateCorrupt as damage:
+        told = set_aside(path, damage)
+        return Cache(path), str(told)
 
 
 def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
@@ -249,14 +239,12 @@ def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'").fetchone():
             return
         done = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (SET,))
-        newer = sorted({str(name) for (name,) in done} - STEPS.keys())
+        names = {str(name) for (name,) in done}
+    newer = sorted(names - STEPS.keys())
+    if newer and not names.issuperset(STEPS):  # migrations are added at the end
+        raise StateCorrupt(f"state file {path} is damaged: its migrations are {', '.join(sorted(names))}")
     if newer:
         raise StateTooNew(
             f"state file {path} was written by a newer release (migration {newer[-1]!r} is unknown here)",
             "install that release again, or remove the file: it is made anew from the stream",
         )
-
-
-def _remove_side_files(path: Path) -> None:
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)

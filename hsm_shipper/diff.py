@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import md5
-from itertools import repeat
+from itertools import islice, repeat
+from operator import lt
 from typing import NamedTuple
 
 from hsm_shipper.actions import ActionRecord, parse_line, readable_place
 
 # More cached places than this beyond the last line read: the end of the list may have been cut off.
-_LOST_END = 10
+LOST_END = 10
+# A listing of so many lines is looked at for its order in any case: that takes no time.
+_SHORT_LINES = 1_000
 # Held lines of some 650 bytes each, parsed; more than that are packed.
 HELD_OPEN_MAX = 10_000
 _SEEN = 1
@@ -34,16 +37,26 @@ class Known:
     Each has a slot; `begin` starts a poll with every slot unseen.
     """
 
-    def __init__(self, actions: Iterable[tuple[int, bytes | None]] = ()) -> None:
+    def __init__(self, actions: Iterable[tuple[int, bytes | None]] = (), marked: Container[int] = ()) -> None:
+        """`actions` are packed places and MD5s; those in the `marked` places are to be looked at whatever they are."""
         self.slots: dict[Key, int] = {}
         # A stream may say of two places that they hold the same line (somebody else's entry). The line's MD5 then
         # tells of neither of them that it is there.
         self._ambiguous: set[bytes] = set()
         self._places = array("Q", [0])
+        self.place_of = self._places.__getitem__
+        """The packed place of a slot."""
         self._free: list[int] = []
         self.seen = bytearray([_SEEN])
+        looked_at = []
         for place, digest in actions:
+            if digest is not None and place in marked:
+                looked_at.append(digest)
+                digest = None
             self.add(place, digest)
+        for digest in looked_at:
+            if digest in self.slots:
+                self._share(digest)
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -75,20 +88,28 @@ class Known:
 
     def is_seen(self, place: int, digest: bytes | None) -> bool:
         """Whether the action in `place` was seen since `begin`."""
-        return self.seen[self.slots[self._key(place, digest)]] == _SEEN
+        slot = self.slots.get(digest) if digest is not None else None
+        if slot is None or self._places[slot] != place:
+            slot = self.slots[place]
+        return self.seen[slot] == _SEEN
 
     def _new_key(self, place: int, digest: bytes | None) -> Key:
         if digest is None or digest in self._ambiguous:
             return place
         if digest in self.slots:
-            self._ambiguous.add(digest)
-            other = self.slots.pop(digest)
-            self.slots[self._places[other]] = other
+            self._share(digest)
             return place
         return digest
 
+    def _share(self, digest: bytes) -> None:
+        self._ambiguous.add(digest)
+        slot = self.slots.pop(digest)
+        self.slots[self._places[slot]] = slot
+
     def _key(self, place: int, digest: bytes | None) -> Key:
-        return digest if digest is not None and digest in self.slots else place
+        """What the action in `place` is known by: its line's MD5 may be that of another place, and be told or not."""
+        slot = None if digest is None else self.slots.get(digest)
+        return place if digest is None or slot is None or self._places[slot] != place else digest
 
     def unseen(self) -> set[int]:
         """Packed places of every action whose line was not seen since `begin`."""
@@ -143,9 +164,15 @@ def _parsed(line: bytes) -> NewLine:
 class Survey:
     """One reading against what is known: which lines are new, which places are still there."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: Known, listings_are_sorted: bool = True) -> None:
+        """`listings_are_sorted` is what the survey before this one says."""
         self._known = known
         self._last_line: bytes | None = None
+        # What tells the order of the lines: the slots of each chunk, and the places of the lines without one.
+        self._slots: list[list[int]] = []
+        self._unknown_places = array("Q")
+        self.listings_are_sorted = listings_are_sorted
+        """Whether listings are sorted by place, as the kernel's are, as far as `is_sorted` was asked."""
         self.known_at_begin = len(known)
         self.lines = 0
         self.not_understood = 0
@@ -161,8 +188,10 @@ class Survey:
             record = parse_line(line)
             if record is None:
                 self.puzzle(line)
+                self._unknown_places.append(readable_place(line) or 0)
             else:
                 new.append(NewLine(line, digest, record))
+                self._unknown_places.append(record.place)
         return new
 
     def claim(self, lines: Iterable[NewLine]) -> list[NewLine]:
@@ -193,6 +222,7 @@ class Survey:
         for _ in range(slots.count(_NO_SLOT)):
             index = slots.index(_NO_SLOT, index + 1)
             unknown.append((lines[index], digests[index]))
+        self._slots.append(slots)
         return unknown
 
     def puzzle(self, line: bytes) -> None:
@@ -205,12 +235,34 @@ class Survey:
             self._present.add(place)
 
     def last_place(self) -> int:
-        """Packed place of the last line read, -1 without one: the listing is sorted, so nothing lies beyond it."""
+        """Packed place of the last line read, -1 without one: nothing lies beyond it in a listing that is sorted."""
         if self._last_line is None:
             return -1
         record = parse_line(self._last_line)
         place = record.place if record is not None else readable_place(self._last_line)
         return -1 if place is None else place
+
+    def is_sorted(self) -> bool:
+        """Whether this is a listing that is sorted by place: a short one may be so by chance, if others were not.
+
+        Looks at every line, which takes long for a long one.
+        """
+        if self.listings_are_sorted or self.lines > LOST_END:
+            self.listings_are_sorted = self._ascends()
+        return self.listings_are_sorted
+
+    def _ascends(self) -> bool:
+        place_of = self._known.place_of
+        unknown = iter(self._unknown_places)
+        last = -1
+        for slots in filter(None, self._slots):
+            places = list(map(place_of, slots))
+            if _NO_SLOT in slots:
+                places = [place if slot else next(unknown) for slot, place in zip(slots, places, strict=True)]
+            if places[0] <= last or not all(map(lt, places, islice(places, 1, None))):
+                return False
+            last = places[-1]
+        return True
 
     def missing(self) -> set[int]:
         """Places of known actions whose place the listing does not hold."""
@@ -232,8 +284,12 @@ def judge(survey: Survey, missed_before: set[int], *, fault: str | None, coordin
 
     `fault` says why the reading is incomplete; `coordinator` is `hsm_control` where it is init or stopping: no such
     reading is proof that anything ended. A complete one that looks wrong purges only what the complete one before
-    missed as well: a list that shrinks step by step settles, and so does one with a line nobody understands.
+    missed as well: a list that shrinks step by step settles, and so does one with a line nobody understands. The same
+    goes for a listing that is not sorted by place (a coordinator outside the kernel may print its queue, and cut it
+    short when its time is up): there is no telling whether its end was cut off.
     """
+    if survey.lines <= _SHORT_LINES:
+        survey.is_sorted()  # to know it when a later one, still shorter, has lost something
     missing = survey.missing()
     doubt = _no_proof(survey, fault, coordinator)
     if doubt is not None:
@@ -260,10 +316,12 @@ def _suspicion(survey: Survey, missing: set[int]) -> str | None:
         return None
     if 2 * len(missing) > survey.known_at_begin:
         return f"{len(missing)} of {survey.known_at_begin} live actions are missing"
-    last_place = survey.last_place()
-    beyond = sum(place > last_place for place in missing)
-    if beyond > _LOST_END:
-        return f"the last {beyond} live actions are missing"
     if survey.not_understood:
         return f"{survey.not_understood} of {survey.lines} lines are not understood"
+    if not survey.is_sorted():
+        return "the listing is not sorted by place, so its end may be missing"
+    last_place = survey.last_place()
+    beyond = sum(place > last_place for place in missing)
+    if beyond > LOST_END:
+        return f"the last {beyond} live actions are missing"
     return None

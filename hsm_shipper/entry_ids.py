@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 EMPTY_ID = "0-0"
 """Where a stream ends that never had an entry."""
+
+_ID = re.compile(r"(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})")
+_HALF_MAX = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def is_entry_id(text: str) -> bool:
+    """Whether `text` is an id as Redis prints it."""
+    match = _ID.fullmatch(text)
+    return match is not None and int(match[1]) <= _HALF_MAX and int(match[2]) <= _HALF_MAX
 
 
 def pack_id(entry_id: str | bytes) -> int:
@@ -15,7 +26,7 @@ def pack_id(entry_id: str | bytes) -> int:
 
 def unpack_id(entry: int) -> str:
     """The entry id of a packed one."""
-    return f"{entry >> 64}-{entry & 0xFFFF_FFFF_FFFF_FFFF}"
+    return f"{entry >> 64}-{entry & _HALF_MAX}"
 
 
 def next_id(entry_id: str) -> str:

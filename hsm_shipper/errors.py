@@ -30,12 +30,18 @@ translated where they first reach our code (`cache`, `stream`, `supervisor`) and
 """
 
 
+def with_advice(text: str, advice: str) -> str:
+    """What is wrong and what to do about it, in one line: servers and libraries end their words with a full stop."""
+    clause = text if text.endswith("..") else text.removesuffix(".")
+    return f"{clause}; {advice}" if advice else clause
+
+
 class HsmError(Exception):
     """Base of the tree: `str()` is one line, what was tried on what, followed by what to do about it."""
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(f"{message}; {hint}" if hint else message)
-        self.message = message
+        super().__init__(with_advice(message, hint))
+        self.message = with_advice(message, "")
         self.hint = hint
 
 

@@ -17,7 +17,7 @@
 | `refresh`                     | on refresh  | no       | `true`: nothing changed, an old state is repeated  |
 
 Earlier shippers of this family wrote entries without the last five rows, and PURGED with little but an `action_key`.
-`decode` reads those too.
+`decode` reads those too. Whatever else an entry says is passed over, but all of it must be UTF-8, as JSON is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from hsm_shipper.actions import INDEX_MAX, pack_place, parse_line, unpack_place
+from hsm_shipper.actions import INDEX_MAX, INDEX_MIN, pack_place, parse_line, unpack_place, unsigned
 from hsm_shipper.errors import MalformedEvent
 
 NEW: Final = "NEW"
@@ -36,10 +36,13 @@ PURGED: Final = "PURGED"
 
 
 # Beyond 2^53 a number is no time, and neither doubles nor SQLite's integers hold it.
-SECONDS = msgspec.Meta(ge=-(2**53), le=2**53)
+SECONDS_MAX = 2**53
+SECONDS = msgspec.Meta(ge=-SECONDS_MAX, le=SECONDS_MAX)
 Seconds = Annotated[int, SECONDS] | Annotated[float, SECONDS]
 # Both halves of idx are __u32 in struct llog_cookie.
 LlogIndex = Annotated[int, msgspec.Meta(ge=0, le=INDEX_MAX)]
+# Somebody who has read them as they were printed may have written a negative one.
+_PrintedIndex = Annotated[int, msgspec.Meta(ge=INDEX_MIN, le=INDEX_MAX)]
 
 
 class Event(msgspec.Struct, omit_defaults=True, gc=False):
@@ -48,8 +51,8 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
     event_type: Literal["NEW", "UPDATE", "PURGED"]
     action_key: str | None = None
     mdt: str | None = None
-    cat_idx: LlogIndex | None = None
-    rec_idx: LlogIndex | None = None
+    cat_idx: _PrintedIndex | None = None
+    rec_idx: _PrintedIndex | None = None
     fid: str | None = None
     action: str | None = None
     status: str | None = None
@@ -101,9 +104,13 @@ def decode(data: bytes | None) -> Event:
         raise MalformedEvent("the entry has no field 'data'")
     try:
         event = _decode(data)
+        if not data.isascii():
+            data.decode()  # also what nobody asks for must be text
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # nested a thousandfold
         raise MalformedEvent(f"the entry's 'data' is no event: {error}") from None
-    named = event.cat_idx is not None and event.rec_idx is not None
+    named = False
+    if event.cat_idx is not None and event.rec_idx is not None:
+        event.cat_idx, event.rec_idx, named = unsigned(event.cat_idx), unsigned(event.rec_idx), True
     if not (named and event.cookie and event.fid and event.action and event.status and event.action_key):
         _complete(event)
     if event.hash is not None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
+from hsm_shipper.errors import with_advice
 from hsm_shipper.logs import printable
 
 
@@ -52,7 +53,7 @@ def to_text(findings: Sequence[Finding]) -> str:
     width = max((len(finding.subject) for finding in findings), default=0)
     lines = []
     for level, subject, text, advice in findings:
-        told = f"{text}; {advice}" if advice else text
+        told = with_advice(text, advice)
         lines.append(printable(f"{level.name.lower():<8} {subject:<{width}}  {told}"))
     counts = [f"{sum(f.level is level for f in findings)} {level.name.lower()}" for level in Level]
     return "\n".join([*lines, ", ".join(counts)])

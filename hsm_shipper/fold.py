@@ -82,7 +82,10 @@ class LiveActions:
         malformed = []
         for entry_id, data in page:
             try:
-                event = _decode_whole(data or b"")
+                text = data or b""
+                event = _decode_whole(text)
+                if not text.isascii():
+                    text.decode()  # also what is skipped must be text
                 if event.hash is not None:
                     digest_from_hex(event.hash)
             except NOT_WHOLE:

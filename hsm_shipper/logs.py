@@ -7,15 +7,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 
 from hsm_shipper.config import Config
+from hsm_shipper.errors import HsmError
 from hsm_shipper.output import give_up_stderr
 
 # supervisord's own lines begin the same way, so that the one log can be read and sorted as one.
 _FORMAT = "%(asctime)s %(levelname)s {program}: %(message)s"
 
 REPEAT_INTERVAL_S = 300.0
+_PASSING_TIMES = 3
+_PASSING_S = 60.0
 
 
 def setup(program: str, config: Config) -> None:
@@ -25,6 +28,12 @@ def setup(program: str, config: Config) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.log_level)
+
+
+def our_fault(logger: logging.Logger, what: str, error: Exception) -> HsmError:
+    """Say, with its traceback, what is being handled and should not be possible; returns it as an error of ours."""
+    logger.exception("%s: an error that should not be possible: please report it with these lines", what)
+    return HsmError(f"{type(error).__name__}: {error}")
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
@@ -38,10 +47,16 @@ class _Stderr(logging.StreamHandler[TextIO]):
 
 
 class _OneLine(logging.Formatter):
-    """Keeps a record one line and its control characters harmless: names and errors come from outside."""
+    """Keeps a record one line and its control characters harmless: names and errors come from outside.
+
+    Only a traceback takes more lines, which are as harmless.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 def printable(text: str) -> str:
@@ -55,6 +70,7 @@ def printable(text: str) -> str:
 class _Failing:
     since: float
     last_said: float
+    is_error: bool
     times: int = 1
 
 
@@ -75,17 +91,21 @@ class RepeatedErrors:
         self._monotonic = monotonic
         self._failing: dict[str, _Failing] = {}
 
-    def failed(self, key: str, message: object) -> None:
-        """Another failure of `key`: logged if it is the first, or the last one logged is long ago."""
+    def failed(self, key: str, message: object, *, passing: bool = False) -> None:
+        """Another failure of `key`: logged if it is the first, or the last one logged is long ago.
+
+        One that mostly passes by itself is no error at first, but once it has lasted for three times or a minute.
+        """
         now = self._monotonic()
         failing = self._failing.get(key)
         if failing is None:
-            self._failing[key] = _Failing(now, now)
-            self._logger.error("%s", message)
+            self._failing[key] = _Failing(now, now, is_error=not passing)
+            self._logger.log(logging.INFO if passing else logging.ERROR, "%s", message)
             return
         failing.times += 1
-        if now - failing.last_said >= self._repeat_interval_s:
-            failing.last_said = now
+        lasts = not passing or failing.times >= _PASSING_TIMES or now - failing.since >= _PASSING_S
+        if (lasts and not failing.is_error) or now - failing.last_said >= self._repeat_interval_s:
+            failing.last_said, failing.is_error = now, True
             self._logger.error("%s (still; %d times in %.0f s)", message, failing.times, now - failing.since)
 
     def worked(self, key: str) -> None:

@@ -28,6 +28,8 @@ EXIT_FAILED = 1
 EXIT_NOT_RUNNING = 2
 EXIT_INTERRUPTED = 130
 
+_log = logging.getLogger(__name__)
+
 # A lock whose holder has died is gone by then.
 PATIENCE_S = TTL_S + 5.0
 _LOOK_AGAIN_S = 0.5
@@ -92,6 +94,10 @@ def _maintain(config: Config, mdt: str, actions: Path, stop: StopSignal) -> str:
             if not told:
                 _say(f"{mdt}: waiting at most {PATIENCE_S:.0f} s: {error}")
                 told = True
+        except HsmError:
+            raise
+        except Exception as error:  # the other MDTs are to be maintained
+            raise logs.our_fault(_log, mdt, error) from error
         if stop.wait(_LOOK_AGAIN_S):
             raise CalledOff(f"{mdt}: not maintained: interrupted")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from hsm_shipper.output import Lines, print_err
 from hsm_shipper.present import find_mdts
 from hsm_shipper.result import PollResult
 from hsm_shipper.worker import run_once
+
+_log = logging.getLogger(__name__)
 
 
 def run(config: Config, *, maintenance_now: bool = False) -> int:
@@ -35,7 +38,7 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
             _say(f"no MDT on this server: nothing matches {config.mdt_watch_glob}")
         for mdt, actions in present.mdts.items():
             try:
-                for line in _steps(config, mdt, actions, maintenance_now=maintenance_now):
+                for line in _guarded(mdt, _steps(config, mdt, actions, maintenance_now=maintenance_now)):
                     lines.print_out(line)
             except _StepFailed as error:
                 troubles.append(f"{mdt}: {error}")
@@ -49,6 +52,16 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
 
 class _StepFailed(HsmError):
     """What failed, and how."""
+
+
+def _guarded(mdt: str, steps: Iterator[str]) -> Iterator[str]:
+    """The same lines; whatever else goes wrong is a `_StepFailed` too, for the other MDTs are to be polled."""
+    try:
+        yield from steps
+    except HsmError:
+        raise
+    except Exception as error:
+        raise _StepFailed(str(logs.our_fault(_log, mdt, error))) from error
 
 
 def _steps(config: Config, mdt: str, actions: Path, *, maintenance_now: bool) -> Iterator[str]:

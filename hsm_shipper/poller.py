@@ -10,8 +10,17 @@ from dataclasses import dataclass, field
 from hsm_shipper.batched import batched
 from hsm_shipper.belief import Belief
 from hsm_shipper.changes import Change, ChangeWriter, same_action
-from hsm_shipper.diff import HELD_OPEN_MAX, HeldLines, NewLine, Survey, Verdict, judge
-from hsm_shipper.errors import ActionsError, EntriesLost, HsmError, StateChanged, StateError, StreamError, StreamMoved
+from hsm_shipper.diff import HELD_OPEN_MAX, LOST_END, HeldLines, NewLine, Survey, Verdict, judge
+from hsm_shipper.errors import (
+    ActionsError,
+    EntriesLost,
+    HsmError,
+    StateChanged,
+    StateCorrupt,
+    StateError,
+    StreamError,
+    StreamMoved,
+)
 from hsm_shipper.live_action import LiveAction
 from hsm_shipper.logs import RepeatedErrors, printable
 from hsm_shipper.outage import Outage
@@ -27,6 +36,9 @@ BATCH_BYTES = 1024 * 1024
 _ATTEMPTS = 2  # a second mismatch waits for the next poll: somebody else is writing, and reading costs the MDS
 _NOT_READY = frozenset({"init", "stopping"})
 _EXAMPLE_BYTES = 300
+# A line that changed and kept its status is rare: so many of them are asked of the stream in a poll, for it may be our
+# row that changed. Where there are more, it is the kernel that prints another line.
+_ODD_CHANGES_CHECKED = 10
 
 
 _STATE = "the state file"
@@ -60,6 +72,7 @@ class Poller:
         self._writer = writer
         self._coordinator = coordinator
         self._outage = Outage()
+        self._listings_are_sorted = True
         self._errors = RepeatedErrors(_log)
         self._status: PollStatus | None = None  # of the last poll: for the heartbeat, when the state file has none
 
@@ -69,7 +82,6 @@ class Poller:
         begun = time.monotonic()
         self._belief.shipped.clear()
         try:
-            self._belief.open()
             self._settle(result)
         except HsmError as error:
             result.error = error
@@ -87,6 +99,7 @@ class Poller:
         """Read and ship; what turns out to be computed from what is true no more is thrown away and read again."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
+                self._belief.open()
                 self._attempt(result)
                 return
             except (StreamMoved, StateChanged) as error:
@@ -94,6 +107,10 @@ class Poller:
                     raise
                 level = logging.WARNING if isinstance(error, EntriesLost) else logging.INFO
                 _log.log(level, "%s: catching up", error)
+            except StateCorrupt as damage:
+                if attempt == _ATTEMPTS:
+                    raise
+                _log.error("%s", damage)
 
     def _attempt(self, result: PollResult) -> None:
         result.error = result.remark = None
@@ -103,7 +120,8 @@ class Poller:
             self._outage.delivered(self._belief.known.slots)
         except StreamError as error:
             trouble = error
-        current = _Pass(self._actions_file.read(), Survey(self._belief.known), self._not_ready())
+        survey = Survey(self._belief.known, self._listings_are_sorted)
+        current = _Pass(self._actions_file.read(), survey, self._not_ready())
         # Without Redis the file is read all the same: the states that come and go meanwhile are counted.
         trouble = self._read(current, result, trouble)
         verdict, replaced = self._decide(current, result)
@@ -162,6 +180,7 @@ class Poller:
         survey, fault = current.survey, current.reading.fault
         not_ready = current.not_ready or self._not_ready()  # it may have begun to stop while we read
         verdict = judge(survey, self._belief.missed, fault=fault, coordinator=not_ready)
+        self._listings_are_sorted = survey.listings_are_sorted
         result.not_understood = survey.not_understood
         self._remark(current, verdict, result)
         return verdict, replaced
@@ -198,8 +217,12 @@ class Poller:
                 yield self._writer.purged(rows[place], timestamp)
 
     def _states(self, current: _Pass, timestamp: int) -> Iterator[Change]:
+        to_check = _ODD_CHANGES_CHECKED
         for new, before in self._held_with_rows(current):
             if before is None or not (self._belief.is_seen(before) or self._is_said(new, before)):
+                if to_check and before is not None and _kept_its_status(new, before):
+                    self._belief.check_line(before)
+                    to_check -= 1
                 yield self._writer.state(new, before, timestamp)
 
     def _is_said(self, new: NewLine, before: LiveAction) -> bool:
@@ -263,20 +286,23 @@ class Poller:
         else:
             self._errors.worked("understanding every line")
         if verdict.missed and verdict.doubt is not None:
-            _log.info(
+            # A short list loses most of itself all the time, whenever a grace delay ends.
+            _log.log(
+                logging.INFO if len(verdict.missed) > LOST_END else logging.DEBUG,
                 "%s: %d of them are purged, %d once another complete reading misses them too",
                 verdict.doubt,
                 len(verdict.purge),
                 len(verdict.missed),
             )
-        if fault is None:
+        if fault is None and (verdict.missed or not verdict.purge):
             result.remark = verdict.doubt
 
     def _tell(self, result: PollResult) -> None:
         error = result.error
         for part, kind in _PARTS.items():
             if isinstance(error, kind):
-                self._errors.failed(part, error)
+                # While records are added quickly the kernel gives EBADR now and then, twice in a row too.
+                self._errors.failed(part, error, passing=kind is ActionsError)
             elif error is None or isinstance(error, ActionsError):  # after another error it was perhaps not tried
                 self._errors.worked(part)
         _log.log(logging.INFO if result.events else logging.DEBUG, "%s", result)
@@ -296,6 +322,11 @@ class Poller:
             self._errors.failed(_STATE, error)
             result.status = result.status_after(host, before)
         self._status = result.status
+
+
+def _kept_its_status(new: NewLine, before: LiveAction) -> bool:
+    """Whether a line changed, but not in its status."""
+    return before.status == new.record.status and before.digest != new.digest
 
 
 def _ascends(fresh: list[NewLine], last_place: int) -> bool:

@@ -19,14 +19,23 @@ from urllib.parse import quote
 
 import msgspec
 
-from hsm_shipper.actions import pack_place, unpack_place
+from hsm_shipper.actions import unpack_place
 from hsm_shipper.entry_ids import pack_id
 from hsm_shipper.errors import StateError, StreamMoved
 from hsm_shipper.fold import DigestsNeeded, LiveActions
 from hsm_shipper.live_action import LiveAction, same_state
 from hsm_shipper.page_reader import PAGE_ENTRIES
 from hsm_shipper.replay import Replay
-from hsm_shipper.rows import BUSY_TIMEOUT_S, delete_actions, read_actions, read_position, translated, write_actions
+from hsm_shipper.rows import (
+    BUSY_TIMEOUT_S,
+    delete_actions,
+    read_actions,
+    read_entries,
+    read_places,
+    read_position,
+    translated,
+    write_actions,
+)
 from hsm_shipper.stream_head import Head
 
 _log = logging.getLogger(__name__)
@@ -119,7 +128,7 @@ class StateFile:
                 healed.moved.append(msgspec.structs.replace(theirs, mark=mark))
         rows = int(self._connection.execute("SELECT count(*) FROM actions").fetchone()[0])
         if rows - len(healed.missing) < len(live):
-            known = {pack_place(*row) for row in self._connection.execute("SELECT cat_idx, rec_idx FROM actions")}
+            known = read_places(self._connection, "actions")
             healed.orphans.extend(action for action in live if action.place not in known)
         if healed.orphans and not live.has_digests:
             raise DigestsNeeded
@@ -129,10 +138,7 @@ class StateFile:
         """Packed places where the belief does not name the entry that `live` does, or its status."""
         get = live.by_place.get
         suspects = []
-        # As a blob an id is the bytes that came from the server.
-        rows = self._connection.execute("SELECT cat_idx, rec_idx, CAST(entry_id AS BLOB), status FROM actions")
-        for cat_idx, rec_idx, entry_id, status in rows:
-            place = cat_idx << 32 | rec_idx
+        for place, entry_id, status in read_entries(self._connection):
             theirs = get(place)
             if theirs is None or theirs.entry != entry_id or theirs.status != status:
                 suspects.append(place)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from operator import add
 from pathlib import Path
+from sys import intern
 from typing import Any
 
-from hsm_shipper.actions import pack_place, unpack_place
+from hsm_shipper import state_values as values
+from hsm_shipper.actions import unpack_place
 from hsm_shipper.batched import batched
 from hsm_shipper.errors import StateCorrupt, StateError, StateUnwritable
-from hsm_shipper.live_action import UNKNOWN_ENTRY, LiveAction
+from hsm_shipper.live_action import NO_DIGEST, UNKNOWN_ENTRY, LiveAction
+from hsm_shipper.state_view import status_in
 from hsm_shipper.stream_head import Head
 
 BUSY_TIMEOUT_S = 30.0
 COLUMNS = "cat_idx, rec_idx, fid, action, status, cookie, hash, first_seen, status_since, entry_id"
 # A statement costs more than what it does to one row; SQLite before 3.32 takes 999 parameters.
 _ROWS_PER_INSERT = 50
+_ROWS_PER_READ = 500
 _ROW_MARKS = f"({', '.join('?' * len(COLUMNS.split(', ')))})"
 _INSERT = f"INSERT OR REPLACE INTO actions ({COLUMNS}) VALUES "
 _INSERT_ONE = _INSERT + _ROW_MARKS
@@ -42,6 +48,7 @@ SELECT EXISTS (SELECT 1 FROM ids WHERE (length(ms), ms, length(seq), seq) < (?, 
 """
 
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_REBUILT = "whoever writes it next sets it aside and makes it anew"
 _HINTS = {
     sqlite3.SQLITE_FULL: "make room on its file system: polling goes on and recovers by itself",
     sqlite3.SQLITE_BUSY: "another program holds it locked: look for an open sqlite3 shell with a transaction",
@@ -53,7 +60,56 @@ def read_actions(
 ) -> Iterator[LiveAction]:
     """The live actions, all or those that meet an SQL condition."""
     where = f" WHERE {condition}" if condition else ""
-    return map(_action, connection.execute(f"SELECT {COLUMNS} FROM actions{where}", tuple(parameters)))
+    for columns in _columns(connection.execute(f"SELECT {COLUMNS} FROM actions{where}", tuple(parameters))):
+        yield from _actions(*columns)
+
+
+def read_digests(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes | None]]:
+    """Packed place and MD5 (None where it is not known) of every live action, in order of places."""
+    rows = connection.execute("SELECT cat_idx, rec_idx, hash FROM actions ORDER BY cat_idx, rec_idx")
+    for cats, recs, hashes in _columns(rows):
+        for place, digest in zip(values.places(cats, recs), values.digests(hashes), strict=True):
+            yield place, None if digest == NO_DIGEST else digest
+
+
+def read_places(connection: sqlite3.Connection, table: str) -> set[int]:
+    """The packed places in a table."""
+    found: set[int] = set()
+    for cats, recs in _columns(connection.execute(f"SELECT cat_idx, rec_idx FROM {table}")):
+        found.update(values.places(cats, recs))
+    return found
+
+
+def read_entries(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes | None, str]]:
+    """Packed place, id of the stream entry and status of every live action; only the place is looked at here."""
+    # As a blob an id is the bytes that came from the server.
+    rows = connection.execute("SELECT cat_idx, rec_idx, CAST(entry_id AS BLOB), status FROM actions")
+    for cats, recs, entry_ids, statuses in _columns(rows):
+        yield from zip(values.places(cats, recs), entry_ids, statuses, strict=True)
+
+
+def read_position(connection: sqlite3.Connection) -> Head | None:
+    """The head of the stream that the live actions are the fold of; None before the first catch-up."""
+    row = connection.execute(_READ_POSITION).fetchone()
+    if row is None:
+        return None
+    last_id, newest_id, newest_sha1, first_id, entries, max_deleted_id = row
+    return Head(
+        values.stream_id("last_stream_id", last_id),
+        *values.newest_entry(newest_id, newest_sha1),
+        None if first_id is None else values.stream_id("first_entry_id", first_id),
+        None if entries is None else values.count("entries", entries),
+        None if max_deleted_id is None else values.stream_id("max_deleted_entry_id", max_deleted_id),
+    )
+
+
+def check_values(connection: sqlite3.Connection) -> None:
+    """Read every value there is, and fail as reading it would."""
+    read_position(connection)
+    status_in(connection)
+    for table in ("missed", "refresh"):
+        read_places(connection, table)
+    deque(read_actions(connection), maxlen=0)
 
 
 def write_actions(connection: sqlite3.Connection, actions: Iterable[LiveAction]) -> None:
@@ -69,12 +125,6 @@ def delete_actions(connection: sqlite3.Connection, actions: Iterable[LiveAction]
     """Empty the places of the actions."""
     places = (unpack_place(action.place) for action in actions)
     connection.executemany("DELETE FROM actions WHERE cat_idx = ? AND rec_idx = ?", places)
-
-
-def read_position(connection: sqlite3.Connection) -> Head | None:
-    """The head of the stream that the live actions are the fold of; None before the first catch-up."""
-    row = connection.execute(_READ_POSITION).fetchone()
-    return None if row is None else Head(*row)
 
 
 def write_position(connection: sqlite3.Connection, head: Head) -> None:
@@ -95,15 +145,19 @@ def has_entry_before(connection: sqlite3.Connection, entry_id: str | None) -> bo
 
 @contextlib.contextmanager
 def translated(path: Path, what: str) -> Iterator[None]:
-    """Raise what sqlite3 raises as `StateError`; `what` was to be done with the file."""
+    """Raise what sqlite3 raises, and values that cannot be, as `StateError`; `what` was to be done with the file."""
     try:
         yield
+    except values.ImpossibleValue as error:
+        raise StateCorrupt(f"state file {path} is damaged: {error}", _REBUILT) from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         primary = None if code is None else code & 0xFF
         message = f"cannot {what} state file {path}: {error}"
+        if code is None and isinstance(error, sqlite3.OperationalError):  # Python's own word: a text that is no UTF-8
+            raise StateCorrupt(message, _REBUILT) from error
         if primary in _CORRUPT or (what == "migrate" and primary == sqlite3.SQLITE_ERROR):
-            raise StateCorrupt(message) from error
+            raise StateCorrupt(message, _REBUILT) from error
         if "no such column" in str(error):
             message = f"state file {path} was written by an earlier release"
             raise StateError(message, "its worker migrates it at its first poll: restart hsm-action-shipper") from error
@@ -113,11 +167,31 @@ def translated(path: Path, what: str) -> Iterator[None]:
         raise StateUnwritable(message, hint) from error
 
 
-def _action(row: tuple[Any, ...]) -> LiveAction:
-    cat, rec, fid, action, status, cookie, text, first_seen, status_since, entry_id = row
-    digest = None if text is None else bytes.fromhex(text)
-    entry = UNKNOWN_ENTRY if entry_id is None else str(entry_id).encode()
-    return LiveAction.make(pack_place(cat, rec), fid, action, status, cookie, digest, first_seen, status_since, entry)
+def _columns(cursor: sqlite3.Cursor) -> Iterator[tuple[Any, ...]]:
+    """The result column by column, some rows at a time."""
+    while rows := cursor.fetchmany(_ROWS_PER_READ):
+        yield tuple(zip(*rows, strict=True))
+
+
+def _actions(
+    cats: Any, recs: Any, fids: Any, words: Any, statuses: Any, cookies: Any, hashes: Any, first: Any, since: Any,
+    entry_ids: Any,
+) -> Iterator[LiveAction]:  # fmt: skip
+    return map(
+        LiveAction,
+        values.places(cats, recs),
+        values.words("fid", fids),
+        map(intern, values.words("action", words)),
+        map(intern, values.words("status", statuses)),
+        map(add, values.digests(hashes), values.cookies(cookies)),
+        values.times("first_seen", first),
+        # Mostly the same moment: one object for both.
+        [
+            begun if when == begun else when
+            for when, begun in zip(values.times("status_since", since), first, strict=True)
+        ],
+        values.entries(entry_ids),
+    )
 
 
 def _row(action: LiveAction) -> tuple[Any, ...]:

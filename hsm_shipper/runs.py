@@ -17,6 +17,7 @@ import msgspec
 from hsm_shipper.errors import AlreadyRunning, StateCorrupt, StateError, StateUnwritable
 from hsm_shipper.locks import FileLock
 from hsm_shipper.rows import translated
+from hsm_shipper.state_values import Count, Time, struct
 from hsm_shipper.state_view import NOT_ALLOWED
 
 KEPT_RUNS = 100  # of each MDT
@@ -32,17 +33,17 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     mdt: str
     host: str
-    started_at: float
-    duration_s: float
-    entries: int | None = None
-    live: int | None = None
-    orphans: int | None = None
-    missing: int | None = None
-    differing: int | None = None
-    malformed: int | None = None
-    trimmed: int | None = None
-    refreshed: int | None = None
-    length: int | None = None
+    started_at: Time
+    duration_s: Time
+    entries: Count | None = None
+    live: Count | None = None
+    orphans: Count | None = None
+    missing: Count | None = None
+    differing: Count | None = None
+    malformed: Count | None = None
+    trimmed: Count | None = None
+    refreshed: Count | None = None
+    length: Count | None = None
     error: str | None = None
 
     @property
@@ -88,11 +89,7 @@ def last_runs(state_dir: Path, *, completed: bool = False) -> dict[str, Run]:
     with translated(path, "read"), closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
         made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone()
         rows = connection.execute(query).fetchall() if made else []
-    try:
-        runs = [msgspec.convert(dict(zip(Run.__struct_fields__, row, strict=True)), Run) for row in rows]
-    except msgspec.ValidationError as error:
-        raise StateError(f"cannot use {path}: {error}", "remove it: the next maintenance run makes it anew") from None
-    return {run.mdt: run for run in runs}
+        return {run.mdt: run for run in (struct(row, Run) for row in rows)}
 
 
 def _insert(path: Path, run: Run) -> None:
@@ -106,6 +103,9 @@ def _insert(path: Path, run: Run) -> None:
     with closing(connection):
         with translated(path, "migrate"):
             migrations.apply(Database(connection))
+        with translated(path, "read"):
+            for row in connection.execute(f"SELECT {_COLUMNS} FROM runs"):
+                struct(row, Run)  # some hundred rows: what is damaged would spoil every look at them
         with translated(path, "write"):
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(f"INSERT INTO runs ({_COLUMNS}) VALUES ({marks})", msgspec.structs.astuple(run))

@@ -9,7 +9,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from hsm_shipper.errors import StateError
+from hsm_shipper.errors import StateCorrupt, StateError
+from hsm_shipper.state_values import Count, ImpossibleValue, Time, struct
+
+_REBUILT = "the worker rebuilds a broken one"
 
 NOT_ALLOWED = "run this as the user that runs the shipper"
 _FORBIDDEN = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
@@ -20,20 +23,20 @@ class PollStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     mdt: str
     host: str
-    pid: int
-    polls: int
-    last_poll_at: float
-    last_poll_duration_s: float
-    lines: int
-    live: int
-    backlog: int
-    events_new: int
-    events_update: int
-    events_purged: int
-    states_missed: int
-    lines_not_understood: int
+    pid: Count
+    polls: Count
+    last_poll_at: Time
+    last_poll_duration_s: Time
+    lines: Count
+    live: Count
+    backlog: Count
+    events_new: Count
+    events_update: Count
+    events_purged: Count
+    states_missed: Count
+    lines_not_understood: Count
     last_error: str | None
-    last_error_at: float | None
+    last_error_at: Time | None
 
     @property
     def events_shipped(self) -> int:
@@ -53,7 +56,6 @@ def state_files(state_dir: Path) -> dict[str, Path]:
 
 def read_poll_status(path: Path) -> PollStatus | None:
     """The status in the state file `path`; None without a file or before the first poll. Raises `StateError`."""
-    columns = PollStatus.__struct_fields__
     try:
         if not path.exists():
             return None
@@ -62,13 +64,20 @@ def read_poll_status(path: Path) -> PollStatus | None:
             made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'poll_status'").fetchone()
             if made is None:  # a new worker is about to
                 return None
-            row = connection.execute(f"SELECT {', '.join(columns)} FROM poll_status").fetchone()
+            return status_in(connection)
         finally:
             connection.close()
-        return None if row is None else msgspec.convert(dict(zip(columns, row, strict=True)), PollStatus)
-    except (OSError, sqlite3.Error, msgspec.ValidationError) as error:
-        hint = NOT_ALLOWED if _is_forbidden(path, error) else "the worker rebuilds a broken one"
+    except ImpossibleValue as error:
+        raise StateCorrupt(f"state file {path} is damaged: {error}", _REBUILT) from None
+    except (OSError, sqlite3.Error) as error:
+        hint = NOT_ALLOWED if _is_forbidden(path, error) else _REBUILT
         raise StateError(f"cannot read state file {path}: {error}", hint) from None
+
+
+def status_in(connection: sqlite3.Connection) -> PollStatus | None:
+    """The status in an open state file; None before the first poll. Raises sqlite3's errors and `ImpossibleValue`."""
+    row = connection.execute(f"SELECT {', '.join(PollStatus.__struct_fields__)} FROM poll_status").fetchone()
+    return None if row is None else struct(row, PollStatus)
 
 
 def _is_forbidden(path: Path, error: Exception) -> bool:

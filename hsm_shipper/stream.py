@@ -91,6 +91,12 @@ class ActionStream:
             found = cast(list[Any], self._client.xrange(self.key, head.newest_id, head.newest_id))
         return bool(found) and entry_sha1([part for pair in found[0][1].items() for part in pair]) == head.newest_sha1
 
+    def data_of(self, entry_id: str) -> bytes | None:
+        """The field `data` of an entry; None without it, or without the entry."""
+        with self.translated("look at"):
+            found = cast(list[Any], self._client.xrange(self.key, entry_id, entry_id))
+        return found[0][1].get(DATA_FIELD) if found else None
+
     def replay(self, until: str, after: str | None = None, *, holding: Head | None = None) -> Iterator[list[Entry]]:
         """Pages of entries up to the id `until`: from the first, or those behind the entry `after`.
 

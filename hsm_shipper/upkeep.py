@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hsm_shipper.errors import StateCorrupt, StateUnwritable
-from hsm_shipper.rows import translated
+from hsm_shipper.rows import check_values, translated
 
 _log = logging.getLogger(__name__)
 
@@ -24,9 +24,11 @@ _CHECK_TIMEOUT_S = 5.0
 
 
 def check(path: Path) -> None:
-    """Raise `StateCorrupt` if the state file is damaged, `StateError` if it cannot be read. Reads it once, whole."""
+    """Raise `StateCorrupt` if the state file is damaged, `StateError` if it cannot be read. Reads all of it, twice."""
     with translated(path, "check"), closing(_connect(path, _CHECK_TIMEOUT_S)) as connection:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict == "ok":
+            check_values(connection)
     if verdict != "ok":
         told = " ".join(str(verdict).split())  # SQLite's words have lines
         raise StateCorrupt(f"state file {path} is damaged: {told}")

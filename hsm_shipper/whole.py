@@ -2,7 +2,7 @@
 
 Decoding is most of what the fold of a long stream costs. What says less than these (an earlier shipper's events above
 all) goes the long way, by `hsm_shipper.events.decode`, which refuses wrong types in any field; what else an event says
-is not looked at here.
+is not looked at here: who uses these sees to it that it is UTF-8.
 """
 
 from __future__ import annotations

@@ -98,6 +98,9 @@ def main(arguments: list[str] | None = None) -> int:
     except HsmError as error:
         _log.error("%s", error)
         return 1
+    except Exception as error:  # noqa: BLE001 - what is in memory may be half changed: supervisord starts another
+        logs.our_fault(_log, "this worker ends", error)
+        return 1
     return 0
 
 

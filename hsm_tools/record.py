@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from hsm_shipper.actions import parse_line, unpack_place
+from hsm_shipper.actions import parse_line, unpack_place, unsigned
 
 _WHOLE_FILE = 0xFFFF_FFFF_FFFF_FFFF
 _ARCHIVE = re.compile(r"-?[0-9]{1,10}")
@@ -55,7 +55,7 @@ def parse_record(line: str) -> HsmRecord | None:
         compound_id=compound_id,
         cookie=cookie,
         action=understood.action,
-        archive_id=_unsigned(_value(archive)),
+        archive_id=unsigned(int(_value(archive))),  # the kernel prints it as an int
         flags=int(_value(flags), 16),
         extent_offset_bytes=int(offset, 16),
         extent_length_bytes=None if int(length, 16) == _WHOLE_FILE else int(length, 16),
@@ -73,12 +73,7 @@ def archive_text(line: str) -> str:
 
 def archive_id(text: str) -> int | None:
     """The archive that `archive_text` names; None if it names none."""
-    return _unsigned(text) if _ARCHIVE.fullmatch(text) else None
-
-
-def _unsigned(text: str) -> int:
-    """The kernel prints the unsigned number of an archive as a signed one."""
-    return int(text) % 2**32
+    return unsigned(int(text)) if _ARCHIVE.fullmatch(text) else None
 
 
 def _value(field: str) -> str:

@@ -28,12 +28,12 @@ FOR_THE_TOOLS = CONTRACT | {
 }
 PURE = [
     "actions", "agents", "events", "whole", "live_action", "fold", "entry_ids", "stream_head", "heartbeat", "slots",
-    "diff", "changes", "outage",
+    "diff", "changes", "outage", "state_values",
 ]  # fmt: skip
 # What pure code may use: none of it reads a clock, a file or a socket.
 HARMLESS = {
     "__future__", "array", "collections", "collections.abc", "dataclasses", "hashlib", "itertools", "msgspec", "re",
-    "sys", "typing", "zlib",
+    "operator", "sys", "typing", "zlib",
 }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from hsm_shipper.live_action import LiveAction
 from hsm_shipper.present import Present
 from hsm_shipper.reader import ActionsFile
 from hsm_shipper.replay import Replay
-from hsm_shipper.rows import read_actions, translated
+from hsm_shipper.rows import read_actions, read_position, translated
 from hsm_shipper.state_view import PollStatus, read_poll_status, state_file
 from hsm_shipper.stream import ActionStream
 from hsm_tools.auditing.audit import (
@@ -253,17 +253,10 @@ def _belief(path: Path) -> Iterator[tuple[str, Iterator[LiveAction]]]:
         ) as connection,
     ):
         connection.execute("BEGIN")
-        row = connection.execute("SELECT last_stream_id FROM stream_position").fetchone()
-        if row is None:
+        head = read_position(connection)
+        if head is None:
             raise StateError(f"state file {path} is not filled yet", "its worker has to poll first")
-        yield str(row[0]), _usable(path, read_actions(connection))
-
-
-def _usable(path: Path, actions: Iterator[LiveAction]) -> Iterator[LiveAction]:
-    try:
-        yield from actions
-    except (TypeError, ValueError) as error:
-        raise StateError(f"state file {path} holds what no worker wrote: {error}", "remove it: it is rebuilt") from None
+        yield head.last_id, read_actions(connection)
 
 
 def _compared_with_actions_file(fold: StreamFold, path: Path, polls: PollWatch) -> Comparison:

@@ -128,7 +128,10 @@ class LeanActions(LiveActions):
         decode_whole = _decode_nothing if self._is_of_earlier_shipper else _decode_whole
         for entry_id, data in page:
             try:
-                event = decode_whole(data or b"")
+                text = data or b""
+                event = decode_whole(text)
+                if not text.isascii():
+                    text.decode()  # also what is skipped must be text
                 if event is not None and event.hash is not None:
                     digest_from_hex(event.hash)
                     event.hash = None  # needs no room in a live action

@@ -12,6 +12,7 @@ from tests.acceptance.audits import CONSISTENT, INCONSISTENT, UNKNOWN, age_poll,
 from tests.acceptance.conftest import MakeServer
 from tests.acceptance.site import LIVE, MDT, STREAM, SimulatedServer
 from tests.conftest import PrivateServer
+from tests.damage import Damage
 from tests.simulator import SimulatedMdt, populate
 
 
@@ -85,6 +86,15 @@ def test_a_broken_state_file_is_one_line(server: SimulatedServer, mdt: Simulated
     report = audit(server, UNKNOWN)
     assert "state file" in report["state_file"]["untold"] and report["actions_file"]["untold"] is None
     assert found(report) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("table", ["actions", "stream_position"])
+def test_a_damaged_state_file_is_one_line(server: SimulatedServer, mdt: SimulatedMdt, table: str) -> None:
+    server.run("--run-once")
+    column = "hash" if table == "actions" else "last_stream_id"
+    Damage(table, column, "'x'").do(state_file(server.state_dir, MDT))
+    report = audit(server, UNKNOWN)
+    assert f"is damaged: {column} is 'x'" in report["state_file"]["untold"] and found(report) == (0, 0, 0)
 
 
 def test_a_key_that_is_no_stream(server: SimulatedServer, mdt: SimulatedMdt) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,11 +25,13 @@ from hypothesis.stateful import (
 from hsm_shipper.actions import parse_line
 from hsm_shipper.cycle import run_cycle
 from hsm_shipper.entry_ids import pack_id
-from hsm_shipper.errors import StateError, StreamBehind, StreamMoved
+from hsm_shipper.errors import StateCorrupt, StateError, StreamBehind, StreamMoved
 from hsm_shipper.events import PURGED
 from hsm_shipper.reconcile import StateFile
 from hsm_shipper.stream import ActionStream
+from hsm_shipper.upkeep import check, set_aside
 from tests.core import known_rows, rows
+from tests.damage import IMPOSSIBLE, Damage
 from tests.faults.judge import Judge
 from tests.faults.world import KEY, MDT, Bytes, World
 from tests.servers import RedisServer
@@ -40,7 +43,7 @@ _STATUSES = st.sampled_from(["WAITING", "STARTED", "SUCCEED", "FAILED", "CANCELE
 _FIDS = st.integers(1, 4)  # few files, so that one often has several actions
 _APPEND_FAULTS = st.sampled_from(["unreachable", "reply lost", "killed"])
 _BEHIND_DB = 62
-_READ_ERRORS = st.sampled_from([errno.ENOENT, errno.EIO, errno.ENOMEM])
+_READ_ERRORS = st.sampled_from([errno.ENOENT, errno.EIO, errno.ENOMEM, errno.EBADR])
 
 
 def _line(place: Place, fid: int, cookie: int, action: str, status: str) -> bytes:
@@ -110,12 +113,13 @@ class Life(RuleBasedStateMachine):
         self.world.server.poll()
         self.judge.judge()
 
-    @rule(error=_READ_ERRORS, share=st.floats(0, 1))
-    def poll_with_read_error(self, error: int, share: float) -> None:
-        listing = self.world.listing()
-        self.world.server.next_read = lambda: Bytes(listing[: int(share * len(listing))], error)
-        self.world.server.poll()
-        self.judge.judge()
+    @rule(error=_READ_ERRORS, share=st.floats(0, 1), times=st.integers(1, 2))
+    def poll_with_read_error(self, error: int, share: float, times: int) -> None:
+        for _ in range(times):
+            listing = self.world.listing()
+            self.world.server.next_read = partial(Bytes, listing[: int(share * len(listing))], error)
+            self.world.server.poll()
+            self.judge.judge()
 
     @rule(torn_bytes=st.integers(1, 60))
     @precondition(lambda self: self.world.lines)
@@ -129,12 +133,26 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self._is_settled())
     def poll_a_list_cut_short(self, share: float) -> None:
         """A short list that ends like a good one is not believed, and the next good reading says so."""
-        lines = sorted(self.world.lines)
-        cut = b"".join(self.world.lines[place] + b"\n" for place in lines[: int(share * len(lines))])
+        self._poll_beginning(share)
+        self.poll()
+
+    @rule(share=st.floats(0, 1, exclude_max=True), order=st.integers(0, 99))
+    @precondition(lambda self: self._is_settled())
+    def poll_a_queue_cut_short(self, share: float, order: int) -> None:
+        """The same of a listing that is not sorted, as a coordinator outside the kernel may print it."""
+        self.world.order = order
+        self.poll()
+        if self.world.places() != sorted(self.world.lines):
+            self._poll_beginning(share)
+            self.poll()
+        self.world.order = None
+
+    def _poll_beginning(self, share: float) -> None:
+        places = self.world.places()
+        cut = b"".join(self.world.lines[place] + b"\n" for place in places[: int(share * len(places))])
         self.world.server.next_read = lambda: Bytes(cut)
         self.world.server.poll()
         self.judge.judge()
-        self.poll()
 
     @rule()
     def poll_while_stopping(self) -> None:
@@ -200,6 +218,16 @@ class Life(RuleBasedStateMachine):
             if how != "deleted":
                 path.write_bytes(content[: len(content) // 2] if how == "truncated" else b"\xa5" * len(content))
         server.start()
+
+    @rule(where=st.sampled_from(sorted(IMPOSSIBLE)), data=st.data(), row=st.integers(0, 99), restarted=st.booleans())
+    def damage_state(self, where: tuple[str, str], data: st.DataObject, row: int, restarted: bool) -> None:
+        """A cell that holds what no worker wrote, under the worker or while there is none."""
+        server = self.world.server
+        if restarted:
+            server.kill()
+        damage = Damage(*where, data.draw(st.sampled_from(IMPOSSIBLE[where])), row)
+        if damage.is_possible(server.state_path):
+            damage.do(server.state_path)
 
     # -- Redis loses what it had acknowledged; what it says after that is judged afresh
 
@@ -282,6 +310,15 @@ class Life(RuleBasedStateMachine):
                 self._run_cycle(stream)
             assert (self._position(), known_rows(state_path)) == (position, before)
 
+    def _check_state(self) -> None:
+        """As maintenance does before it goes on: what no poll has had to read may be damaged still."""
+        path = self.world.server.state_path
+        try:
+            check(path)
+        except StateCorrupt as damage:
+            set_aside(path, damage)
+            self._settle()
+
     # -- what must hold
 
     @invariant()
@@ -292,6 +329,7 @@ class Life(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         self._settle()
+        self._check_state()
         try:
             assert self.judge.verdict.complaints == []
             assert self.world.stream_is_true()

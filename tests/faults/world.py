@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -120,6 +121,8 @@ class World:
         self.client = client
         self.folder = folder
         self.lines: dict[Place, bytes] = {}
+        self.order: int | None = None
+        """What the listing is shuffled by; None for one sorted by place, as the kernel's are."""
         self.hsm_control = "enabled"
         self.mounted_on = "mds1"
         self.servers = {host: Server(self, host) for host in ("mds1", "mds2")}
@@ -134,9 +137,16 @@ class World:
         """The one that has not."""
         return self.servers["mds2" if self.mounted_on == "mds1" else "mds1"]
 
+    def places(self) -> list[Place]:
+        """The places of the listing, in its order."""
+        places = sorted(self.lines)
+        if self.order is not None:
+            random.Random(self.order).shuffle(places)
+        return places
+
     def listing(self) -> bytes:
-        """The actions file, sorted as the kernel sorts it."""
-        return b"".join(self.lines[place] + b"\n" for place in sorted(self.lines))
+        """The actions file."""
+        return b"".join(self.lines[place] + b"\n" for place in self.places())
 
     def verdict(self) -> Verdict:
         """The whole stream, judged."""

@@ -39,10 +39,11 @@ def poll_incomplete(mdt: OneMdt, *listing: bytes) -> list[str]:
     ("after_bytes", "error", "told"),
     [
         (0, errno.ENOENT, []),
+        (0, errno.EBADR, []),
         (500, errno.EIO, ["UPDATE 1/1 STARTED", "NEW 1/7 WAITING"]),
         (10_000, errno.ENOENT, ["UPDATE 1/1 STARTED", "NEW 1/7 WAITING", "NEW 1/8 WAITING"]),
     ],
-    ids=["at the first read", "in the middle", "at the last read"],
+    ids=["at the first read", "while records are added", "in the middle", "at the last read"],
 )
 def test_an_error_purges_nothing_and_takes_what_came_before_it(
     mdt: OneMdt, opener: Opener, after_bytes: int, error: int, told: list[str]
@@ -111,12 +112,46 @@ def test_an_empty_listing_is_believed_at_its_second_reading(mdt: OneMdt) -> None
 
 
 def test_a_listing_that_is_not_believed_yet_is_said_to_be_so(mdt: OneMdt, caplog: pytest.LogCaptureFixture) -> None:
+    mdt.poll(*lines(range(1, 21)))
     caplog.set_level(logging.INFO)
     result = mdt.poll()
-    assert result.remark == "6 of 6 live actions are missing"
-    assert caplog.messages == [
-        "6 of 6 live actions are missing: 0 of them are purged, 6 once another complete reading misses them too"
+    assert result.remark == "20 of 20 live actions are missing"
+    assert mdt.poll().remark is None, "they are purged now"
+    assert caplog.messages[:1] == [
+        "20 of 20 live actions are missing: 0 of them are purged, 20 once another complete reading misses them too"
     ]
+
+
+def test_a_short_list_that_loses_most_of_itself_is_nothing_to_say(
+    mdt: OneMdt, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for left in (1, 1, 0, 0):
+        mdt.poll(*LISTING[:left])
+    assert [message for message in caplog.messages if "another complete reading" in message] == []
+    mdt.check()
+
+
+def test_a_kernel_that_is_busy_twice_in_a_row_is_no_error(
+    mdt: OneMdt, opener: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        opener.fail_after(0, errno.EBADR)
+        assert poll_incomplete(mdt, *LISTING) == []
+    mdt.poll(*LISTING)
+    assert [(record.levelname, record.getMessage()[:30]) for record in caplog.records] == [
+        ("INFO", "incomplete reading of " + str(mdt.actions)[:8]),
+        ("INFO", "the actions file: recovered af"),
+    ]
+
+
+def test_a_file_that_stays_unreadable_is_an_error(mdt: OneMdt, caplog: pytest.LogCaptureFixture) -> None:
+    mdt.actions.unlink()
+    for _ in range(3):
+        mdt.poller.poll()
+    [said] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "No such file or directory" in said.getMessage() and "still; 3 times" in said.getMessage()
 
 
 def test_an_empty_listing_that_was_none_purges_nothing(mdt: OneMdt) -> None:

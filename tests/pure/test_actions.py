@@ -28,7 +28,8 @@ HOSTILE = {
     "no status word": line().replace(b"status=WAITING", b"status="),
     "no action": line().replace(b"action=ARCHIVE ", b""),
     "half a place": line().replace(b"idx=1/1]", b"idx=1]"),
-    "a negative CAT": line().replace(b"idx=1/1]", b"idx=-1/1]"),
+    "a CAT of two signs": line().replace(b"idx=1/1]", b"idx=--1/1]"),
+    "a CAT with a plus": line().replace(b"idx=1/1]", b"idx=+1/1]"),
     "half a FID": line().replace(b"fid=[0x200000401:0x1:0x0]", b"fid=[0x200000401:0x1]", 1),
 }
 
@@ -48,7 +49,7 @@ def test_every_real_line_is_understood_field_by_field(path: Path) -> None:
         assert record is not None, data
         words = dict(word.split("=", 1) for word in data.decode().replace("lrh=[", "").split())
         cat, rec = words["idx"].rstrip("]").split("/")
-        assert unpack_place(record.place) == (int(cat), int(rec))
+        assert unpack_place(record.place) == (int(cat) % 2**32, int(rec) % 2**32)
         assert record.fid == words["fid"].strip("[]")
         assert record.cookie == words["compound/cookie"].split("/")[1]
         assert (record.action, record.status) == (words["action"], words["status"])
@@ -102,6 +103,9 @@ def test_a_hostile_line_is_not_understood(data: bytes) -> None:
         (b"idx=1/1]", b"idx=4294967295/4294967295]", True),
         (b"idx=1/1]", b"idx=4294967296/1]", False),
         (b"idx=1/1]", b"idx=1/4294967296]", False),
+        (b"idx=1/1]", b"idx=-2147483648/-1]", True),
+        (b"idx=1/1]", b"idx=-2147483649/1]", False),
+        (b"idx=1/1]", b"idx=1/-4294967296]", False),
         (b"idx=1/1]", b"idx=1/" + b"9" * 5000 + b"]", False),
         (b"/0x6b020001 ", b"/0xffffffffffffffff ", True),
         (b"/0x6b020001 ", b"/0x1ffffffffffffffff ", False),
@@ -130,6 +134,13 @@ def test_a_line_says_what_was_put_into_it(cat: int, rec: int, cookie: int, actio
     assert int(record.cookie, 16) == cookie
 
 
+@given(st.integers(-0x8000_0000, -1), U32)
+def test_a_number_that_was_printed_with_a_sign_has_none(cat: int, rec: int) -> None:
+    signed, unsigned = line(rec, cat=cat, fid="0x2:0x3:0x4"), line(rec, cat=cat + 2**32, fid="0x2:0x3:0x4")
+    assert parse_line(signed) == parse_line(unsigned) is not None
+    assert readable_place(signed) == readable_place(unsigned) == pack_place(cat + 2**32, rec)
+
+
 @given(st.binary())
 def test_no_bytes_make_the_parser_raise(data: bytes) -> None:
     assert parse_line(data) is None
@@ -151,6 +162,9 @@ def test_a_damaged_line_is_read_in_its_own_place_or_not_at_all(at: int, damage: 
         (line(5)[:60], (1, 5)),
         (b"\xff\0 idx=3/17] \xff", (3, 17)),
         (b"idx=0/0]", (0, 0)),
+        (b"idx=-1499225008/0] something=new", (2_795_742_288, 0)),
+        (b"idx=-1/-2147483648]", (0xFFFF_FFFF, 0x8000_0000)),
+        (b"idx=-2147483649/0]", None),
         (b"idx=3/17", None),
         (b"maxidx=3/17]", None),
         (b"idx=4294967296/1]", None),

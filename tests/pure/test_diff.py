@@ -83,6 +83,15 @@ def test_what_is_added_during_a_poll_is_seen_in_it_and_unseen_in_the_next(freed_
     assert place(2) in knows.unseen()
 
 
+def test_a_line_that_is_said_to_be_in_two_places_is_looked_at_where_one_of_them_is_marked() -> None:
+    for marked in (1, 2):
+        knows = Known([(place(1), digest(line(1))), (place(2), digest(line(1)))], {place(marked)})
+        assert survey(knows, [line(1)]).missing() == places([2])
+        for rec in (1, 2):
+            knows.drop(place(rec), digest(line(1)))
+        assert len(knows) == 0
+
+
 # HeldLines
 
 
@@ -152,6 +161,42 @@ def test_a_line_that_is_not_understood_keeps_its_place_where_that_can_be_read() 
 )
 def test_where_the_listing_ends(chunks: list[list[bytes]], expected: int) -> None:
     assert survey(known([line(1)]), *chunks).last_place() == expected
+
+
+@pytest.mark.parametrize("recs", [[], [5], [1, 2, 3], list(range(1, 3000)), [*range(1, 900), *range(2000, 2100)]])
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_listing_in_order_of_places_is_sorted(recs: list[int], knows: bool) -> None:
+    data = lines(recs)
+    reading = survey(known(data[::2] if knows else []), data[:700], data[700:])
+    assert reading.is_sorted()
+
+
+@pytest.mark.parametrize("recs", [[2, 1], [1, 1], [*range(1, 701), 700], [*range(1, 2000), 5], [2, *range(1, 2000)]])
+@pytest.mark.parametrize("knows", [slice(None), slice(None, None, 2), slice(0)], ids=["all", "half", "none"])
+def test_a_listing_with_one_line_out_of_order_is_not_sorted(recs: list[int], knows: slice) -> None:
+    data = lines(recs)
+    assert not survey(known(data[knows]), data[:700], data[700:]).is_sorted()
+
+
+def test_the_order_is_that_of_places_and_not_of_what_became_known_first() -> None:
+    knows = known(lines([5, 3, 9]))
+    knows.drop(place(3), digest(line(3)))
+    knows.add(place(7), digest(line(7)))
+    assert survey(knows, lines([5, 7, 9])).is_sorted()
+    assert not survey(knows, lines([5, 9, 7])).is_sorted()
+
+
+def test_a_line_whose_place_cannot_be_read_is_in_no_order() -> None:
+    assert survey(Known(), [line(1), NEW_FORMAT % 2, line(3)]).is_sorted()
+    assert not survey(Known(), [line(1), b"?", line(3)]).is_sorted()
+
+
+def test_a_short_listing_is_sorted_by_chance_if_others_were_not() -> None:
+    reading = Survey(Known(), listings_are_sorted=False)
+    reading.take(lines(range(1, 11)))
+    assert not reading.is_sorted()
+    reading.take([line(11)])
+    assert reading.is_sorted()
 
 
 # judge
@@ -232,6 +277,23 @@ def test_of_what_a_doubtful_reading_misses_only_what_was_missed_before_is_gone()
 
 def test_what_was_missed_and_is_seen_again_is_forgotten() -> None:
     assert verdict([1, 2, 3], [line(1)], [1, 2]).missed == places([3])
+
+
+def test_what_a_listing_in_no_order_lacks_waits_for_the_next_reading() -> None:
+    gone = verdict(range(1, 9), lines([3, 1, 4, 2, 5, 6, 7]))
+    assert (gone.purge, gone.missed) == (set(), places([8]))
+    assert gone.doubt == "the listing is not sorted by place, so its end may be missing"
+    assert verdict(range(1, 9), lines([3, 1, 4, 2, 5, 6, 7]), [8]).purge == places([8])
+
+
+def test_of_a_long_listing_the_order_is_looked_at_only_where_something_is_missing() -> None:
+    listing = lines([*range(2, 1200), 1])
+    reading = survey(known(listing), listing)
+    judge(reading, set(), fault=None, coordinator=None)
+    assert reading.listings_are_sorted
+    reading = survey(known([*listing, line(5000)]), listing)
+    assert judge(reading, set(), fault=None, coordinator=None).purge == set()
+    assert not reading.listings_are_sorted
 
 
 NO_PROOF = [("cut off", None), (None, "init"), (None, "stopping")]

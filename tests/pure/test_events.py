@@ -221,7 +221,7 @@ def test_the_object_that_the_malformed_ones_are_made_of_is_fine() -> None:
         FINE | {"event_type": "REFRESH"},
         FINE | {"event_type": None},
         FINE | {"cat_idx": "1"},
-        FINE | {"cat_idx": -1},
+        FINE | {"cat_idx": -(2**31) - 1},
         FINE | {"rec_idx": 2**32},
         FINE | {"cat_idx": 1.5},
         FINE | {"fid": ""},
@@ -314,3 +314,17 @@ likely = st.sampled_from([NEW, UPDATE, PURGED, "", ":", "0x1:0x1:0x0", line().de
 @given(st.dictionaries(keys, likely | json_values))
 def test_no_value_of_a_key_of_ours_raises_anything_but_malformed(values: dict[str, object]) -> None:
     decodes_or_is_malformed(msgspec.json.encode(FINE | values))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_place_that_was_printed_with_a_sign_has_none(named: bool) -> None:
+    data = line(5, cat=-1_499_225_008)
+    said = {"event_type": "NEW", "raw": data.decode()} | ({"cat_idx": -1_499_225_008, "rec_idx": 5} if named else {})
+    event = decode(msgspec.json.encode(said))
+    assert (event.cat_idx, event.rec_idx) == (2_795_742_288, 5)
+
+
+@pytest.mark.parametrize("cat_idx", [-0x8000_0001, 0x1_0000_0000])
+def test_a_place_that_no_int_and_no_unsigned_has_is_malformed(cat_idx: int) -> None:
+    with pytest.raises(MalformedEvent):
+        decode(msgspec.json.encode({"event_type": "NEW", "raw": line().decode(), "cat_idx": cat_idx, "rec_idx": 5}))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hsm_shipper.errors import MalformedEvent
 from hsm_shipper.events import decode
 from hsm_shipper.fold import DigestsNeeded, LiveActions
+from hsm_tools.event import EntryDecoder
 from hsm_tools.following.lean import LeanActions
 from hsm_tools.following.tally import EventKind, Tally
 from tests.core import digest, earlier_event, line
@@ -225,3 +226,50 @@ def test_all_folds_agree_over_any_history(history: list[list[Any]]) -> None:
     numbered = iter(page(*(event for events in history for event in events)))
     tally = agree([[next(numbered) for _ in events] for events in history])
     assert tally.events.total() + tally.malformed == sum(map(len, history))
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether it is text at all, as JSON must be."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def consumers_refuse(entries: Page) -> list[bytes]:
+    """The entries of which consumers get no event, or none of the contract."""
+    refused: list[bytes] = []
+    listed: list[Any] = [(entry_id, [b"data", data]) for entry_id, data in entries]
+    for event in EntryDecoder(refreshes=True).events(
+        b"hsm:actions:elm-MDT0000", listed, lambda _, entry_id: refused.append(entry_id)
+    ):
+        try:
+            assert event.event is not None
+        except MalformedEvent:
+            refused.append(event.id.encode())
+    return sorted(refused)
+
+
+@pytest.mark.parametrize("what", [ours(1, raw=None, hash="ab" * 16), end(1)], ids=["NEW", "PURGED"])
+@pytest.mark.parametrize("key", ["mdt", "host", "action_key", "fid", "cookie", "raw", "unheard_of"])
+def test_bytes_that_are_no_text_make_no_event_wherever_they_are(what: dict[str, Any], key: str) -> None:
+    entries = page(ours(1), msgspec.json.encode(what | {key: "e-MDT\u00a30"}).replace(b"\xc2\xa3", b"\xa3"))
+    agree([entries])
+    assert LiveActions().fold_page(entries) == [b"2-0"] == consumers_refuse(entries)
+
+
+@given(st.data(), st.lists(events().filter(lambda event: isinstance(event, dict)), min_size=1, max_size=4))
+def test_all_folds_and_consumers_agree_on_bytes_that_strayed_in(data: st.DataObject, history: list[Any]) -> None:
+    entries: Page = []
+    for entry_id, encoded in page(*history):
+        assert encoded is not None
+        at = data.draw(st.integers(0, len(encoded)))
+        stray = data.draw(
+            st.sampled_from([b"", b"\xa3", b"\xff", b"\xc2\xa3", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80", b"\xc2"])
+        )
+        entries.append((entry_id, encoded[:at] + stray + encoded[at:]))
+    agree([entries])
+    malformed = LiveActions().fold_page(entries)
+    assert {entry_id for entry_id, encoded in entries if not is_utf8(encoded or b"")} <= set(malformed)
+    assert malformed == consumers_refuse(entries)

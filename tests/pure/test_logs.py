@@ -64,3 +64,33 @@ def test_a_repeated_error_is_said_at_a_low_rate(caplog: pytest.LogCaptureFixture
         "cannot reach it (still; 13 times in 120 s)",
         "Redis: recovered after 13 failures (130 s)",
     ]
+
+
+@pytest.mark.parametrize(("interval_s", "errors_at"), [(10, [3]), (25, [3]), (60, [2]), (300, [2, 3, 4, 5])])
+def test_what_mostly_passes_is_an_error_once_it_lasts(
+    caplog: pytest.LogCaptureFixture, interval_s: int, errors_at: list[int]
+) -> None:
+    clock = Clock()
+    errors = logs.RepeatedErrors(logging.getLogger("t"), monotonic=clock)
+    caplog.set_level(logging.INFO)
+    said_at = []
+    for time in range(1, 6):
+        before = len(caplog.records)
+        errors.failed("the file", "incomplete", passing=True)
+        said_at += [(time, record.levelname) for record in caplog.records[before:]]
+        clock.now += interval_s
+    assert said_at == [(1, "INFO"), *((time, "ERROR") for time in errors_at)]
+    assert caplog.messages[1].startswith("incomplete (still; ")
+
+
+def test_what_passes_is_no_error_and_is_said_to_be_over(caplog: pytest.LogCaptureFixture) -> None:
+    errors = logs.RepeatedErrors(logging.getLogger("t"), monotonic=Clock())
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        for _ in range(2):
+            errors.failed("the file", "incomplete", passing=True)
+        errors.worked("the file")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "incomplete"),
+        ("INFO", "the file: recovered after 2 failures (0 s)"),
+    ] * 2

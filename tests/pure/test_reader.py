@@ -103,7 +103,7 @@ def test_an_empty_file_is_a_complete_reading_of_nothing() -> None:
     assert (list(found), found.lines, found.fault) == ([], 0, None)
 
 
-@pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO, errno.ENOMEM])
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO, errno.ENOMEM, errno.EBADR])
 def test_an_error_at_the_first_read_leaves_nothing(number: int) -> None:
     file = FakeFile(error(number))
     found = reading(file)

@@ -39,7 +39,9 @@ def places(mdt: SimulatedMdt) -> list[tuple[int, int]]:
 # Lines
 
 
-@pytest.mark.parametrize("path", sorted(FIXTURES.glob("*/*.txt")), ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize(
+    "path", sorted(FIXTURES.glob("lustre-*/*.txt")), ids=lambda path: f"{path.parent.name}/{path.name}"
+)
 def test_a_real_line_is_rendered_to_the_identical_bytes(path: Path) -> None:
     for line in path.read_bytes().splitlines():
         fields = parse(line)

@@ -1,0 +1,50 @@
+"""Listings that no kernel printed: places with a sign, in no order, and cut short without an error."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.core import FIXTURES, OneMdt, line
+
+LISTINGS = FIXTURES / "cray-external-coordinator"
+LIVES = {"1_forty_waiting": 40, "2_ten_started": 40, "3_twenty_gone": 20, "4_all_gone_but_five": 5}
+
+
+def listing(name: str) -> list[bytes]:
+    """Its lines."""
+    return (LISTINGS / f"{name}.txt").read_bytes().splitlines()
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_every_action_of_an_external_coordinator_is_shipped_and_ends(mdt: OneMdt, restarted: bool) -> None:
+    for name, live in LIVES.items():
+        for _ in range(2):
+            result = mdt.poll(*listing(name))
+            if restarted:
+                mdt.belief.close()
+        assert (result.live, result.not_understood) == (live, 0)
+        mdt.check(*listing(name))
+
+
+def test_a_queue_that_was_cut_short_has_lost_nothing(mdt: OneMdt) -> None:
+    for _ in range(3):
+        for name in ("partial_full", "partial_cut_after_thirty"):
+            mdt.poll(*listing(name))
+            mdt.belief.close()
+    assert [told for told in mdt.told() if told.startswith("PURGED")] == []
+    mdt.poll(*listing("partial_full"))
+    mdt.check(*listing("partial_full"))
+
+
+def test_a_short_queue_that_was_cut_short_has_lost_nothing_whatever_its_order(mdt: OneMdt) -> None:
+    chance = random.Random(5)
+    queue = [line(rec, cat=chance.randrange(-(2**31), 2**32)) for rec in range(1, 9)]
+    queue[:3] = [line(1, cat=2), line(2, cat=-1), line(3, cat=1)]
+    mdt.poll(*queue)
+    for left in range(8):
+        mdt.poll(*queue[:left])
+        mdt.poll(*queue)
+    assert [told for told in mdt.told() if told.startswith("PURGED")] == []
+    mdt.check(*queue)
