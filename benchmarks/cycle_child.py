@@ -7,11 +7,11 @@ from pathlib import Path
 
 from benchmarks.child import serve
 from hsm_shipper.config import load_config
-from hsm_shipper.connection import address, connect
-from hsm_shipper.cycle import run_cycle
-from hsm_shipper.keys import stream_key
-from hsm_shipper.state_view import state_file
-from hsm_shipper.stream import ActionStream
+from hsm_shipper.contract.redis_keys import stream_key
+from hsm_shipper.maintenance.cycle import run_cycle
+from hsm_shipper.state.poll_status import state_file
+from hsm_shipper.stream.connection import address, connect
+from hsm_shipper.stream.stream import ActionStream
 
 
 def main(config_file: str, mdt: str) -> None:

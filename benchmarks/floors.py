@@ -13,10 +13,10 @@ from pathlib import Path
 
 from benchmarks.child import serve
 from hsm_shipper.config import load_config
-from hsm_shipper.connection import address, connect
-from hsm_shipper.keys import DATA_FIELD, stream_key
-from hsm_shipper.reader import CHUNK_BYTES
-from hsm_shipper.stream import ActionStream
+from hsm_shipper.contract.redis_keys import DATA_FIELD, stream_key
+from hsm_shipper.lustre.actions_file import CHUNK_BYTES
+from hsm_shipper.stream.connection import address, connect
+from hsm_shipper.stream.stream import ActionStream
 
 _ENTRIES_PER_ROUND_TRIP = 1000
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import redis
 
 from benchmarks.child import Child
-from hsm_shipper.keys import DEFAULT_PREFIX, stream_key
+from hsm_shipper.contract.redis_keys import DEFAULT_PREFIX, stream_key
 from tests.servers import RedisServer
 from tests.simulator import (
     CANCELED,

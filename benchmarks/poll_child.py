@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.child import serve
 from hsm_shipper.config import load_config
-from hsm_shipper.connection import connect
-from hsm_shipper.worker import make_poller
+from hsm_shipper.stream.connection import connect
+from hsm_shipper.worker.main import make_poller
 
 
 def main(config_file: str, mdt: str, actions: str) -> None:

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from benchmarks.child import serve
-from hsm_shipper.collector import relax_collector
 from hsm_shipper.config import load_config
+from hsm_shipper.process.gc_tuning import relax_collector
 from hsm_tools.filters import ActionFilter
 from hsm_tools.following.follow import LiveStreams
 from hsm_tools.following.summary import Summaries

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hsm_shipper.command_line import CommandLine
 from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
-from hsm_shipper.output import (
+from hsm_shipper.process.command_line import CommandLine
+from hsm_shipper.process.output import (
     EXIT_BROKEN_PIPE,
     escape_stdout,
     give_up_stdout,
@@ -164,23 +164,23 @@ def _run(options: argparse.Namespace) -> int:
     if options.maintenance_now and not options.run_once:
         raise ConfigError("--maintenance-now goes with --run-once", "beside a running shipper use the command maintain")
     if options.command == "check":
-        from hsm_shipper import check
+        from hsm_shipper.commands import check
 
         return check.main(file, as_json=options.json)
     loaded = _load(file)
     if options.command == "status":
-        from hsm_shipper import status
+        from hsm_shipper.commands import status
 
         return status.main(loaded.config, as_json=options.json)
     if options.command == "maintain":
-        from hsm_shipper import maintain
+        from hsm_shipper.commands import maintain
 
         return maintain.main(loaded.config, options.mdts)
     if options.run_once:
-        from hsm_shipper import once
+        from hsm_shipper.commands import run_once
 
-        return once.run(loaded.config, maintenance_now=options.maintenance_now)
-    from hsm_shipper import launch
+        return run_once.run(loaded.config, maintenance_now=options.maintenance_now)
+    from hsm_shipper.supervision import launch
 
     return launch.run_detached(loaded.config) if options.daemon else launch.run_in_foreground(loaded.config)
 

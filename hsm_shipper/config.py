@@ -17,10 +17,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from hsm_shipper.address import DEFAULT_DB, DEFAULT_HOST, DEFAULT_PORT, LARGEST_DB, RedisAddress, address_of, parse_url
-from hsm_shipper.address_options import FILE_OPTIONS
+from hsm_shipper.contract.redis_address import (
+    DEFAULT_DB,
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    LARGEST_DB,
+    RedisAddress,
+    address_of,
+    parse_url,
+)
+from hsm_shipper.contract.redis_address_options import FILE_OPTIONS
+from hsm_shipper.contract.redis_keys import DEFAULT_PREFIX, check_prefix
 from hsm_shipper.errors import ConfigError
-from hsm_shipper.keys import DEFAULT_PREFIX, check_prefix
 
 if TYPE_CHECKING:
     import yaml
@@ -248,7 +256,7 @@ def _check(config: Config) -> None:
             f"host: {_shown('host', config.host)} cannot be used", "give the name of this metadata server"
         )
     if config.reconcile_schedule:
-        from hsm_shipper.schedule import check_cron  # late: 80 ms that nobody without a schedule need pay
+        from hsm_shipper.maintenance.schedule import check_cron  # late: 80 ms that nobody without a schedule need pay
 
         check_cron(config.reconcile_schedule)
 

@@ -22,7 +22,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 import redis
 import redis.asyncio
 
-from hsm_shipper.connection_age import ConnectionAge
+from hsm_shipper.stream.connection_age import ConnectionAge
 from hsm_tools.event import StreamEvent
 from hsm_tools.reading.batches import Reading, Where
 from hsm_tools.reading.groups import Group

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from hsm_shipper.contract.event import PURGED, UPDATE, Event, decode, encode
+from hsm_shipper.contract.redis_keys import DATA_FIELD, data_of
 from hsm_shipper.errors import MalformedEvent
-from hsm_shipper.events import PURGED, UPDATE, Event, decode, encode
-from hsm_shipper.keys import DATA_FIELD, data_of
 from hsm_tools.record import HsmRecord, parse_record
 from hsm_tools.words import FINAL_STATUSES
 
@@ -25,7 +25,7 @@ _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class StreamEvent(NamedTuple):
-    """One event: the key of its stream, the id of its entry, and its JSON object (see `hsm_shipper.events`).
+    """One event: the key of its stream, the id of its entry, and its JSON object (see `hsm_shipper.contract.event`).
 
     `data` may be anything that JSON can say; the properties below never trip over it, but for `event`, which says so.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hsm_shipper.errors import ConfigError, HsmError
-from hsm_shipper.output import EXIT_BROKEN_PIPE, give_up_stdout, hold_standard_streams
+from hsm_shipper.process.output import EXIT_BROKEN_PIPE, give_up_stdout, hold_standard_streams
 from hsm_tools.terminated import Terminated
 
 EXIT_OK = 0

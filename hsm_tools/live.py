@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from hsm_shipper import fold
+from hsm_shipper.contract import fold
 from hsm_shipper.errors import MalformedEvent
 from hsm_tools.event import StreamEvent
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Self
 
-from hsm_shipper import fold
-from hsm_shipper.heartbeat import Heartbeat
-from hsm_shipper.keys import DEFAULT_PREFIX, check_prefix
+from hsm_shipper.contract import fold
+from hsm_shipper.contract.heartbeat import Heartbeat
+from hsm_shipper.contract.redis_keys import DEFAULT_PREFIX, check_prefix
 from hsm_tools.following.follow import DISCOVERY_INTERVAL_S, LiveStreams
 from hsm_tools.live import Live
 from hsm_tools.reading.finding import check_discovery_interval

@@ -53,8 +53,8 @@ def load(args: argparse.Namespace) -> LoadedConfig:
     from msgspec import structs
 
     from hsm_shipper.config import load_config
+    from hsm_shipper.contract.redis_keys import check_prefix
     from hsm_shipper.errors import ConfigError
-    from hsm_shipper.keys import check_prefix
 
     loaded = load_config(args.config)
     address = {"redis_host": args.host, "redis_port": args.port, "redis_db": args.db}

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hsm_shipper.command_line import CommandLine, without_urls
 from hsm_shipper.errors import ConfigError, HsmError
-from hsm_shipper.output import escape_stdout, print_out
+from hsm_shipper.process.command_line import CommandLine, without_urls
+from hsm_shipper.process.output import escape_stdout, print_out
 from hsm_tools.exits import EXIT_OK, exit_code
 from hsm_tools.options import add_connection_options, load
 from hsm_tools.remarks import Remarks
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # imported late: --help needs no Redis client
     import redis
 
     from hsm_shipper.config import Config
-    from hsm_shipper.present import Present
+    from hsm_shipper.lustre.mdts import Present
     from hsm_tools.auditing.audit import MdtReport
 
 PROGRAM = "hsm-stream-reconciler"
@@ -104,8 +104,8 @@ def _run(argv: Sequence[str] | None) -> int:
     for warning in loaded.warnings:
         _remarks.say(f"warning: {warning}")
 
-    from hsm_shipper.connection import connect
-    from hsm_shipper.present import find_mdts
+    from hsm_shipper.lustre.mdts import find_mdts
+    from hsm_shipper.stream.connection import connect
 
     escape_stdout()
     config = loaded.config
@@ -124,7 +124,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    from hsm_shipper.keys import is_mdt_name
+    from hsm_shipper.contract.redis_keys import is_mdt_name
 
     for mdt in [*args.mdts, *([] if args.retire is None else [args.retire])]:
         if not is_mdt_name(mdt):
@@ -173,7 +173,7 @@ def _audit(args: argparse.Namespace, config: Config, client: redis.Redis, presen
 
 def _without_those_that_left(reports: list[MdtReport], config: Config) -> list[MdtReport]:
     """Of an MDT that has left meanwhile, what could not be told is no failure: it is audited where it is now."""
-    from hsm_shipper.present import find_mdts
+    from hsm_shipper.lustre.mdts import find_mdts
 
     present = find_mdts(config.mdt_watch_glob)
     if present.unreadable:
@@ -186,8 +186,8 @@ def _without_those_that_left(reports: list[MdtReport], config: Config) -> list[M
 
 def _chosen(named: list[str], config: Config, present: Present) -> list[str]:
     """The MDTs to audit; one that has no stream may be missing one."""
-    from hsm_shipper.keys import is_mdt_name, mdt_of
-    from hsm_shipper.state_view import state_files
+    from hsm_shipper.contract.redis_keys import is_mdt_name, mdt_of
+    from hsm_shipper.state.poll_status import state_files
     from hsm_tools.consumer import StreamReader
 
     prefix = config.redis_stream_prefix
@@ -202,7 +202,7 @@ def _chosen(named: list[str], config: Config, present: Present) -> list[str]:
 
 
 def _elsewhere(config: Config) -> str:
-    from hsm_shipper.connection import address
+    from hsm_shipper.stream.connection import address
 
     return f"is {address(config)} the right server and database?"
 

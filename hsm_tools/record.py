@@ -1,4 +1,4 @@
-"""The kernel's line of an action with all its fields: what `hsm_shipper.actions` leaves aside, for consumers."""
+"""The kernel's line of an action with all its fields: what `contract.kernel_line` leaves aside, for consumers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from hsm_shipper.actions import parse_line, unpack_place, unsigned
+from hsm_shipper.contract.kernel_line import parse_line, unpack_place, unsigned
 
 _WHOLE_FILE = 0xFFFF_FFFF_FFFF_FFFF
 _ARCHIVE = re.compile(r"-?[0-9]{1,10}")

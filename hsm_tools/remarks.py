@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hsm_shipper.output import print_err
+from hsm_shipper.process.output import print_err
 from hsm_tools.render import printable
 
 if TYPE_CHECKING:  # imported late: --help logs nothing

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hsm_shipper.output import escape_stdout, print_out
+from hsm_shipper.process.output import escape_stdout, print_out
 from hsm_tools.exits import EXIT_FAILED, EXIT_OK, exit_code
 from hsm_tools.filters import ActionFilter
 from hsm_tools.options import load
@@ -36,7 +36,7 @@ def _run(argv: Sequence[str] | None) -> int:
     for warning in loaded.warnings:
         _remarks.say(f"warning: {warning}")
 
-    from hsm_shipper.collector import relax_collector
+    from hsm_shipper.process.gc_tuning import relax_collector
 
     terminable()
     relax_collector()

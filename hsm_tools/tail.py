@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from hsm_shipper.output import escape_stdout, print_out
+from hsm_shipper.process.output import escape_stdout, print_out
 from hsm_tools.colour import colours_for_stdout
 from hsm_tools.exits import EXIT_OK, exit_code
 from hsm_tools.filters import ActionFilter, glob_matcher

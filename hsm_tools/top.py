@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError, StreamUnavailable
-from hsm_shipper.output import escape_stdout, print_out
+from hsm_shipper.process.output import escape_stdout, print_out
 from hsm_tools.dashboard.top_options import PROGRAM, check, parser
 from hsm_tools.exits import EXIT_OK, exit_code
 from hsm_tools.filters import ActionFilter
@@ -44,7 +44,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
     import logging
 
-    from hsm_shipper.collector import relax_collector
+    from hsm_shipper.process.gc_tuning import relax_collector
     from hsm_tools.dashboard.viewer import Viewer
 
     # What following streams would say there is in the view, and the terminal is not ours alone while it is drawn on.

@@ -2,7 +2,7 @@
 
 from sqlite_utils import Database, Migrations
 
-SET = "hsm_shipper.maintenance"
+SET = "hsm_shipper.maintenance.main"
 
 # Times are seconds since the epoch. Counts are NULL where the run failed, `error` where it did not.
 _RUNS = """

@@ -15,18 +15,18 @@ import msgspec
 import pytest
 import redis
 
-from hsm_shipper.actions import pack_place, parse_line, unpack_place
-from hsm_shipper.belief import Belief
-from hsm_shipper.cache import Cache
-from hsm_shipper.changes import ChangeWriter
 from hsm_shipper.config import Config
-from hsm_shipper.connection import client_kwargs
-from hsm_shipper.fold import LiveActions
-from hsm_shipper.live_action import LiveAction
-from hsm_shipper.poller import Poller
-from hsm_shipper.reader import ActionsFile, RawFile, open_raw
-from hsm_shipper.result import PollResult
-from hsm_shipper.stream import ActionStream
+from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.kernel_line import pack_place, parse_line, unpack_place
+from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.lustre.actions_file import ActionsFile, RawFile, open_raw
+from hsm_shipper.state.state_file import Cache
+from hsm_shipper.stream.connection import client_kwargs
+from hsm_shipper.stream.stream import ActionStream
+from hsm_shipper.worker.changes import ChangeWriter
+from hsm_shipper.worker.poll_result import PollResult
+from hsm_shipper.worker.poller import Poller
+from hsm_shipper.worker.replica import Belief
 from hsm_tools.following.lean import LeanAction
 from tests.servers import RedisServer
 from tests.simulator import Record

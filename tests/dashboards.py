@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 import redis
 
-from hsm_shipper.agents import Copytool
 from hsm_shipper.config import Config
-from hsm_shipper.heartbeat import Heartbeat, encode
-from hsm_shipper.keys import heartbeat_key, stream_key
+from hsm_shipper.contract.agents import Copytool
+from hsm_shipper.contract.heartbeat import Heartbeat, encode
+from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from hsm_tools.dashboard.picture import MdtPicture, Picture
 from hsm_tools.following.health import worker_health
 from hsm_tools.following.summary import Group, GroupKey

@@ -8,11 +8,11 @@ from typing import cast
 
 import redis
 
-from hsm_shipper.actions import unpack_place
+from hsm_shipper.contract.event import NEW, PURGED, Event, decode, line_digest
+from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.kernel_line import unpack_place
+from hsm_shipper.contract.live_action import LiveAction
 from hsm_shipper.errors import MalformedEvent
-from hsm_shipper.events import NEW, PURGED, Event, decode, line_digest
-from hsm_shipper.fold import LiveActions
-from hsm_shipper.live_action import LiveAction
 
 Place = tuple[int, int]
 

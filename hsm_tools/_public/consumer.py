@@ -3,9 +3,9 @@
 The asyncio twins are in `lustre_hsm_action_stream.aio`, so that nobody else pays for importing asyncio.
 """
 
+from hsm_shipper.contract.event import Event
+from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.errors import ConfigError, HsmError, MalformedEvent, StreamRefused, StreamUnavailable
-from hsm_shipper.events import Event
-from hsm_shipper.heartbeat import Heartbeat
 from hsm_tools.consumer import ConsumerGroup, StreamReader
 from hsm_tools.event import StreamEvent
 from hsm_tools.live import LiveAction, LiveActions

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from hsm_shipper.actions import pack_place, parse_line, readable_place
-from hsm_shipper.events import NEW, Event, line_digest
-from hsm_shipper.fold import End, LiveActions, State
-from hsm_shipper.heartbeat import Heartbeat
-from hsm_shipper.live_action import LiveAction, same_action, same_state
-from hsm_shipper.trim import length_bound
+from hsm_shipper.contract.event import NEW, Event, line_digest
+from hsm_shipper.contract.fold import End, LiveActions, State
+from hsm_shipper.contract.heartbeat import Heartbeat
+from hsm_shipper.contract.kernel_line import pack_place, parse_line, readable_place
+from hsm_shipper.contract.live_action import LiveAction, same_action, same_state
+from hsm_shipper.maintenance.trim import length_bound
 from hsm_tools.following.health import Health, WorkerHealth
 
 EXIT_CONSISTENT = 0

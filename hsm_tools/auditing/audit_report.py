@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from hsm_shipper.actions import unpack_place
-from hsm_shipper.live_action import LiveAction
+from hsm_shipper.contract.kernel_line import unpack_place
+from hsm_shipper.contract.live_action import LiveAction
 from hsm_tools.auditing.audit import (
     EXIT_CONSISTENT,
     EXIT_INCONSISTENT,

@@ -19,19 +19,19 @@ from urllib.parse import quote
 import redis
 
 from hsm_shipper.config import Config
-from hsm_shipper.connection import address
-from hsm_shipper.coordinator import read_hsm_control
-from hsm_shipper.entry_ids import EMPTY_ID, pack_id
+from hsm_shipper.contract.heartbeat import Heartbeat
+from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
+from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ActionsError, HsmError, StateError, StreamError, StreamRefused, StreamUnavailable
-from hsm_shipper.heartbeat import Heartbeat
-from hsm_shipper.keys import heartbeat_key, stream_key
-from hsm_shipper.live_action import LiveAction
-from hsm_shipper.present import Present
-from hsm_shipper.reader import ActionsFile
-from hsm_shipper.replay import Replay
-from hsm_shipper.rows import read_actions, read_position, translated
-from hsm_shipper.state_view import PollStatus, read_poll_status, state_file
-from hsm_shipper.stream import ActionStream
+from hsm_shipper.lustre.actions_file import ActionsFile
+from hsm_shipper.lustre.coordinator import read_hsm_control
+from hsm_shipper.lustre.mdts import Present
+from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file
+from hsm_shipper.state.rows import read_actions, read_position, translated
+from hsm_shipper.stream.connection import address
+from hsm_shipper.stream.replay import Replay
+from hsm_shipper.stream.stream import ActionStream
 from hsm_tools.auditing.audit import (
     Comparison,
     Counts,

@@ -7,12 +7,12 @@ import sys
 import redis
 
 from hsm_shipper.config import Config
-from hsm_shipper.connection import address
+from hsm_shipper.contract.redis_keys import heartbeat_key, maintenance_key, stream_key
 from hsm_shipper.errors import ConfigError, HsmError
-from hsm_shipper.keys import heartbeat_key, maintenance_key, stream_key
-from hsm_shipper.present import Present
-from hsm_shipper.state_view import state_file
-from hsm_shipper.stream import ActionStream
+from hsm_shipper.lustre.mdts import Present
+from hsm_shipper.state.poll_status import state_file
+from hsm_shipper.stream.connection import address
+from hsm_shipper.stream.stream import ActionStream
 from hsm_tools.render import printable
 
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
+from hsm_shipper.contract.event import PURGED
 from hsm_shipper.errors import HsmError
-from hsm_shipper.events import PURGED
 from hsm_tools.dashboard import frame, styles
 from hsm_tools.dashboard.grid import Column, GridRow
 from hsm_tools.dashboard.header import status_lines, titled

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import redis
 
 from hsm_shipper.config import Config
+from hsm_shipper.contract.event import NEW, Event, decode
+from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.redis_keys import data_of, stream_key
 from hsm_shipper.errors import MalformedEvent
-from hsm_shipper.events import NEW, Event, decode
-from hsm_shipper.keys import data_of, stream_key
-from hsm_shipper.live_action import LiveAction
 from hsm_tools.fids.fid2path import is_fid
 from hsm_tools.reading.link import Link
 from hsm_tools.reading.outages import one_try_failed

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
-from hsm_shipper.heartbeat import Heartbeat
+from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_tools.dashboard import frame, styles
 from hsm_tools.dashboard.grid import Column, GridRow
 from hsm_tools.dashboard.header import health_lines, problem_lines, status_lines, titled

@@ -7,7 +7,7 @@ import math
 from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
-from hsm_shipper.live_action import LiveAction
+from hsm_shipper.contract.live_action import LiveAction
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.summary import GroupKey
 

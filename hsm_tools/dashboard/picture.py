@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from hsm_shipper.heartbeat import Heartbeat
+from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.health import Health, WorkerHealth
 from hsm_tools.following.summary import Group, GroupKey

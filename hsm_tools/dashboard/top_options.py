@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from hsm_shipper.command_line import CommandLine
 from hsm_shipper.errors import ConfigError
+from hsm_shipper.process.command_line import CommandLine
 from hsm_tools.filters import add_filter_options
 from hsm_tools.options import add_connection_options, seconds, whole_number
 

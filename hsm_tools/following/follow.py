@@ -16,13 +16,13 @@ from typing import Any, NamedTuple, Self
 import redis
 
 from hsm_shipper.config import Config
-from hsm_shipper.entry_ids import EMPTY_ID, pack_id
+from hsm_shipper.contract.heartbeat import Heartbeat
+from hsm_shipper.contract.redis_keys import heartbeat_key, mdt_of
+from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import StreamError, StreamUnavailable
-from hsm_shipper.heartbeat import Heartbeat
-from hsm_shipper.keys import heartbeat_key, mdt_of
-from hsm_shipper.redis_errors import is_denied
-from hsm_shipper.replay import Replay
-from hsm_shipper.stream import ActionStream
+from hsm_shipper.stream.redis_errors import is_denied
+from hsm_shipper.stream.replay import Replay
+from hsm_shipper.stream.stream import ActionStream
 from hsm_tools.following.health import WorkerHealth, read_heartbeat, worker_health
 from hsm_tools.following.lean import LeanActions
 from hsm_tools.following.tally import Tally

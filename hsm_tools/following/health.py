@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from hsm_shipper.heartbeat import EXPIRY_POLLS, Heartbeat, decode
+from hsm_shipper.contract.heartbeat import EXPIRY_POLLS, Heartbeat, decode
 
 ENABLED = "enabled"
 # The clocks of two servers may differ by so much, whatever the interval.

@@ -1,7 +1,7 @@
 """The fold for tools that replay long streams: the same rules in half the time, and the events counted on the way.
 
-What is decoded of an entry that says everything (`hsm_shipper.whole`) is what stands for its live action. Whatever
-says less, an earlier shipper's above all, goes the long way through `hsm_shipper.events` and `hsm_shipper.fold`.
+What is decoded of an entry that says everything (`contract.whole`) is what stands for its live action. Whatever says
+less, an earlier shipper's above all, goes the long way through `contract.event` and `contract.fold`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import ClassVar, cast
 
 import msgspec
 
-from hsm_shipper.actions import pack_place
-from hsm_shipper.entry_ids import pack_id
+from hsm_shipper.contract.event import NEW, PURGED, UPDATE, Event, decode, digest_from_hex
+from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.kernel_line import pack_place
+from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.stream_ids import pack_id
+from hsm_shipper.contract.whole import NOT_WHOLE, WholeEnd, WholeState
 from hsm_shipper.errors import MalformedEvent
-from hsm_shipper.events import NEW, PURGED, UPDATE, Event, decode, digest_from_hex
-from hsm_shipper.fold import LiveActions
-from hsm_shipper.live_action import LiveAction
-from hsm_shipper.page_reader import Entry
-from hsm_shipper.whole import NOT_WHOLE, WholeEnd, WholeState
+from hsm_shipper.stream.page_reader import Entry
 from hsm_tools.following.tally import REFRESH, TIMED, Tally, Told, told_by
 from hsm_tools.record import archive_id, archive_text
 

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from hsm_shipper.events import PURGED, Event
-from hsm_shipper.page_reader import Entry
+from hsm_shipper.contract.event import PURGED, Event
+from hsm_shipper.stream.page_reader import Entry
 from hsm_tools.words import FAILED, FINAL_STATUSES, STARTED
 
 REFRESH = "REFRESH"

@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from hsm_shipper.keys import is_mdt_name, mdt_of, stream_pattern
+from hsm_shipper.contract.redis_keys import is_mdt_name, mdt_of, stream_pattern
 from hsm_tools.reading.steps import Command, Steps
 
 _SCAN_COUNT = 1000

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from hsm_shipper.connection_age import ConnectionAge
+from hsm_shipper.stream.connection_age import ConnectionAge
 from hsm_tools.reading.batches import Reading
 from hsm_tools.reading.outages import may_be_another_server
 from hsm_tools.reading.steps import Command, Pause, Pipeline, Request, Steps

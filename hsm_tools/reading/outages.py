@@ -9,7 +9,7 @@ import time
 import redis
 
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
-from hsm_shipper.redis_errors import error_code, is_denied, permission_hint, reach_hint, tls_hint
+from hsm_shipper.stream.redis_errors import error_code, is_denied, permission_hint, reach_hint, tls_hint
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 30.0

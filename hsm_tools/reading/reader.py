@@ -9,7 +9,7 @@ from typing import Any, Self
 import redis
 
 from hsm_shipper.config import Config
-from hsm_shipper.keys import DEFAULT_PREFIX, check_prefix
+from hsm_shipper.contract.redis_keys import DEFAULT_PREFIX, check_prefix
 from hsm_tools.event import EntryDecoder
 from hsm_tools.reading.batches import Reading, Source, Where
 from hsm_tools.reading.finding import StreamFinder, check_discovery_interval

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from hsm_shipper.address import RedisAddress
 from hsm_shipper.config import Config
-from hsm_shipper.connection import client_kwargs
+from hsm_shipper.contract.redis_address import RedisAddress
 from hsm_shipper.errors import ConfigError
+from hsm_shipper.stream.connection import client_kwargs
 
 if TYPE_CHECKING:
     import redis.asyncio

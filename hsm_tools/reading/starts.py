@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from hsm_shipper.keys import is_mdt_name, mdt_of
+from hsm_shipper.contract.redis_keys import is_mdt_name, mdt_of
 from hsm_tools.reading.positions import BEGINNING, Position, StreamInfo, id_parts
 
 StartArgument: TypeAlias = Mapping[str, str] | str | None

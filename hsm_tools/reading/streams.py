@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import redis
 
-from hsm_shipper.redis_errors import error_code
+from hsm_shipper.stream.redis_errors import error_code
 from hsm_tools.reading.finding import StreamFinder, type_found
 from hsm_tools.reading.outages import READER_COMMANDS
 from hsm_tools.reading.positions import Position, StreamInfo, id_parts

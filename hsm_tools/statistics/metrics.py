@@ -19,7 +19,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from hsm_shipper.heartbeat import Heartbeat
+from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_tools.following.follow import LiveStream
 from hsm_tools.following.summary import Group
 from hsm_tools.following.tally import Durations

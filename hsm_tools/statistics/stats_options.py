@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from hsm_shipper.command_line import CommandLine
 from hsm_shipper.errors import ConfigError
+from hsm_shipper.process.command_line import CommandLine
 from hsm_tools.filters import add_filter_options
 from hsm_tools.options import add_connection_options, seconds
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hsm_shipper.heartbeat import Heartbeat
+from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_tools.following.follow import LiveStream, LiveStreams
 from hsm_tools.following.summary import Group, GroupKey, arrivals, oldest_first_seen
 from hsm_tools.following.tally import Arrivals, Durations

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
-from hsm_shipper.command_line import CommandLine
 from hsm_shipper.errors import ConfigError
+from hsm_shipper.process.command_line import CommandLine
 from hsm_tools.colour import CHOICES
 from hsm_tools.filters import add_filter_options, add_glob_option
 from hsm_tools.options import add_connection_options, seconds, whole_number

@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
-from hsm_shipper.heartbeat import Heartbeat, encode
-from hsm_shipper.keys import heartbeat_key
-from hsm_shipper.state_view import state_file
+from hsm_shipper.contract.heartbeat import Heartbeat, encode
+from hsm_shipper.contract.redis_keys import heartbeat_key
+from hsm_shipper.state.poll_status import state_file
 from tests.acceptance.shipper import clean_environment
 from tests.acceptance.site import LIVE, MDT, SimulatedServer
 from tests.waiting import DEADLINE_S

@@ -13,10 +13,10 @@ from typing import cast
 
 import msgspec
 
-from hsm_shipper.events import Event
-from hsm_shipper.keys import maintenance_key
-from hsm_shipper.runs import Run, runs_file
-from hsm_shipper.state_view import state_file
+from hsm_shipper.contract.event import Event
+from hsm_shipper.contract.redis_keys import maintenance_key
+from hsm_shipper.state.maintenance_log import Run, runs_file
+from hsm_shipper.state.poll_status import state_file
 from tests.acceptance.shipper import COMMAND, clean_environment
 from tests.acceptance.site import MDT, STREAM, SimulatedServer, is_true
 from tests.simulator import SimulatedMdt

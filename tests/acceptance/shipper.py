@@ -16,9 +16,9 @@ from typing import Any, cast
 
 import redis
 
+from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import SupervisorError
-from hsm_shipper.keys import heartbeat_key
-from hsm_shipper.supervisor import WORKER_PREFIX, Program, Supervisor, socket_path
+from hsm_shipper.supervision.supervisord import WORKER_PREFIX, Program, Supervisor, socket_path
 from tests.waiting import DEADLINE_S, eventually
 
 COMMAND = Path(sys.executable).with_name("hsm-action-shipper")

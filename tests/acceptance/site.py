@@ -7,7 +7,7 @@ from collections import Counter
 import redis
 
 from hsm_shipper.errors import StateError
-from hsm_shipper.state_view import PollStatus, read_poll_status, state_file
+from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file
 from tests.acceptance.shipper import MetadataServer
 from tests.servers import RedisServer
 from tests.simulator import SimulatedMds, SimulatedMdt

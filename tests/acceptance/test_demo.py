@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper.actions import parse_line
-from hsm_shipper.changes import Change, ChangeWriter
-from hsm_shipper.diff import NewLine
-from hsm_shipper.events import line_digest
-from hsm_shipper.live_action import LiveAction
+from hsm_shipper.contract.event import line_digest
+from hsm_shipper.contract.kernel_line import parse_line
+from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.worker.changes import Change, ChangeWriter
+from hsm_shipper.worker.snapshot_diff import NewLine
 from tests.simulator import SimulatedMdt, populate
 from tests.simulator.demo import EXIT_INTERRUPTED, EXIT_WRONG, conclude
 from tests.simulator.demo_report import MdtReport, SimulatedVerdict

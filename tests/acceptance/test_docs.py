@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper.cache import Cache
+from hsm_shipper.state.state_file import Cache
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

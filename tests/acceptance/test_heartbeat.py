@@ -8,8 +8,8 @@ from typing import cast
 
 import pytest
 
-from hsm_shipper.heartbeat import SHORTEST_EXPIRY_S, Heartbeat, decode
-from hsm_shipper.keys import heartbeat_key
+from hsm_shipper.contract.heartbeat import SHORTEST_EXPIRY_S, Heartbeat, decode
+from hsm_shipper.contract.redis_keys import heartbeat_key
 from tests.acceptance.site import MDT, SimulatedServer
 from tests.simulator import ARCHIVE, ENABLED, STOPPED, SimulatedMdt, populate
 from tests.waiting import eventually

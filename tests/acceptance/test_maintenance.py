@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from hsm_shipper.config import KEYS
-from hsm_shipper.runs import last_runs, runs_file
+from hsm_shipper.state.maintenance_log import last_runs, runs_file
 from tests.acceptance.conftest import MakeServer
 from tests.acceptance.maintained import LOCK, add_history, damage, maintenance_pid, runs_of, settled
 from tests.acceptance.shipper import clean_environment
@@ -145,7 +145,7 @@ def test_two_hundred_mdts_take_turns(server: SimulatedServer) -> None:
         server.redis.xdel(f"hsm:actions:{mdt.name}", lost)
     with server.log.open("ab") as log:
         program = subprocess.Popen(
-            [sys.executable, "-m", "hsm_shipper.maintenance", "--config", str(server.config)],
+            [sys.executable, "-m", "hsm_shipper.maintenance.main", "--config", str(server.config)],
             env=clean_environment(),
             stderr=log,
         )

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper.forget import maintenance_lock_path
-from hsm_shipper.locks import FileLock
-from hsm_shipper.redis_lock import RENEW_AFTER_S
-from hsm_shipper.state_view import state_file
+from hsm_shipper.state.forget import maintenance_lock_path
+from hsm_shipper.state.locks import FileLock
+from hsm_shipper.state.poll_status import state_file
+from hsm_shipper.stream.lock import RENEW_AFTER_S
 from tests.acceptance.conftest import MakeServer
 from tests.acceptance.maintained import (
     LOCK,

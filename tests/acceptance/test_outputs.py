@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper.state_view import read_poll_status, state_file
+from hsm_shipper.state.poll_status import read_poll_status, state_file
 from tests.acceptance.shipper import COMMAND, MetadataServer, action_line, clean_environment
 from tests.waiting import eventually
 

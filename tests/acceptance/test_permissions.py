@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from hsm_shipper import redis_lock
-from hsm_shipper.check_maintenance import maintenance_findings
-from hsm_shipper.check_redis import redis_findings
+from hsm_shipper.commands.check_maintenance import maintenance_findings
+from hsm_shipper.commands.check_redis import redis_findings
+from hsm_shipper.commands.findings import Finding, Level
 from hsm_shipper.config import Config, load_config
-from hsm_shipper.connection import connect
+from hsm_shipper.contract.event import decode
+from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import StreamRefused
-from hsm_shipper.events import decode
-from hsm_shipper.findings import Finding, Level
-from hsm_shipper.fold import LiveActions
-from hsm_shipper.keys import heartbeat_key
-from hsm_shipper.redis_lock import MaintenanceLock
-from hsm_shipper.stream import COMMANDS, ActionStream
+from hsm_shipper.stream import lock as lock_module
+from hsm_shipper.stream.connection import connect
+from hsm_shipper.stream.lock import MaintenanceLock
+from hsm_shipper.stream.stream import COMMANDS, ActionStream
 from hsm_tools.consumer import StreamReader
 from hsm_tools.dashboard.lookup import Lookup
 from hsm_tools.filters import ActionFilter
@@ -146,7 +146,7 @@ def test_the_shipper(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     done = site.server.run("maintain")
     assert done.returncode == 0, done.stderr
     assert site.server.stop() == 0
-    monkeypatch.setattr(redis_lock, "RENEW_AFTER_S", 0.0)  # as a run that takes long
+    monkeypatch.setattr(lock_module, "RENEW_AFTER_S", 0.0)  # as a run that takes long
     client = connect(site.config)
     with client, MaintenanceLock(client, LOCK, ActionStream(client, STREAM, ""), "mds1") as lock:
         lock.keep()

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import pytest
 
-from hsm_shipper.keys import heartbeat_key, maintenance_key
-from hsm_shipper.state_view import state_file
+from hsm_shipper.contract.redis_keys import heartbeat_key, maintenance_key
+from hsm_shipper.state.poll_status import state_file
 from tests.acceptance.audits import CONSISTENT, INCONSISTENT, UNKNOWN, audit, beat, found, poll_long_ago, run
 from tests.acceptance.conftest import MakeServer
 from tests.acceptance.maintained import delete_unnoticed

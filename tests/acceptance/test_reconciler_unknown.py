@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from hsm_shipper.state_view import state_file
+from hsm_shipper.state.poll_status import state_file
 from tests.acceptance.audits import CONSISTENT, INCONSISTENT, UNKNOWN, age_poll, audit, beat, found, run
 from tests.acceptance.conftest import MakeServer
 from tests.acceptance.site import LIVE, MDT, STREAM, SimulatedServer

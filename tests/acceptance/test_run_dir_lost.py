@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from hsm_shipper.errors import ControlLost
-from hsm_shipper.launch import LOG_FILE
-from hsm_shipper.locks import FileLock
-from hsm_shipper.run_folder import CONFIG_FILE, PID_FILE
-from hsm_shipper.supervisor import DISCOVERY, socket_path
+from hsm_shipper.state.locks import FileLock
+from hsm_shipper.supervision.launch import LOG_FILE
+from hsm_shipper.supervision.run_folder import CONFIG_FILE, PID_FILE
+from hsm_shipper.supervision.supervisord import DISCOVERY, socket_path
 from tests.acceptance.shipper import MetadataServer, action_line
 from tests.waiting import eventually
 
@@ -183,7 +183,7 @@ def test_a_run_dir_that_another_shipper_has_by_now_is_left_to_it(server: Metadat
         assert (server.run_dir / CONFIG_FILE).read_text() == "another's"
         assert (server.run_dir / PID_FILE).exists()
     assert f"is already running (pid {os.getpid()}" in server.log.read_text()
-    assert not [command for command in server.processes().values() if "hsm_shipper.worker" in command]
+    assert not [command for command in server.processes().values() if "hsm_shipper.worker.main" in command]
 
 
 def test_a_reload_without_a_run_dir_is_a_reload(server: MetadataServer) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper.launch import LOG_FILE
-from hsm_shipper.run_folder import PID_FILE
-from hsm_shipper.supervisor import WORKER_PREFIX
+from hsm_shipper.supervision.launch import LOG_FILE
+from hsm_shipper.supervision.run_folder import PID_FILE
+from hsm_shipper.supervision.supervisord import WORKER_PREFIX
 from tests.acceptance.shipper import MetadataServer, action_line
 from tests.waiting import eventually
 

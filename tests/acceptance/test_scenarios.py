@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper.state_view import state_file
+from hsm_shipper.state.poll_status import state_file
 from tests.acceptance.conftest import MakeServer
 from tests.acceptance.site import MDT, STREAM, Oracle, is_true, run_once, verdict
 from tests.simulator import SimulatedMdt, Workload, populate

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 import redis
 
-from hsm_shipper.state_view import state_file
+from hsm_shipper.state.poll_status import state_file
 from tests.acceptance.conftest import MakeServer
 from tests.acceptance.site import MDT, STREAM, is_true, run_once, verdict
 from tests.servers import RedisServer

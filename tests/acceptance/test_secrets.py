@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper.run_folder import CONFIG_FILE
+from hsm_shipper.supervision.run_folder import CONFIG_FILE
 from tests.acceptance.shipper import COMMAND, MetadataServer, action_line, clean_environment
 from tests.acceptance.site import MDT
 from tests.acceptance.test_check import findings

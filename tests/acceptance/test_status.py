@@ -9,9 +9,9 @@ import sqlite3
 
 import pytest
 
-from hsm_shipper import supervisor
 from hsm_shipper.cli import main
-from hsm_shipper.supervisor import DISCOVERY
+from hsm_shipper.supervision import supervisord
+from hsm_shipper.supervision.supervisord import DISCOVERY
 from tests.acceptance.shipper import MetadataServer, action_line
 from tests.acceptance.site import MDT, SimulatedServer
 from tests.simulator import ARCHIVE, SimulatedMdt
@@ -144,7 +144,7 @@ def test_status_of_a_supervisord_that_hangs(
     server: MetadataServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.start()
-    monkeypatch.setattr(supervisor, "REPLY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(supervisord, "REPLY_TIMEOUT_S", 0.5)
     os.kill(server.pid, signal.SIGSTOP)
     try:
         assert main(["-c", str(server.config), "status"]) == 1

@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
-from hsm_shipper.locks import FileLock, worker_lock_path
-from hsm_shipper.supervisor import DISCOVERY
+from hsm_shipper.state.locks import FileLock, worker_lock_path
+from hsm_shipper.supervision.supervisord import DISCOVERY
 from tests.acceptance.shipper import MetadataServer, action_line
 from tests.waiting import eventually
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper.keys import stream_key
+from hsm_shipper.contract.redis_keys import stream_key
 from tests.dashboards import COMMAND, PREFIX, Streams, event
 from tests.servers import RedisServer
 from tests.terminal import a_terminal, needs_tmux

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import redis
 
-from hsm_shipper.actions import parse_line, unpack_place
+from hsm_shipper.contract.event import NEW, UPDATE, decode
+from hsm_shipper.contract.kernel_line import parse_line, unpack_place
 from hsm_shipper.errors import MalformedEvent
-from hsm_shipper.events import NEW, UPDATE, decode
 from tests.faults.world import KEY, World
 from tests.truth import Place, Verdict, entries_of
 

@@ -22,14 +22,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from hsm_shipper.actions import parse_line
-from hsm_shipper.cycle import run_cycle
-from hsm_shipper.entry_ids import pack_id
+from hsm_shipper.contract.event import PURGED
+from hsm_shipper.contract.kernel_line import parse_line
+from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import StateCorrupt, StateError, StreamBehind, StreamMoved
-from hsm_shipper.events import PURGED
-from hsm_shipper.reconcile import StateFile
-from hsm_shipper.stream import ActionStream
-from hsm_shipper.upkeep import check, set_aside
+from hsm_shipper.maintenance.cycle import run_cycle
+from hsm_shipper.maintenance.reconcile import StateFile
+from hsm_shipper.state.integrity import check, set_aside
+from hsm_shipper.stream.stream import ActionStream
 from tests.core import known_rows, rows
 from tests.damage import IMPOSSIBLE, Damage
 from tests.faults.judge import Judge

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import redis
 
-from hsm_shipper.belief import Belief
-from hsm_shipper.changes import ChangeWriter
+from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StreamUnavailable
-from hsm_shipper.poller import Poller
-from hsm_shipper.reader import ActionsFile, RawFile
-from hsm_shipper.result import PollResult
-from hsm_shipper.stream import ActionStream, PendingAppend
-from hsm_shipper.stream_head import Head
+from hsm_shipper.lustre.actions_file import ActionsFile, RawFile
+from hsm_shipper.stream.stream import ActionStream, PendingAppend
+from hsm_shipper.worker.changes import ChangeWriter
+from hsm_shipper.worker.poll_result import PollResult
+from hsm_shipper.worker.poller import Poller
+from hsm_shipper.worker.replica import Belief
 from tests.truth import Place, Verdict, digests_of, judge_stream
 
 MDT = "elm-MDT0000"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from hsm_shipper.cache import Cache
+from hsm_shipper.state.state_file import Cache
 from tests.core import OneMdt, Opener, Wire, shipper_client
 from tests.dashboards import Streams
 from tests.faults.world import World

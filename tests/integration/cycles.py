@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hsm_shipper.cycle import CycleResult, run_cycle
-from hsm_shipper.stream import ActionStream
+from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
+from hsm_shipper.stream.stream import ActionStream
 from tests.faults.world import KEY, MDT, World
 
 

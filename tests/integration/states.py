@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hsm_shipper.changes import Change
-from hsm_shipper.state_view import PollStatus
-from hsm_shipper.stream_head import Head
+from hsm_shipper.contract.stream_head import Head
+from hsm_shipper.state.poll_status import PollStatus
+from hsm_shipper.worker.changes import Change
 from tests.core import live_action
 
 HEAD = Head("5-0", "5-0", "ab" * 20)

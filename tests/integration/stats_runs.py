@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
-from hsm_shipper import heartbeat
-from hsm_shipper.agents import Copytool
-from hsm_shipper.heartbeat import Heartbeat
-from hsm_shipper.keys import heartbeat_key, stream_key
+from hsm_shipper.contract import heartbeat
+from hsm_shipper.contract.agents import Copytool
+from hsm_shipper.contract.heartbeat import Heartbeat
+from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from tests.core import MDT, earlier_event, line
 from tests.servers import RedisServer
 from tests.waiting import DEADLINE_S, eventually

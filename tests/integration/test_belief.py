@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from hsm_shipper.actions import parse_line
-from hsm_shipper.changes import Change, ChangeWriter
-from hsm_shipper.diff import NewLine
+from hsm_shipper.contract.kernel_line import parse_line
 from hsm_shipper.errors import StreamUnavailable
+from hsm_shipper.worker.changes import Change, ChangeWriter
+from hsm_shipper.worker.snapshot_diff import NewLine
 from tests.core import HOST, KEY, MDT, OneMdt, Wire, add, digest, earlier_event, line, lines, shipper_client
 from tests.servers import RedisServer
 from tests.truth import entries_of, judge_stream

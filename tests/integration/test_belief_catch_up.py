@@ -10,10 +10,10 @@ import msgspec
 import pytest
 import redis
 
+from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import ReplayOvertaken
-from hsm_shipper.page_reader import Entry
-from hsm_shipper.stream import ActionStream
-from hsm_shipper.stream_head import Head
+from hsm_shipper.stream.page_reader import Entry
+from hsm_shipper.stream.stream import ActionStream
 from tests.core import KEY, OneMdt, add, earlier_event, line, lines
 from tests.truth import entries_of
 

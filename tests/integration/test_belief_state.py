@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from hsm_shipper import cache as cache_module
 from hsm_shipper.errors import StateChanged, StateTooNew, StateUnwritable
+from hsm_shipper.lustre.actions_file import RawFile, open_raw
 from hsm_shipper.migrations import SET
-from hsm_shipper.reader import RawFile, open_raw
+from hsm_shipper.state import state_file as cache_module
 from tests.core import KEY, FullDisk, OneMdt, Opener, Wire, by_place, digest, line, lines
 from tests.truth import entries_of
 

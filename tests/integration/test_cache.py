@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper import cache as cache_module
-from hsm_shipper.cache import Cache
-from hsm_shipper.changes import Change
+from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateUnwritable
-from hsm_shipper.fold import LiveActions
-from hsm_shipper.live_action import LiveAction
-from hsm_shipper.rows import COLUMNS
-from hsm_shipper.stream_head import Head
+from hsm_shipper.state import state_file as cache_module
+from hsm_shipper.state.rows import COLUMNS
+from hsm_shipper.state.state_file import Cache
+from hsm_shipper.worker.changes import Change
 from tests.core import FullDisk, digest, line, lines, live_action, place, rows
 from tests.integration.states import HEAD, STATUS, new
 

@@ -12,10 +12,10 @@ from typing import cast
 import pytest
 from sqlite_utils import Database, Migrations
 
+from hsm_shipper.contract.fold import LiveActions
 from hsm_shipper.errors import StateError
-from hsm_shipper.fold import LiveActions
+from hsm_shipper.maintenance.reconcile import StateFile
 from hsm_shipper.migrations import SET, STEPS
-from hsm_shipper.reconcile import StateFile
 from tests.core import known_rows, rows
 from tests.faults.world import KEY, World
 from tests.integration.cycles import cycle, line, put
@@ -115,7 +115,7 @@ def test_a_quiet_cycle_reads_the_stream_once_and_hashes_nothing(world: World, mo
     def hash_a_line(_: bytes) -> bytes:
         raise AssertionError("a line was hashed")
 
-    monkeypatch.setattr("hsm_shipper.events.line_digest", hash_a_line)
+    monkeypatch.setattr("hsm_shipper.contract.event.line_digest", hash_a_line)
     world.client.config_resetstat()
     assert cycle(world).entries == 1499
     assert world.client.info("commandstats")["cmdstat_xrange"]["calls"] == 2  # pages

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from hsm_shipper.cycle import CycleResult, run_cycle
+from hsm_shipper.contract.fold import LiveActions
 from hsm_shipper.errors import StateError
-from hsm_shipper.fold import LiveActions
-from hsm_shipper.replay import Replay
-from hsm_shipper.stream import ActionStream
-from hsm_shipper.trim import length_bound
+from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
+from hsm_shipper.maintenance.trim import length_bound
+from hsm_shipper.stream.replay import Replay
+from hsm_shipper.stream.stream import ActionStream
 from tests.faults.world import KEY, MDT, World
 from tests.integration.cycles import a_past, cycle, put
 from tests.servers import RedisServer

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from hsm_shipper.trim import length_bound
+from hsm_shipper.maintenance.trim import length_bound
 from tests.faults.world import KEY, World
 from tests.integration.cycles import a_past, cycle, put
 from tests.truth import entries_of

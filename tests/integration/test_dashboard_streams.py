@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from hsm_shipper.config import Config
+from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from hsm_shipper.errors import ConfigError
-from hsm_shipper.keys import heartbeat_key, stream_key
 from hsm_tools.dashboard.actions import Actions
 from hsm_tools.dashboard.history import HistoryPage
 from hsm_tools.dashboard.lookup import Lookup

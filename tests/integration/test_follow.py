@@ -9,12 +9,12 @@ import msgspec
 import pytest
 import redis
 
-from hsm_shipper import heartbeat
 from hsm_shipper.config import Config
+from hsm_shipper.contract import heartbeat
+from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.heartbeat import Heartbeat
+from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
-from hsm_shipper.fold import LiveActions
-from hsm_shipper.heartbeat import Heartbeat
-from hsm_shipper.keys import heartbeat_key, stream_key
 from hsm_tools.following.follow import LiveStreams
 from hsm_tools.following.tally import EventKind
 from tests.conftest import PrivateServer

@@ -13,7 +13,7 @@ ROUNDS = 100
 FORKS = """
 import os, signal, sys, time, types
 from supervisor.options import SignalReceiver
-from hsm_shipper.wakeup import make_wakeup
+from hsm_shipper.supervision.wakeup import make_wakeup
 
 moment, rounds = sys.argv[1], int(sys.argv[2])
 receiver = SignalReceiver()

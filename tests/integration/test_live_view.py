@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import redis
 
-from hsm_shipper import heartbeat
+from hsm_shipper.contract import heartbeat
+from hsm_shipper.contract.heartbeat import Heartbeat
+from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import ConfigError, StreamUnavailable
-from hsm_shipper.heartbeat import Heartbeat
-from hsm_shipper.keys import heartbeat_key
 from hsm_tools.live_view import LiveView
 from hsm_tools.reading.outages import LIVE_COMMANDS
 from tests.conftest import PrivateServer

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hsm_shipper.errors import AlreadyRunning, ControlLost, NotRunning, SupervisorError
-from hsm_shipper.locks import ONCE, SHIPPER_LOCK, FileLock, Holder, holder
-from hsm_shipper.supervisor import Supervisor
+from hsm_shipper.state.locks import ONCE, SHIPPER_LOCK, FileLock, Holder, holder
+from hsm_shipper.supervision.supervisord import Supervisor
 
 
 def test_the_holder_of_a_lock_is_told_to_whoever_asks(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import redis
 
+from hsm_shipper.contract.event import decode
+from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.redis_keys import stream_key
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
-from hsm_shipper.events import decode
-from hsm_shipper.fold import LiveActions
-from hsm_shipper.keys import stream_key
-from hsm_shipper.live_action import LiveAction
 from hsm_tools.dashboard import lookup
 from hsm_tools.dashboard.lookup import Lookup
 from tests.conftest import PrivateServer

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from hsm_shipper.rows import has_entry_before
-from hsm_shipper.stream import ActionStream
+from hsm_shipper.state.rows import has_entry_before
+from hsm_shipper.stream.stream import ActionStream
 from tests.core import KEY, OneMdt, Wire, line, lines
 from tests.truth import entries_of
 

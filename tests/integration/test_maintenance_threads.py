@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper import maintenance
 from hsm_shipper.config import Config
-from hsm_shipper.maintenance import Maintenance
+from hsm_shipper.maintenance import main
+from hsm_shipper.maintenance.main import Maintenance
 
 MDT = "elm-MDT0000"
 
@@ -30,7 +30,7 @@ def fails(*_args: object) -> None:
 def test_a_run_that_fails_as_nobody_foresaw_is_said_and_tried_again_soon(
     kept: Maintenance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(maintenance, "MaintenanceRun", lambda *_: fails)
+    monkeypatch.setattr(main, "MaintenanceRun", lambda *_: fails)
     kept._run(MDT)
     [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
     said = record.getMessage()
@@ -46,6 +46,6 @@ def test_an_order_that_fails_does_not_end_the_obeying(
     monkeypatch.setattr(signal, "sigwait", lambda _signals: next(orders))
     monkeypatch.setattr(kept, "run_all", fails)
     with pytest.raises(StopIteration):
-        maintenance._obey(kept)
+        main._obey(kept)
     assert caplog.text.count("maintenance was asked for and could not be begun: KeyError: 'place'") == 2
     kept.stop()

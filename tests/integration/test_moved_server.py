@@ -11,14 +11,14 @@ from typing import cast
 import msgspec
 import pytest
 
-from hsm_shipper import connection_age
 from hsm_shipper.config import Config
+from hsm_shipper.contract.heartbeat import Heartbeat, decode
+from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import StreamRefused
-from hsm_shipper.heartbeat import Heartbeat, decode
-from hsm_shipper.keys import heartbeat_key
-from hsm_shipper.maintenance import Maintenance
-from hsm_shipper.maintenance_run import MaintenanceRun
-from hsm_shipper.worker import run
+from hsm_shipper.maintenance.main import Maintenance
+from hsm_shipper.maintenance.run import MaintenanceRun
+from hsm_shipper.stream import connection_age
+from hsm_shipper.worker.main import run
 from hsm_tools.following.follow import LiveStreams
 from tests.conftest import PrivateServer
 from tests.core import KEY, MDT, add, earlier_event, line, lines

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from hsm_shipper import maintain, once, worker
+from hsm_shipper.commands import maintain, run_once
 from hsm_shipper.config import Config
+from hsm_shipper.contract.redis_keys import stream_key
 from hsm_shipper.errors import HsmError
-from hsm_shipper.keys import stream_key
-from hsm_shipper.result import PollResult
-from hsm_shipper.state_view import read_poll_status, state_file
-from hsm_shipper.stopping import StopSignal
+from hsm_shipper.process.signals import StopSignal
+from hsm_shipper.state.poll_status import read_poll_status, state_file
+from hsm_shipper.worker import main
+from hsm_shipper.worker.poll_result import PollResult
 from tests.core import line
 from tests.damage import Damage
 from tests.servers import RedisServer
@@ -50,9 +51,9 @@ def polls(config: Config, mdt: str) -> int:
 
 
 def test_damage_in_one_state_file_is_mended_and_every_mdt_polled(config: Config, client: redis.Redis) -> None:
-    assert once.run(config) == 0
+    assert run_once.run(config) == 0
     Damage("actions", "hash", "'zz'").do(state_file(config.state_path, BAD))
-    assert once.run(config) == 0
+    assert run_once.run(config) == 0
     assert (polls(config, BAD), polls(config, GOOD)) == (1, 2)
     assert [client.xlen(stream_key("hsm:actions", mdt)) for mdt in (BAD, GOOD)] == [1, 1]
 
@@ -63,10 +64,10 @@ def test_an_error_that_nobody_thought_of_ends_the_polling_of_its_mdt_only(
     def fails(config: Config, mdt: str, actions: Path) -> PollResult:
         if mdt == BAD:
             raise ValueError("what nobody\nthought of")
-        return worker.run_once(config, mdt, actions)
+        return main.run_once(config, mdt, actions)
 
-    monkeypatch.setattr(once, "run_once", fails)
-    assert once.run(config) == 1
+    monkeypatch.setattr(run_once, "run_once", fails)
+    assert run_once.run(config) == 1
     assert (polls(config, BAD), polls(config, GOOD)) == (0, 1)
     told = capsys.readouterr()
     assert told.out.startswith(f"{GOOD}: 1 lines")
@@ -96,10 +97,10 @@ def test_a_worker_says_what_nobody_thought_of_once_and_ends(
     def fails(*_: object) -> None:
         raise ValueError("nobody thought of \x1b[2J")
 
-    monkeypatch.setattr(worker, "load_config", lambda _: type("Loaded", (), {"config": config}))
-    monkeypatch.setattr(worker, "exit_with_parent", lambda: None)
-    monkeypatch.setattr(worker, "run", fails)
-    assert worker.main(["--mdt", BAD, "--actions", str(tmp_path)]) == 1
+    monkeypatch.setattr(main, "load_config", lambda _: type("Loaded", (), {"config": config}))
+    monkeypatch.setattr(main, "exit_with_parent", lambda: None)
+    monkeypatch.setattr(main, "run", fails)
+    assert main.main(["--mdt", BAD, "--actions", str(tmp_path)]) == 1
     told = capsys.readouterr().err
     assert told.count(f"ERROR mdt-{BAD}: this worker ends: an error that should not be possible") == 1
     assert r"ValueError: nobody thought of \x1b[2J" in told.splitlines()

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import redis
 
-from hsm_shipper.poller import BATCH_BYTES, BATCH_EVENTS
+from hsm_shipper.worker.poller import BATCH_BYTES, BATCH_EVENTS
 from tests.core import HOST, KEY, MDT, FaultyFile, OneMdt, Wire, digest, line, lines, shipper_client
 from tests.servers import RedisServer
 from tests.truth import entries_of

@@ -10,11 +10,11 @@ import redis
 from msgspec.structs import replace
 
 from hsm_shipper.config import Config
+from hsm_shipper.contract.heartbeat import Heartbeat, decode
+from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import StreamError
-from hsm_shipper.heartbeat import Heartbeat, decode
-from hsm_shipper.keys import heartbeat_key
-from hsm_shipper.pulse import Pulse
-from hsm_shipper.result import PollResult
+from hsm_shipper.worker.heartbeat_writer import Pulse
+from hsm_shipper.worker.poll_result import PollResult
 from tests.beside import lay_out
 from tests.conftest import PrivateServer
 from tests.core import shipper_client

@@ -12,16 +12,16 @@ from typing import cast
 import pytest
 import redis
 
-from hsm_shipper.cache import Cache
 from hsm_shipper.config import Config
+from hsm_shipper.contract.heartbeat import Heartbeat, decode
+from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import StateUnwritable
-from hsm_shipper.heartbeat import Heartbeat, decode
-from hsm_shipper.keys import heartbeat_key
 from hsm_shipper.migrations import SET
-from hsm_shipper.pulse import Pulse
-from hsm_shipper.result import PollResult
-from hsm_shipper.state_view import state_file
-from hsm_shipper.worker import run
+from hsm_shipper.state.poll_status import state_file
+from hsm_shipper.state.state_file import Cache
+from hsm_shipper.worker.heartbeat_writer import Pulse
+from hsm_shipper.worker.main import run
+from hsm_shipper.worker.poll_result import PollResult
 from tests.core import KEY, MDT, FullDisk, OneMdt, lines
 from tests.integration.polls import Polls
 from tests.servers import RedisServer

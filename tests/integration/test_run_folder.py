@@ -14,8 +14,8 @@ import pytest
 
 from hsm_shipper.config import Config, load_config
 from hsm_shipper.errors import AlreadyRunning, ConfigError
-from hsm_shipper.locks import FileLock
-from hsm_shipper.run_folder import CONFIG_FILE, PID_FILE, RunFolder, make_keeper
+from hsm_shipper.state.locks import FileLock
+from hsm_shipper.supervision.run_folder import CONFIG_FILE, PID_FILE, RunFolder, make_keeper
 
 ALL = [PID_FILE, CONFIG_FILE, "supervisord.pid", "mdt.d"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper import runs
 from hsm_shipper.errors import StateError
-from hsm_shipper.runs import Run, last_runs, record, runs_file
+from hsm_shipper.state import maintenance_log
+from hsm_shipper.state.maintenance_log import Run, last_runs, record, runs_file
 from tests.waiting import DEADLINE_S
 
 
@@ -47,7 +47,7 @@ def test_the_last_run_of_each_mdt_and_the_last_that_worked(tmp_path: Path) -> No
 
 
 def test_old_runs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "KEPT_RUNS", 3)
+    monkeypatch.setattr(maintenance_log, "KEPT_RUNS", 3)
     record(tmp_path, run(0, "elm-MDT0001"))
     for number in range(5):
         record(tmp_path, run(number))
@@ -63,7 +63,7 @@ def started(folder: Path) -> list[float]:
 def test_the_first_ones_of_several_processes(tmp_path: Path) -> None:
     """Making the file and its table must not happen twice."""
     program = (
-        "import sys; from pathlib import Path; from hsm_shipper.runs import Run, record\n"
+        "import sys; from pathlib import Path; from hsm_shipper.state.maintenance_log import Run, record\n"
         "record(Path(sys.argv[1]), Run(mdt=sys.argv[2], host='mds1', started_at=1, duration_s=1, error='e'))"
     )
     mdts = [f"elm-MDT{number:04x}" for number in range(6)]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper.cycle import run_cycle
-from hsm_shipper.entry_ids import pack_id
+from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import StreamBehind, StreamMoved, StreamRefused
-from hsm_shipper.reconcile import StateFile
-from hsm_shipper.stream import ActionStream
+from hsm_shipper.maintenance.cycle import run_cycle
+from hsm_shipper.maintenance.reconcile import StateFile
+from hsm_shipper.stream.stream import ActionStream
 from tests.conftest import PrivateServer
 from tests.core import KEY, MDT, OneMdt, known_rows, line, lines, shipper_client
 from tests.servers import RedisServer

@@ -11,12 +11,12 @@ import msgspec
 import pytest
 from sqlite_utils import Database, Migrations
 
-from hsm_shipper.cache import Cache, open_cache
-from hsm_shipper.changes import Change
+from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateCorrupt, StateTooNew, StateUnwritable
 from hsm_shipper.migrations import SET, STEPS
-from hsm_shipper.state_view import read_poll_status
-from hsm_shipper.stream_head import Head
+from hsm_shipper.state.poll_status import read_poll_status
+from hsm_shipper.state.state_file import Cache, open_cache
+from hsm_shipper.worker.changes import Change
 from tests.core import FullDisk, line, lines, live_action, rows
 from tests.integration.states import HEAD, STATUS, new
 

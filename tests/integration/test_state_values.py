@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsm_shipper.cache import Cache, open_cache
+from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateCorrupt, StateError
-from hsm_shipper.fold import LiveActions
+from hsm_shipper.maintenance.reconcile import StateFile
 from hsm_shipper.migrations import STEPS
-from hsm_shipper.reconcile import StateFile
-from hsm_shipper.runs import Run, last_runs, record, runs_file
-from hsm_shipper.state_view import read_poll_status
-from hsm_shipper.stream_head import Head
-from hsm_shipper.upkeep import check, set_aside
+from hsm_shipper.state.integrity import check, set_aside
+from hsm_shipper.state.maintenance_log import Run, last_runs, record, runs_file
+from hsm_shipper.state.poll_status import read_poll_status
+from hsm_shipper.state.state_file import Cache, open_cache
 from tests.core import OneMdt, line, lines, rows
 from tests.damage import DAMAGES, IMPOSSIBLE, Damage
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from hsm_shipper.keys import heartbeat_key, stream_key
+from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from hsm_tools import progress, stats
 from tests.conftest import PrivateServer
 from tests.core import KEY, MDT

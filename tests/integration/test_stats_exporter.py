@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from hsm_shipper.config import Config
-from hsm_shipper.keys import heartbeat_key
+from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_tools.filters import ActionFilter
 from hsm_tools.statistics.exporter import Exporter, serve
 from hsm_tools.statistics.stats_options import Address
@@ -27,7 +27,7 @@ from tests.waiting import DEADLINE_S, eventually
 
 # Waits for a server that hangs for as long as no test does.
 PATIENT = """
-from hsm_shipper import connection
+from hsm_shipper.stream import connection
 connection.REPLY_TIMEOUT_S = 3600.0
 from hsm_tools.stats import main
 main()

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hsm_shipper.keys import heartbeat_key, stream_key
+from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from tests.core import KEY, MDT
 from tests.integration.stats_runs import MDT1, PREFIX, Site, samples
 

@@ -14,12 +14,12 @@ from typing import cast
 import pytest
 
 from hsm_shipper.errors import SupervisorError
-from hsm_shipper.orphan import SUPERVISORD_PID_VARIABLE, exit_with_parent
-from hsm_shipper.stopping import REST, Cadence, StopSignal
+from hsm_shipper.process.parent_death import SUPERVISORD_PID_VARIABLE, exit_with_parent
+from hsm_shipper.process.signals import REST, Cadence, StopSignal
 from tests.waiting import eventually
 
 WAITS = """
-from hsm_shipper.stopping import StopSignal
+from hsm_shipper.process.signals import StopSignal
 stop = StopSignal()
 assert not stop.wait(-1.0)
 print("ready", flush=True)
@@ -34,7 +34,7 @@ child.wait()
 """
 CHILD = """
 import os, time
-from hsm_shipper.orphan import exit_with_parent
+from hsm_shipper.process.parent_death import exit_with_parent
 exit_with_parent()
 print(os.getpid(), flush=True)
 time.sleep(3600)
@@ -71,7 +71,7 @@ class _Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
     """The clock of `stopping`."""
     clock = _Clock()
-    monkeypatch.setattr("hsm_shipper.stopping.time.monotonic", lambda: clock.now_s)
+    monkeypatch.setattr("hsm_shipper.process.signals.time.monotonic", lambda: clock.now_s)
     return clock
 
 
@@ -136,7 +136,7 @@ def test_a_child_whose_parent_is_gone_already_is_told(monkeypatch: pytest.Monkey
     monkeypatch.setenv(SUPERVISORD_PID_VARIABLE, "1")
     if os.getppid() == 1:
         pytest.skip("this test is init's child")
-    code = "from hsm_shipper.orphan import exit_with_parent; exit_with_parent()"
+    code = "from hsm_shipper.process.parent_death import exit_with_parent; exit_with_parent()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and SupervisorError.__name__ in done.stderr
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StreamMoved, StreamRefused, StreamUnavailable
-from hsm_shipper.stream import ActionStream, PendingAppend
-from hsm_shipper.stream_head import Head
+from hsm_shipper.stream.stream import ActionStream, PendingAppend
 from tests.conftest import PrivateServer
 from tests.core import KEY, Wire, shipper_client
 from tests.servers import RedisServer

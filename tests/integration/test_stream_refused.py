@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import redis
 
-from hsm_shipper.check_redis import redis_findings
+from hsm_shipper.commands.check_redis import redis_findings
 from hsm_shipper.config import Config
-from hsm_shipper.entry_ids import EMPTY_ID
+from hsm_shipper.contract.stream_head import Head
+from hsm_shipper.contract.stream_ids import EMPTY_ID
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
-from hsm_shipper.stream import ActionStream
-from hsm_shipper.stream_head import Head
+from hsm_shipper.stream.stream import ActionStream
 from tests.conftest import PrivateServer
 from tests.core import KEY, shipper_client
 from tests.servers import RedisServer

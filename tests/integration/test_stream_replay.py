@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import redis
 
-from hsm_shipper.entry_ids import EMPTY_ID, pack_id
+from hsm_shipper.contract.stream_head import Head
+from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ReplayOvertaken
-from hsm_shipper.page_reader import PAGE_ENTRIES, Entry
-from hsm_shipper.stream import ActionStream
-from hsm_shipper.stream_head import Head
+from hsm_shipper.stream.page_reader import PAGE_ENTRIES, Entry
+from hsm_shipper.stream.stream import ActionStream
 from tests.core import KEY
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from hsm_shipper.check_redis import redis_findings
+from hsm_shipper.commands.check_redis import redis_findings
+from hsm_shipper.commands.findings import Level
 from hsm_shipper.config import Config
-from hsm_shipper.connection import address, connect
 from hsm_shipper.errors import ConfigError, StreamError, StreamRefused, StreamUnavailable
-from hsm_shipper.findings import Level
-from hsm_shipper.redis_errors import tls_hint
-from hsm_shipper.stream import ActionStream
+from hsm_shipper.stream.connection import address, connect
+from hsm_shipper.stream.redis_errors import tls_hint
+from hsm_shipper.stream.stream import ActionStream
 from hsm_tools.aio import AsyncStreamReader
 from hsm_tools.consumer import StreamReader
 from hsm_tools.live_view import LiveView

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper import upkeep
-from hsm_shipper.cache import Cache
+from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateCorrupt, StateError
-from hsm_shipper.fold import LiveActions
-from hsm_shipper.stream_head import Head
-from hsm_shipper.upkeep import check, set_aside, tidy
+from hsm_shipper.state import integrity
+from hsm_shipper.state.integrity import check, set_aside, tidy
+from hsm_shipper.state.state_file import Cache
 from tests.core import line, live_action
 
 ACTIONS = 3000
@@ -55,7 +55,7 @@ def test_upkeep_of_a_sound_file_does_not_disturb_its_worker(worker: Cache, path:
 def test_a_long_log_is_cut_unless_somebody_needs_it(
     worker: Cache, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(upkeep, "LOG_MAX_BYTES", 100_000)
+    monkeypatch.setattr(integrity, "LOG_MAX_BYTES", 100_000)
     caplog.set_level("INFO")
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hsm_shipper.wakeup import make_wakeup
+from hsm_shipper.supervision.wakeup import make_wakeup
 from tests.waiting import DEADLINE_S
 
 

@@ -16,9 +16,9 @@ import redis
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import ActionsError, AlreadyRunning, StreamUnavailable
-from hsm_shipper.locks import FileLock, worker_lock_path
-from hsm_shipper.state_view import read_poll_status, state_file
-from hsm_shipper.worker import run_once
+from hsm_shipper.state.locks import FileLock, worker_lock_path
+from hsm_shipper.state.poll_status import read_poll_status, state_file
+from hsm_shipper.worker.main import run_once
 from tests.core import FIXTURES, KEY, MDT, by_place, line, lines
 from tests.servers import RedisServer, free_port
 from tests.simulator import ARCHIVE, SimulatedMds, SimulatedMdt
@@ -190,7 +190,7 @@ def worker(config: Config, actions: Path, tmp_path: Path) -> Iterator[subprocess
         "poll_interval": config.poll_interval_s,
     }
     (tmp_path / "config.yaml").write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
-    command = [sys.executable, "-m", "hsm_shipper.worker", "--mdt", MDT, "--actions", str(actions)]
+    command = [sys.executable, "-m", "hsm_shipper.worker.main", "--mdt", MDT, "--actions", str(actions)]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("HSM_")}
     process = subprocess.Popen(
         [*command, "--config", str(tmp_path / "config.yaml")], stderr=subprocess.PIPE, text=True, env=environ

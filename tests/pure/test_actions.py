@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_shipper.actions import pack_place, parse_line, readable_place, unpack_place
+from hsm_shipper.contract.kernel_line import pack_place, parse_line, readable_place, unpack_place
 from tests.core import FIXTURES, line
 
 LISTINGS = sorted(FIXTURES.glob("*/*.txt"))

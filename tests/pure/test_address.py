@@ -10,11 +10,11 @@ import pytest
 import redis
 import redis.asyncio
 
-from hsm_shipper.address import RedisAddress, address_of, parse_url
-from hsm_shipper.address_options import _OPTIONS
 from hsm_shipper.config import Config, load_config
-from hsm_shipper.connection import client_kwargs, connect
+from hsm_shipper.contract.redis_address import RedisAddress, address_of, parse_url
+from hsm_shipper.contract.redis_address_options import _OPTIONS
 from hsm_shipper.errors import ConfigError
+from hsm_shipper.stream.connection import client_kwargs, connect
 from hsm_tools.aio import AsyncStreamReader
 from hsm_tools.consumer import StreamReader
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_shipper.address import parse_url
 from hsm_shipper.config import Config, load_config
-from hsm_shipper.connection import connect
+from hsm_shipper.contract.redis_address import parse_url
 from hsm_shipper.errors import ConfigError
+from hsm_shipper.stream.connection import connect
 from hsm_tools.aio import AsyncStreamReader
 from hsm_tools.consumer import StreamReader
 from hsm_tools.live_view import LiveView

@@ -7,7 +7,7 @@ import logging
 import msgspec
 import pytest
 
-from hsm_shipper.caught_up import CaughtUp
+from hsm_shipper.worker.catch_up_report import CaughtUp
 
 Page = list[tuple[bytes, bytes | None]]
 

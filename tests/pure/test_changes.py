@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from hsm_shipper.actions import parse_line
-from hsm_shipper.changes import ADOPTED, Change, ChangeWriter, same_action
-from hsm_shipper.diff import NewLine
-from hsm_shipper.events import NEW, PURGED, UPDATE, decode
-from hsm_shipper.fold import LiveActions
-from hsm_shipper.live_action import LiveAction
+from hsm_shipper.contract.event import NEW, PURGED, UPDATE, decode
+from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.kernel_line import parse_line
+from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.worker.changes import ADOPTED, Change, ChangeWriter, same_action
+from hsm_shipper.worker.snapshot_diff import NewLine
 from tests.core import HOST, MDT, digest, line, live_action
 
 WRITER = ChangeWriter(MDT, HOST)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hsm_shipper.connection_age import CONNECTION_AGE_MAX_S, ConnectionAge
+from hsm_shipper.stream.connection_age import CONNECTION_AGE_MAX_S, ConnectionAge
 
 
 def test_it_is_over_once_every_so_often() -> None:

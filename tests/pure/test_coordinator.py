@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper.coordinator import mdt_folder, read_hsm_control, read_tunable
+from hsm_shipper.lustre.coordinator import mdt_folder, read_hsm_control, read_tunable
 
 MDT = "elm-MDT0000"
 DEBUGFS = f"sys/kernel/debug/lustre/mdt/{MDT}"

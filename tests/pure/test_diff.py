@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from hsm_shipper.actions import readable_place
-from hsm_shipper.diff import HELD_OPEN_MAX, HeldLines, Known, Survey, Verdict, judge
+from hsm_shipper.contract.kernel_line import readable_place
+from hsm_shipper.worker.snapshot_diff import HELD_OPEN_MAX, HeldLines, Known, Survey, Verdict, judge
 from tests.core import by_place, digest, line, lines, place
 
 NEW_FORMAT = b"lrh=[type=10680000 len=136 idx=1/%d] a kernel that prints something new"

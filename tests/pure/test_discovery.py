@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import supervisor.xmlrpc
 
-from hsm_shipper import supervisor as ours
-from hsm_shipper.forget import forget, maintenance_lock_path, stored_mdts
-from hsm_shipper.locks import FileLock, worker_lock_path
-from hsm_shipper.plan import Plan, RestartBackoff, Seen, decide, is_settled
-from hsm_shipper.present import find_mdts
-from hsm_shipper.supervisor import Program, ProgramFiles, worker_program
+from hsm_shipper.lustre.mdts import find_mdts
+from hsm_shipper.state.forget import forget, maintenance_lock_path, stored_mdts
+from hsm_shipper.state.locks import FileLock, worker_lock_path
+from hsm_shipper.supervision import supervisord as ours
+from hsm_shipper.supervision.plan import Plan, RestartBackoff, Seen, decide, is_settled
+from hsm_shipper.supervision.supervisord import Program, ProgramFiles, worker_program
 
 RUNNING = Program("RUNNING", 4711, 100)
 FATAL = Program("FATAL", 0, 0)
@@ -247,7 +247,7 @@ def test_a_worker_program_survives_supervisords_expansion() -> None:
     expanded = command.removeprefix("command=") % {"ENV_SHIPPER_RUN_DIR": "/run/x"}
     words = shlex.split(expanded)
     assert words[1:] == [
-        *("-P", "-m", "hsm_shipper.worker", "--mdt", "elm-MDT0000"),
+        *("-P", "-m", "hsm_shipper.worker.main", "--mdt", "elm-MDT0000"),
         *("--actions", "/a%b/it's/elm-MDT0000/hsm/actions", "--config", "/run/x/config.json"),
     ]
 

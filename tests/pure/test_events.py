@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_shipper.actions import pack_place, parse_line, unpack_place
-from hsm_shipper.changes import ChangeWriter
-from hsm_shipper.diff import NewLine
+from hsm_shipper.contract.event import NEW, PURGED, UPDATE, Event, decode, encode, line_digest
+from hsm_shipper.contract.kernel_line import pack_place, parse_line, unpack_place
 from hsm_shipper.errors import MalformedEvent
-from hsm_shipper.events import NEW, PURGED, UPDATE, Event, decode, encode, line_digest
+from hsm_shipper.worker.changes import ChangeWriter
+from hsm_shipper.worker.snapshot_diff import NewLine
 from tests.core import HOST, MDT, digest, earlier_event, line, live_action
 
 STATE_KEYS = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hsm_shipper.commands.findings import problem, to_text, warning
 from hsm_shipper.errors import HsmError
-from hsm_shipper.findings import problem, to_text, warning
 
 
 @pytest.mark.parametrize(

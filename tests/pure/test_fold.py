@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from hsm_shipper.events import NEW, PURGED, UPDATE, decode
-from hsm_shipper.fold import DigestsNeeded, LiveActions
-from hsm_shipper.live_action import LiveAction
+from hsm_shipper.contract.event import NEW, PURGED, UPDATE, decode
+from hsm_shipper.contract.fold import DigestsNeeded, LiveActions
+from hsm_shipper.contract.live_action import LiveAction
 from tests.core import digest, earlier_event, line, live_action, place
 
 KEY = "0x200000401:0x1:0x0:ARCHIVE"

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from hsm_shipper.heartbeat import Heartbeat
+from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_tools.dashboard.frame import CONNECTED, LISTENING, Connection, frame, table_lines
 from hsm_tools.dashboard.picture import By, rows
 from hsm_tools.following.health import worker_health

@@ -8,8 +8,8 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from hsm_shipper.agents import Copytool
-from hsm_shipper.heartbeat import Heartbeat, encode
+from hsm_shipper.contract.agents import Copytool
+from hsm_shipper.contract.heartbeat import Heartbeat, encode
 from hsm_tools.following.health import Health, read_heartbeat, worker_health
 
 COPYTOOL = Copytool(uuid="80379a60", archive_ids=[1], current=0, ok=0, errors=0)

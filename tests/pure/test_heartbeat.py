@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from hsm_shipper.agents import Copytool, parse_agents
-from hsm_shipper.heartbeat import Heartbeat, decode, encode, expiry_s
+from hsm_shipper.contract.agents import Copytool, parse_agents
+from hsm_shipper.contract.heartbeat import Heartbeat, decode, encode, expiry_s
 from tests.simulator import ARCHIVE, SimulatedMds, SimulatedMdt
 
 HEARTBEAT = Heartbeat(

@@ -12,7 +12,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from hsm_shipper.errors import HsmError
-from hsm_shipper.jobs import RUNS_AT_A_TIME, Jobs
+from hsm_shipper.maintenance.scheduler import RUNS_AT_A_TIME, Jobs
 from tests.waiting import DEADLINE_S, eventually
 
 INTERVAL_S = 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hsm_shipper.diff import Known, Survey
+from hsm_shipper.worker.snapshot_diff import Known, Survey
 from tests import core
 from tests.core import digest
 

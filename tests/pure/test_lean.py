@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hsm_shipper.contract.event import decode
+from hsm_shipper.contract.fold import DigestsNeeded, LiveActions
 from hsm_shipper.errors import MalformedEvent
-from hsm_shipper.events import decode
-from hsm_shipper.fold import DigestsNeeded, LiveActions
 from hsm_tools.event import EntryDecoder
 from hsm_tools.following.lean import LeanActions
 from hsm_tools.following.tally import EventKind, Tally

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from hsm_shipper import logs
 from hsm_shipper.config import Config
+from hsm_shipper.process import log
 
 
 class Clock:
@@ -32,7 +32,7 @@ def root() -> Iterator[logging.Logger]:
 
 
 def test_lines_look_like_supervisords(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
-    logs.setup("mdt-elm-MDT0000", Config(log_level="WARNING"))
+    log.setup("mdt-elm-MDT0000", Config(log_level="WARNING"))
     logging.getLogger("x").warning("trouble with %s", "a\x1b[2J\nb")
     logging.getLogger("x").info("not this")
     assert re.fullmatch(
@@ -42,13 +42,13 @@ def test_lines_look_like_supervisords(root: logging.Logger, capsys: pytest.Captu
 
 
 def test_text_that_is_harmless_stays_as_it_is() -> None:
-    assert logs.printable("plain, größer, 日本") == "plain, größer, 日本"
-    assert logs.printable("\x00\t\u202e\udc80") == r"\x00\t\u202e\udc80"
+    assert log.printable("plain, größer, 日本") == "plain, größer, 日本"
+    assert log.printable("\x00\t\u202e\udc80") == r"\x00\t\u202e\udc80"
 
 
 def test_a_repeated_error_is_said_at_a_low_rate(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    errors = logs.RepeatedErrors(logging.getLogger("t"), repeat_interval_s=60.0, monotonic=clock)
+    errors = log.RepeatedErrors(logging.getLogger("t"), repeat_interval_s=60.0, monotonic=clock)
     caplog.set_level(logging.INFO)
     for _ in range(13):
         errors.failed("Redis", "cannot reach it")
@@ -71,7 +71,7 @@ def test_what_mostly_passes_is_an_error_once_it_lasts(
     caplog: pytest.LogCaptureFixture, interval_s: int, errors_at: list[int]
 ) -> None:
     clock = Clock()
-    errors = logs.RepeatedErrors(logging.getLogger("t"), monotonic=clock)
+    errors = log.RepeatedErrors(logging.getLogger("t"), monotonic=clock)
     caplog.set_level(logging.INFO)
     said_at = []
     for time in range(1, 6):
@@ -84,7 +84,7 @@ def test_what_mostly_passes_is_an_error_once_it_lasts(
 
 
 def test_what_passes_is_no_error_and_is_said_to_be_over(caplog: pytest.LogCaptureFixture) -> None:
-    errors = logs.RepeatedErrors(logging.getLogger("t"), monotonic=Clock())
+    errors = log.RepeatedErrors(logging.getLogger("t"), monotonic=Clock())
     caplog.set_level(logging.INFO)
     for _ in range(2):
         for _ in range(2):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hsm_shipper.outage import Outage
+from hsm_shipper.worker.missed_states import Outage
 
 A, B, C = b"a", b"b", b"c"
 

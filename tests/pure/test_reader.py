@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_shipper.reader import CHUNK_BYTES, LINE_MAX_BYTES, ActionsFile, Reading
+from hsm_shipper.lustre.actions_file import CHUNK_BYTES, LINE_MAX_BYTES, ActionsFile, Reading
 from tests.core import FIXTURES, line, lines
 
 

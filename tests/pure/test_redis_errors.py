@@ -6,7 +6,7 @@ import pytest
 import redis
 import redis.exceptions
 
-from hsm_shipper.redis_errors import is_denied, is_full, permission_hint, reach_hint
+from hsm_shipper.stream.redis_errors import is_denied, is_full, permission_hint, reach_hint
 
 KEYS = "hsm:actions:*"
 NEEDS = "+eval +xadd"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from hsm_shipper.agents import Copytool
-from hsm_shipper.coordinator import lost_slots, read_slots
-from hsm_shipper.heartbeat import decode, encode
-from hsm_shipper.slots import LOST_AFTER_INTERVALS, Slots
+from hsm_shipper.contract.agents import Copytool
+from hsm_shipper.contract.heartbeat import decode, encode
+from hsm_shipper.contract.slots import LOST_AFTER_INTERVALS, Slots
+from hsm_shipper.lustre.coordinator import lost_slots, read_slots
 from tests.beside import MOMENTS, lay_out
 from tests.pure.test_heartbeat import HEARTBEAT
 from tests.simulator import ARCHIVE, ENABLED, REMOVE, RESTORE, STOPPED, STOPPING, SimulatedMds, SimulatedMdt

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_shipper import state_values as values
-from hsm_shipper.entry_ids import is_entry_id, pack_id, unpack_id
+from hsm_shipper.contract.stream_ids import is_entry_id, pack_id, unpack_id
+from hsm_shipper.state import values as values
 
 LARGEST = 2**64 - 1
 

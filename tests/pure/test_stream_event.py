@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_shipper.actions import parse_line, unpack_place
+from hsm_shipper.contract.event import decode
+from hsm_shipper.contract.kernel_line import parse_line, unpack_place
 from hsm_shipper.errors import MalformedEvent
-from hsm_shipper.events import decode
 from hsm_tools.event import StreamEvent
 from hsm_tools.record import parse_record
 from tests.core import FIXTURES, line

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_shipper.entry_ids import pack_id
-from hsm_shipper.stream_head import Head, has_losses
+from hsm_shipper.contract.stream_head import Head, has_losses
+from hsm_shipper.contract.stream_ids import pack_id
 
 
 class Stream:

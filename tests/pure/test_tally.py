@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_shipper.events import Event
-from hsm_shipper.page_reader import Entry
+from hsm_shipper.contract.event import Event
+from hsm_shipper.stream.page_reader import Entry
 from hsm_tools.following.tally import OTHER, Arrivals, Durations, EventKind, Tally, told_by
 
 

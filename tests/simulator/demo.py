@@ -21,9 +21,9 @@ from typing import cast
 
 import redis
 
+from hsm_shipper.contract.redis_keys import DATA_FIELD, DEFAULT_PREFIX, stream_key
 from hsm_shipper.errors import HsmError
-from hsm_shipper.keys import DATA_FIELD, DEFAULT_PREFIX, stream_key
-from hsm_shipper.state_view import PollStatus
+from hsm_shipper.state.poll_status import PollStatus
 from tests.servers import RedisServer
 from tests.truth import digests_of
 from tests.waiting import DEADLINE_S, eventually

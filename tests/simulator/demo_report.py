@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from tabulate import tabulate
 
+from hsm_shipper.contract.event import NEW, PURGED, UPDATE, decode
 from hsm_shipper.errors import MalformedEvent
-from hsm_shipper.events import NEW, PURGED, UPDATE, decode
 from tests.truth import Place, Verdict
 
 _HEADERS = ("MDT", NEW, UPDATE, PURGED, "live\nin file", "live\nin stream", "that\ndiffer", "false or\nduplicate")

@@ -1,0 +1,206 @@
+"""`hsm-action-shipper check`: looks at everything that the shipper needs, and tells what to do about it.
+
+It changes nothing, and needs no running shipper. What one check cannot see never keeps the others from looking.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from hsm_shipper.commands import findings as found
+from hsm_shipper.commands.check_maintenance import maintenance_findings
+from hsm_shipper.commands.check_redis import redis_findings
+from hsm_shipper.commands.check_secrets import secrets_findings
+from hsm_shipper.commands.findings import Finding, Level, ok, problem, warning
+from hsm_shipper.config import Config, LoadedConfig, load_config
+from hsm_shipper.errors import ConfigError, NotRunning, StateError, SupervisorError
+from hsm_shipper.lustre.actions_file import ActionsFile
+from hsm_shipper.lustre.coordinator import mdt_folder, read_hsm_control, read_tunable
+from hsm_shipper.lustre.mdts import Present, find_mdts
+from hsm_shipper.process.output import print_out
+from hsm_shipper.state.poll_status import read_poll_status, state_file
+from hsm_shipper.supervision.supervisord import Supervisor
+from hsm_shipper.worker.snapshot_diff import Known, Survey
+
+_EXAMPLE_BYTES = 300
+_MIB = 1024 * 1024
+# A state file of 350,000 live actions takes 28 MiB, and its log as much again.
+_ROOM_FOR_AN_MDT_BYTES = 64 * _MIB
+_NO_ROOM_BYTES = 8 * _MIB
+
+
+def main(config_file: Path | None, *, as_json: bool) -> int:
+    """Print every finding; returns the exit status, the worst level."""
+    findings = list(check(config_file))
+    print_out(found.to_json(findings) if as_json else found.to_text(findings))
+    return int(found.worst(findings))
+
+
+def check(config_file: Path | None) -> Iterator[Finding]:
+    """Everything, in the order in which it matters."""
+    try:
+        loaded = load_config(config_file)
+    except ConfigError as error:
+        yield problem("configuration", error.message, error.hint or "correct it, then check again")
+        return
+    config = loaded.config
+    yield from _configuration(loaded)
+    yield from secrets_findings(loaded)
+    present = find_mdts(config.mdt_watch_glob)
+    yield from _mdts(config, present)
+    redis_found = list(redis_findings(config, next(iter(present.mdts), None)))
+    yield from redis_found
+    redis_answers = found.worst(redis_found) < Level.PROBLEM
+    yield from maintenance_findings(config, present.mdts, redis_answers=redis_answers)
+    yield from _folder("state_dir", config.state_path)
+    yield from _room(config.state_path, len(present.mdts))
+    yield from _folder("run_dir", config.run_path)
+    yield from _log(config)
+    yield _shipper(config)
+
+
+def _configuration(loaded: LoadedConfig) -> Iterator[Finding]:
+    yield ok("configuration", str(loaded.file) if loaded.file else "no file: defaults and environment")
+    for text in loaded.warnings:
+        yield warning("configuration", text, "")  # it says itself what is not in use
+
+
+def _mdts(config: Config, present: Present) -> Iterator[Finding]:
+    for text in present.unreadable:
+        yield problem("MDTs", text, "run as root: debugfs is root's alone")
+    for text in present.remarks:
+        yield warning("MDTs", text, "look at mdt_watch_glob")
+    if not present.mdts and not present.unreadable:
+        yield warning(
+            "MDTs",
+            f"none on this server: nothing matches {config.mdt_watch_glob}",
+            "fine where an MDT may fail over to; else look whether Lustre and debugfs are mounted",
+        )
+    for mdt, actions in present.mdts.items():
+        yield _actions_file(mdt, actions)
+        yield _grace_delay(mdt, actions, config.poll_interval_s)
+        yield from _coordinator(mdt, actions)
+        yield from _last_poll(config, mdt)
+
+
+def _actions_file(mdt: str, actions: Path) -> Finding:
+    reading, survey = ActionsFile(actions).read(), Survey(Known())
+    begun, first_read_s = time.monotonic(), None
+    for lines in reading:
+        first_read_s = first_read_s or time.monotonic() - begun
+        survey.claim(survey.take(lines))
+    if reading.fault is not None:
+        return problem(mdt, f"incomplete reading of {actions}: {reading.fault}", "is the MDT mounted, and are we root?")
+    if survey.example is not None:
+        return _not_understood(mdt, actions, survey, survey.example)
+    control = read_hsm_control(actions)
+    state = f"coordinator {control}" if control else "coordinator's state not readable"
+    if first_read_s is None:
+        return ok(mdt, f"{actions} is empty (first read {time.monotonic() - begun:.2f} s), {state}")
+    return ok(mdt, f"{actions} is readable ({survey.lines:,} lines, first read {first_read_s:.2f} s), {state}")
+
+
+def _not_understood(mdt: str, actions: Path, survey: Survey, line: bytes) -> Finding:
+    example = line[:_EXAMPLE_BYTES].decode(errors="replace")
+    if survey.not_understood == survey.lines:
+        return problem(mdt, f"{actions} holds no HSM actions, the first line: {example}", "look at mdt_watch_glob")
+    count = f"{survey.not_understood:,} of {survey.lines:,} lines"
+    return warning(
+        mdt,
+        f"{count} of {actions} are not understood, and not shipped, the first: {example}",
+        "a newer Lustre prints something new: please send us the line",
+    )
+
+
+def _grace_delay(mdt: str, actions: Path, poll_interval_s: float) -> Finding:
+    grace_delay_s = read_tunable(actions, "grace_delay")
+    if grace_delay_s is None:
+        return ok(mdt, f"grace_delay is not readable in {mdt_folder(actions) / 'hsm'}: poll_interval not compared")
+    text = f"poll_interval {poll_interval_s:g} s, grace_delay {grace_delay_s} s"
+    if poll_interval_s > grace_delay_s / 2:
+        return warning(mdt, f"{text}: final statuses may be missed", "poll at least twice in a grace delay")
+    return ok(mdt, text)
+
+
+def _coordinator(mdt: str, actions: Path) -> Iterator[Finding]:
+    control = read_hsm_control(actions)
+    if control in ("stopped", "disabled"):
+        yield warning(
+            mdt,
+            f"the coordinator is {control}: no action starts, and none that has ended leaves the list",
+            f"unless that is meant: lctl set_param mdt.{mdt}.hsm_control=enabled",
+        )
+
+
+def _last_poll(config: Config, mdt: str) -> Iterator[Finding]:
+    try:
+        poll = read_poll_status(state_file(config.state_path, mdt))
+    except StateError as error:
+        yield warning(mdt, error.message, error.hint)
+        return
+    if poll is not None and poll.last_poll_duration_s > config.poll_interval_s:
+        yield warning(
+            mdt,
+            f"the last poll took {poll.last_poll_duration_s:.1f} s, longer than poll_interval "
+            f"({config.poll_interval_s:g} s): a rest follows each, and final statuses may be missed",
+            f"raise poll_interval, or look what is slow: Redis, state_dir, or reading {poll.lines:,} lines",
+        )
+
+
+def _folder(key: str, path: Path) -> Iterator[Finding]:
+    """Whether `path` can be used, or made: nothing is made here."""
+    standing = _nearest_existing(path)
+    if not standing.is_dir():
+        yield problem(key, f"{standing} is no folder", f"set {key}")
+    elif not os.access(standing, os.W_OK | os.X_OK):
+        yield problem(key, f"cannot write in {standing}", "run as its owner, or change it")
+    elif standing == path:
+        yield ok(key, f"{path} is writable")
+    else:
+        yield ok(key, f"{path} does not exist yet, and can be made")
+
+
+def _room(state_dir: Path, mdts: int) -> Iterator[Finding]:
+    try:
+        room = os.statvfs(_nearest_existing(state_dir))
+    except OSError as error:
+        yield problem("state_dir", f"cannot look at its file system: {error.strerror}", "check the mount")
+        return
+    free_bytes = room.f_bavail * room.f_frsize
+    text = f"{free_bytes / _MIB:,.0f} MiB free"
+    if free_bytes < _NO_ROOM_BYTES:
+        yield problem("state_dir", text, "make room: without it no event is shipped")
+    elif free_bytes < _ROOM_FOR_AN_MDT_BYTES * max(1, mdts):
+        yield warning("state_dir", text, f"make room: {_ROOM_FOR_AN_MDT_BYTES // _MIB} MiB for each MDT is safe")
+    else:
+        yield ok("state_dir", text)
+
+
+def _log(config: Config) -> Iterator[Finding]:
+    if config.log_file is None:
+        return
+    path = Path(config.log_file)
+    standing = _nearest_existing(path)
+    there = standing == path and not path.is_dir()
+    if not (there or standing == path.parent) or not os.access(standing, os.W_OK):
+        yield problem("log_file", f"cannot write {path}", "make its folder, or set log_file")
+    else:
+        yield ok("log_file", f"{path} is writable")
+
+
+def _shipper(config: Config) -> Finding:
+    try:
+        return ok("shipper", f"running (pid {Supervisor(config.run_path, config.state_path).pid()})")
+    except NotRunning:
+        return ok("shipper", "not running")
+    except SupervisorError as error:
+        return problem("shipper", error.message, error.hint or "restart hsm-action-shipper")
+
+
+def _nearest_existing(path: Path) -> Path:
+    while not os.path.lexists(path):
+        path = path.parent
+    return path

@@ -1,0 +1,106 @@
+"""`hsm-action-shipper maintain`: the maintenance of streams now, in this process, beside a running shipper.
+
+Not asked of the maintenance program: what is done is the same, under the same locks, and here its outcome, its
+warnings and a wish to interrupt it need no way between processes. It works while that program is stopped, too.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hsm_shipper.config import Config, load_config
+from hsm_shipper.errors import AlreadyRunning, CalledOff, ConfigError, HsmError, NotRunning
+from hsm_shipper.lustre.mdts import find_mdts
+from hsm_shipper.maintenance.run import MaintenanceRun
+from hsm_shipper.process import log
+from hsm_shipper.process.command_line import without_urls
+from hsm_shipper.process.output import Lines, print_err
+from hsm_shipper.process.signals import StopSignal
+from hsm_shipper.stream.lock import TTL_S
+from hsm_shipper.supervision.run_folder import CONFIG_FILE
+from hsm_shipper.supervision.supervisord import Supervisor
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_NOT_RUNNING = 2
+EXIT_INTERRUPTED = 130
+
+_log = logging.getLogger(__name__)
+
+# A lock whose holder has died is gone by then.
+PATIENCE_S = TTL_S + 5.0
+_LOOK_AGAIN_S = 0.5
+
+
+def main(config: Config, mdts: Sequence[str]) -> int:
+    """Maintain `mdts`, or without any all that are here; print a line for each, and return the exit status.
+
+    Raises `ConfigError` if one of them is not here.
+    """
+    try:
+        Supervisor(config.run_path, config.state_path).pid()
+    except NotRunning as error:
+        _say(f"no shipper runs here: {error}; without one: hsm-action-shipper --run-once --maintenance-now")
+        return EXIT_NOT_RUNNING
+    # What the shipper was started with, environment and all: with another Redis or database we would heal its state
+    # by somebody else's streams.
+    config = load_config(config.run_path / CONFIG_FILE, {}).config
+    log.setup("hsm-action-shipper", config)
+    logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))  # the results are printed
+    stop = StopSignal()
+    status = EXIT_OK
+    lines = Lines()
+    for mdt, actions in _chosen(config, mdts).items():
+        try:
+            lines.print_out(_maintain(config, mdt, actions, stop))
+        except CalledOff as reason:
+            _say(str(reason))
+            status = EXIT_FAILED
+        except HsmError as error:
+            _say(f"{mdt}: maintenance failed: {error}")
+            status = EXIT_FAILED
+        if stop.wait(0.0):
+            return EXIT_INTERRUPTED
+    lines.finish()
+    return status
+
+
+def _chosen(config: Config, mdts: Sequence[str]) -> dict[str, Path]:
+    present = find_mdts(config.mdt_watch_glob).mdts
+    missing = [mdt for mdt in mdts if mdt not in present]
+    if missing:
+        raise ConfigError(
+            f"{without_urls(', '.join(missing))}: not on this server", f"here: {', '.join(present) or 'none'}"
+        )
+    if not present:
+        _say(f"no MDT on this server: nothing matches {config.mdt_watch_glob}")
+    return {mdt: present[mdt] for mdt in mdts or present}
+
+
+def _maintain(config: Config, mdt: str, actions: Path, stop: StopSignal) -> str:
+    """Run it, waiting for another run to end, but not for ever."""
+    run = MaintenanceRun(config, mdt, actions, stopping=lambda: stop.wait(0.0))
+    patient_until = time.monotonic() + PATIENCE_S
+    told = False
+    while True:
+        try:
+            return str(run())
+        except AlreadyRunning as error:
+            if time.monotonic() >= patient_until:
+                raise
+            if not told:
+                _say(f"{mdt}: waiting at most {PATIENCE_S:.0f} s: {error}")
+                told = True
+        except HsmError:
+            raise
+        except Exception as error:  # the other MDTs are to be maintained
+            raise log.our_fault(_log, mdt, error) from error
+        if stop.wait(_LOOK_AGAIN_S):
+            raise CalledOff(f"{mdt}: not maintained: interrupted")
+
+
+def _say(message: str) -> None:
+    print_err(f"hsm-action-shipper: {log.printable(message)}")

@@ -1,0 +1,280 @@
+"""`hsm-action-shipper status`: how each MDT is doing, from supervisord and the state files, running or not."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from hsm_shipper.config import Config
+from hsm_shipper.contract.slots import Slots
+from hsm_shipper.errors import NotRunning, StateError, SupervisorError
+from hsm_shipper.lustre.coordinator import lost_slots
+from hsm_shipper.lustre.mdts import find_mdts
+from hsm_shipper.process.log import printable
+from hsm_shipper.process.output import print_out
+from hsm_shipper.state.forget import stored_mdts
+from hsm_shipper.state.maintenance_log import Run, last_runs
+from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file
+from hsm_shipper.supervision.discovery import worker_programs
+from hsm_shipper.supervision.supervisord import DISCOVERY, Program, Supervisor
+
+_MAINTENANCE = "maintenance"
+
+EXIT_OK = 0
+EXIT_TROUBLE = 1
+EXIT_NOT_RUNNING = 2
+
+# A poll older than so many intervals is stale: two may be late on a busy server.
+_STALE_INTERVALS = 3
+
+_HEADERS = ("MDT", "worker", "last poll", "duration", "lines", "live", "shipped", "backlog", "last error")
+_MAINTENANCE_HEADERS = ("MDT", "maintained", "duration", "entries", "healed", "malformed", "trimmed", "length")
+_MAINTENANCE_ALIGN = ("left", "left", *("right",) * 6)
+_ALIGN = ("left", "left", "left", "right", "right", "right", "right", "right", "left")
+
+
+@dataclass(frozen=True)
+class MdtStatus:
+    """One MDT: whether it is on this server, its worker in supervisord, its last poll, and what is wrong.
+
+    `maintenance` is its last maintenance run here, if there was one.
+    """
+
+    mdt: str
+    present: bool
+    worker: Program | None
+    poll: PollStatus | None
+    poll_age_s: float | None
+    stale: bool
+    maintenance: Run | None
+    troubles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Status:
+    """Everything that `status` prints. `supervisord` is why it cannot be asked, or None."""
+
+    supervisord: str | None
+    running: bool
+    discovery: Program | None
+    maintenance: Program | None
+    mdts: tuple[MdtStatus, ...]
+    troubles: tuple[str, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """0 all polling, 1 something is wrong, 2 nothing runs."""
+        if not self.running:
+            return EXIT_NOT_RUNNING
+        return EXIT_TROUBLE if self.troubles or any(mdt.troubles for mdt in self.mdts) else EXIT_OK
+
+
+def main(config: Config, *, as_json: bool) -> int:
+    """Print the status; returns the exit status."""
+    now = time.time()
+    status = gather(config, now)
+    print_out(to_json(status, config) if as_json else to_text(status, now))
+    return status.exit_status
+
+
+def gather(config: Config, now: float) -> Status:
+    """Look at supervisord, the MDTs and the state files; `now` in seconds since the epoch."""
+    troubles: list[str] = []
+    programs: dict[str, Program] = {}
+    supervisord, running = None, True
+    try:
+        programs = Supervisor(config.run_path, config.state_path).programs()
+    except SupervisorError as error:
+        supervisord, running = str(error), not isinstance(error, NotRunning)
+        troubles.append(supervisord)
+    asked = supervisord is None
+    discovery, maintenance = programs.get(DISCOVERY), programs.get(_MAINTENANCE)
+    if asked:
+        troubles += _program_troubles("discovery", discovery, "MDTs that come are not noticed")
+        troubles += _program_troubles("maintenance", maintenance, "streams are not healed, and grow")
+    present = find_mdts(config.mdt_watch_glob)
+    troubles += present.unreadable
+    workers = worker_programs(programs)
+    mdts = sorted(present.mdts.keys() | workers.keys() | stored_mdts(config.state_path))
+    runs = _last_runs(config, troubles)
+    lost = lost_slots(present.mdts)
+    rows = tuple(
+        _mdt_status(config, mdt, mdt in present.mdts, workers.get(mdt), runs.get(mdt), lost.get(mdt), now, asked=asked)
+        for mdt in mdts
+    )
+    return Status(supervisord, running, discovery, maintenance, rows, tuple(troubles))
+
+
+def _program_troubles(name: str, program: Program | None, consequence: str) -> list[str]:
+    if program is not None and program.state in ("STARTING", "RUNNING"):
+        return []
+    return [f"{name} is {program.state if program else 'missing'}: {consequence}"]
+
+
+def _last_runs(config: Config, troubles: list[str]) -> dict[str, Run]:
+    try:
+        return last_runs(config.state_path)
+    except StateError as error:
+        troubles.append(str(error))
+        return {}
+
+
+def _mdt_status(
+    config: Config,
+    mdt: str,
+    present: bool,
+    worker: Program | None,
+    maintenance: Run | None,
+    lost: Slots | None,
+    now: float,
+    *,
+    asked: bool,
+) -> MdtStatus:
+    troubles = []
+    poll = None
+    try:
+        poll = read_poll_status(state_file(config.state_path, mdt))
+    except StateError as error:
+        troubles.append(str(error))
+    # A clock that was set back makes no poll of the future.
+    age_s = max(0.0, now - poll.last_poll_at) if poll else None
+    stale = poll is not None and age_s is not None and age_s > _stale_after_s(config, poll)
+    if asked and worker is None:
+        troubles.append("no worker" if present else "not on this server: its state is about to be removed")
+    if worker is not None and worker.state != "RUNNING":
+        troubles.append(f"worker is {worker.state}")
+    if present and asked and poll is None and not troubles:
+        troubles.append("not polled yet")
+    if stale:
+        troubles.append("no poll for a long time")
+    if poll is not None:
+        troubles += _poll_troubles(config, poll)
+    if lost is not None:
+        troubles.append(str(lost))
+    if maintenance is not None and maintenance.error is not None:
+        troubles.append(f"last maintenance failed: {maintenance.error}")
+    return MdtStatus(mdt, present, worker, poll, age_s, stale, maintenance, tuple(troubles))
+
+
+def _poll_troubles(config: Config, poll: PollStatus) -> list[str]:
+    troubles = []
+    if poll.last_error_at is not None and poll.last_error_at >= poll.last_poll_at:
+        troubles.append(f"last poll failed: {poll.last_error}")
+    elif poll.last_poll_duration_s > config.poll_interval_s:
+        troubles.append(f"last poll took {poll.last_poll_duration_s:.1f} s, longer than poll_interval: fewer are made")
+    if poll.lines_not_understood:
+        lines = f"{poll.lines_not_understood:,} of {poll.lines:,} lines of the actions file"
+        troubles.append(f"{lines} are not understood, and not shipped: `hsm-action-shipper check` shows the first")
+    return troubles
+
+
+def _stale_after_s(config: Config, poll: PollStatus) -> float:
+    return _STALE_INTERVALS * max(config.poll_interval_s, poll.last_poll_duration_s)
+
+
+def to_text(status: Status, now: float) -> str:
+    """A table for people, below it the last maintenance runs, and what is wrong."""
+    from tabulate import tabulate
+
+    lines = []
+    if status.mdts:
+        rows = [_row(status, mdt, now) for mdt in status.mdts]
+        lines.append(tabulate(rows, _HEADERS, colalign=_ALIGN, disable_numparse=True))
+    else:
+        lines.append("no MDT on this server")
+    runs = [mdt.maintenance for mdt in status.mdts if mdt.maintenance is not None]
+    if runs:
+        rows = [_maintenance_row(run, now) for run in runs]
+        lines += ["", tabulate(rows, _MAINTENANCE_HEADERS, colalign=_MAINTENANCE_ALIGN, disable_numparse=True)]
+    lines += [printable(f"{mdt.mdt}: {trouble}") for mdt in status.mdts for trouble in mdt.troubles]
+    lines += [printable(trouble) for trouble in status.troubles]
+    return "\n".join(lines)
+
+
+def _row(status: Status, mdt: MdtStatus, now: float) -> tuple[str, ...]:
+    worker = "unknown" if status.supervisord and status.running else "none" if mdt.worker is None else mdt.worker.state
+    poll = mdt.poll
+    if poll is None:
+        return (mdt.mdt, worker, "never", *("-" for _ in _HEADERS[3:]))
+    return (
+        mdt.mdt,
+        worker,
+        f"{duration(mdt.poll_age_s or 0.0)} ago" + (" (stale)" if mdt.stale else ""),
+        f"{poll.last_poll_duration_s:.2f} s",
+        f"{poll.lines:,}",
+        f"{poll.live:,}",
+        f"{poll.events_shipped:,}",
+        f"{poll.backlog:,}",
+        _last_error(poll, now),
+    )
+
+
+def _maintenance_row(run: Run, now: float) -> tuple[str, ...]:
+    ago = f"{duration(max(0.0, now - run.started_at))} ago"
+    took = f"{run.duration_s:.2f} s"
+    if run.error is not None:
+        return (run.mdt, f"{ago} (failed)", took, *("-" for _ in _MAINTENANCE_HEADERS[3:]))
+    counts = (run.entries, run.healed, run.malformed, run.trimmed, run.length)
+    return (run.mdt, ago, took, *("-" if count is None else f"{count:,}" for count in counts))
+
+
+def _last_error(poll: PollStatus, now: float) -> str:
+    if poll.last_error is None or poll.last_error_at is None:
+        return "-"
+    text = printable(poll.last_error)
+    shown = text if len(text) <= 60 else text[:59] + "…"
+    return f"{duration(max(0.0, now - poll.last_error_at))} ago: {shown}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in the largest unit that leaves two digits, such as `45 s`, `12 min`, `30 h` or `9 d`."""
+    for unit, size, limit in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 72)):
+        if seconds < size * limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
+def to_json(status: Status, config: Config) -> str:
+    """One JSON object. Times are seconds since the epoch; what is not known is null."""
+    return json.dumps(
+        {
+            "ok": status.exit_status == EXIT_OK,
+            "running": status.running,
+            "troubles": status.troubles,
+            "discovery": _program(status.discovery),
+            "maintenance": _program(status.maintenance),
+            "poll_interval_s": config.poll_interval_s,
+            "state_dir": config.state_dir,
+            "run_dir": config.run_dir,
+            "mdts": [
+                {
+                    "mdt": mdt.mdt,
+                    "present": mdt.present,
+                    "worker": _program(mdt.worker),
+                    "poll_age_s": mdt.poll_age_s,
+                    "stale": mdt.stale,
+                    "troubles": mdt.troubles,
+                    "poll": _poll(mdt.poll),
+                    "maintenance": _maintenance(mdt.maintenance),
+                }
+                for mdt in status.mdts
+            ],
+        },
+        indent=2,
+    )
+
+
+def _program(program: Program | None) -> dict[str, Any] | None:
+    return None if program is None else program._asdict()
+
+
+def _poll(poll: PollStatus | None) -> dict[str, Any] | None:
+    return None if poll is None else msgspec.structs.asdict(poll) | {"events_shipped": poll.events_shipped}
+
+
+def _maintenance(run: Run | None) -> dict[str, Any] | None:
+    return None if run is None else msgspec.structs.asdict(run) | {"healed": run.healed}

@@ -1,0 +1,93 @@
+"""The heartbeat of a worker: what it says of itself and of its coordinator after each poll.
+
+JSON under `keys.heartbeat_key`, for anybody who can read Redis. It expires when no poll renews it: without one, no
+worker polls that MDT, or it hangs, or it cannot reach Redis. New fields may come, none goes or changes its meaning.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from hsm_shipper.contract.agents import Copytool
+from hsm_shipper.contract.slots import LOST_AFTER_INTERVALS, Slots
+
+EXPIRY_POLLS = 3
+SHORTEST_EXPIRY_S = 60.0
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """One heartbeat. Times are seconds since the epoch; what could not be read is None."""
+
+    host: str
+    pid: int
+    mdt: str
+    last_poll_at: float
+    last_poll_duration_s: float
+    poll_interval_s: float
+    lines: int
+    """Lines of the actions file."""
+    lines_not_understood: int | None = None
+    """Those of them that are in no stream, and whose actions nobody knows; None: an earlier release does not tell."""
+    live: int
+    backlog: int
+    """Changes seen in the file and not in the stream yet."""
+    last_error: str | None = None
+    """What was wrong with the last poll, None if nothing was."""
+    hsm_control: str | None = None
+    """The coordinator's state: `enabled`, `disabled`, `stopped`, …"""
+    max_requests: int | None = None
+    archive_count: int | None = None
+    restore_count: int | None = None
+    remove_count: int | None = None
+    """These three: the coordinator's active requests."""
+    slots_lost_since: float | None = None
+    """Since when each poll found no slot left beside requests that no copytool works on; None where the last did not.
+
+    For moments that is so in good health: see `lost_slots`.
+    """
+    grace_delay_s: int | None = None
+    loop_period_s: int | None = None
+    copytools: list[Copytool] | None = None
+    agents_not_understood: int = 0
+    """Lines of the file `agents` that are not understood, and so not among `copytools`."""
+
+    @property
+    def slots(self) -> Slots:
+        """The coordinator's slots as the last poll found them."""
+        return Slots(
+            self.max_requests,
+            self.archive_count,
+            self.restore_count,
+            self.remove_count,
+            self.copytools,
+            self.agents_not_understood,
+        )
+
+    @property
+    def lost_slots(self) -> Slots | None:
+        """The slots where some of them are lost: at three polls in a row, or where it is not told since when."""
+        since = self.slots_lost_since
+        if since is not None and self.last_poll_at - since < LOST_AFTER_INTERVALS * self.poll_interval_s:
+            return None
+        return self.slots if self.slots.lost else None
+
+
+_decoder = msgspec.json.Decoder(Heartbeat)
+
+
+def encode(heartbeat: Heartbeat) -> bytes:
+    """As it is written to Redis."""
+    return msgspec.json.encode(heartbeat)
+
+
+def decode(data: bytes) -> Heartbeat | None:
+    """The heartbeat that `data` is; None if it is none."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # nested a thousandfold
+        return None
+
+
+def expiry_s(poll_interval_s: float, last_poll_duration_s: float) -> float:
+    """After how many seconds without a poll a heartbeat is gone. Polls may take longer than the interval."""
+    return max(SHORTEST_EXPIRY_S, EXPIRY_POLLS * max(poll_interval_s, last_poll_duration_s))

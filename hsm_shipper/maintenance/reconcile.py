@@ -1,0 +1,202 @@
+"""Healing: makes what this host believes the fold of the stream again; the next poll makes the stream true.
+
+The state file should be exactly the fold of the stream up to `last_stream_id`. Where it is not (an entry deleted by
+hand, a lost write, a release with a fault), it is the belief that is corrected, never the stream: an orphan of the
+stream enters the belief, and the poll that does not find it in the list appends its PURGED; an action that the stream
+has lost leaves the belief, and the poll appends it as NEW; a state that differs becomes the stream's, and the poll
+appends the UPDATE. So the worker stays the only writer of its stream, and nothing races it: what it appends while the
+stream is read lies behind the position that is compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+
+from hsm_shipper.contract.fold import DigestsNeeded, LiveActions
+from hsm_shipper.contract.kernel_line import unpack_place
+from hsm_shipper.contract.live_action import LiveAction, same_state
+from hsm_shipper.contract.stream_head import Head
+from hsm_shipper.contract.stream_ids import pack_id
+from hsm_shipper.errors import StateError, StreamMoved
+from hsm_shipper.state.rows import (
+    BUSY_TIMEOUT_S,
+    delete_actions,
+    read_actions,
+    read_entries,
+    read_places,
+    read_position,
+    translated,
+    write_actions,
+)
+from hsm_shipper.stream.page_reader import PAGE_ENTRIES
+from hsm_shipper.stream.replay import Replay
+
+_log = logging.getLogger(__name__)
+
+_EXAMPLES_MAX = 3
+# A busy worker appends while the stream is read. Each round reads what came during the one before, so the rest is
+# soon less than a page, and the worker waits for the last of it only.
+_ROUNDS_MAX = 20
+
+
+class Healed(msgspec.Struct):
+    """How far the belief was from what the stream says; each list holds the actions concerned."""
+
+    orphans: list[LiveAction]
+    """Live in the stream, unknown here."""
+    missing: list[LiveAction]
+    """Believed live, not in the stream."""
+    differing: list[LiveAction]
+    """In another state in the stream (this one) than here."""
+    moved: list[LiveAction]
+    """In the same state, held by another entry than is known here: nothing to heal, only to note."""
+
+    def __bool__(self) -> bool:
+        return bool(self.orphans or self.missing or self.differing)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether anything has to be written."""
+        return bool(self or self.moved)
+
+
+class StateFile:
+    """The worker's state file, opened by another process to correct it. Every method raises `StateError`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with translated(path, "open"):
+            self._connection = sqlite3.connect(
+                f"file:{quote(str(path))}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
+            )
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.close()
+
+    def position(self) -> Head:
+        """The stream that the belief stands at; `StateError` before the worker's first catch-up."""
+        with translated(self._path, "read"):
+            head = read_position(self._connection)
+        if head is None:
+            raise StateError(f"state file {self._path} is not filled yet", "its worker has to poll first")
+        return head
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A write transaction; rolled back by `rollback`, or by whatever the body raises."""
+        with translated(self._path, "write"):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                if self._connection.in_transaction:
+                    self._connection.execute("COMMIT")
+            finally:
+                self.rollback()
+
+    def rollback(self) -> None:
+        """End the transaction, if one is open, without a trace: a commit would make the worker reload everything."""
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def differences(self, live: LiveActions) -> Healed:
+        """What differs from `live`; `DigestsNeeded` where only the lines decide, and `live` does not know them.
+
+        An entry never changes, so the row that names the entry that `live` does holds the state that it does (but for
+        ids that somebody gave to other entries by hand). Only where it names another one, or none, or another status,
+        the lines are compared; a hash that the stream does not tell differs from none.
+        """
+        healed = Healed([], [], [], [])
+        suspects = self._suspect_places(live)
+        if not live.has_digests and any(place in live.by_place for place in suspects):
+            raise DigestsNeeded
+        for ours in filter(None, map(self._action_at, suspects)):
+            theirs = live.by_place.get(ours.place)
+            if theirs is None:
+                healed.missing.append(ours)
+            elif ours.status != theirs.status or not same_state(ours, theirs):
+                healed.differing.append(theirs)
+            else:  # our row may know the hash and the cookie of a line whose entry does not tell them
+                mark = ours.mark if theirs.digest is None else theirs.mark
+                healed.moved.append(msgspec.structs.replace(theirs, mark=mark))
+        rows = int(self._connection.execute("SELECT count(*) FROM actions").fetchone()[0])
+        if rows - len(healed.missing) < len(live):
+            known = read_places(self._connection, "actions")
+            healed.orphans.extend(action for action in live if action.place not in known)
+        if healed.orphans and not live.has_digests:
+            raise DigestsNeeded
+        return healed
+
+    def _suspect_places(self, live: LiveActions) -> list[int]:
+        """Packed places where the belief does not name the entry that `live` does, or its status."""
+        get = live.by_place.get
+        suspects = []
+        for place, entry_id, status in read_entries(self._connection):
+            theirs = get(place)
+            if theirs is None or theirs.entry != entry_id or theirs.status != status:
+                suspects.append(place)
+        return suspects
+
+    def _action_at(self, place: int) -> LiveAction | None:
+        return next(read_actions(self._connection, "cat_idx = ? AND rec_idx = ?", unpack_place(place)), None)
+
+    def correct(self, healed: Healed) -> None:
+        """Make the belief what the stream says."""
+        delete_actions(self._connection, healed.missing)
+        write_actions(self._connection, healed.orphans + healed.differing + healed.moved)
+
+    def mark_for_refresh(self, actions: list[LiveAction]) -> int:
+        """Have the next poll append the state of these again; returns how many were not marked yet."""
+        places = ((action.cat_idx, action.rec_idx) for action in actions)
+        before = self._connection.total_changes
+        self._connection.executemany("INSERT OR IGNORE INTO refresh VALUES (?, ?)", places)
+        return self._connection.total_changes - before
+
+
+def catch_up(replay: Replay[LiveActions], state: StateFile, keep_going: Callable[[], None]) -> None:
+    """Fold the stream to where the belief stands, but for the page or so that comes in meanwhile.
+
+    `StreamMoved` if the belief stands behind what was folded, or `StreamBehind` if the server does not hold all that
+    the belief was made of: the stream was another one.
+    """
+    for _ in range(_ROUNDS_MAX):
+        before, position = replay.entries, state.position()
+        _check_behind(replay, position)
+        replay.go_on(position.last_id, holding=position)
+        if replay.entries - before < PAGE_ENTRIES:
+            return
+        keep_going()
+
+
+def finish(replay: Replay[LiveActions], position: Head) -> None:
+    """Fold the rest, while the worker waits: raises what tells to start over, for that is not to be done here."""
+    _check_behind(replay, position)
+    replay.step(position.last_id, holding=position)
+
+
+def _check_behind(replay: Replay[LiveActions], position: Head) -> None:
+    if pack_id(position.last_id) < pack_id(replay.until):
+        raise StreamMoved(f"the worker went back to {position.last_id} while the stream was read up to {replay.until}")
+
+
+def tell(mdt: str, healed: Healed) -> None:
+    """Say what was healed, with a few examples of each."""
+    kinds = (
+        (healed.orphans, "in the stream and unknown here: purged by the next poll unless the list holds them"),
+        (healed.missing, "missing from the stream: appended again by the next poll"),
+        (healed.differing, "in another state in the stream: appended by the next poll as they are"),
+    )
+    for actions, text in kinds:
+        if actions:
+            examples = ", ".join(
+                f"{action.cat_idx}/{action.rec_idx} {action.action_key} {action.status}"
+                for action in actions[:_EXAMPLES_MAX]
+            )
+            _log.warning("%s: %d actions %s (such as %s)", mdt, len(actions), text, examples)

@@ -1,0 +1,1 @@
+"""All that is kept in SQLite, and the locks beside it."""

@@ -1,0 +1,212 @@
+"""Rows of the state file, as actions and back, and SQLite's exceptions as errors of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from operator import add
+from pathlib import Path
+from sys import intern
+from typing import Any
+
+from hsm_shipper.contract.kernel_line import unpack_place
+from hsm_shipper.contract.live_action import NO_DIGEST, UNKNOWN_ENTRY, LiveAction
+from hsm_shipper.contract.stream_head import Head
+from hsm_shipper.errors import StateCorrupt, StateError, StateUnwritable
+from hsm_shipper.process.batched import batched
+from hsm_shipper.state import values as values
+from hsm_shipper.state.poll_status import status_in
+
+BUSY_TIMEOUT_S = 30.0
+COLUMNS = "cat_idx, rec_idx, fid, action, status, cookie, hash, first_seen, status_since, entry_id"
+# A statement costs more than what it does to one row; SQLite before 3.32 takes 999 parameters.
+_ROWS_PER_INSERT = 50
+_ROWS_PER_READ = 500
+_ROW_MARKS = f"({', '.join('?' * len(COLUMNS.split(', ')))})"
+_INSERT = f"INSERT OR REPLACE INTO actions ({COLUMNS}) VALUES "
+_INSERT_ONE = _INSERT + _ROW_MARKS
+_INSERT_MANY = _INSERT + ", ".join([_ROW_MARKS] * _ROWS_PER_INSERT)
+
+# In the order of `Head`.
+_POSITION_COLUMNS = "last_stream_id, newest_entry_id, newest_entry_sha1, first_entry_id, entries, max_deleted_entry_id"
+_READ_POSITION = f"SELECT {_POSITION_COLUMNS} FROM stream_position"
+_WRITE_POSITION = (
+    f"INSERT OR REPLACE INTO stream_position (id, {_POSITION_COLUMNS}) VALUES (1, {', '.join('?' * len(Head._fields))})"
+)
+
+# Numbers without leading zeros sort by their length, then as text: both halves of an id may have 64 bits, one more than
+# an integer of SQLite.
+_HAS_ENTRY_BEFORE = """
+WITH ids AS (
+    SELECT substr(entry_id, 1, instr(entry_id, '-') - 1) AS ms, substr(entry_id, instr(entry_id, '-') + 1) AS seq
+    FROM actions WHERE entry_id IS NOT NULL
+)
+SELECT EXISTS (SELECT 1 FROM ids WHERE (length(ms), ms, length(seq), seq) < (?, ?, ?, ?))
+"""
+
+_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_REBUILT = "whoever writes it next sets it aside and makes it anew"
+_HINTS = {
+    sqlite3.SQLITE_FULL: "make room on its file system: polling goes on and recovers by itself",
+    sqlite3.SQLITE_BUSY: "another program holds it locked: look for an open sqlite3 shell with a transaction",
+}
+
+
+def read_actions(
+    connection: sqlite3.Connection, condition: str = "", parameters: Iterable[Any] = ()
+) -> Iterator[LiveAction]:
+    """The live actions, all or those that meet an SQL condition."""
+    where = f" WHERE {condition}" if condition else ""
+    for columns in _columns(connection.execute(f"SELECT {COLUMNS} FROM actions{where}", tuple(parameters))):
+        yield from _actions(*columns)
+
+
+def read_digests(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes | None]]:
+    """Packed place and MD5 (None where it is not known) of every live action, in order of places."""
+    rows = connection.execute("SELECT cat_idx, rec_idx, hash FROM actions ORDER BY cat_idx, rec_idx")
+    for cats, recs, hashes in _columns(rows):
+        for place, digest in zip(values.places(cats, recs), values.digests(hashes), strict=True):
+            yield place, None if digest == NO_DIGEST else digest
+
+
+def read_places(connection: sqlite3.Connection, table: str) -> set[int]:
+    """The packed places in a table."""
+    found: set[int] = set()
+    for cats, recs in _columns(connection.execute(f"SELECT cat_idx, rec_idx FROM {table}")):
+        found.update(values.places(cats, recs))
+    return found
+
+
+def read_entries(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes | None, str]]:
+    """Packed place, id of the stream entry and status of every live action; only the place is looked at here."""
+    # As a blob an id is the bytes that came from the server.
+    rows = connection.execute("SELECT cat_idx, rec_idx, CAST(entry_id AS BLOB), status FROM actions")
+    for cats, recs, entry_ids, statuses in _columns(rows):
+        yield from zip(values.places(cats, recs), entry_ids, statuses, strict=True)
+
+
+def read_position(connection: sqlite3.Connection) -> Head | None:
+    """The head of the stream that the live actions are the fold of; None before the first catch-up."""
+    row = connection.execute(_READ_POSITION).fetchone()
+    if row is None:
+        return None
+    last_id, newest_id, newest_sha1, first_id, entries, max_deleted_id = row
+    return Head(
+        values.stream_id("last_stream_id", last_id),
+        *values.newest_entry(newest_id, newest_sha1),
+        None if first_id is None else values.stream_id("first_entry_id", first_id),
+        None if entries is None else values.count("entries", entries),
+        None if max_deleted_id is None else values.stream_id("max_deleted_entry_id", max_deleted_id),
+    )
+
+
+def check_values(connection: sqlite3.Connection) -> None:
+    """Read every value there is, and fail as reading it would."""
+    read_position(connection)
+    status_in(connection)
+    for table in ("missed", "refresh"):
+        read_places(connection, table)
+    deque(read_actions(connection), maxlen=0)
+
+
+def write_actions(connection: sqlite3.Connection, actions: Iterable[LiveAction]) -> None:
+    """Put the actions in their places, replacing an occupant."""
+    for some in batched(map(_row, actions), _ROWS_PER_INSERT):
+        if len(some) == _ROWS_PER_INSERT:
+            connection.execute(_INSERT_MANY, tuple(chain.from_iterable(some)))
+        else:
+            connection.executemany(_INSERT_ONE, some)
+
+
+def delete_actions(connection: sqlite3.Connection, actions: Iterable[LiveAction]) -> None:
+    """Empty the places of the actions."""
+    places = (unpack_place(action.place) for action in actions)
+    connection.executemany("DELETE FROM actions WHERE cat_idx = ? AND rec_idx = ?", places)
+
+
+def write_position(connection: sqlite3.Connection, head: Head) -> None:
+    """Replace it."""
+    connection.execute(_WRITE_POSITION, head)
+
+
+def has_entry_before(connection: sqlite3.Connection, entry_id: str | None) -> bool:
+    """Whether any live action's entry lies before `entry_id`; with None: whether there is any live action.
+
+    Looks at every row: some 0.1 s for 350,000.
+    """
+    if entry_id is None:
+        return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM actions)").fetchone()[0])
+    ms, _, seq = entry_id.partition("-")
+    return bool(connection.execute(_HAS_ENTRY_BEFORE, (len(ms), ms, len(seq), seq)).fetchone()[0])
+
+
+@contextlib.contextmanager
+def translated(path: Path, what: str) -> Iterator[None]:
+    """Raise what sqlite3 raises, and values that cannot be, as `StateError`; `what` was to be done with the file."""
+    try:
+        yield
+    except values.ImpossibleValue as error:
+        raise StateCorrupt(f"state file {path} is damaged: {error}", _REBUILT) from error
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        primary = None if code is None else code & 0xFF
+        message = f"cannot {what} state file {path}: {error}"
+        if code is None and isinstance(error, sqlite3.OperationalError):  # Python's own word: a text that is no UTF-8
+            raise StateCorrupt(message, _REBUILT) from error
+        if primary in _CORRUPT or (what == "migrate" and primary == sqlite3.SQLITE_ERROR):
+            raise StateCorrupt(message, _REBUILT) from error
+        if "no such column" in str(error):
+            message = f"state file {path} was written by an earlier release"
+            raise StateError(message, "its worker migrates it at its first poll: restart hsm-action-shipper") from error
+        if primary in (None, sqlite3.SQLITE_ERROR):
+            raise StateError(message) from error
+        hint = _HINTS.get(primary, "check the folder's owner, permissions and file system")
+        raise StateUnwritable(message, hint) from error
+
+
+def _columns(cursor: sqlite3.Cursor) -> Iterator[tuple[Any, ...]]:
+    """The result column by column, some rows at a time."""
+    while rows := cursor.fetchmany(_ROWS_PER_READ):
+        yield tuple(zip(*rows, strict=True))
+
+
+def _actions(
+    cats: Any, recs: Any, fids: Any, words: Any, statuses: Any, cookies: Any, hashes: Any, first: Any, since: Any,
+    entry_ids: Any,
+) -> Iterator[LiveAction]:  # fmt: skip
+    return map(
+        LiveAction,
+        values.places(cats, recs),
+        values.words("fid", fids),
+        map(intern, values.words("action", words)),
+        map(intern, values.words("status", statuses)),
+        map(add, values.digests(hashes), values.cookies(cookies)),
+        values.times("first_seen", first),
+        # Mostly the same moment: one object for both.
+        [
+            begun if when == begun else when
+            for when, begun in zip(values.times("status_since", since), first, strict=True)
+        ],
+        values.entries(entry_ids),
+    )
+
+
+def _row(action: LiveAction) -> tuple[Any, ...]:
+    cat_idx, rec_idx = unpack_place(action.place)
+    cookie, digest_hex = action.cookie_and_hex
+    entry = action.entry
+    return (
+        cat_idx,
+        rec_idx,
+        action.fid,
+        action.action,
+        action.status,
+        cookie,
+        digest_hex,
+        action.first_seen,
+        action.status_since,
+        None if entry == UNKNOWN_ENTRY else entry.decode(),
+    )

@@ -1,0 +1,250 @@
+"""The state file of one MDT: at every commit exactly the fold of its stream up to `last_stream_id`.
+
+One process owns the file (under the worker's lock); people and `status` read beside it. Another process may correct
+it in a transaction of its own, which shows here as `StateChanged`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from sqlite_utils import Database
+
+from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.kernel_line import unpack_place
+from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.stream_head import Head
+from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew
+from hsm_shipper.migrations import SET, STEPS, migrations
+from hsm_shipper.process.batched import batched
+from hsm_shipper.state.integrity import set_aside
+from hsm_shipper.state.poll_status import PollStatus, status_in
+from hsm_shipper.state.rows import (
+    BUSY_TIMEOUT_S,
+    delete_actions,
+    has_entry_before,
+    read_actions,
+    read_digests,
+    read_places,
+    read_position,
+    translated,
+    write_actions,
+    write_position,
+)
+from hsm_shipper.worker.changes import Change
+from hsm_shipper.worker.snapshot_diff import Known
+
+# Changes of a long list are spread over all its pages: what was read to compare is still at hand to be written.
+_CACHE_KIB = 16 * 1024
+# Such changes write one page each: at SQLite's own 1,000 a poll of them would wait for the disk several times.
+_CHECKPOINT_PAGES = 16_384
+
+_TABLES = ("actions", "missed", "refresh", "stream_position", "poll_status")
+_PLACES_PER_QUERY = 900  # SQLite before 3.32 takes 999 parameters
+_STATUS_COLUMNS = PollStatus.__struct_fields__
+
+
+class Loaded(NamedTuple):
+    """What a worker keeps in memory; places are packed."""
+
+    head: Head | None
+    """Where it is in the stream, None before the first catch-up."""
+    known: Known
+    missed: set[int]
+    """What the last complete reading missed without being believed."""
+    marked: set[int]
+    """What is to be refreshed."""
+
+
+class Cache:
+    """The open state file. Raises `StateError` (see `errors`) from every method."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, making or migrating it as needed; only its owner, under the worker's lock, may."""
+        self.path = path
+        with translated(path, "open"):
+            self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+        self._file_id = self._stat()
+        self._version: int | None = None
+
+    def _prepare(self) -> None:
+        _refuse_newer(self._connection, self.path)  # before anything is written to it
+        with translated(self.path, "open"):
+            verdict = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise StateCorrupt(f"state file {self.path} is damaged: {verdict}")
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        with translated(self.path, "migrate"):
+            migrations.apply(Database(self._connection))
+            for table in _TABLES:  # somebody may have dropped one
+                self._connection.execute(f"SELECT * FROM {table} LIMIT 0")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def is_current(self) -> bool:
+        """Whether `path` still names the file that is open: somebody may have removed or replaced it."""
+        return self._stat() == self._file_id
+
+    def is_changed(self) -> bool:
+        """Whether another process has committed to it since `load`."""
+        with translated(self.path, "read"):
+            return self._data_version() != self._version
+
+    def load(self) -> Loaded:
+        """Everything that the worker keeps in memory."""
+        with translated(self.path, "read"), self._immediate():
+            version = self._data_version()
+            head = read_position(self._connection)
+            marked = read_places(self._connection, "refresh")
+            known = Known(read_digests(self._connection), marked)
+            missed = read_places(self._connection, "missed")
+            status_in(self._connection)  # damage in it is to be found before anything is shipped
+        self._version = version
+        return Loaded(head, known, missed, marked)
+
+    def live_actions(self) -> LiveActions:
+        """The whole fold, to go on folding from."""
+        live = LiveActions()
+        with translated(self.path, "read"):
+            for action in read_actions(self._connection):
+                live.put(action)
+        return live
+
+    def actions_at(self, places: Sequence[int]) -> dict[int, LiveAction]:
+        """The live actions in the given packed places."""
+        found: dict[int, LiveAction] = {}
+        with translated(self.path, "read"):
+            # One catalogue index a query: only so does SQLite use the primary key (a list of pairs is a scan).
+            for cat_idx, same_cat in groupby(sorted(places), key=lambda place: unpack_place(place)[0]):
+                for some in batched((unpack_place(place)[1] for place in same_cat), _PLACES_PER_QUERY):
+                    marks = ", ".join("?" * len(some))
+                    condition = f"cat_idx = ? AND rec_idx IN ({marks})"
+                    for action in read_actions(self._connection, condition, (cat_idx, *some)):
+                        found[action.place] = action
+        return found
+
+    def needs_entry_before(self, entry_id: str | None) -> bool:
+        """Whether any live action needs an entry before `entry_id`; with None: whether there is any live action."""
+        with translated(self.path, "read"):
+            return has_entry_before(self._connection, entry_id)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A write transaction, taken before the body runs; `StateChanged` if another process committed since `load`.
+
+        Whatever the body raises rolls it back.
+        """
+        with translated(self.path, "write"), self._immediate():
+            if self._data_version() != self._version:
+                raise StateChanged(f"state file {self.path} was changed by another process")
+            yield
+
+    def apply(self, changes: Sequence[Change], head: Head) -> None:
+        """Within a transaction: make the changes, and `head` the position that they end at."""
+        gone = [change.before for change in changes if change.after is None and change.before is not None]
+        put = [change.after for change in changes if change.after is not None]
+        # Purges come first in a poll: a place that one empties may be filled again by the same batch.
+        delete_actions(self._connection, gone)
+        write_actions(self._connection, put)
+        self.set_position(head)
+
+    def replace(self, live: LiveActions, head: Head) -> None:
+        """Within a transaction: make `live`, the fold up to `head`, what is known.
+
+        What was missed or marked is void.
+        """
+        self._connection.execute("DELETE FROM actions")
+        self._connection.execute("DELETE FROM missed")
+        self._connection.execute("DELETE FROM refresh")
+        write_actions(self._connection, live)
+        self.set_position(head)
+
+    def set_position(self, head: Head) -> None:
+        """Within a transaction: what is known is the fold of a stream with this head."""
+        write_position(self._connection, head)
+
+    def unmark(self, places: Iterable[int]) -> None:
+        """Within a transaction: what the stream says of these actions it now says in a new entry."""
+        self._connection.executemany("DELETE FROM refresh WHERE cat_idx = ? AND rec_idx = ?", map(unpack_place, places))
+
+    def set_missed(self, places: Iterable[int]) -> None:
+        """Remember which places the last complete reading missed without being believed."""
+        with self.transaction():
+            self._connection.execute("DELETE FROM missed")
+            self._connection.executemany("INSERT INTO missed VALUES (?, ?)", map(unpack_place, places))
+
+    def poll_status(self) -> PollStatus | None:
+        """The status that the last poll left, for its counters."""
+        with translated(self.path, "read"):
+            return status_in(self._connection)
+
+    def save_poll_status(self, status: PollStatus) -> None:
+        """Replace the status, in a transaction of its own."""
+        marks = ", ".join("?" * len(_STATUS_COLUMNS))
+        with translated(self.path, "write"):
+            self._connection.execute(
+                f"INSERT OR REPLACE INTO poll_status (id, {', '.join(_STATUS_COLUMNS)}) VALUES (1, {marks})",
+                msgspec.structs.astuple(status),
+            )
+
+    @contextlib.contextmanager
+    def _immediate(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:  # a full disk has already rolled it back
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _data_version(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def _stat(self) -> tuple[int, int] | None:
+        try:
+            stat = self.path.stat()
+        except OSError:
+            return None
+        return stat.st_dev, stat.st_ino
+
+
+def open_cache(path: Path) -> tuple[Cache, str | None]:
+    """Open the state file, setting a broken one aside; the second value says what was set aside, and where."""
+    try:
+        return Cache(path), None
+    except StateCorrupt as damage:
+        told = set_aside(path, damage)
+        return Cache(path), str(told)
+
+
+def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
+    with translated(path, "open"):
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'").fetchone():
+            return
+        done = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (SET,))
+        names = {str(name) for (name,) in done}
+    newer = sorted(names - STEPS.keys())
+    if newer and not names.issuperset(STEPS):  # migrations are added at the end
+        raise StateCorrupt(f"state file {path} is damaged: its migrations are {', '.join(sorted(names))}")
+    if newer:
+        raise StateTooNew(
+            f"state file {path} was written by a newer release (migration {newer[-1]!r} is unknown here)",
+            "install that release again, or remove the file: it is made anew from the stream",
+        )

@@ -1,0 +1,1 @@
+"""All that is said to Redis: connections, compare-and-append, replay, trimming, the maintenance lock."""

@@ -1,0 +1,112 @@
+"""Reads a stream from its first entry and folds it: what is live, which entry each live action needs, what is wrong."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from hsm_shipper.contract.fold import DigestsNeeded, LiveActions
+from hsm_shipper.contract.stream_head import Head
+from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
+from hsm_shipper.errors import ReplayOvertaken
+from hsm_shipper.stream.page_reader import Entry
+from hsm_shipper.stream.stream import ActionStream
+
+REPLAYS_MAX = 5  # a trim takes far less time than a replay, so it hardly overtakes two in a row
+_EXAMPLES_MAX = 5
+_MARKS_MAX = 20_000
+_CHUNK_ENTRIES = 1000  # trimmed at once: a few ms for the server
+
+Fold = TypeVar("Fold", bound=LiveActions)
+
+
+class Replay(Generic[Fold]):
+    """A fold of a stream that remembers where its entries lie. `go_on` brings it further."""
+
+    def __init__(
+        self,
+        stream: ActionStream,
+        fold: Callable[[bool], Fold],
+        on_page: Callable[[list[Entry]], None] = lambda _: None,
+        *,
+        digests: bool = True,
+    ) -> None:
+        """`fold` makes an empty fold, with digests or without; without `digests` it does so only if they are needed.
+
+        `on_page` is given every page before it is folded, and may raise to end a replay that has lost its right to go
+        on.
+        """
+        self._stream = stream
+        self._empty_fold = fold
+        self._digests = digests
+        self._on_page = on_page
+        self._begin()
+
+    def _begin(self) -> None:
+        self.live = self._empty_fold(self._digests)
+        self.entries = 0
+        self.malformed = 0
+        self.malformed_ids: list[str] = []
+        """The first few ids of malformed entries."""
+        self.until = EMPTY_ID
+        """The id that was folded up to, whether or not an entry has it."""
+        self.index = EntryIndex()
+        self._last_entry: str | None = None
+
+    def go_on(self, until: str, *, holding: Head | None = None) -> None:
+        """Fold what lies between here and the id `until`; from the first entry again if a trim overtakes.
+
+        With `holding` only from a server whose stream holds that head, see `ActionStream.replay`.
+        """
+        for _ in range(REPLAYS_MAX):
+            try:
+                self.step(until, holding=holding)
+                return
+            except (DigestsNeeded, ReplayOvertaken) as why:
+                self.start_over(why)
+        raise ReplayOvertaken(f"stream {self._stream.key} is trimmed faster than it can be read")
+
+    def start_over(self, why: DigestsNeeded | ReplayOvertaken) -> None:
+        """Forget what was read: the next step begins with the first entry."""
+        self._digests = self._digests or isinstance(why, DigestsNeeded)
+        self._begin()
+
+    def step(self, until: str, *, holding: Head | None = None) -> None:
+        """The same as `go_on`, but for starting over: `DigestsNeeded` or `ReplayOvertaken` say that it is needed."""
+        for page in self._stream.replay(until, self._last_entry, holding=holding):
+            self._on_page(page)
+            self.index.add(page, self.entries)
+            self.entries += len(page)
+            self._note(self.live.fold_page(page))
+            self._last_entry = page[-1][0].decode()
+        self.until = until
+
+    def _note(self, malformed: list[bytes]) -> None:
+        self.malformed += len(malformed)
+        room = _EXAMPLES_MAX - len(self.malformed_ids)
+        self.malformed_ids.extend(entry_id.decode() for entry_id in malformed[:room])
+
+
+class EntryIndex:
+    """How many entries lie before an id, of the entries of a stream in order; its memory is bounded."""
+
+    def __init__(self) -> None:
+        self._step = 100  # entries; every so often we remember where in the stream we are
+        self._marks: list[int] = []  # packed ids
+
+    def add(self, page: list[Entry], before: int) -> None:
+        """Take in the next entries, with `before` entries before them."""
+        self._marks.extend(pack_id(page[at][0]) for at in range(-before % self._step, len(page), self._step))
+        if len(self._marks) > _MARKS_MAX:
+            del self._marks[1::2]
+            self._step *= 2
+
+    def ordinal(self, entry: int) -> int:
+        """How many entries lie before the packed id `entry`: never too many, at most a step too few."""
+        return max(0, bisect_right(self._marks, entry) - 1) * self._step
+
+    def chunk_ends(self, end: int) -> list[int]:
+        """Packed ids before `end`, some 1,000 entries apart."""
+        marks = max(1, _CHUNK_ENTRIES // self._step)
+        return [entry for entry in self._marks[marks::marks] if entry < end]

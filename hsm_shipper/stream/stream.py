@@ -1,0 +1,284 @@
+"""One MDT's stream in Redis: where its head is, compare-and-append, and replay. Redis' errors are translated here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, NamedTuple, cast
+
+import redis
+import redis.exceptions
+
+from hsm_shipper.contract.redis_keys import DATA_FIELD, data_of
+from hsm_shipper.contract.stream_head import Head, entry_sha1
+from hsm_shipper.contract.stream_ids import next_id, pack_id, text_of
+from hsm_shipper.errors import (
+    EntriesLost,
+    ReplayOvertaken,
+    StreamBehind,
+    StreamMoved,
+    StreamRefused,
+    StreamUnavailable,
+)
+from hsm_shipper.stream.page_reader import PAGE_ENTRIES, Entry, PageReader
+from hsm_shipper.stream.redis_errors import is_denied, permission_hint, reach_hint, refusal_hint, tls_hint
+
+_APPEND = (files("hsm_shipper.stream") / "append.lua").read_text(encoding="ascii")
+_TRIM = (files("hsm_shipper.stream") / "trim.lua").read_text(encoding="ascii")
+_APPEND_SHA = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
+
+# What a shipper sends (docs/permissions.md).
+COMMANDS = (
+    "+select +eval +evalsha +script|load +exists +xinfo|stream +xinfo|groups +xpending "
+    "+xadd +xrange +xlen +xtrim +set +get +del +pttl +pexpire"
+)
+
+_PASSING = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.ClusterDownError,  # and MASTERDOWN
+    redis.exceptions.TryAgainError,
+)
+
+
+class Group(NamedTuple):
+    """A consumer group, and the id of the first entry that it has pending or was not given yet."""
+
+    name: str
+    needs_from: str
+
+
+class ActionStream:
+    """The stream `key`. Every method raises `StreamUnavailable` or `StreamRefused` as the server's answer is."""
+
+    def __init__(self, client: redis.Redis, key: str, address: str) -> None:
+        self._client = client
+        self.pool = client.connection_pool
+        self.key = key
+        self.address = address
+
+    def head(self) -> Head:
+        """Where the stream ends now, on a server that takes writes: `StreamRefused` on a read-only replica."""
+        # No stream ends at '': the script finds a mismatch and tells where this one really ends.
+        return self.start_append(Head("", None, None), ()).look()
+
+    def start_append(self, expected: Head, payloads: Sequence[bytes]) -> PendingAppend:
+        """Send a compare-and-append without waiting: the server works while we prepare the next one."""
+        with self.translated("append to" if payloads else "look at"):
+            connection = self.pool.get_connection()
+            return PendingAppend(self, connection, expected, payloads)
+
+    def compare(self, expected: Head) -> Head:
+        """The stream as it is; `StreamMoved` unless it still ends at `expected`. It is tried as a write."""
+        return self.start_append(expected, ()).finish()
+
+    def entries_lost(self, found: Head) -> EntriesLost:
+        """What to raise where the stream as it was `found` has lost entries (`stream_head.has_losses`)."""
+        deleted = "" if found.max_deleted_id is None else f", the highest deleted {found.max_deleted_id}"
+        return EntriesLost(
+            f"stream {self.key} at {self.address} has lost entries that somebody else trimmed or deleted: "
+            f"{found.length} are left, the first {found.first_id}{deleted}"
+        )
+
+    def holds(self, head: Head) -> bool:
+        """Whether the newest entry that `head` knows is still in the stream, with the same content."""
+        if head.newest_id is None:
+            return False
+        with self.translated("look at"):
+            found = cast(list[Any], self._client.xrange(self.key, head.newest_id, head.newest_id))
+        return bool(found) and entry_sha1([part for pair in found[0][1].items() for part in pair]) == head.newest_sha1
+
+    def data_of(self, entry_id: str) -> bytes | None:
+        """The field `data` of an entry; None without it, or without the entry."""
+        with self.translated("look at"):
+            found = cast(list[Any], self._client.xrange(self.key, entry_id, entry_id))
+        return found[0][1].get(DATA_FIELD) if found else None
+
+    def replay(self, until: str, after: str | None = None, *, holding: Head | None = None) -> Iterator[list[Entry]]:
+        """Pages of entries up to the id `until`: from the first, or those behind the entry `after`.
+
+        Each page begins with the last entry of the one before, which is looked for and left out: if it is gone, a
+        trim has overtaken the replay and what was read so far is worth nothing (`ReplayOvertaken`).
+
+        With `holding`, the server that gave the pages is asked at the end whether its stream holds that head: where
+        it does not, it is another server than the one that the caller knows (a replica that is behind, an old primary
+        that came back, a wrong address), and what was read is worth nothing (`StreamBehind`, `StreamMoved`).
+        """
+        if after == until:
+            return
+        last = after
+        with self.translated("replay"), closing(PageReader(self.pool, self.key, until)) as pages:
+            pages.ask(last)
+            while True:
+                page = pages.answer()
+                full = len(page) == PAGE_ENTRIES
+                if last is not None:
+                    if not page or page[0][0] != last.encode():
+                        raise ReplayOvertaken(f"entry {last} of stream {self.key} went while it was replayed")
+                    del page[0]
+                if page:
+                    last = page[-1][0].decode()
+                    if full:
+                        pages.ask(last)  # the server looks it up while the caller works on this one
+                    yield [
+                        (entry_id, fields[1] if fields and fields[0] == DATA_FIELD else data_of(fields))
+                        for entry_id, fields in page
+                    ]
+                if not full:
+                    break
+            if holding is not None:
+                self._check_held(pages.head(), holding, pages)
+
+    def _check_held(self, now: Head, held: Head, pages: PageReader) -> None:
+        if now.end == held.end:
+            return
+        where = f"stream {self.key} at {self.address}"
+        if pack_id(now.last_id) < pack_id(held.last_id):
+            raise StreamBehind(
+                f"{where} ends at {now.last_id}, before {held.last_id} as the state file knows it",
+                "a server that is behind is not believed: is it the primary? If it is, the worker catches up by itself",
+            )
+        if held.newest_id is not None and pages.sha1_of(held.newest_id) != held.newest_sha1:
+            raise StreamMoved(f"{where} does not hold the entry {held.newest_id} as the state file knows it")
+
+    def length(self) -> int:
+        """How many entries it has."""
+        with self.translated("look at"):
+            return int(self._client.xlen(self.key))
+
+    def trim(self, min_id: str, folded_to: str) -> int | None:
+        """Remove the entries below `min_id`; how many went, None where the stream ends before `folded_to`."""
+        with self.translated("trim"):
+            removed = cast(int, self._client.eval(_TRIM, 1, self.key, min_id, *folded_to.split("-")))
+        return None if removed < 0 else removed
+
+    def groups(self) -> list[Group]:
+        """The consumer groups of the stream."""
+        with self.translated("look at the consumer groups of"):
+            if not self._client.exists(self.key):
+                return []
+            found = []
+            for info in self._client.xinfo_groups(self.key):
+                pending = self._client.xpending(self.key, info["name"])
+                needs = text_of(pending["min"]) if pending["pending"] else next_id(text_of(info["last-delivered-id"]))
+                found.append(Group(text_of(info["name"]), needs))
+        return found
+
+    @contextlib.contextmanager
+    def translated(self, what: str) -> Iterator[None]:
+        """Raise what redis-py raises as errors of ours; `what` was to be done with the stream."""
+        try:
+            yield
+        except redis.RedisError as error:
+            # Behind a proxy or a name that was moved the next connection may find the primary. Whatever was answered:
+            # a script's READONLY comes as a plain error from Redis 6.2.
+            self.pool.disconnect()
+            message = f"cannot {what} stream {self.key} at {self.address}: {error}"
+            tls = tls_hint(error)
+            if tls is None and isinstance(error, _PASSING) and not isinstance(error, redis.AuthenticationError):
+                hint = (
+                    f"{reach_hint(error, self.address, 'is Redis up and reachable?')} It is tried again at every poll"
+                )
+                raise StreamUnavailable(message, hint) from error
+            raise StreamRefused(message, tls or self._hint(error)) from error
+
+    def _hint(self, error: redis.RedisError) -> str:
+        if is_denied(error):
+            return permission_hint(error, f"{self.key} and {{{self.key}}}:*", COMMANDS)
+        return refusal_hint(error)
+
+
+class PendingAppend:
+    """A compare-and-append on its way: `finish` or `abandon` it."""
+
+    def __init__(
+        self,
+        stream: ActionStream,
+        connection: Any,
+        expected: Head,
+        payloads: Sequence[bytes],
+    ) -> None:
+        self._stream = stream
+        self._connection = connection  # redis-py's connections are but half typed
+        self._expected = expected
+        self._payloads = payloads
+        self._position = (
+            expected.last_id,
+            expected.newest_id or "",
+            expected.newest_sha1 or "",
+            expected.first_id or "",
+            "" if expected.length is None else str(expected.length),
+            expected.max_deleted_id or "",
+        )
+        self.found = expected
+        """The stream before anything was added, once it is finished."""
+        self.entry_ids: list[bytes] = []
+        """The ids of the entries that were added, in order of the payloads, once it is finished."""
+        self._send("EVALSHA", _APPEND_SHA)
+
+    def finish(self) -> Head:
+        """The stream now; `StreamMoved` if it was not as expected, and then nothing was added.
+
+        Without payloads this only compares. After `StreamUnavailable` it is not known whether they were added. That the
+        stream ends as expected does not say that it still holds everything that it should: see
+        `stream_head.has_losses` for `found`.
+        """
+        matched, self.found, self.entry_ids = self._reply()
+        if not matched:
+            raise self._difference()
+        if not self._payloads:
+            return self.found
+        return self.found.grown(list(map(text_of, self.entry_ids)), entry_sha1((DATA_FIELD, self._payloads[-1])))
+
+    def look(self) -> Head:
+        """The stream now, whatever was expected."""
+        return self._reply()[1]
+
+    def _difference(self) -> StreamMoved:
+        found, expected = self.found, self._expected
+        where = f"stream {self._stream.key} at {self._stream.address}"
+        if found.last_id != expected.last_id:
+            return StreamMoved(f"{where} ends at {found.last_id}, not at {expected.last_id} as we left it")
+        if found.newest_id is not None and found.end != expected.end:
+            return StreamMoved(f"{where} has another newest entry than {expected.newest_id}, which we left there")
+        return self._stream.entries_lost(found)
+
+    def _reply(self) -> tuple[bool, Head, list[bytes]]:
+        with self._stream.translated("append to" if self._payloads else "look at"):
+            try:
+                reply = self._read()
+            except redis.exceptions.NoScriptError:  # a server that was restarted, or has never seen it
+                self._send("EVAL", _APPEND)
+                reply = self._read()
+        self._stream.pool.release(self._connection)
+        self._connection = None
+        matched, *told, entry_ids = reply
+        return bool(matched), Head.told(*told), entry_ids
+
+    def _read(self) -> Any:
+        assert self._connection is not None, "finish an append once"
+        try:
+            return self._connection.read_response()
+        except redis.exceptions.NoScriptError:
+            raise
+        except BaseException:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Forget about the reply, and with it the connection that it would come by."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._stream.pool.release(self._connection)
+            self._connection = None
+
+    def _send(self, command: str, script: str) -> None:
+        assert self._connection is not None
+        try:
+            self._connection.send_command(command, script, 1, self._stream.key, *self._position, *self._payloads)
+        except BaseException:
+            self.abandon()
+            raise

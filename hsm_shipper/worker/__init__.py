@@ -1,0 +1,1 @@
+"""The worker: polls one MDT, decides what changed, ships it."""

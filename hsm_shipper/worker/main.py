@@ -1,0 +1,108 @@
+"""The worker: polls one MDT until it is told to stop. One process per MDT, started by supervisord.
+
+python -m hsm_shipper.worker.main --mdt elm-MDT0000 --actions /sys/…/elm-MDT0000/hsm/actions [--config FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from functools import partial
+from pathlib import Path
+
+import redis
+
+from hsm_shipper.config import Config, load_config
+from hsm_shipper.contract.redis_keys import stream_key
+from hsm_shipper.errors import HsmError, StreamUnavailable
+from hsm_shipper.lustre.actions_file import ActionsFile
+from hsm_shipper.lustre.coordinator import read_hsm_control
+from hsm_shipper.process import log
+from hsm_shipper.process.gc_tuning import relax_collector
+from hsm_shipper.process.parent_death import exit_with_parent
+from hsm_shipper.process.signals import Cadence, StopSignal
+from hsm_shipper.state.locks import FileLock, worker_lock_path
+from hsm_shipper.state.poll_status import state_file
+from hsm_shipper.stream.connection import address, connect
+from hsm_shipper.stream.connection_age import ConnectionAge
+from hsm_shipper.stream.stream import ActionStream
+from hsm_shipper.worker.changes import ChangeWriter
+from hsm_shipper.worker.heartbeat_writer import Pulse
+from hsm_shipper.worker.poll_result import PollResult
+from hsm_shipper.worker.poller import Poller
+from hsm_shipper.worker.replica import Belief
+
+_log = logging.getLogger(__name__)
+
+
+def make_poller(client: redis.Redis, config: Config, mdt: str, actions: Path) -> tuple[Poller, Belief]:
+    """A poller of `mdt` and what it keeps open. The caller holds the worker's lock."""
+    relax_collector()
+    stream = ActionStream(client, stream_key(config.redis_stream_prefix, mdt), address(config))
+    belief = Belief(state_file(config.state_path, mdt), stream, config.host)
+    writer = ChangeWriter(mdt, config.host, config.include_raw)
+    return Poller(ActionsFile(actions), belief, writer, partial(read_hsm_control, actions)), belief
+
+
+def run_once(config: Config, mdt: str, actions: Path) -> PollResult:
+    """Poll `mdt` once in this process. Raises `AlreadyRunning`, or the poll's own `HsmError`."""
+    with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
+        poller, belief = make_poller(connect(config), config, mdt, actions)
+        try:
+            result = poller.poll()
+        finally:
+            belief.close()
+    if result.error is not None:
+        raise result.error
+    return result
+
+
+def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
+    """Poll `mdt` every `poll_interval_s` until told to stop. Raises `AlreadyRunning`."""
+    with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
+        client = connect(config)
+        poller, belief = make_poller(client, config, mdt, actions)
+        pulse = Pulse(client, config, mdt, actions)
+        age = ConnectionAge()
+        _log.info("polling %s every %g s", actions, config.poll_interval_s)
+        cadence = Cadence(config.poll_interval_s)
+        _poll(poller, pulse)
+        while not cadence.wait(stop):
+            if age.is_over():
+                client.connection_pool.disconnect()
+            _poll(poller, pulse)
+        belief.close()
+    _log.info("stopped")
+
+
+def _poll(poller: Poller, pulse: Pulse) -> None:
+    result = poller.poll()
+    if result.status is not None and not isinstance(result.error, StreamUnavailable):
+        pulse.beat(result.status)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the worker; 0 once stopped, 1 with one line of error if it cannot begin."""
+    parser = argparse.ArgumentParser(description="Polls one MDT; started by hsm-action-shipper.")
+    parser.add_argument("--mdt", required=True)
+    parser.add_argument("--actions", type=Path, required=True)
+    parser.add_argument("--config", type=Path)
+    options = parser.parse_args(arguments)
+    stop = StopSignal()
+    try:
+        config = load_config(options.config).config
+        log.setup(f"mdt-{options.mdt}", config)
+        exit_with_parent()
+        run(config, options.mdt, options.actions, stop)
+    except HsmError as error:
+        _log.error("%s", error)
+        return 1
+    except Exception as error:  # noqa: BLE001 - what is in memory may be half changed: supervisord starts another
+        log.our_fault(_log, "this worker ends", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,293 @@
+"""What the stream says, as this host knows it: state file, memory and stream position, kept in step.
+
+The one place where a change becomes real: appended if the stream is where we left it, and only then committed to the
+state file together with the new position, and only then remembered. Whatever fails between these steps shows as a
+mismatch, and `synchronise` folds what the stream really says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from hsm_shipper.contract.event import decode
+from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.live_action import UNKNOWN_ENTRY, LiveAction
+from hsm_shipper.contract.stream_head import Head, has_losses
+from hsm_shipper.contract.stream_ids import pack_id
+from hsm_shipper.errors import (
+    EntriesLost,
+    MalformedEvent,
+    ReplayOvertaken,
+    StateChanged,
+    StateCorrupt,
+    StateError,
+    StreamError,
+)
+from hsm_shipper.state.integrity import set_aside
+from hsm_shipper.state.poll_status import PollStatus
+from hsm_shipper.state.state_file import Cache, open_cache
+from hsm_shipper.stream.replay import REPLAYS_MAX
+from hsm_shipper.stream.stream import ActionStream, PendingAppend
+from hsm_shipper.worker.catch_up_report import CaughtUp
+from hsm_shipper.worker.changes import Change
+from hsm_shipper.worker.snapshot_diff import Known
+
+_log = logging.getLogger(__name__)
+
+
+class _Flight(NamedTuple):
+    changes: Sequence[Change]
+    pending: PendingAppend
+
+
+class Belief:
+    """The live actions of one MDT by its stream. Raises `StateError` and `StreamError`."""
+
+    def __init__(self, state_path: Path, stream: ActionStream, host: str) -> None:
+        self._state_path = state_path
+        self._stream = stream
+        self._host = host
+        self._cache: Cache | None = None
+        self._head: Head | None = None
+        self._in_step = False
+        self._flight: _Flight | None = None
+        self.shipped: Counter[str] = Counter()
+        """Settled changes by kind, until the poller clears it."""
+        self.known = Known()
+        self.missed: set[int] = set()
+        """Places that the last complete reading missed without being believed."""
+        self.marked: set[int] = set()
+        """Places of actions whose state is to be appended again."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a state file to write to."""
+        return self._cache is not None
+
+    @property
+    def _opened(self) -> Cache:
+        """The open state file."""
+        assert self._cache is not None, "open() comes first"
+        return self._cache
+
+    def open(self) -> None:
+        """Open the state file, or again if somebody replaced it; a broken one is set aside."""
+        if self._cache is not None and not self._cache.is_current():
+            _log.warning("state file %s was removed or replaced: it is opened anew", self._state_path)
+            self.close()
+        if self._cache is None:
+            self._cache, remark = open_cache(self._state_path)
+            if remark is not None:
+                _log.error("%s", remark)
+            with self._guarded():
+                self._load()
+            return
+        with self._guarded():
+            if self._cache.is_changed():
+                self._load()
+
+    def close(self) -> None:
+        """Let go of the state file; `open` starts from what is in it."""
+        if self._cache is not None:
+            self._cache.close()
+        self._abandon()
+        self._cache, self._head, self._in_step = None, None, False
+        self.known, self.missed, self.marked = Known(), set(), set()
+
+    def synchronise(self) -> None:
+        """Make sure that we are where the stream is, folding what it has said without us."""
+        if self._in_step:
+            return
+        with self._guarded():
+            head = self._stream.head()
+            if self._head is None or head.end != self._head.end:
+                self._fold(head)
+            elif self._has_losses(head):
+                _log.warning("%s: it is read from its beginning", self._stream.entries_lost(head))
+                self._head = None
+                self._fold(head)
+            else:
+                self._remember(head)
+        self._in_step = True
+
+    def ship(self, changes: Sequence[Change]) -> None:
+        """Begin to ship a batch, having settled the one before: the server appends while the next one is prepared.
+
+        Raises `StreamMoved` or `StateChanged` where the changes were computed from what is true no more.
+        """
+        self.settle()
+        assert self._head is not None, "synchronise() comes first"
+        payloads = [change.payload for change in changes if change.payload is not None]
+        with self._guarded():
+            self._flight = _Flight(changes, self._stream.start_append(self._head, payloads))
+
+    def settle(self) -> None:
+        """Wait for the batch on its way, and make it what is known."""
+        if self._flight is None:
+            return
+        flight, self._flight = self._flight, None
+        with self._guarded():
+            head = flight.pending.finish()
+            self._refuse_losses(flight.pending.found)
+            _note_entries(flight)
+            refreshed = {change.place for change in flight.changes} & self.marked if self.marked else self.marked
+            with self._opened.transaction():
+                self._opened.apply(flight.changes, head)
+                self._opened.unmark(refreshed)
+        self.marked -= refreshed
+        self._head = head
+        for change in flight.changes:
+            if change.before is not None:
+                self.known.drop(change.before.place, change.before.digest)
+            if change.after is not None:
+                self.known.add(change.after.place, change.after.digest)
+            self.shipped[change.kind] += 1
+
+    def compare(self) -> None:
+        """Look that the stream is still as we left it, and may be written; raises `StreamMoved` if it is not."""
+        assert self._head is not None, "synchronise() comes first"
+        with self._guarded():
+            head = self._stream.compare(self._head)
+            self._refuse_losses(head)
+            self._remember(head)
+
+    def remember_missed(self, places: set[int]) -> None:
+        """Keep the places that a reading missed for the next one, whoever makes it."""
+        if places != self.missed:
+            with self._guarded():
+                self._opened.set_missed(places)
+            self.missed = places
+
+    def actions_at(self, places: Sequence[int]) -> dict[int, LiveAction]:
+        """The live actions in the given packed places; `StateChanged` if they are not what is known any more."""
+        with self._guarded():
+            found = self._opened.actions_at(places)
+            if self._opened.is_changed():
+                raise StateChanged(f"state file {self._state_path} was changed by another process")
+            return found
+
+    def is_seen(self, action: LiveAction) -> bool:
+        """Whether the current reading holds the very line of `action`."""
+        return self.known.is_seen(action.place, action.digest)
+
+    def check_line(self, action: LiveAction) -> None:
+        """Raise `StateCorrupt` if the stream's entry for `action` tells of another line than the state file does."""
+        if action.digest is None or action.entry == UNKNOWN_ENTRY:
+            return
+        with self._guarded():
+            try:
+                told = decode(self._stream.data_of(action.entry_id)).line_digest
+            except MalformedEvent:  # the entry is gone, and others see to that
+                return
+            if told not in (None, action.digest):
+                where = f"{action.cat_idx}/{action.rec_idx}"
+                raise StateCorrupt(f"state file {self._state_path} is damaged: the hash of {where} is not its entry's")
+
+    def save_status(self, status: PollStatus) -> None:
+        """Leave the poll's status in the state file."""
+        with self._guarded():
+            self._opened.save_poll_status(status)
+
+    def saved_status(self) -> PollStatus | None:
+        """What the last poll left, also one of an earlier process."""
+        with self._guarded():
+            return self._opened.poll_status()
+
+    def _has_losses(self, head: Head) -> bool:
+        """Whether the stream has lost entries since we left it, nothing having been added."""
+        return self._head is not None and has_losses(self._head, head, 0, self._opened.needs_entry_before)
+
+    def _refuse_losses(self, head: Head) -> None:
+        if head != self._head and self._has_losses(head):
+            raise self._stream.entries_lost(head)
+
+    def _remember(self, head: Head) -> None:
+        """Keep what the stream holds now: a trim has moved its front, and no live action needs what went."""
+        if head != self._head:
+            with self._opened.transaction():
+                self._opened.set_position(head)
+            self._head = head
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Whatever fails, the next call starts from what is certain."""
+        try:
+            yield
+        except StateChanged:
+            self._abandon()
+            self._load()
+            raise
+        except StateCorrupt as damage:
+            self.close()
+            raise set_aside(self._state_path, damage) from damage
+        except StateError:
+            self.close()
+            raise
+        except StreamError as error:
+            self._abandon()
+            self._in_step = False
+            if isinstance(error, EntriesLost):
+                self._head = None  # nothing that was read of it is certain: it is read from its beginning
+            raise
+
+    def _abandon(self) -> None:
+        if self._flight is not None:
+            self._flight.pending.abandon()
+            self._flight = None
+
+    def _load(self) -> None:
+        self._head, self.known, self.missed, self.marked = self._opened.load()
+        self._in_step = False
+
+    def _fold(self, head: Head) -> None:
+        for _ in range(REPLAYS_MAX):
+            try:
+                live = self._replay(head)
+                break
+            except ReplayOvertaken as error:
+                _log.info("%s: starting again", error)
+                self._head = None
+        else:
+            raise ReplayOvertaken(f"stream {self._stream.key} is trimmed faster than it can be read")
+        self.known = Known()  # not needed while the rows are written, and there may be many
+        with self._opened.transaction():
+            self._opened.replace(live, head)
+        del live
+        self._load()
+
+    def _replay(self, head: Head) -> LiveActions:
+        """Fold the stream up to `head`: from where we are, if that is still a part of it, else from its beginning."""
+        live, after = LiveActions(), None
+        ours = self._head
+        if ours is not None and ours.newest_id == ours.last_id and self._stream.holds(ours):
+            live, after = self._opened.live_actions(), ours.last_id
+        account = CaughtUp(self._stream.key)
+        added = 0
+        for page in self._stream.replay(head.last_id, after, holding=head):
+            account.add(page, live.fold_page(page))
+            added += len(page)
+        if ours is not None and after is not None and has_losses(ours, head, added, partial(_needs_before, live)):
+            raise ReplayOvertaken(f"entries of stream {self._stream.key} went, before or behind {after}")
+        account.tell(after, len(live), self._host)
+        return live
+
+
+def _needs_before(live: LiveActions, entry_id: str | None) -> bool:
+    if entry_id is None:
+        return len(live) > 0
+    first = pack_id(entry_id)
+    return any(action.entry != UNKNOWN_ENTRY and pack_id(action.entry) < first for action in live)
+
+
+def _note_entries(flight: _Flight) -> None:
+    """Tell the actions of an append that is finished which entries hold their states."""
+    appended = (change for change in flight.changes if change.payload is not None)
+    for change, entry_id in zip(appended, flight.pending.entry_ids, strict=True):
+        if change.after is not None:
+            change.after.entry = entry_id
