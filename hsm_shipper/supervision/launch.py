@@ -22,7 +22,7 @@ from hsm_shipper.supervision import daemonize
 from hsm_shipper.supervision.run_folder import PID_FILE, RunFolder
 from hsm_shipper.supervision.supervisord import ProgramFiles, Supervisor
 
-SUPERVISORD_CONF = Path(__file__).with_name("supervisord.conf")
+SUPERVISORD_CONF = Path(__file__).parents[1] / "supervisord.conf"
 LOG_FILE = "hsm-action-shipper.log"
 
 # supervisord holds some four descriptors for each program.
