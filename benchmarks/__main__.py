@@ -18,7 +18,7 @@ from redis.utils import HIREDIS_AVAILABLE
 from benchmarks import maintaining, polling, seeing
 from benchmarks.child import BenchmarkError
 from benchmarks.rows import table
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 _SUBJECTS = {"polling": polling.measure, "maintaining": maintaining.measure, "seeing": seeing.measure}
 

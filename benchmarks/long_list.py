@@ -10,7 +10,6 @@ import redis
 
 from benchmarks.child import Child
 from hsm_shipper.contract.redis_keys import DEFAULT_PREFIX, stream_key
-from tests.servers import RedisServer
 from tests.simulator import (
     CANCELED,
     FAILED,
@@ -21,6 +20,7 @@ from tests.simulator import (
     SimulatedMdt,
     populate,
 )
+from tests.support.servers import RedisServer
 
 _MDT = "elm-MDT0000"
 _REDIS_DB = 1

@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.child import BenchmarkError
 from benchmarks.long_list import LongList
 from benchmarks.rows import Row
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 _CHANGED_SHARE = 3 / 7
 _MEMORY_AIM_MB = 200.0

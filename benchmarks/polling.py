@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.child import BenchmarkError, Child, Run
 from benchmarks.long_list import LongList
 from benchmarks.rows import Row
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 _MEMORY_AIM_MB = 140.0
 _STEADY_POLLS = 2

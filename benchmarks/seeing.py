@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.child import BenchmarkError
 from benchmarks.long_list import LongList
 from benchmarks.rows import Row
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 _CHANGED_TWICE_SHARE = 6 / 7
 _MEMORY_AIM_MB = 300.0

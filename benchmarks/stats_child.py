@@ -9,9 +9,9 @@ from pathlib import Path
 from benchmarks.child import serve
 from hsm_shipper.config import load_config
 from hsm_shipper.process.gc_tuning import relax_collector
-from hsm_tools.filters import ActionFilter
-from hsm_tools.following.follow import LiveStreams
-from hsm_tools.following.summary import Summaries
+from hsm_tools.command.filters import ActionFilter
+from hsm_tools.live_state.follow import LiveStreams
+from hsm_tools.live_state.summary import Summaries
 from hsm_tools.statistics.stats_report import Source, Stats
 from hsm_tools.stats import render
 

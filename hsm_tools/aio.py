@@ -24,13 +24,13 @@ import redis.asyncio
 
 from hsm_shipper.stream.connection_age import ConnectionAge
 from hsm_tools.event import StreamEvent
-from hsm_tools.reading.batches import Reading, Where
-from hsm_tools.reading.groups import Group
-from hsm_tools.reading.outages import may_be_another_server
-from hsm_tools.reading.reader import Reader
-from hsm_tools.reading.server import Server
-from hsm_tools.reading.starts import StartArgument
-from hsm_tools.reading.steps import Command, Pause, Pipeline, Request, Steps
+from hsm_tools.reader.batches import Reading, Where
+from hsm_tools.reader.groups import Group
+from hsm_tools.reader.outages import may_be_another_server
+from hsm_tools.reader.reader import Reader
+from hsm_tools.reader.server import Server
+from hsm_tools.reader.starts import StartArgument
+from hsm_tools.reader.steps import Command, Pause, Pipeline, Request, Steps
 
 __all__ = ["AsyncBatches", "AsyncConsumerGroup", "AsyncEvents", "AsyncStreamReader"]
 

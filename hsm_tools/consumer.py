@@ -29,12 +29,12 @@ from typing import Any, Literal, Self, TypeVar, cast, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 from hsm_tools.event import StreamEvent
-from hsm_tools.reading.batches import Reading, Where
-from hsm_tools.reading.groups import Group
-from hsm_tools.reading.link import Link
-from hsm_tools.reading.reader import Reader
-from hsm_tools.reading.server import Server
-from hsm_tools.reading.starts import StartArgument
+from hsm_tools.reader.batches import Reading, Where
+from hsm_tools.reader.groups import Group
+from hsm_tools.reader.link import Link
+from hsm_tools.reader.reader import Reader
+from hsm_tools.reader.server import Server
+from hsm_tools.reader.starts import StartArgument
 
 __all__ = ["ConsumerGroup", "StreamEvent", "StreamReader"]
 

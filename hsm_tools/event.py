@@ -14,8 +14,8 @@ import msgspec
 from hsm_shipper.contract.event import PURGED, UPDATE, Event, decode, encode
 from hsm_shipper.contract.redis_keys import DATA_FIELD, data_of
 from hsm_shipper.errors import MalformedEvent
+from hsm_tools.command.labels import FINAL_STATUSES
 from hsm_tools.record import HsmRecord, parse_record
-from hsm_tools.words import FINAL_STATUSES
 
 _MALFORMED_REPORT_INTERVAL_S = 60.0
 _TIME_MAX_S = 253_402_300_800  # the year 10000

@@ -17,10 +17,10 @@ from typing import Any, Self
 from hsm_shipper.contract import fold
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.redis_keys import DEFAULT_PREFIX, check_prefix
-from hsm_tools.following.follow import DISCOVERY_INTERVAL_S, LiveStreams
 from hsm_tools.live import Live
-from hsm_tools.reading.finding import check_discovery_interval
-from hsm_tools.reading.server import Server
+from hsm_tools.live_state.follow import DISCOVERY_INTERVAL_S, LiveStreams
+from hsm_tools.reader.finding import check_discovery_interval
+from hsm_tools.reader.server import Server
 
 
 class LiveView(Live):

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from hsm_shipper.errors import ConfigError, HsmError
 from hsm_shipper.process.command_line import CommandLine, without_urls
 from hsm_shipper.process.output import escape_stdout, print_out
-from hsm_tools.exits import EXIT_OK, exit_code
-from hsm_tools.options import add_connection_options, load
-from hsm_tools.remarks import Remarks
-from hsm_tools.render import printable
+from hsm_tools.command.exit_codes import EXIT_OK, exit_code
+from hsm_tools.command.messages import Remarks
+from hsm_tools.command.options import add_connection_options, load
+from hsm_tools.command.text import printable
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
     import redis
@@ -149,7 +149,7 @@ def _audit(args: argparse.Namespace, config: Config, client: redis.Redis, presen
     from hsm_tools.auditing.audit import exit_code
     from hsm_tools.auditing.audit_report import to_json, to_text
     from hsm_tools.auditing.auditor import Auditor
-    from hsm_tools.progress import Progress
+    from hsm_tools.command.progress_bar import Progress
 
     auditor = Auditor(config, client, present, Progress())
     chosen = sorted(present.mdts) if args.here else _chosen(args.mdts, config, present)

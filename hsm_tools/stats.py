@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hsm_shipper.process.output import escape_stdout, print_out
-from hsm_tools.exits import EXIT_FAILED, EXIT_OK, exit_code
-from hsm_tools.filters import ActionFilter
-from hsm_tools.options import load
-from hsm_tools.remarks import Remarks
+from hsm_tools.command.exit_codes import EXIT_FAILED, EXIT_OK, exit_code
+from hsm_tools.command.filters import ActionFilter
+from hsm_tools.command.messages import Remarks
+from hsm_tools.command.options import load
+from hsm_tools.command.termination import terminable, uninterrupted
 from hsm_tools.statistics.stats_options import PROGRAM, check, parser
-from hsm_tools.terminated import terminable, uninterrupted
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
     from hsm_shipper.config import Config
-    from hsm_tools.following.follow import LiveStreams
+    from hsm_tools.live_state.follow import LiveStreams
     from hsm_tools.statistics.stats_report import Stats
 
 _remarks = Remarks(PROGRAM)
@@ -58,7 +58,7 @@ def _listen(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> N
 
 
 def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> int:
-    from hsm_tools.following.summary import Summaries
+    from hsm_tools.live_state.summary import Summaries
     from hsm_tools.statistics.stats_report import Source, Stats
 
     replayed = _replayed(config)
@@ -80,8 +80,8 @@ def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> i
 
 def _replayed(config: Config) -> LiveStreams:
     """The streams, read to their ends; a bar on a terminal while that takes long."""
-    from hsm_tools.following.follow import LiveStreams
-    from hsm_tools.progress import Progress
+    from hsm_tools.command.progress_bar import Progress
+    from hsm_tools.live_state.follow import LiveStreams
 
     progress = Progress()
     done = 0

@@ -12,21 +12,21 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from hsm_shipper.process.output import escape_stdout, print_out
-from hsm_tools.colour import colours_for_stdout
-from hsm_tools.exits import EXIT_OK, exit_code
-from hsm_tools.filters import ActionFilter, glob_matcher
-from hsm_tools.options import load
-from hsm_tools.remarks import Remarks
-from hsm_tools.render import event_line, printable
+from hsm_tools.command.colour import colours_for_stdout
+from hsm_tools.command.exit_codes import EXIT_OK, exit_code
+from hsm_tools.command.filters import ActionFilter, glob_matcher
+from hsm_tools.command.messages import Remarks
+from hsm_tools.command.options import load
+from hsm_tools.command.termination import terminable, uninterrupted
+from hsm_tools.command.text import event_line, printable
 from hsm_tools.tailing.since import entry_id_before, parse_since
 from hsm_tools.tailing.tail_options import PROGRAM, check, parser
 from hsm_tools.tailing.template import parse_template
 from hsm_tools.tailing.view import RenderLine, View, json_lines
-from hsm_tools.terminated import terminable, uninterrupted
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
+    from hsm_tools.command.text import Facts
     from hsm_tools.consumer import StreamEvent, StreamReader
-    from hsm_tools.render import Facts
 
 _remarks = Remarks(PROGRAM)
 
@@ -50,7 +50,7 @@ def _run(argv: Sequence[str] | None) -> int:
         _remarks.say(f"warning: {warning}")
 
     from hsm_tools.consumer import StreamReader
-    from hsm_tools.fids.mounts import mounts_to_ask
+    from hsm_tools.fid_paths.mounts import mounts_to_ask
 
     mounts = mounts_to_ask(args.mount, loaded.mountpoint, _remarks.say) if args.paths else {}
     escape_stdout()
@@ -109,7 +109,7 @@ def _tail(
     batches: Iterator[list[StreamEvent]],
     mounts: dict[str, str],
 ) -> None:
-    from hsm_tools.fids.paths import Paths
+    from hsm_tools.fid_paths.paths import Paths
     from hsm_tools.tailing.feed import new_inbox, read_into, show, wake
 
     inbox = new_inbox()

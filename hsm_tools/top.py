@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError, StreamUnavailable
 from hsm_shipper.process.output import escape_stdout, print_out
+from hsm_tools.command.exit_codes import EXIT_OK, exit_code
+from hsm_tools.command.filters import ActionFilter
+from hsm_tools.command.messages import Remarks
+from hsm_tools.command.options import load
+from hsm_tools.command.termination import terminable
 from hsm_tools.dashboard.top_options import PROGRAM, check, parser
-from hsm_tools.exits import EXIT_OK, exit_code
-from hsm_tools.filters import ActionFilter
-from hsm_tools.options import load
-from hsm_tools.remarks import Remarks
-from hsm_tools.terminated import terminable
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client, and text no Textual
     from hsm_shipper.config import LoadedConfig
-    from hsm_tools.dashboard.viewer import Viewer
+    from hsm_tools.dashboard.data.viewer import Viewer
 
 ONE_LOOK = "One look at the streams"
 
@@ -45,7 +45,7 @@ def _run(argv: Sequence[str] | None) -> int:
     import logging
 
     from hsm_shipper.process.gc_tuning import relax_collector
-    from hsm_tools.dashboard.viewer import Viewer
+    from hsm_tools.dashboard.data.viewer import Viewer
 
     # What following streams would say there is in the view, and the terminal is not ours alone while it is drawn on.
     logging.getLogger("hsm_tools").addHandler(logging.NullHandler())
@@ -63,7 +63,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def _frames(viewer: Viewer, count: int | None, delay_s: float, status: str | None) -> int:
     """Print `count` frames, or frames for ever; each shows what is known, as soon as that is known at all."""
-    from hsm_tools.dashboard.frame import frame
+    from hsm_tools.dashboard.text_frame import frame
 
     due_s = time.monotonic()
     printed = 0
@@ -89,8 +89,8 @@ def _frames(viewer: Viewer, count: int | None, delay_s: float, status: str | Non
 
 def _dashboard(args: argparse.Namespace, loaded: LoadedConfig, viewer: Viewer) -> int:
     from hsm_tools.dashboard.app import run
-    from hsm_tools.dashboard.watcher import Watcher
-    from hsm_tools.fids.mounts import mounts_to_ask
+    from hsm_tools.dashboard.data.watcher import Watcher
+    from hsm_tools.fid_paths.mounts import mounts_to_ask
 
     mounts = mounts_to_ask(args.mount, loaded.mountpoint, _remarks.say) if args.paths else None
     watcher = Watcher(viewer, args.delay)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 PrivateServer = Callable[..., RedisServer]
 

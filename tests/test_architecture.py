@@ -98,7 +98,7 @@ def test_a_pure_module_calls_nothing_that_does_io(module: str) -> None:
     ("source", "names"),
     [
         ("import os.path, redis", {"os.path", "redis"}),
-        ("def f():\n    from hsm_tools.render import render", {"hsm_tools.render"}),
+        ("def f():\n    from hsm_tools.command.text import render", {"hsm_tools.command.text"}),
         ("from hsm_shipper import worker, keys", {"hsm_shipper.worker.main", "hsm_shipper.contract.redis_keys"}),
     ],
     ids=["plain", "late", "from the package"],

@@ -1,4 +1,4 @@
-"""Tests wait as `tests/waiting.py` does: a deadline of a few seconds is one that a busy machine does not keep."""
+"""Tests wait as `tests/support/waiting.py` does: a deadline of a few seconds is one that a busy machine misses."""
 
 from __future__ import annotations
 

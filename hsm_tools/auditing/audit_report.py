@@ -19,8 +19,8 @@ from hsm_tools.auditing.audit import (
     MdtReport,
     exit_code,
 )
-from hsm_tools.following.health import Health, WorkerHealth
-from hsm_tools.render import printable
+from hsm_tools.command.text import printable
+from hsm_tools.live_state.health import Health, WorkerHealth
 
 _EXAMPLES_MAX = 3
 _JSON_EXAMPLES_MAX = 100

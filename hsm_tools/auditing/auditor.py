@@ -42,8 +42,8 @@ from hsm_tools.auditing.audit import (
     compare,
     confirmed,
 )
-from hsm_tools.following.health import read_heartbeat, worker_health
-from hsm_tools.progress import Progress
+from hsm_tools.command.progress_bar import Progress
+from hsm_tools.live_state.health import read_heartbeat, worker_health
 
 _BUSY_TIMEOUT_S = 5.0
 # One poll may have begun before the file was read, the next one ships what it held then, and a list that lost most of

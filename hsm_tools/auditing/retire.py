@@ -13,7 +13,7 @@ from hsm_shipper.lustre.mdts import Present
 from hsm_shipper.state.poll_status import state_file
 from hsm_shipper.stream.connection import address
 from hsm_shipper.stream.stream import ActionStream
-from hsm_tools.render import printable
+from hsm_tools.command.text import printable
 
 
 def retire(config: Config, client: redis.Redis, present: Present, mdt: str, *, yes: bool, dry_run: bool) -> str:

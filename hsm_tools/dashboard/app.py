@@ -19,15 +19,15 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 
 from hsm_shipper.config import Config
-from hsm_tools.dashboard.background import Background
-from hsm_tools.dashboard.files import Files
-from hsm_tools.dashboard.help import Help
-from hsm_tools.dashboard.mdts import Mdts
-from hsm_tools.dashboard.overview import Overview
-from hsm_tools.dashboard.page import Page
-from hsm_tools.dashboard.viewer import View
-from hsm_tools.dashboard.watcher import Watcher
-from hsm_tools.terminated import Terminated
+from hsm_tools.command.termination import Terminated
+from hsm_tools.dashboard.data.background import Background
+from hsm_tools.dashboard.data.files import Files
+from hsm_tools.dashboard.data.viewer import View
+from hsm_tools.dashboard.data.watcher import Watcher
+from hsm_tools.dashboard.screens.help import Help
+from hsm_tools.dashboard.screens.mdts import Mdts
+from hsm_tools.dashboard.screens.overview import Overview
+from hsm_tools.dashboard.screens.page import Page
 
 _TICK_S = 0.05
 _DRAW_INTERVAL_S = 0.25

@@ -6,8 +6,8 @@ import argparse
 
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.process.command_line import CommandLine
-from hsm_tools.filters import add_filter_options
-from hsm_tools.options import add_connection_options, seconds, whole_number
+from hsm_tools.command.filters import add_filter_options
+from hsm_tools.command.options import add_connection_options, seconds, whole_number
 
 PROGRAM = "hsm-action-top"
 INTERVAL_S = 2.0

@@ -19,9 +19,9 @@ from prometheus_client.registry import Collector
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import CalledOff, HsmError, StreamError
-from hsm_tools.filters import ActionFilter
-from hsm_tools.following.follow import LiveStreams
-from hsm_tools.following.summary import Summaries
+from hsm_tools.command.filters import ActionFilter
+from hsm_tools.live_state.follow import LiveStreams
+from hsm_tools.live_state.summary import Summaries
 from hsm_tools.statistics.metrics import MetricsMaker, labelled, of_refresh
 from hsm_tools.statistics.stats_options import Address
 from hsm_tools.statistics.stats_report import Source, Stats

@@ -20,11 +20,11 @@ from prometheus_client.core import (
 )
 
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_tools.following.follow import LiveStream
-from hsm_tools.following.summary import Group
-from hsm_tools.following.tally import Durations
+from hsm_tools.command.labels import ACTIONS, STARTED, Words
+from hsm_tools.live_state.follow import LiveStream
+from hsm_tools.live_state.summary import Group
+from hsm_tools.live_state.tally import Durations
 from hsm_tools.statistics.stats_report import ARCHIVES_MAX, ArchiveKey, Source, Stats, by_archive
-from hsm_tools.words import ACTIONS, STARTED, Words
 
 _MDT = ("mdt",)
 # From the shortest that a poll tells apart to the week that a tape library out of order takes.

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from hsm_tools.following.follow import LiveStream
-from hsm_tools.render import printable
+from hsm_tools.command.labels import Words
+from hsm_tools.command.text import printable
+from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.statistics.stats_report import ARCHIVES_MAX, Stats, by_archive, rates, times
-from hsm_tools.words import Words
 
 _WORDS_MAX = 64
 _HOSTS_MAX = 256

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.process.command_line import CommandLine
-from hsm_tools.filters import add_filter_options
-from hsm_tools.options import add_connection_options, seconds
+from hsm_tools.command.filters import add_filter_options
+from hsm_tools.command.options import add_connection_options, seconds
 
 PROGRAM = "hsm-stream-stats"
 FORMATS = ("json", "json-list", "table", "prometheus", "influx")

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_tools.following.follow import LiveStream, LiveStreams
-from hsm_tools.following.summary import Group, GroupKey, arrivals, oldest_first_seen
-from hsm_tools.following.tally import Arrivals, Durations
-from hsm_tools.words import STARTED, Words
+from hsm_tools.command.labels import STARTED, Words
+from hsm_tools.live_state.follow import LiveStream, LiveStreams
+from hsm_tools.live_state.summary import Group, GroupKey, arrivals, oldest_first_seen
+from hsm_tools.live_state.tally import Arrivals, Durations
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 RATE_MINUTES = (1, 5, 60)

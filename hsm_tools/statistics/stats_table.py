@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from hsm_tools.following.follow import LiveStream
-from hsm_tools.following.summary import GroupKey, archive_order, oldest_first_seen
-from hsm_tools.render import UNKNOWN, printable
-from hsm_tools.spans import UNKNOWN_SPAN, span
+from hsm_tools.command.durations import UNKNOWN_SPAN, span
+from hsm_tools.command.labels import STATUSES
+from hsm_tools.command.text import UNKNOWN, printable
+from hsm_tools.live_state.follow import LiveStream
+from hsm_tools.live_state.summary import GroupKey, archive_order, oldest_first_seen
 from hsm_tools.statistics.stats_report import PERCENTILES, Stats, rates, times
-from hsm_tools.words import STATUSES
 
 _OTHERS = "others"
 _NONE = "-"

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from hsm_shipper.process.output import print_out
-from hsm_tools.fids.paths import Paths, Pending
+from hsm_tools.fid_paths.paths import Paths, Pending
 from hsm_tools.tailing.hold_back import HoldBack
 from hsm_tools.tailing.view import View, Wanted
 

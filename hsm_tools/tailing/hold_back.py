@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from hsm_tools.fids.paths import PENDING, Pending
+from hsm_tools.fid_paths.paths import PENDING, Pending
 
 Item = TypeVar("Item")
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.process.command_line import CommandLine
-from hsm_tools.colour import CHOICES
-from hsm_tools.filters import add_filter_options, add_glob_option
-from hsm_tools.options import add_connection_options, seconds, whole_number
+from hsm_tools.command.colour import CHOICES
+from hsm_tools.command.filters import add_filter_options, add_glob_option
+from hsm_tools.command.labels import STATUSES
+from hsm_tools.command.options import add_connection_options, seconds, whole_number
 from hsm_tools.tailing.since import FORMS
 from hsm_tools.tailing.template import FIELDS
-from hsm_tools.words import STATUSES
 
 PROGRAM = "hsm-stream-tail"
 TYPES = ("NEW", "UPDATE", "PURGED", "REFRESH")

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from hsm_tools.filters import ActionFilter
-from hsm_tools.render import Facts, facts
+from hsm_tools.command.filters import ActionFilter
+from hsm_tools.command.text import Facts, facts
 from hsm_tools.tailing.template import event_type
 
 if TYPE_CHECKING:  # importing it costs a tool's --help the Redis client

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.acceptance.site import LIVE, MDT, SimulatedServer
 from tests.conftest import PrivateServer
-from tests.servers import RedisServer
 from tests.simulator import SimulatedMdt, populate
+from tests.support.servers import RedisServer
+from tests.support.site import LIVE, MDT, SimulatedServer
 
 MakeServer = Callable[..., SimulatedServer]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.shipper import COMMAND, MetadataServer, action_line, clean_environment
 from tests.conftest import PrivateServer
-from tests.servers import free_port
+from tests.support.servers import free_port
+from tests.support.shipper import COMMAND, MetadataServer, action_line, clean_environment
 
 
 def findings(server: MetadataServer, subject: str, *, level: str = "") -> list[str]:

@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from hsm_shipper import __version__
-from tests.acceptance.shipper import COMMAND, MetadataServer, action_line, clean_environment
-from tests.waiting import DEADLINE_S
+from tests.support.shipper import COMMAND, MetadataServer, action_line, clean_environment
+from tests.support.waiting import DEADLINE_S
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

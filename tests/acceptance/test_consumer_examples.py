@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import redis
 
-from tests.core import KEY, OneMdt, line, shipper_client
-from tests.servers import RedisServer
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.core import KEY, OneMdt, line, shipper_client
+from tests.support.servers import RedisServer
+from tests.support.waiting import DEADLINE_S, eventually
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "consumers.md"
 PROGRAM = re.compile(r"```python\n(#!/usr/bin/env python3\n# (\w+\.py) (.*?)\n```)", re.DOTALL)

@@ -22,8 +22,8 @@ from hsm_shipper.worker.snapshot_diff import NewLine
 from tests.simulator import SimulatedMdt, populate
 from tests.simulator.demo import EXIT_INTERRUPTED, EXIT_WRONG, conclude
 from tests.simulator.demo_report import MdtReport, SimulatedVerdict
-from tests.truth import digests_of
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.truth import digests_of
+from tests.support.waiting import DEADLINE_S, eventually
 
 MDT = "elm-MDT0000"
 CHECKOUT = Path(__file__).parents[2]

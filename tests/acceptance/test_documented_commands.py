@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.shipper import clean_environment
-from tests.acceptance.site import SimulatedServer
-from tests.servers import RedisServer
 from tests.simulator import SimulatedMdt, populate
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.servers import RedisServer
+from tests.support.shipper import clean_environment
+from tests.support.site import SimulatedServer
+from tests.support.waiting import DEADLINE_S, eventually
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", "docs/maintenance.md", "docs/state.md"]

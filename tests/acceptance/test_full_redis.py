@@ -6,11 +6,11 @@ import pytest
 import redis
 
 from tests.acceptance.conftest import MakeServer
-from tests.acceptance.maintained import HISTORY_ENTRIES, LOCK, add_history
-from tests.acceptance.site import LIVE, MDT, STREAM, SimulatedServer, is_true, run_once
 from tests.acceptance.test_check import findings
 from tests.conftest import PrivateServer
 from tests.simulator import SimulatedMdt, populate
+from tests.support.maintained import HISTORY_ENTRIES, LOCK, add_history
+from tests.support.site import LIVE, MDT, STREAM, SimulatedServer, is_true, run_once
 
 _ROOM_BYTES = 64 * 1024
 

@@ -10,9 +10,9 @@ import pytest
 
 from hsm_shipper.contract.heartbeat import SHORTEST_EXPIRY_S, Heartbeat, decode
 from hsm_shipper.contract.redis_keys import heartbeat_key
-from tests.acceptance.site import MDT, SimulatedServer
 from tests.simulator import ARCHIVE, ENABLED, STOPPED, SimulatedMdt, populate
-from tests.waiting import eventually
+from tests.support.site import MDT, SimulatedServer
+from tests.support.waiting import eventually
 
 KEY = heartbeat_key("hsm:actions", MDT)
 PATIENCE_S = 60.0

@@ -16,11 +16,11 @@ from typing import cast
 from hsm_shipper.config import KEYS
 from hsm_shipper.state.maintenance_log import last_runs, runs_file
 from tests.acceptance.conftest import MakeServer
-from tests.acceptance.maintained import LOCK, add_history, damage, maintenance_pid, runs_of, settled
-from tests.acceptance.shipper import clean_environment
-from tests.acceptance.site import MDT, STREAM, SimulatedServer, is_true, verdict
 from tests.simulator import SimulatedMdt, populate
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.maintained import LOCK, add_history, damage, maintenance_pid, runs_of, settled
+from tests.support.shipper import clean_environment
+from tests.support.site import MDT, STREAM, SimulatedServer, is_true, verdict
+from tests.support.waiting import DEADLINE_S, eventually
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs/maintenance.md"
 

@@ -18,7 +18,9 @@ from hsm_shipper.state.locks import FileLock
 from hsm_shipper.state.poll_status import state_file
 from hsm_shipper.stream.lock import RENEW_AFTER_S
 from tests.acceptance.conftest import MakeServer
-from tests.acceptance.maintained import (
+from tests.conftest import PrivateServer
+from tests.simulator import SimulatedMdt, populate
+from tests.support.maintained import (
     LOCK,
     MAINTAINED,
     damage,
@@ -30,10 +32,8 @@ from tests.acceptance.maintained import (
     start_maintain,
     start_with_history,
 )
-from tests.acceptance.site import MDT, STREAM, SimulatedServer, verdict
-from tests.conftest import PrivateServer
-from tests.simulator import SimulatedMdt, populate
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.site import MDT, STREAM, SimulatedServer, verdict
+from tests.support.waiting import DEADLINE_S, eventually
 
 
 def test_a_second_run_waits_or_is_refused(make_server: MakeServer, server: SimulatedServer, mdt: SimulatedMdt) -> None:

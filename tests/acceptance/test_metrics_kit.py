@@ -18,10 +18,10 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from tests.core import MDT
-from tests.integration.stats_runs import COMMAND, ENVIRONMENT, Site, has_ipv6
-from tests.servers import RedisServer, die_with_parent, free_port
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.core import MDT
+from tests.support.servers import RedisServer, die_with_parent, free_port
+from tests.support.stats_runs import COMMAND, ENVIRONMENT, Site, has_ipv6
+from tests.support.waiting import DEADLINE_S, eventually
 
 ROOT = Path(__file__).parents[2]
 KIT = ROOT / "deploy"

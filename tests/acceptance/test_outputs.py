@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from hsm_shipper.state.poll_status import read_poll_status, state_file
-from tests.acceptance.shipper import COMMAND, MetadataServer, action_line, clean_environment
-from tests.waiting import eventually
+from tests.support.shipper import COMMAND, MetadataServer, action_line, clean_environment
+from tests.support.waiting import eventually
 
 PRINTING: list[tuple[str, ...]] = [
     ("--help",),

@@ -22,21 +22,21 @@ from hsm_shipper.stream import lock as lock_module
 from hsm_shipper.stream.connection import connect
 from hsm_shipper.stream.lock import MaintenanceLock
 from hsm_shipper.stream.stream import COMMANDS, ActionStream
+from hsm_tools.command.filters import ActionFilter
 from hsm_tools.consumer import StreamReader
-from hsm_tools.dashboard.lookup import Lookup
-from hsm_tools.filters import ActionFilter
-from hsm_tools.following.follow import LiveStreams
+from hsm_tools.dashboard.data.lookup import Lookup
+from hsm_tools.live_state.follow import LiveStreams
 from hsm_tools.live_view import LiveView
-from hsm_tools.reading.outages import GROUP_COMMANDS, LIVE_COMMANDS, READER_COMMANDS
+from hsm_tools.reader.outages import GROUP_COMMANDS, LIVE_COMMANDS, READER_COMMANDS
 from hsm_tools.statistics.exporter import Exporter
 from tests.acceptance.conftest import MakeServer
-from tests.acceptance.maintained import LOCK
-from tests.acceptance.shipper import COMMAND, clean_environment
-from tests.acceptance.site import MDT, STREAM, SimulatedServer, run_once
 from tests.conftest import PrivateServer
-from tests.servers import RedisServer
 from tests.simulator import SimulatedMdt
-from tests.waiting import eventually
+from tests.support.maintained import LOCK
+from tests.support.servers import RedisServer
+from tests.support.shipper import COMMAND, clean_environment
+from tests.support.site import MDT, STREAM, SimulatedServer, run_once
+from tests.support.waiting import eventually
 
 DOCUMENT = Path(__file__).parents[2] / "docs/permissions.md"
 OLD = "elm-MDT0009"

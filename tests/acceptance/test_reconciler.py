@@ -14,12 +14,12 @@ import pytest
 
 from hsm_shipper.contract.redis_keys import heartbeat_key, maintenance_key
 from hsm_shipper.state.poll_status import state_file
-from tests.acceptance.audits import CONSISTENT, INCONSISTENT, UNKNOWN, audit, beat, found, poll_long_ago, run
 from tests.acceptance.conftest import MakeServer
-from tests.acceptance.maintained import delete_unnoticed
-from tests.acceptance.site import LIVE, MDT, STREAM, SimulatedServer, is_true
 from tests.simulator import SimulatedMdt, Workload
-from tests.waiting import eventually
+from tests.support.audits import CONSISTENT, INCONSISTENT, UNKNOWN, audit, beat, found, poll_long_ago, run
+from tests.support.maintained import delete_unnoticed
+from tests.support.site import LIVE, MDT, STREAM, SimulatedServer, is_true
+from tests.support.waiting import eventually
 
 
 def entries(server: SimulatedServer, event_type: str) -> list[bytes]:

@@ -9,10 +9,10 @@ import pytest
 from hsm_tools import reconciler
 from hsm_tools.auditing.audit import MdtReport
 from hsm_tools.auditing.auditor import Auditor
-from tests.acceptance.audits import CONSISTENT, INCONSISTENT, UNKNOWN, audit, found, run
 from tests.acceptance.conftest import MakeServer
-from tests.acceptance.site import LIVE, MDT, SimulatedServer
 from tests.simulator import SimulatedMdt, populate
+from tests.support.audits import CONSISTENT, INCONSISTENT, UNKNOWN, audit, found, run
+from tests.support.site import LIVE, MDT, SimulatedServer
 
 NONE_HERE = "hsm-stream-reconciler: no MDT is on this server now: there is nothing to audit\n"
 

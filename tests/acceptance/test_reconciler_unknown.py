@@ -8,12 +8,12 @@ from typing import cast
 import pytest
 
 from hsm_shipper.state.poll_status import state_file
-from tests.acceptance.audits import CONSISTENT, INCONSISTENT, UNKNOWN, age_poll, audit, beat, found, run
 from tests.acceptance.conftest import MakeServer
-from tests.acceptance.site import LIVE, MDT, STREAM, SimulatedServer
 from tests.conftest import PrivateServer
-from tests.damage import Damage
 from tests.simulator import SimulatedMdt, populate
+from tests.support.audits import CONSISTENT, INCONSISTENT, UNKNOWN, age_poll, audit, beat, found, run
+from tests.support.damage import Damage
+from tests.support.site import LIVE, MDT, STREAM, SimulatedServer
 
 
 def live_key(server: SimulatedServer) -> bytes:

@@ -17,8 +17,8 @@ from hsm_shipper.state.locks import FileLock
 from hsm_shipper.supervision.launch import LOG_FILE
 from hsm_shipper.supervision.run_folder import CONFIG_FILE, PID_FILE
 from hsm_shipper.supervision.supervisord import DISCOVERY, socket_path
-from tests.acceptance.shipper import MetadataServer, action_line
-from tests.waiting import eventually
+from tests.support.shipper import MetadataServer, action_line
+from tests.support.waiting import eventually
 
 WITHIN_S = 60.0
 

@@ -14,8 +14,8 @@ import pytest
 from hsm_shipper.supervision.launch import LOG_FILE
 from hsm_shipper.supervision.run_folder import PID_FILE
 from hsm_shipper.supervision.supervisord import WORKER_PREFIX
-from tests.acceptance.shipper import MetadataServer, action_line
-from tests.waiting import eventually
+from tests.support.shipper import MetadataServer, action_line
+from tests.support.waiting import eventually
 
 
 def test_a_second_shipper_is_refused_also_after_a_reload(server: MetadataServer) -> None:

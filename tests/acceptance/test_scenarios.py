@@ -12,10 +12,10 @@ import pytest
 
 from hsm_shipper.state.poll_status import state_file
 from tests.acceptance.conftest import MakeServer
-from tests.acceptance.site import MDT, STREAM, Oracle, is_true, run_once, verdict
 from tests.simulator import SimulatedMdt, Workload, populate
-from tests.truth import digests_of
-from tests.waiting import eventually
+from tests.support.site import MDT, STREAM, Oracle, is_true, run_once, verdict
+from tests.support.truth import digests_of
+from tests.support.waiting import eventually
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/actions"
 

@@ -10,10 +10,10 @@ import redis
 
 from hsm_shipper.state.poll_status import state_file
 from tests.acceptance.conftest import MakeServer
-from tests.acceptance.site import MDT, STREAM, is_true, run_once, verdict
-from tests.servers import RedisServer
 from tests.simulator import SimulatedMdt, populate
-from tests.waiting import eventually
+from tests.support.servers import RedisServer
+from tests.support.site import MDT, STREAM, is_true, run_once, verdict
+from tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize("damage", ["deleted", "truncated", "garbage", "empty", "wal deleted"])

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from hsm_shipper.supervision.run_folder import CONFIG_FILE
-from tests.acceptance.shipper import COMMAND, MetadataServer, action_line, clean_environment
-from tests.acceptance.site import MDT
 from tests.acceptance.test_check import findings
 from tests.conftest import PrivateServer
-from tests.servers import RedisServer, free_port
-from tests.waiting import eventually
+from tests.support.servers import RedisServer, free_port
+from tests.support.shipper import COMMAND, MetadataServer, action_line, clean_environment
+from tests.support.site import MDT
+from tests.support.waiting import eventually
 
 SECRET = "s3cr3t"
 TOOLS = (

@@ -12,10 +12,10 @@ import pytest
 from hsm_shipper.cli import main
 from hsm_shipper.supervision import supervisord
 from hsm_shipper.supervision.supervisord import DISCOVERY
-from tests.acceptance.shipper import MetadataServer, action_line
-from tests.acceptance.site import MDT, SimulatedServer
 from tests.simulator import ARCHIVE, SimulatedMdt
-from tests.waiting import eventually
+from tests.support.shipper import MetadataServer, action_line
+from tests.support.site import MDT, SimulatedServer
+from tests.support.waiting import eventually
 
 PATIENCE_S = 60.0
 

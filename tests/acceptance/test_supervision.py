@@ -10,8 +10,8 @@ import pytest
 
 from hsm_shipper.state.locks import FileLock, worker_lock_path
 from hsm_shipper.supervision.supervisord import DISCOVERY
-from tests.acceptance.shipper import MetadataServer, action_line
-from tests.waiting import eventually
+from tests.support.shipper import MetadataServer, action_line
+from tests.support.waiting import eventually
 
 
 def test_arrival_and_departure(server: MetadataServer) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from hsm_tools import exits
+from hsm_tools.command import exit_codes as exits
 from hsm_tools.tailing import tail_options
 from hsm_tools.tailing.template import FIELDS
-from tests.integration.tails import Tails, tails_on
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
+from tests.support.tails import Tails, tails_on
 
 TEXT = (Path(__file__).parents[2] / "docs/tail.md").read_text()
 COMMANDS = [

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.tails import COMMAND, Tails, tails_on
-from tests.lustre import MOUNT, World
-from tests.servers import RedisServer
-from tests.terminal import Terminal, a_terminal, needs_tmux
-from tests.waiting import eventually
+from tests.support.lustre import MOUNT, World
+from tests.support.servers import RedisServer
+from tests.support.tails import COMMAND, Tails, tails_on
+from tests.support.terminal import Terminal, a_terminal, needs_tmux
+from tests.support.waiting import eventually
 
 pytestmark = needs_tmux
 

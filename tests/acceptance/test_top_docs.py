@@ -7,13 +7,13 @@ import shlex
 
 import pytest
 
-from hsm_tools import exits
+from hsm_tools.command import exit_codes as exits
 from hsm_tools.dashboard import top_options
-from hsm_tools.dashboard.help import ALL_KEYS
+from hsm_tools.dashboard.screens.help import ALL_KEYS
 from tests.acceptance.test_docs import ROOT
-from tests.dashboards import COMMAND, Streams
-from tests.servers import RedisServer
-from tests.terminal import a_terminal, needs_tmux
+from tests.support.dashboards import COMMAND, Streams
+from tests.support.servers import RedisServer
+from tests.support.terminal import a_terminal, needs_tmux
 
 TEXT = (ROOT / "docs/top.md").read_text()
 COMMANDS = [

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from hsm_shipper.contract.redis_keys import stream_key
-from tests.dashboards import COMMAND, PREFIX, Streams, event
-from tests.servers import RedisServer
-from tests.terminal import a_terminal, needs_tmux
-from tests.waiting import eventually
+from tests.support.dashboards import COMMAND, PREFIX, Streams, event
+from tests.support.servers import RedisServer
+from tests.support.terminal import a_terminal, needs_tmux
+from tests.support.waiting import eventually
 
 MDT = "elm-MDT0000"
 LIVE = 2_000

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PrivateServer
-from tests.dashboards import COMMAND, Streams
-from tests.servers import RedisServer
-from tests.terminal import Terminal, a_terminal, needs_tmux
-from tests.waiting import eventually
+from tests.support.dashboards import COMMAND, Streams
+from tests.support.servers import RedisServer
+from tests.support.terminal import Terminal, a_terminal, needs_tmux
+from tests.support.waiting import eventually
 
 pytestmark = needs_tmux
 

@@ -8,7 +8,7 @@ from hsm_shipper.contract.event import NEW, UPDATE, decode
 from hsm_shipper.contract.kernel_line import parse_line, unpack_place
 from hsm_shipper.errors import MalformedEvent
 from tests.faults.world import KEY, World
-from tests.truth import Place, Verdict, entries_of
+from tests.support.truth import Place, Verdict, entries_of
 
 Identity = tuple[Place, str, str, str]
 

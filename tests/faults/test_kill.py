@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.acceptance.site import SimulatedServer, is_true, verdict
-from tests.servers import RedisServer
 from tests.simulator import SimulatedMdt, Workload, populate
-from tests.waiting import eventually
+from tests.support.servers import RedisServer
+from tests.support.site import SimulatedServer, is_true, verdict
+from tests.support.waiting import eventually
 
 MDT = "elm-MDT0000"
 

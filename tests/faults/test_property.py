@@ -30,12 +30,12 @@ from hsm_shipper.maintenance.cycle import run_cycle
 from hsm_shipper.maintenance.reconcile import StateFile
 from hsm_shipper.state.integrity import check, set_aside
 from hsm_shipper.stream.stream import ActionStream
-from tests.core import known_rows, rows
-from tests.damage import IMPOSSIBLE, Damage
 from tests.faults.judge import Judge
 from tests.faults.world import KEY, MDT, Bytes, World
-from tests.servers import RedisServer
-from tests.truth import Place, entries_of
+from tests.support.core import known_rows, rows
+from tests.support.damage import IMPOSSIBLE, Damage
+from tests.support.servers import RedisServer
+from tests.support.truth import Place, entries_of
 
 _PLACES = st.tuples(st.integers(1, 2), st.integers(1, 12))
 _ACTIONS = st.sampled_from(["ARCHIVE", "RESTORE", "REMOVE", "CANCEL"])

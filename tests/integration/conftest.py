@@ -10,12 +10,12 @@ import pytest
 import redis
 
 from hsm_shipper.state.state_file import Cache
-from tests.core import OneMdt, Opener, Wire, shipper_client
-from tests.dashboards import Streams
 from tests.faults.world import World
-from tests.integration.dashboard_driver import A, B
-from tests.integration.stats_runs import MDT1, Site
-from tests.servers import RedisServer
+from tests.support.core import OneMdt, Opener, Wire, shipper_client
+from tests.support.dashboard_driver import A, B
+from tests.support.dashboards import Streams
+from tests.support.servers import RedisServer
+from tests.support.stats_runs import MDT1, Site
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from hsm_shipper.contract.kernel_line import parse_line
 from hsm_shipper.errors import StreamUnavailable
 from hsm_shipper.worker.changes import Change, ChangeWriter
 from hsm_shipper.worker.snapshot_diff import NewLine
-from tests.core import HOST, KEY, MDT, OneMdt, Wire, add, digest, earlier_event, line, lines, shipper_client
-from tests.servers import RedisServer
-from tests.truth import entries_of, judge_stream
-from tests.waiting import eventually
+from tests.support.core import HOST, KEY, MDT, OneMdt, Wire, add, digest, earlier_event, line, lines, shipper_client
+from tests.support.servers import RedisServer
+from tests.support.truth import entries_of, judge_stream
+from tests.support.waiting import eventually
 
 LISTING = lines([1, 2, 3])
 

@@ -14,8 +14,8 @@ from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import ReplayOvertaken
 from hsm_shipper.stream.page_reader import Entry
 from hsm_shipper.stream.stream import ActionStream
-from tests.core import KEY, OneMdt, add, earlier_event, line, lines
-from tests.truth import entries_of
+from tests.support.core import KEY, OneMdt, add, earlier_event, line, lines
+from tests.support.truth import entries_of
 
 LISTING = lines([1, 2, 3])
 

@@ -14,8 +14,8 @@ from hsm_shipper.errors import StateChanged, StateTooNew, StateUnwritable
 from hsm_shipper.lustre.actions_file import RawFile, open_raw
 from hsm_shipper.migrations import SET
 from hsm_shipper.state import state_file as cache_module
-from tests.core import KEY, FullDisk, OneMdt, Opener, Wire, by_place, digest, line, lines
-from tests.truth import entries_of
+from tests.support.core import KEY, FullDisk, OneMdt, Opener, Wire, by_place, digest, line, lines
+from tests.support.truth import entries_of
 
 LISTING = lines(range(1, 41))
 LATER = [line(1, "STARTED"), *LISTING[1:-1], line(50)]

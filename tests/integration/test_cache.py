@@ -15,8 +15,8 @@ from hsm_shipper.state import state_file as cache_module
 from hsm_shipper.state.rows import COLUMNS
 from hsm_shipper.state.state_file import Cache
 from hsm_shipper.worker.changes import Change
-from tests.core import FullDisk, digest, line, lines, live_action, place, rows
-from tests.integration.states import HEAD, STATUS, new
+from tests.support.core import FullDisk, digest, line, lines, live_action, place, rows
+from tests.support.states import HEAD, STATUS, new
 
 
 def gone(data: bytes) -> Change:

@@ -16,8 +16,8 @@ import redis
 from hsm_shipper.config import Config
 from hsm_shipper.errors import ConfigError
 from hsm_tools.consumer import StreamEvent, StreamReader
-from tests.integration.both_readers import Readers, reader, readers
-from tests.integration.readings import (
+from tests.support.both_readers import Readers, reader, readers
+from tests.support.readings import (
     MDT0,
     MDT1,
     add,
@@ -30,8 +30,8 @@ from tests.integration.readings import (
     stay_idle,
     take,
 )
-from tests.servers import RedisServer, connections, waiting_clients
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.servers import RedisServer, connections, waiting_clients
+from tests.support.waiting import DEADLINE_S, eventually
 
 __all__ = ["reader", "readers"]
 

@@ -8,11 +8,11 @@ import pytest
 import redis
 
 from hsm_tools.consumer import StreamEvent, StreamReader
-from hsm_tools.reading import outages
-from tests.integration.both_readers import Readers, reader, readers
-from tests.integration.readings import MDT0, add, numbers, said
-from tests.servers import RedisServer, connections, free_port, waiting_clients
-from tests.waiting import DEADLINE_S, eventually
+from hsm_tools.reader import outages
+from tests.support.both_readers import Readers, reader, readers
+from tests.support.readings import MDT0, add, numbers, said
+from tests.support.servers import RedisServer, connections, free_port, waiting_clients
+from tests.support.waiting import DEADLINE_S, eventually
 
 __all__ = ["reader", "readers"]
 

@@ -14,15 +14,15 @@ import redis
 
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_tools.consumer import StreamReader
-from hsm_tools.reading import outages
-from hsm_tools.reading.positions import StreamInfo
-from hsm_tools.reading.steps import Steps
-from hsm_tools.reading.streams import StreamSet
+from hsm_tools.reader import outages
+from hsm_tools.reader.positions import StreamInfo
+from hsm_tools.reader.steps import Steps
+from hsm_tools.reader.streams import StreamSet
 from tests.conftest import PrivateServer
-from tests.integration.both_readers import Readers, readers
-from tests.integration.readings import DURABLE, MDT0, MDT1, add, history, idle_until, numbers, reads, said, take
-from tests.servers import RedisServer, free_port
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.both_readers import Readers, readers
+from tests.support.readings import DURABLE, MDT0, MDT1, add, history, idle_until, numbers, reads, said, take
+from tests.support.servers import RedisServer, free_port
+from tests.support.waiting import DEADLINE_S, eventually
 
 __all__ = ["readers"]
 

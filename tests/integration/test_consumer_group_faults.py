@@ -10,10 +10,10 @@ import redis
 from hsm_shipper.errors import StreamUnavailable
 from hsm_tools.consumer import StreamReader
 from tests.conftest import PrivateServer
-from tests.integration.both_readers import Readers, reader, readers
-from tests.integration.group_takes import handled, nothing_comes, pending
-from tests.integration.readings import DURABLE, MDT0, MDT1, add, idle_until, numbers, said, take
-from tests.servers import RedisServer
+from tests.support.both_readers import Readers, reader, readers
+from tests.support.group_takes import handled, nothing_comes, pending
+from tests.support.readings import DURABLE, MDT0, MDT1, add, idle_until, numbers, said, take
+from tests.support.servers import RedisServer
 
 __all__ = ["reader", "readers"]
 
@@ -154,7 +154,7 @@ def test_an_interrupted_reading_gives_again_what_nobody_saw(
     client: redis.Redis, reader: StreamReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reply to an XREADGROUP is lost: its entries are pending with us, and unknown to us."""
-    from hsm_tools.reading.members import GroupMember
+    from hsm_tools.reader.members import GroupMember
 
     add(client, MDT0, [0])
     group = reader.group("g", from_beginning=True)

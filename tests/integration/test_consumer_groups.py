@@ -9,13 +9,13 @@ import redis
 
 from hsm_shipper.errors import StreamRefused
 from hsm_tools.consumer import StreamReader
-from hsm_tools.reading.outages import GROUP_COMMANDS
+from hsm_tools.reader.outages import GROUP_COMMANDS
 from tests.conftest import PrivateServer
-from tests.integration.both_readers import Readers, reader, readers
-from tests.integration.group_takes import handled, nothing_comes, pending
-from tests.integration.readings import MDT0, MDT1, add, numbers, said, take
-from tests.servers import RedisServer, connections, free_port
-from tests.waiting import eventually
+from tests.support.both_readers import Readers, reader, readers
+from tests.support.group_takes import handled, nothing_comes, pending
+from tests.support.readings import MDT0, MDT1, add, numbers, said, take
+from tests.support.servers import RedisServer, connections, free_port
+from tests.support.waiting import eventually
 
 __all__ = ["reader", "readers"]
 

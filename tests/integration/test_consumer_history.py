@@ -11,9 +11,9 @@ import redis
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_tools.consumer import StreamEvent, StreamReader
 from tests.conftest import PrivateServer
-from tests.integration.both_readers import Readers, reader, readers
-from tests.integration.readings import MDT0, MDT1, add, event_data, numbers, resumed, said
-from tests.servers import RedisServer, free_port
+from tests.support.both_readers import Readers, reader, readers
+from tests.support.readings import MDT0, MDT1, add, event_data, numbers, resumed, said
+from tests.support.servers import RedisServer, free_port
 
 __all__ = ["reader", "readers"]
 

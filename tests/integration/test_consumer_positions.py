@@ -12,8 +12,8 @@ import redis
 from hsm_shipper.errors import ConfigError, StreamRefused
 from hsm_tools.consumer import StreamEvent, StreamReader
 from tests.conftest import PrivateServer
-from tests.integration.both_readers import Readers, reader, readers
-from tests.integration.readings import DURABLE, MDT0, MDT1, add, history, idle_until, numbers, resumed, said, take
+from tests.support.both_readers import Readers, reader, readers
+from tests.support.readings import DURABLE, MDT0, MDT1, add, history, idle_until, numbers, resumed, said, take
 
 __all__ = ["reader", "readers"]
 

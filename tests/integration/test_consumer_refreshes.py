@@ -12,10 +12,10 @@ import redis
 from hsm_tools.consumer import StreamReader
 from hsm_tools.live import LiveActions
 from tests.faults.world import World
-from tests.integration.both_readers import Readers, reader, readers
-from tests.integration.cycles import a_past, cycle
-from tests.integration.group_takes import handled, nothing_comes, pending
-from tests.integration.readings import (
+from tests.support.both_readers import Readers, reader, readers
+from tests.support.cycles import a_past, cycle
+from tests.support.group_takes import handled, nothing_comes, pending
+from tests.support.readings import (
     MDT0,
     MDT1,
     add,
@@ -27,8 +27,8 @@ from tests.integration.readings import (
     said,
     take,
 )  # fmt: skip
-from tests.servers import RedisServer
-from tests.waiting import eventually
+from tests.support.servers import RedisServer
+from tests.support.waiting import eventually
 
 __all__ = ["reader", "readers"]
 

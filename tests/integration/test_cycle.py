@@ -16,10 +16,10 @@ from hsm_shipper.contract.fold import LiveActions
 from hsm_shipper.errors import StateError
 from hsm_shipper.maintenance.reconcile import StateFile
 from hsm_shipper.migrations import SET, STEPS
-from tests.core import known_rows, rows
 from tests.faults.world import KEY, World
-from tests.integration.cycles import cycle, line, put
-from tests.truth import entries_of
+from tests.support.core import known_rows, rows
+from tests.support.cycles import cycle, line, put
+from tests.support.truth import entries_of
 
 
 def test_an_orphan_in_the_stream_is_purged(world: World) -> None:

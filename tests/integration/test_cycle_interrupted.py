@@ -15,10 +15,10 @@ from hsm_shipper.maintenance.trim import length_bound
 from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream
 from tests.faults.world import KEY, MDT, World
-from tests.integration.cycles import a_past, cycle, put
-from tests.servers import RedisServer
-from tests.truth import entries_of
-from tests.waiting import eventually
+from tests.support.cycles import a_past, cycle, put
+from tests.support.servers import RedisServer
+from tests.support.truth import entries_of
+from tests.support.waiting import eventually
 
 
 class Stopped(Exception):

@@ -9,8 +9,8 @@ import pytest
 
 from hsm_shipper.maintenance.trim import length_bound
 from tests.faults.world import KEY, World
-from tests.integration.cycles import a_past, cycle, put
-from tests.truth import entries_of
+from tests.support.cycles import a_past, cycle, put
+from tests.support.truth import entries_of
 
 
 def test_twelve_thousand_finished_behind_one_live(world: World) -> None:

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from hsm_tools.dashboard.actions import Actions
-from hsm_tools.dashboard.history import HistoryPage
-from hsm_tools.dashboard.lines import plain
-from hsm_tools.dashboard.overview import Overview
-from hsm_tools.dashboard.page import Page
-from hsm_tools.dashboard.viewer import View
-from hsm_tools.dashboard.watcher import Watcher
-from tests.core import line
-from tests.dashboards import Streams, event
-from tests.integration.dashboard_driver import A, B, Driver, drive
-from tests.lustre import MOUNT, World
+from hsm_tools.dashboard.data.viewer import View
+from hsm_tools.dashboard.data.watcher import Watcher
+from hsm_tools.dashboard.screens.actions import Actions
+from hsm_tools.dashboard.screens.history import HistoryPage
+from hsm_tools.dashboard.screens.overview import Overview
+from hsm_tools.dashboard.screens.page import Page
+from hsm_tools.dashboard.widgets.lines import plain
+from tests.support.core import line
+from tests.support.dashboard_driver import A, B, Driver, drive
+from tests.support.dashboards import Streams, event
+from tests.support.lustre import MOUNT, World
 
 
 def test_the_first_page_has_the_frame_and_more(streams: Streams) -> None:

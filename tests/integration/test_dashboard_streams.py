@@ -11,14 +11,14 @@ import pytest
 from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from hsm_shipper.errors import ConfigError
-from hsm_tools.dashboard.actions import Actions
-from hsm_tools.dashboard.history import HistoryPage
-from hsm_tools.dashboard.lookup import Lookup
+from hsm_tools.dashboard.data.lookup import Lookup
+from hsm_tools.dashboard.screens.actions import Actions
+from hsm_tools.dashboard.screens.history import HistoryPage
 from tests.conftest import PrivateServer
-from tests.dashboards import PREFIX, Streams, event
-from tests.integration.dashboard_driver import A, B, Driver, drive
-from tests.servers import RedisServer
-from tests.waiting import DEADLINE_S
+from tests.support.dashboard_driver import A, B, Driver, drive
+from tests.support.dashboards import PREFIX, Streams, event
+from tests.support.servers import RedisServer
+from tests.support.waiting import DEADLINE_S
 
 
 def test_only_the_oldest_thousand_actions_are_listed_and_it_is_said(redis_server: RedisServer, redis_db: int) -> None:
@@ -229,7 +229,7 @@ def test_a_history_that_cannot_be_asked_for_says_why_and_is_asked_for_again(
             raise error
         return Lookup(config)
 
-    monkeypatch.setattr("hsm_tools.dashboard.background.Lookup", lookup)
+    monkeypatch.setattr("hsm_tools.dashboard.data.background.Lookup", lookup)
 
     async def scenario(top: Driver) -> None:
         nonlocal fails
@@ -247,7 +247,7 @@ def test_a_history_that_cannot_be_asked_for_says_why_and_is_asked_for_again(
 
 
 def test_actions_that_cannot_be_looked_for_say_why(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hsm_tools.dashboard.actions.oldest", lambda *_: 1 / 0)
+    monkeypatch.setattr("hsm_tools.dashboard.screens.actions.oldest", lambda *_: 1 / 0)
 
     async def scenario(top: Driver) -> None:
         await top.shows("elm-MDT0000 | ARCHIVE")
@@ -261,7 +261,7 @@ def test_actions_that_cannot_be_looked_for_say_why(streams: Streams, monkeypatch
 def test_looks_that_fail_show_it(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(top: Driver) -> None:
         await top.shows("Listening for live updates...")
-        monkeypatch.setattr("hsm_tools.dashboard.viewer.mdt_picture", lambda *_: 1 / 0)
+        monkeypatch.setattr("hsm_tools.dashboard.data.viewer.mdt_picture", lambda *_: 1 / 0)
         await top.shows(
             "Viewer Status: Failed ", "ago, trying again; what was last known is shown",
             "ALERT looking at the streams failed: ZeroDivisionError: division by zero",

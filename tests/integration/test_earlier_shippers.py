@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.core import KEY, OneMdt, add, earlier_event, line, lines
-from tests.truth import entries_of
+from tests.support.core import KEY, OneMdt, add, earlier_event, line, lines
+from tests.support.truth import entries_of
 
 LISTING = lines([1, 2, 3])
 

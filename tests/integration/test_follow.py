@@ -15,13 +15,13 @@ from hsm_shipper.contract.fold import LiveActions
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
-from hsm_tools.following.follow import LiveStreams
-from hsm_tools.following.tally import EventKind
+from hsm_tools.live_state.follow import LiveStreams
+from hsm_tools.live_state.tally import EventKind
 from tests.conftest import PrivateServer
-from tests.core import KEY, MDT, add, digest, earlier_event, line
-from tests.servers import RedisServer
-from tests.truth import judge_stream
-from tests.waiting import eventually
+from tests.support.core import KEY, MDT, add, digest, earlier_event, line
+from tests.support.servers import RedisServer
+from tests.support.truth import judge_stream
+from tests.support.waiting import eventually
 
 BEAT = Heartbeat(
     host="mds1",

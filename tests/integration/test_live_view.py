@@ -14,10 +14,10 @@ from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import ConfigError, StreamUnavailable
 from hsm_tools.live_view import LiveView
-from hsm_tools.reading.outages import LIVE_COMMANDS
+from hsm_tools.reader.outages import LIVE_COMMANDS
 from tests.conftest import PrivateServer
-from tests.core import KEY, MDT, OneMdt, line, shipper_client
-from tests.servers import RedisServer
+from tests.support.core import KEY, MDT, OneMdt, line, shipper_client
+from tests.support.servers import RedisServer
 
 BEAT = Heartbeat(
     host="mds1", pid=1, mdt=MDT, last_poll_at=1.0, last_poll_duration_s=0.1, poll_interval_s=20, lines=1, live=1,

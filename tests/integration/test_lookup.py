@@ -13,12 +13,12 @@ from hsm_shipper.contract.fold import LiveActions
 from hsm_shipper.contract.live_action import LiveAction
 from hsm_shipper.contract.redis_keys import stream_key
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
-from hsm_tools.dashboard import lookup
-from hsm_tools.dashboard.lookup import Lookup
+from hsm_tools.dashboard.data import lookup
+from hsm_tools.dashboard.data.lookup import Lookup
 from tests.conftest import PrivateServer
-from tests.core import earlier_event, line
-from tests.dashboards import PREFIX, Streams, event
-from tests.servers import RedisServer
+from tests.support.core import earlier_event, line
+from tests.support.dashboards import PREFIX, Streams, event
+from tests.support.servers import RedisServer
 
 A = "elm-MDT0000"
 KEY = stream_key(PREFIX, A)

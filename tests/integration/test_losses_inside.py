@@ -12,8 +12,8 @@ import redis
 
 from hsm_shipper.state.rows import has_entry_before
 from hsm_shipper.stream.stream import ActionStream
-from tests.core import KEY, OneMdt, Wire, line, lines
-from tests.truth import entries_of
+from tests.support.core import KEY, OneMdt, Wire, line, lines
+from tests.support.truth import entries_of
 
 LISTING = lines(range(1, 11))
 LATER = [line(1, "STARTED"), *LISTING[1:], line(50)]

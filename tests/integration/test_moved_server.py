@@ -19,17 +19,17 @@ from hsm_shipper.maintenance.main import Maintenance
 from hsm_shipper.maintenance.run import MaintenanceRun
 from hsm_shipper.stream import connection_age
 from hsm_shipper.worker.main import run
-from hsm_tools.following.follow import LiveStreams
+from hsm_tools.live_state.follow import LiveStreams
 from tests.conftest import PrivateServer
-from tests.core import KEY, MDT, add, earlier_event, line, lines
-from tests.integration.both_readers import Readers, readers
-from tests.integration.group_takes import pending
-from tests.integration.polls import Polls
-from tests.integration.readings import take
-from tests.relay import Relay
-from tests.servers import RedisServer
-from tests.truth import judge_stream
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.both_readers import Readers, readers
+from tests.support.core import KEY, MDT, add, earlier_event, line, lines
+from tests.support.group_takes import pending
+from tests.support.polls import Polls
+from tests.support.readings import take
+from tests.support.relay import Relay
+from tests.support.servers import RedisServer
+from tests.support.truth import judge_stream
+from tests.support.waiting import DEADLINE_S, eventually
 
 __all__ = ["readers"]
 

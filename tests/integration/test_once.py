@@ -17,9 +17,9 @@ from hsm_shipper.process.signals import StopSignal
 from hsm_shipper.state.poll_status import read_poll_status, state_file
 from hsm_shipper.worker import main
 from hsm_shipper.worker.poll_result import PollResult
-from tests.core import line
-from tests.damage import Damage
-from tests.servers import RedisServer
+from tests.support.core import line
+from tests.support.damage import Damage
+from tests.support.servers import RedisServer
 
 BAD, GOOD = "elm-MDT0000", "elm-MDT0001"
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.core import FIXTURES, OneMdt, line
+from tests.support.core import FIXTURES, OneMdt, line
 
 LISTINGS = FIXTURES / "cray-external-coordinator"
 LIVES = {"1_forty_waiting": 40, "2_ten_started": 40, "3_twenty_gone": 20, "4_all_gone_but_five": 5}

@@ -10,9 +10,9 @@ import pytest
 import redis
 
 from hsm_shipper.worker.poller import BATCH_BYTES, BATCH_EVENTS
-from tests.core import HOST, KEY, MDT, FaultyFile, OneMdt, Wire, digest, line, lines, shipper_client
-from tests.servers import RedisServer
-from tests.truth import entries_of
+from tests.support.core import HOST, KEY, MDT, FaultyFile, OneMdt, Wire, digest, line, lines, shipper_client
+from tests.support.servers import RedisServer
+from tests.support.truth import entries_of
 
 # What happened to the records
 

@@ -11,7 +11,7 @@ import redis
 
 from hsm_shipper.errors import ActionsError
 from hsm_shipper.lustre.actions_file import RawFile, open_raw
-from tests.core import OneMdt, Opener, add, line, lines
+from tests.support.core import OneMdt, Opener, add, line, lines
 
 LISTING = lines(range(1, 7))
 NEW_FORMAT = b"lrh=[type=10680000 len=136 idx=1/%d] a kernel that prints something new"

@@ -11,8 +11,8 @@ import redis
 
 from hsm_shipper.errors import StreamUnavailable
 from tests.conftest import PrivateServer
-from tests.core import KEY, OneMdt, Opener, Wire, line, lines, shipper_client
-from tests.truth import entries_of, judge_stream
+from tests.support.core import KEY, OneMdt, Opener, Wire, line, lines, shipper_client
+from tests.support.truth import entries_of, judge_stream
 
 LISTING = lines(range(1, 7))
 

@@ -15,10 +15,10 @@ from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import StreamError
 from hsm_shipper.worker.heartbeat_writer import Pulse
 from hsm_shipper.worker.poll_result import PollResult
-from tests.beside import lay_out
 from tests.conftest import PrivateServer
-from tests.core import shipper_client
 from tests.simulator import ARCHIVE, SimulatedMds, SimulatedMdt
+from tests.support.beside import lay_out
+from tests.support.core import shipper_client
 
 MDT = "elm-MDT0000"
 KEY = heartbeat_key("hsm:actions", MDT)

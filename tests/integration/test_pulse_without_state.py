@@ -22,10 +22,10 @@ from hsm_shipper.state.state_file import Cache
 from hsm_shipper.worker.heartbeat_writer import Pulse
 from hsm_shipper.worker.main import run
 from hsm_shipper.worker.poll_result import PollResult
-from tests.core import KEY, MDT, FullDisk, OneMdt, lines
-from tests.integration.polls import Polls
-from tests.servers import RedisServer
-from tests.waiting import DEADLINE_S
+from tests.support.core import KEY, MDT, FullDisk, OneMdt, lines
+from tests.support.polls import Polls
+from tests.support.servers import RedisServer
+from tests.support.waiting import DEADLINE_S
 
 LISTING = lines(range(1, 41))
 

@@ -12,7 +12,7 @@ from hsm_shipper.stream import lock
 from hsm_shipper.stream.lock import TTL_S, MaintenanceLock
 from hsm_shipper.stream.stream import ActionStream
 from tests.conftest import PrivateServer
-from tests.core import shipper_client
+from tests.support.core import shipper_client
 
 KEY = "{hsm:actions:elm-MDT0000}:maintenance"
 

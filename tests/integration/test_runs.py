@@ -13,7 +13,7 @@ import pytest
 from hsm_shipper.errors import StateError
 from hsm_shipper.state import maintenance_log
 from hsm_shipper.state.maintenance_log import Run, last_runs, record, runs_file
-from tests.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S
 
 
 def run(number: int = 0, mdt: str = "elm-MDT0000", error: str | None = None) -> Run:

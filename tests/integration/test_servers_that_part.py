@@ -14,10 +14,10 @@ from hsm_shipper.maintenance.cycle import run_cycle
 from hsm_shipper.maintenance.reconcile import StateFile
 from hsm_shipper.stream.stream import ActionStream
 from tests.conftest import PrivateServer
-from tests.core import KEY, MDT, OneMdt, known_rows, line, lines, shipper_client
-from tests.servers import RedisServer
-from tests.truth import entries_of
-from tests.waiting import eventually
+from tests.support.core import KEY, MDT, OneMdt, known_rows, line, lines, shipper_client
+from tests.support.servers import RedisServer
+from tests.support.truth import entries_of
+from tests.support.waiting import eventually
 
 LISTING = lines(range(1, 41))
 LATER = [line(1, "STARTED"), *LISTING[1:-1], *lines(range(50, 60))]

@@ -17,8 +17,8 @@ from hsm_shipper.migrations import SET, STEPS
 from hsm_shipper.state.poll_status import read_poll_status
 from hsm_shipper.state.state_file import Cache, open_cache
 from hsm_shipper.worker.changes import Change
-from tests.core import FullDisk, line, lines, live_action, rows
-from tests.integration.states import HEAD, STATUS, new
+from tests.support.core import FullDisk, line, lines, live_action, rows
+from tests.support.states import HEAD, STATUS, new
 
 
 def apply(cache: Cache, *changes: Change, head: Head = HEAD) -> None:

@@ -24,8 +24,8 @@ from hsm_shipper.state.integrity import check, set_aside
 from hsm_shipper.state.maintenance_log import Run, last_runs, record, runs_file
 from hsm_shipper.state.poll_status import read_poll_status
 from hsm_shipper.state.state_file import Cache, open_cache
-from tests.core import OneMdt, line, lines, rows
-from tests.damage import DAMAGES, IMPOSSIBLE, Damage
+from tests.support.core import OneMdt, line, lines, rows
+from tests.support.damage import DAMAGES, IMPOSSIBLE, Damage
 
 LISTING = lines(range(1, 7))
 LATER = [line(1, "STARTED"), *LISTING[1:-1], line(9)]

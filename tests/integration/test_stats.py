@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
-from hsm_tools import progress, stats
+from hsm_tools import stats
+from hsm_tools.command import progress_bar as progress
 from tests.conftest import PrivateServer
-from tests.core import KEY, MDT
-from tests.integration.stats_runs import COMMAND, ENVIRONMENT, MDT1, PREFIX, Site, samples
-from tests.servers import free_port
-from tests.waiting import DEADLINE_S
+from tests.support.core import KEY, MDT
+from tests.support.servers import free_port
+from tests.support.stats_runs import COMMAND, ENVIRONMENT, MDT1, PREFIX, Site, samples
+from tests.support.waiting import DEADLINE_S
 
 
 def test_the_report_has_the_keys_of_the_spec_in_its_order(filled: Site) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.core import MDT, line
-from tests.integration.stats_runs import MDT1, Site, samples
-from tests.waiting import DEADLINE_S
+from tests.support.core import MDT, line
+from tests.support.stats_runs import MDT1, Site, samples
+from tests.support.waiting import DEADLINE_S
 
 
 @pytest.fixture

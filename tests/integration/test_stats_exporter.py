@@ -16,14 +16,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_keys import heartbeat_key
-from hsm_tools.filters import ActionFilter
+from hsm_tools.command.filters import ActionFilter
 from hsm_tools.statistics.exporter import Exporter, serve
 from hsm_tools.statistics.stats_options import Address
 from tests.conftest import PrivateServer
-from tests.core import KEY, MDT
-from tests.integration.stats_runs import COMMAND, ENVIRONMENT, PREFIX, Site, has_ipv6, samples
-from tests.servers import RedisServer, free_port
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.core import KEY, MDT
+from tests.support.servers import RedisServer, free_port
+from tests.support.stats_runs import COMMAND, ENVIRONMENT, PREFIX, Site, has_ipv6, samples
+from tests.support.waiting import DEADLINE_S, eventually
 
 # Waits for a server that hangs for as long as no test does.
 PATIENT = """

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
-from tests.core import KEY, MDT
-from tests.integration.stats_runs import MDT1, PREFIX, Site, samples
+from tests.support.core import KEY, MDT
+from tests.support.stats_runs import MDT1, PREFIX, Site, samples
 
 
 def test_json_list_has_the_streams_as_a_list(filled: Site) -> None:

@@ -16,7 +16,7 @@ import pytest
 from hsm_shipper.errors import SupervisorError
 from hsm_shipper.process.parent_death import SUPERVISORD_PID_VARIABLE, exit_with_parent
 from hsm_shipper.process.signals import REST, Cadence, StopSignal
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 WAITS = """
 from hsm_shipper.process.signals import StopSignal

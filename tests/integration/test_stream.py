@@ -12,9 +12,9 @@ from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StreamMoved, StreamRefused, StreamUnavailable
 from hsm_shipper.stream.stream import ActionStream, PendingAppend
 from tests.conftest import PrivateServer
-from tests.core import KEY, Wire, shipper_client
-from tests.servers import RedisServer
-from tests.truth import entries_of
+from tests.support.core import KEY, Wire, shipper_client
+from tests.support.servers import RedisServer
+from tests.support.truth import entries_of
 
 EMPTY = Head("0-0", None, None, None, 0)
 

@@ -15,9 +15,9 @@ from hsm_shipper.contract.stream_ids import EMPTY_ID
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_shipper.stream.stream import ActionStream
 from tests.conftest import PrivateServer
-from tests.core import KEY, shipper_client
-from tests.servers import RedisServer
-from tests.truth import entries_of
+from tests.support.core import KEY, shipper_client
+from tests.support.servers import RedisServer
+from tests.support.truth import entries_of
 
 EMPTY = Head(EMPTY_ID, None, None)
 

@@ -10,7 +10,7 @@ from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ReplayOvertaken
 from hsm_shipper.stream.page_reader import PAGE_ENTRIES, Entry
 from hsm_shipper.stream.stream import ActionStream
-from tests.core import KEY
+from tests.support.core import KEY
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ import pytest
 import redis
 
 from tests.conftest import PrivateServer
-from tests.integration.readings import MDT0, MDT1, event_data
-from tests.integration.tails import BANNER, COMMAND, ENVIRONMENT, read_line
-from tests.servers import RedisServer, free_port, waiting_clients
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.readings import MDT0, MDT1, event_data
+from tests.support.servers import RedisServer, free_port, waiting_clients
+from tests.support.tails import BANNER, COMMAND, ENVIRONMENT, read_line
+from tests.support.waiting import DEADLINE_S, eventually
 
 Start = Callable[..., subprocess.Popen[str]]
 

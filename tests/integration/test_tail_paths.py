@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.readings import MDT0, MDT1
-from tests.integration.tails import BANNER, Tails, read_line, tails_on
-from tests.lustre import MOUNT, World
-from tests.servers import RedisServer, waiting_clients
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.lustre import MOUNT, World
+from tests.support.readings import MDT0, MDT1
+from tests.support.servers import RedisServer, waiting_clients
+from tests.support.tails import BANNER, Tails, read_line, tails_on
+from tests.support.waiting import DEADLINE_S, eventually
 
 PATHS = ["--mount", f"elm={MOUNT}"]
 # Long enough that only what is known, or known to be unknown, ends the waiting.

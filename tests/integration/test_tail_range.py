@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import PrivateServer
-from tests.integration.readings import MDT0, MDT1, add
-from tests.integration.tails import Tails, read_line, tails_on
-from tests.servers import RedisServer, free_port
-from tests.waiting import DEADLINE_S
+from tests.support.readings import MDT0, MDT1, add
+from tests.support.servers import RedisServer, free_port
+from tests.support.tails import Tails, read_line, tails_on
+from tests.support.waiting import DEADLINE_S
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from hsm_shipper.stream.stream import ActionStream
 from hsm_tools.aio import AsyncStreamReader
 from hsm_tools.consumer import StreamReader
 from hsm_tools.live_view import LiveView
-from tests.certificates import Authority
-from tests.core import KEY
-from tests.servers import BINARY_VARIABLE, RedisServer, free_port, server_binary
+from tests.support.certificates import Authority
+from tests.support.core import KEY
+from tests.support.servers import BINARY_VARIABLE, RedisServer, free_port, server_binary
 
 
 def speaks_tls(binary: Path | str) -> bool:

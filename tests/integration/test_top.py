@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import PrivateServer
-from tests.dashboards import COMMAND, ENVIRONMENT, Streams, event
-from tests.servers import RedisServer, free_port
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.dashboards import COMMAND, ENVIRONMENT, Streams, event
+from tests.support.servers import RedisServer, free_port
+from tests.support.waiting import DEADLINE_S, eventually
 
 A, B = "elm-MDT0000", "elm-MDT0001"
 ONE_FRAME = """\

@@ -16,7 +16,7 @@ from hsm_shipper.errors import StateCorrupt, StateError
 from hsm_shipper.state import integrity
 from hsm_shipper.state.integrity import check, set_aside, tidy
 from hsm_shipper.state.state_file import Cache
-from tests.core import line, live_action
+from tests.support.core import line, live_action
 
 ACTIONS = 3000
 

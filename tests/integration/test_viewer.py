@@ -10,13 +10,13 @@ from typing import Any, cast
 import pytest
 
 from hsm_shipper.errors import CalledOff, StreamRefused
-from hsm_tools.dashboard.viewer import Progress, Viewer
-from hsm_tools.dashboard.watcher import Watcher
-from hsm_tools.filters import ActionFilter
+from hsm_tools.command.filters import ActionFilter
+from hsm_tools.dashboard.data.viewer import Progress, Viewer
+from hsm_tools.dashboard.data.watcher import Watcher
 from tests.conftest import PrivateServer
-from tests.dashboards import Streams
-from tests.servers import RedisServer
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.dashboards import Streams
+from tests.support.servers import RedisServer
+from tests.support.waiting import DEADLINE_S, eventually
 
 A, B = "elm-MDT0000", "elm-MDT0001"
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hsm_shipper.supervision.wakeup import make_wakeup
-from tests.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from hsm_shipper.errors import ActionsError, AlreadyRunning, StreamUnavailable
 from hsm_shipper.state.locks import FileLock, worker_lock_path
 from hsm_shipper.state.poll_status import read_poll_status, state_file
 from hsm_shipper.worker.main import run_once
-from tests.core import FIXTURES, KEY, MDT, by_place, line, lines
-from tests.servers import RedisServer, free_port
 from tests.simulator import ARCHIVE, SimulatedMds, SimulatedMdt
-from tests.truth import entries_of, judge_stream
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.core import FIXTURES, KEY, MDT, by_place, line, lines
+from tests.support.servers import RedisServer, free_port
+from tests.support.truth import entries_of, judge_stream
+from tests.support.waiting import DEADLINE_S, eventually
 
 LISTING = lines(range(1, 7))
 

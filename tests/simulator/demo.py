@@ -24,9 +24,9 @@ import redis
 from hsm_shipper.contract.redis_keys import DATA_FIELD, DEFAULT_PREFIX, stream_key
 from hsm_shipper.errors import HsmError
 from hsm_shipper.state.poll_status import PollStatus
-from tests.servers import RedisServer
-from tests.truth import digests_of
-from tests.waiting import DEADLINE_S, eventually
+from tests.support.servers import RedisServer
+from tests.support.truth import digests_of
+from tests.support.waiting import DEADLINE_S, eventually
 
 from . import DEFAULT_MIX, ENABLED, SimulatedMdt, Workload, populate
 from .demo_report import MdtReport, SimulatedVerdict, table, wrong

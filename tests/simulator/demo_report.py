@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from hsm_shipper.contract.event import NEW, PURGED, UPDATE, decode
 from hsm_shipper.errors import MalformedEvent
-from tests.truth import Place, Verdict
+from tests.support.truth import Place, Verdict
 
 _HEADERS = ("MDT", NEW, UPDATE, PURGED, "live\nin file", "live\nin stream", "that\ndiffer", "false or\nduplicate")
 _SHOWN_COMPLAINTS = 5

@@ -10,9 +10,9 @@ from typing import IO
 
 from hsm_shipper.errors import StateError
 from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file
-from tests.acceptance.shipper import clean_environment
-from tests.servers import die_with_parent
-from tests.waiting import DEADLINE_S
+from tests.support.servers import die_with_parent
+from tests.support.shipper import clean_environment
+from tests.support.waiting import DEADLINE_S
 
 from . import SimulatedMds
 

@@ -1,0 +1,1 @@
+"""What every tool's command line shares: options, exit codes, colours, messages, text for people."""

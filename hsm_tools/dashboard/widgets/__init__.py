@@ -1,0 +1,1 @@
+"""What pages are made of: tables, lines, the header. A widget never fetches."""

@@ -1,0 +1,1 @@
+"""What tests share: servers, a metadata server's files, terminals, waiting. No tests."""

@@ -1,0 +1,68 @@
+"""The memory of a worker against a plain model of it: whatever way an action became known, it is found again."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from hsm_shipper.worker.snapshot_diff import Known, Survey
+from tests.support import core
+from tests.support.core import digest
+
+LINES = [core.line(7, status) for status in ("WAITING", "STARTED")]
+LINE = st.sampled_from(LINES)
+PLACES = st.sampled_from([core.place(rec) for rec in (1, 2, 3)])
+
+
+class Memory(RuleBasedStateMachine):
+    """Few places and fewer lines: streams that others wrote may say of two places that they hold the same line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known = Known()
+        self.lines: dict[int, bytes] = {}
+        """What is in each place."""
+        self.told: dict[int, bytes | None] = {}
+        """The line by which it is to be known; None for one that is to be looked at anew."""
+        self.shared: set[bytes] = set()
+        """Lines that were those of two places at a time: they tell of neither that it is there."""
+        self.seen: set[int] = set()
+
+    @rule(place=PLACES, line=LINE, marked=st.booleans())
+    def add(self, place: int, line: bytes, marked: bool) -> None:
+        if place in self.lines:
+            return
+        if line in self.told.values() and not marked:
+            self.shared.add(line)
+        self.lines[place] = line
+        self.told[place] = None if marked else line
+        self.known.add(place, None if marked else digest(line))
+        self.seen.add(place)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.lines)
+    def drop(self, data: st.DataObject) -> None:
+        """As its row in the state file says, which names the line also where it is marked."""
+        place = data.draw(st.sampled_from(sorted(self.lines)))
+        line = self.lines.pop(place)
+        self.known.drop(place, digest(line))
+        self.told.pop(place)
+        self.seen.discard(place)
+
+    @rule(listing=st.lists(LINE, max_size=3))
+    def read(self, listing: list[bytes]) -> None:
+        Survey(self.known).take(listing)
+        self.seen = {
+            place for place, line in self.told.items() if line is not None and line in listing
+            and line not in self.shared
+        }  # fmt: skip
+
+    @invariant()
+    def is_what_the_model_says(self) -> None:
+        assert len(self.known) == len(self.lines)
+        assert self.known.unseen() == self.lines.keys() - self.seen
+        for place, line in self.lines.items():
+            assert self.known.is_seen(place, digest(line)) is (place in self.seen)
+
+
+TestMemory = Memory.TestCase

@@ -1,0 +1,275 @@
+"""The quick ways to fold agree with the rules, whatever a stream says, and the tools' counts every event once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hsm_shipper.contract.event import decode
+from hsm_shipper.contract.fold import DigestsNeeded, LiveActions
+from hsm_shipper.errors import MalformedEvent
+from hsm_tools.event import EntryDecoder
+from hsm_tools.live_state.lean import LeanActions
+from hsm_tools.live_state.tally import EventKind, Tally
+from tests.support.core import digest, earlier_event, line
+
+Page = list[tuple[bytes, bytes | None]]
+
+
+def page(*events: dict[str, Any] | bytes | None) -> Page:
+    """Entries `1-0`, `2-0`, … of these events."""
+    return [
+        (b"%d-0" % number, msgspec.json.encode(event) if isinstance(event, dict) else event)
+        for number, event in enumerate(events, 1)
+    ]
+
+
+def ours(rec: int = 1, status: str = "WAITING", kind: str = "NEW", since: int = 1000, **more: Any) -> dict[str, Any]:
+    """An event of ours, of an action first seen at 1000."""
+    cookie = more.pop("number", 0x6B020000 + rec)
+    times = {"timestamp": since, "first_seen": 1000, "status_since": since, "cookie": f"{cookie:#x}", "host": "mds1"}
+    return earlier_event(line(rec, status, cookie=cookie), kind) | times | more
+
+
+def end(rec: int = 1, **more: Any) -> dict[str, Any]:
+    """A PURGED of ours."""
+    said = ours(rec, kind="PURGED") | {"status": "PURGED", "last_status": "SUCCEED", "hash": "ab" * 16} | more
+    return {key: value for key, value in said.items() if key != "raw"}
+
+
+def essence(live: LiveActions) -> list[tuple[Any, ...]]:
+    """All that a tool asks of live actions."""
+    return sorted(
+        (
+            action.place, action.cat_idx, action.rec_idx, action.fid, action.action, action.action_key, action.status,
+            action.cookie, action.first_seen, action.status_since, action.entry_id,
+        )
+        for action in live
+    )  # fmt: skip
+
+
+def by_the_rules(live: LiveActions, entries: Page) -> list[bytes]:
+    """Fold in entries one by one, decoded whole; returns the ids of those that are no events."""
+    malformed = []
+    for entry_id, data in entries:
+        try:
+            live.apply(entry_id, decode(data))
+        except MalformedEvent:
+            malformed.append(entry_id)
+    return malformed
+
+
+def agree(pages: list[Page]) -> Tally:
+    """Fold three ways, page by page; what a fold without digests refuses, the lean one refuses too."""
+    tally = Tally()
+    rules, whole, lean, digests = LiveActions(), LiveActions(), LeanActions(tally, False), False
+    done: list[Page] = []
+    for one in pages:
+        done.append(one)
+        malformed = whole.fold_page(one)
+        assert malformed == by_the_rules(rules, one)
+        assert list(whole) == list(rules)
+        try:
+            assert lean.fold_page(one) == malformed
+        except DigestsNeeded:
+            assert not digests
+            digests, lean = True, LeanActions(tally, True)
+            assert [lean.fold_page(again) for again in done][-1] == malformed
+        assert essence(lean) == essence(whole)
+    return tally
+
+
+def test_an_event_of_ours_is_the_live_action_that_the_rules_make() -> None:
+    agree([page(ours(3), ours(4, "STARTED", "UPDATE", 1060), end(3))])
+
+
+@pytest.mark.parametrize(
+    "missing", ["cookie", "first_seen", "status_since", "fid", "action", "status", "cat_idx", "action_key"]
+)
+def test_an_event_that_says_less_goes_by_the_rules(missing: str) -> None:
+    for event in (ours(1), end(1)):
+        agree([page(ours(1), {key: value for key, value in event.items() if key != missing})])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"first_seen": 1000.5}, {"first_seen": None}, {"cookie": ""}, {"status": ""}, {"cat_idx": -1}, {"fid": 7},
+        {"rec_idx": 2**32}, {"event_type": "OTHER"}, {"refresh": "yes"}, {"<entry>": "AAAA"}, {"first_seen": 2**60},
+        {"hash": "ab" * 16}, {"hash": "no MD5"}, {"hash": "ab" * 15 + "  "}, {"raw": None}, {"raw": 7},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_an_odd_event_is_taken_or_refused_as_the_rules_do(odd: dict[str, Any]) -> None:
+    agree([page(ours(1), ours(2) | odd, ours(3))])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"cookie": ""}, {"cat_idx": -1}, {"rec_idx": 2**32}, {"action": 7}, {"last_status": 7}, {"hash": "ab"}],
+    ids=repr,
+)
+def test_an_odd_end_is_taken_or_refused_as_the_rules_do(odd: dict[str, Any]) -> None:
+    agree([page(ours(1), end(1) | odd, ours(3))])
+
+
+def test_an_end_of_an_action_whose_cookie_nobody_told_goes_by_the_rules() -> None:
+    untold = {key: value for key, value in ours(1).items() if key not in ("cookie", "raw")}
+    agree([page(untold, end(1))])
+    agree([page(untold, end(1, fid="0x1:0x1:0x0"))])
+
+
+def test_what_an_end_does_not_need_is_not_looked_at() -> None:
+    live = LiveActions()
+    assert live.fold_page(page(ours(1), end(1, fid=7, mdt=7))) == []
+    assert len(live) == 0
+
+
+@pytest.mark.parametrize("digests", [False, True])
+@pytest.mark.parametrize(
+    ("raw", "archive"),
+    [
+        (line(1, archive_id=7).decode(), 7),
+        (line(1, archive_id=4_000_000_000).decode(), 4_000_000_000),
+        (line(1).decode().replace(" archive#=1 ", " "), None),
+        (line(1).decode().replace(" archive#=1 ", " archive#=one "), None),
+        ("no line of the kernel's", None),
+        (None, None),
+    ],
+)
+def test_the_archive_is_what_raw_tells(raw: str | None, archive: int | None, digests: bool) -> None:
+    told = [ours(1, raw=raw), {key: value for key, value in ours(2, raw=raw).items() if key != "status_since"}]
+    lean = LeanActions(Tally(), digests)
+    assert lean.fold_page(page(*told, ours(3, raw=line(3, archive_id=1).decode()))) == []
+    assert [action.archive_id for action in lean] == [archive, archive, 1]
+    assert not any(getattr(action, "raw", None) for action in lean), "it needs no memory while an action is live"
+
+
+def test_no_entry_can_tell_an_archive_but_by_raw() -> None:
+    lean = LeanActions(Tally(), False)
+    assert lean.fold_page(page(ours(1, raw=None) | {"<archive_id>": 7}, ours(2) | {"<archive_id>": 7})) == []
+    assert [action.archive_id for action in lean] == [None, 1]
+
+
+def test_archives_of_a_stream_full_of_nonsense_are_not_all_kept() -> None:
+    lean = LeanActions(Tally(), False)
+    lean.fold_page(page(*(ours(rec, raw=line(rec, archive_id=rec).decode()) for rec in range(2000))))
+    assert [action.archive_id for action in lean] == list(range(2000))
+    lean.fold_page(page(*(ours(rec, raw=f" archive#={rec}x") for rec in range(500))))
+    assert len(lean._archive_ids) == 1000
+
+
+@pytest.mark.parametrize("data", [None, b"", b"{", b"\xff", b"[" * 5000, b"null", b'{"event_type":"NEW"}'], ids=repr)
+def test_an_entry_that_is_no_event_is_named(data: bytes | None) -> None:
+    lean = LeanActions(tally := Tally(), False)
+    assert lean.fold_page(page(ours(1), data)) == [b"2-0"]
+    assert (tally.malformed, tally.events.total(), len(lean)) == (1, 1, 1)
+
+
+def test_an_end_that_names_another_cookie_is_too_late() -> None:
+    agree([page(ours(1, number=9), end(1))])
+    lean = LeanActions(Tally(), False)
+    lean.fold_page(page(ours(1, number=9), end(1)))
+    assert len(lean) == 1
+
+
+def test_events_are_counted_once_though_a_stream_is_folded_anew() -> None:
+    tally = Tally()
+    first = page(ours(1), ours(1, "STARTED", "UPDATE", 1060), b"no event")
+    LeanActions(tally, False).fold_page(first)
+    LeanActions(tally, False).fold_page([*first, (b"9-0", msgspec.json.encode(ours(2)))])
+    assert tally.events == {EventKind("NEW", "ARCHIVE", "WAITING"): 2, EventKind("UPDATE", "ARCHIVE", "STARTED"): 1}
+    assert tally.durations["ARCHIVE", "STARTED"].percentiles([1.0]) == [60]
+    assert tally.malformed == 1
+
+
+def test_a_refresh_and_a_repetition_are_not_timed() -> None:
+    tally = Tally()
+    refresh = ours(1, "STARTED", "UPDATE", refresh=True)
+    repeated = ours(1, "STARTED", "UPDATE") | {"timestamp": 2000}
+    LeanActions(tally, False).fold_page(page(refresh, repeated))
+    assert tally.durations == {}
+    assert tally.events == {EventKind("REFRESH", "ARCHIVE", "STARTED"): 1, EventKind("UPDATE", "ARCHIVE", "STARTED"): 1}
+
+
+def test_of_an_earlier_shippers_end_the_place_tells_the_outcome() -> None:
+    tally = Tally()
+    late = earlier_event(line(1), "PURGED") | {"status": "PURGED"}
+    LeanActions(tally, True).fold_page(page(earlier_event(line(1, "SUCCEED")), late))
+    assert tally.events[EventKind("PURGED", "ARCHIVE", "SUCCEED")] == 1
+
+
+def events() -> st.SearchStrategy[Any]:
+    """Events of ours, of earlier shippers and of nobody, in few places."""
+    recs, cookies = st.integers(1, 2), st.integers(7, 9)
+    statuses = st.sampled_from(["WAITING", "STARTED", "SUCCEED"])
+    kinds = st.sampled_from(["NEW", "UPDATE"])
+    lines = st.builds(line, recs, statuses, cookie=cookies)
+    hashed = st.builds(lambda event: event | {"raw": None, "hash": "cd" * 16}, st.builds(ours, recs, statuses))
+    states = st.builds(ours, recs, statuses, kinds, st.integers(1000, 1003), number=cookies, refresh=st.booleans())
+    ends = st.builds(end, recs, number=cookies)
+    old_ends = st.builds(
+        lambda one, hashed: earlier_event(one, "PURGED") | {"raw": None, "hash": digest(hashed).hex()}, lines, lines
+    )
+    by_key = st.builds(lambda rec: {"event_type": "PURGED", "action_key": f"0x200000401:{rec:#x}:0x0:ARCHIVE"}, recs)
+    return st.one_of(
+        states, states, hashed, ends, ends, st.builds(earlier_event, lines), old_ends, by_key, st.just(b"{}")
+    )
+
+
+@given(st.lists(st.lists(events(), max_size=6), max_size=5))
+def test_all_folds_agree_over_any_history(history: list[list[Any]]) -> None:
+    numbered = iter(page(*(event for events in history for event in events)))
+    tally = agree([[next(numbered) for _ in events] for events in history])
+    assert tally.events.total() + tally.malformed == sum(map(len, history))
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether it is text at all, as JSON must be."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def consumers_refuse(entries: Page) -> list[bytes]:
+    """The entries of which consumers get no event, or none of the contract."""
+    refused: list[bytes] = []
+    listed: list[Any] = [(entry_id, [b"data", data]) for entry_id, data in entries]
+    for event in EntryDecoder(refreshes=True).events(
+        b"hsm:actions:elm-MDT0000", listed, lambda _, entry_id: refused.append(entry_id)
+    ):
+        try:
+            assert event.event is not None
+        except MalformedEvent:
+            refused.append(event.id.encode())
+    return sorted(refused)
+
+
+@pytest.mark.parametrize("what", [ours(1, raw=None, hash="ab" * 16), end(1)], ids=["NEW", "PURGED"])
+@pytest.mark.parametrize("key", ["mdt", "host", "action_key", "fid", "cookie", "raw", "unheard_of"])
+def test_bytes_that_are_no_text_make_no_event_wherever_they_are(what: dict[str, Any], key: str) -> None:
+    entries = page(ours(1), msgspec.json.encode(what | {key: "e-MDT\u00a30"}).replace(b"\xc2\xa3", b"\xa3"))
+    agree([entries])
+    assert LiveActions().fold_page(entries) == [b"2-0"] == consumers_refuse(entries)
+
+
+@given(st.data(), st.lists(events().filter(lambda event: isinstance(event, dict)), min_size=1, max_size=4))
+def test_all_folds_and_consumers_agree_on_bytes_that_strayed_in(data: st.DataObject, history: list[Any]) -> None:
+    entries: Page = []
+    for entry_id, encoded in page(*history):
+        assert encoded is not None
+        at = data.draw(st.integers(0, len(encoded)))
+        stray = data.draw(
+            st.sampled_from([b"", b"\xa3", b"\xff", b"\xc2\xa3", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80", b"\xc2"])
+        )
+        entries.append((entry_id, encoded[:at] + stray + encoded[at:]))
+    agree([entries])
+    malformed = LiveActions().fold_page(entries)
+    assert {entry_id for entry_id, encoded in entries if not is_utf8(encoded or b"")} <= set(malformed)
+    assert malformed == consumers_refuse(entries)

@@ -1,0 +1,34 @@
+"""Live actions in numbers."""
+
+from __future__ import annotations
+
+from hsm_tools.live_state.summary import Group, GroupKey, group, oldest_first_seen
+from tests.support.core import lean_action, line
+
+
+def test_actions_are_counted_by_action_status_and_archive_with_their_oldest_times() -> None:
+    live = [
+        lean_action(line(1), first_seen=500, status_since=500),
+        lean_action(line(2), first_seen=400, status_since=600),
+        lean_action(line(3), first_seen=None, status_since=None),
+        lean_action(line(4), 2, first_seen=450, status_since=None),
+        lean_action(line(5), None, first_seen=300, status_since=300),
+        lean_action(line(6, "STARTED", action="RESTORE"), first_seen=None, status_since=None),
+    ]
+    assert group("elm-MDT0000", live) == {
+        GroupKey("elm-MDT0000", "ARCHIVE", "WAITING", 1): Group(3, 400, 500),
+        GroupKey("elm-MDT0000", "ARCHIVE", "WAITING", 2): Group(1, 450, None),
+        GroupKey("elm-MDT0000", "ARCHIVE", "WAITING"): Group(1, 300, 300),
+        GroupKey("elm-MDT0000", "RESTORE", "STARTED", 1): Group(1, None, None),
+    }
+
+
+def test_two_groups_in_one_have_the_oldest_times_of_both() -> None:
+    both = Group(2, 400, None)
+    both.add(Group(3, 300, 600))
+    assert both == Group(5, 300, 600)
+
+
+def test_the_oldest_of_all_passes_over_what_is_not_known() -> None:
+    assert oldest_first_seen([Group(1, None), Group(1, 7), Group(2, 9)]) == 7
+    assert oldest_first_seen([]) is None
