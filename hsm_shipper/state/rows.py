@@ -31,10 +31,10 @@ _INSERT_ONE = _INSERT + _ROW_MARKS
 _INSERT_MANY = _INSERT + ", ".join([_ROW_MARKS] * _ROWS_PER_INSERT)
 
 # In the order of `Head`.
-_POSITION_COLUMNS = "last_stream_id, newest_entry_id, newest_entry_sha1, first_entry_id, entries, max_deleted_entry_id"
-_READ_POSITION = f"SELECT {_POSITION_COLUMNS} FROM stream_position"
+POSITION_COLUMNS = "last_stream_id, newest_entry_id, newest_entry_sha1, first_entry_id, entries, max_deleted_entry_id"
+_READ_POSITION = f"SELECT {POSITION_COLUMNS} FROM stream_position"
 _WRITE_POSITION = (
-    f"INSERT OR REPLACE INTO stream_position (id, {_POSITION_COLUMNS}) VALUES (1, {', '.join('?' * len(Head._fields))})"
+    f"INSERT OR REPLACE INTO stream_position (id, {POSITION_COLUMNS}) VALUES (1, {', '.join('?' * len(Head._fields))})"
 )
 
 # Numbers without leading zeros sort by their length, then as text: both halves of an id may have 64 bits, one more than

@@ -27,6 +27,8 @@ from hsm_shipper.state.integrity import set_aside
 from hsm_shipper.state.poll_status import PollStatus, status_in
 from hsm_shipper.state.rows import (
     BUSY_TIMEOUT_S,
+    COLUMNS,
+    POSITION_COLUMNS,
     delete_actions,
     has_entry_before,
     read_actions,
@@ -45,9 +47,15 @@ _CACHE_KIB = 16 * 1024
 # Such changes write one page each: at SQLite's own 1,000 a poll of them would wait for the disk several times.
 _CHECKPOINT_PAGES = 16_384
 
-_TABLES = ("actions", "missed", "refresh", "stream_position", "poll_status")
 _PLACES_PER_QUERY = 900  # SQLite before 3.32 takes 999 parameters
 _STATUS_COLUMNS = PollStatus.__struct_fields__
+_TABLES = {
+    "actions": COLUMNS,
+    "missed": "cat_idx, rec_idx",
+    "refresh": "cat_idx, rec_idx",
+    "stream_position": POSITION_COLUMNS,
+    "poll_status": ", ".join(_STATUS_COLUMNS),
+}
 
 
 class Loaded(NamedTuple):
@@ -90,8 +98,8 @@ class Cache:
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         with translated(self.path, "migrate"):
             migrations.apply(Database(self._connection))
-            for table in _TABLES:  # somebody may have dropped one
-                self._connection.execute(f"SELECT * FROM {table} LIMIT 0")
+            for table, columns in _TABLES.items():  # somebody may have dropped one
+                self._connection.execute(f"SELECT {columns} FROM {table} LIMIT 0")
 
     def close(self) -> None:
         """Close the file."""

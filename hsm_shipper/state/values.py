@@ -17,7 +17,8 @@ from hsm_shipper.contract.kernel_line import INDEX_MAX
 from hsm_shipper.contract.live_action import NO_DIGEST, UNKNOWN_ENTRY
 from hsm_shipper.contract.stream_ids import is_entry_id
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+# Half of what SQLite holds: a counter that is read goes on, and must be written again.
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Time = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]  # before the year 10000: `datetime` goes no further
 
 _INTEGER = frozenset({int})

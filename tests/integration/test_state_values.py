@@ -70,6 +70,28 @@ def test_a_poll_that_needs_a_damaged_row_ends_right(mdt: OneMdt, damage: Damage,
     mdt.check(line(1, "STARTED"))
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "ALTER TABLE actions RENAME COLUMN fid TO name",
+        "DROP TABLE missed; CREATE TABLE missed (place INTEGER)",
+        "DROP TABLE refresh; CREATE VIEW refresh AS SELECT 1 AS cat_idx",
+        "DROP TABLE stream_position; CREATE TABLE stream_position (id INTEGER PRIMARY KEY)",
+        "DROP TABLE poll_status; CREATE TABLE poll_status (id INTEGER PRIMARY KEY)",
+    ],
+)
+def test_a_table_without_a_column_that_is_needed_is_damage(mdt: OneMdt, script: str) -> None:
+    mdt.poll(*LISTING)
+    mdt.told()
+    mdt.belief.close()
+    with closing(sqlite3.connect(mdt.state)) as connection:
+        connection.executescript(script)
+    mdt.poll(*LATER)
+    assert mdt.told() == LATER_TOLD
+    assert has_aside(mdt)
+    mdt.check(*LATER)
+
+
 @pytest.mark.parametrize("damage", DAMAGES, ids=named)
 def test_maintenance_finds_all_of_it(mdt: OneMdt, damage: Damage) -> None:
     mdt.poll(*LISTING)

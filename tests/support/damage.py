@@ -53,7 +53,7 @@ IMPOSSIBLE: dict[tuple[str, str], list[str]] = {
     ("poll_status", "mdt"): ["x'41'", _NO_UTF8],
     ("poll_status", "host"): ["x'41'", _NO_UTF8],
     ("poll_status", "last_error"): ["x'41'", _NO_UTF8],
-    **{("poll_status", column): _NO_COUNT for column in _COUNTS},
+    **{("poll_status", column): [*_NO_COUNT, "9223372036854775807"] for column in _COUNTS},
     **{("poll_status", column): _NO_TIME for column in ("last_poll_at", "last_poll_duration_s", "last_error_at")},
 }
 """By table and column, as SQL."""
