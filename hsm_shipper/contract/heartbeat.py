@@ -6,6 +6,8 @@ worker polls that MDT, or it hangs, or it cannot reach Redis. New fields may com
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from hsm_shipper.contract.agents import Copytool
@@ -14,6 +16,10 @@ from hsm_shipper.contract.slots import LOST_AFTER_INTERVALS, Slots
 EXPIRY_POLLS = 3
 SHORTEST_EXPIRY_S = 60.0
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Span = Annotated[float, msgspec.Meta(ge=0)]
+Time = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]  # before the year 10000: `datetime` goes no further
+
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """One heartbeat. Times are seconds since the epoch; what could not be read is None."""
@@ -21,26 +27,26 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     pid: int
     mdt: str
-    last_poll_at: float
-    last_poll_duration_s: float
-    poll_interval_s: float
-    lines: int
+    last_poll_at: Time
+    last_poll_duration_s: Span
+    poll_interval_s: Span
+    lines: Count
     """Lines of the actions file."""
-    lines_not_understood: int | None = None
+    lines_not_understood: Count | None = None
     """Those of them that are in no stream, and whose actions nobody knows; None: an earlier release does not tell."""
-    live: int
-    backlog: int
+    live: Count
+    backlog: Count
     """Changes seen in the file and not in the stream yet."""
     last_error: str | None = None
     """What was wrong with the last poll, None if nothing was."""
     hsm_control: str | None = None
     """The coordinator's state: `enabled`, `disabled`, `stopped`, …"""
-    max_requests: int | None = None
-    archive_count: int | None = None
-    restore_count: int | None = None
-    remove_count: int | None = None
+    max_requests: Count | None = None
+    archive_count: Count | None = None
+    restore_count: Count | None = None
+    remove_count: Count | None = None
     """These three: the coordinator's active requests."""
-    slots_lost_since: float | None = None
+    slots_lost_since: Time | None = None
     """Since when each poll found no slot left beside requests that no copytool works on; None where the last did not.
 
     For moments that is so in good health: see `lost_slots`.
@@ -48,7 +54,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     grace_delay_s: int | None = None
     loop_period_s: int | None = None
     copytools: list[Copytool] | None = None
-    agents_not_understood: int = 0
+    agents_not_understood: Count = 0
     """Lines of the file `agents` that are not understood, and so not among `copytools`."""
 
     @property

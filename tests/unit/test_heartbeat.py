@@ -48,6 +48,19 @@ def test_one_of_a_newer_release_is_read_and_what_is_none_is_none() -> None:
 
 
 @pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("lines", -1), ("lines_not_understood", -5), ("live", -1), ("backlog", -1), ("max_requests", -1),
+        ("archive_count", -1), ("last_poll_at", -5), ("last_poll_at", 1e300), ("last_poll_duration_s", -0.5),
+        ("poll_interval_s", -1), ("slots_lost_since", 1e300), ("agents_not_understood", -1),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_worker_tells_are_no_heartbeat(field: str, value: float) -> None:
+    told = json.loads(encode(HEARTBEAT)) | {field: value}
+    assert decode(json.dumps(told).encode()) is None
+
+
+@pytest.mark.parametrize(
     ("interval_s", "duration_s", "expiry"), [(20, 0.1, 60), (1, 0.1, 60), (60, 5, 180), (20, 90, 270)]
 )
 def test_it_lasts_three_polls_and_at_least_a_minute(interval_s: float, duration_s: float, expiry: float) -> None:
