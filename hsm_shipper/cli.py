@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
-from hsm_shipper.process.command_line import CommandLine
+from hsm_shipper.process.command_line import CommandLine, Retired
 from hsm_shipper.process.output import (
     EXIT_BROKEN_PIPE,
     escape_stdout,
@@ -124,6 +124,14 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument(
         "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="configuration (YAML)"
     )
+    for key in ("log_level", "log_file"):
+        config.add_argument(
+            f"--{key.replace('_', '-')}",
+            action=Retired,
+            nargs="?",
+            const=f"set {key} in the configuration, or HSM_{key.upper()} in the environment",
+            help=argparse.SUPPRESS,
+        )
     parser = CommandLine(
         prog="hsm-action-shipper", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw, parents=[config]
     )

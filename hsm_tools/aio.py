@@ -232,6 +232,10 @@ class AsyncStreamReader(Reader):
         finally:
             await link.close()
 
+    async def discover_streams(self) -> list[str]:
+        """As `StreamReader.discover_streams`."""
+        return await self.streams()
+
     def group(
         self,
         name: str,

@@ -35,6 +35,15 @@ class CommandLine(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+class Retired(argparse.Action):
+    """An option of earlier releases; `const` says what there is today."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, _namespace: object, _values: object, option: str | None = None
+    ) -> NoReturn:
+        parser.error(f"{option} is an option of earlier releases: {self.const}")
+
+
 def without_urls(text: str) -> str:
     """`text` with no more of a URL in it than that it is one."""
     return re.sub(r"://\S*", "://…", text)

@@ -6,7 +6,9 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
+
+from hsm_shipper.process.command_line import Retired
 
 if TYPE_CHECKING:  # imported late: a tool's --help needs neither msgspec nor Redis
     from hsm_shipper.config import LoadedConfig
@@ -34,16 +36,7 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         "better kept in the configuration's redis_password_file: other users see command lines",
     )
     for option, today in _LOG_OPTIONS.items():
-        group.add_argument(option, action=_Retired, nargs="?", const=today, help=argparse.SUPPRESS)
-
-
-class _Retired(argparse.Action):
-    """An option of earlier tools; `const` says what there is today."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, _namespace: object, _values: object, option: str | None = None
-    ) -> NoReturn:
-        parser.error(f"{option} is an option of earlier tools: {self.const}")
+        group.add_argument(option, action=Retired, nargs="?", const=today, help=argparse.SUPPRESS)
 
 
 def load(args: argparse.Namespace) -> LoadedConfig:

@@ -7,6 +7,7 @@ import re
 from datetime import datetime
 
 from hsm_shipper.errors import ConfigError
+from hsm_shipper.process.command_line import without_urls
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGO = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])")
@@ -43,4 +44,4 @@ def _point_s(text: str) -> float:
     try:
         return max(0.0, datetime.fromisoformat(text).timestamp())
     except (ValueError, OverflowError, OSError):
-        raise ConfigError(f"--since {text!r} is no time", f"give {FORMS}") from None
+        raise ConfigError(f"--since {without_urls(text)!r} is no time", f"give {FORMS}") from None

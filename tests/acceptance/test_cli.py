@@ -66,6 +66,13 @@ def test_a_command_line_that_cannot_be_used(arguments: tuple[str, ...]) -> None:
     assert refused.stderr and "Traceback" not in refused.stderr
 
 
+@pytest.mark.parametrize("arguments", [("--log-level", "INFO"), ("check", "--log-file=/tmp/x")])
+def test_options_of_earlier_releases_are_answered_by_what_there_is_today(arguments: tuple[str, ...]) -> None:
+    refused = command(*arguments)
+    assert refused.returncode == 2
+    assert "is an option of earlier releases: set log_" in refused.stderr
+
+
 @pytest.mark.parametrize("arguments", [(), ("--daemon",), ("--run-once",), ("status",)])
 def test_a_configuration_that_cannot_be_used_is_one_line(server: MetadataServer, arguments: tuple[str, ...]) -> None:
     server.configure(pol_interval=7)

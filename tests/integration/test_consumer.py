@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import redis
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import ConfigError
+from hsm_tools.aio import AsyncStreamReader
 from hsm_tools.consumer import StreamEvent, StreamReader
 from tests.support.both_readers import Readers, reader, readers
 from tests.support.readings import (
@@ -171,6 +173,12 @@ def test_streams_by_their_name_in_earlier_releases(
     add(client, MDT0, [1])
     with StreamReader(redis_server.host, redis_server.port, redis_db) as reader:
         assert reader.discover_streams() == reader.streams() == [MDT0]
+
+    async def discovered() -> list[str]:
+        async with AsyncStreamReader(redis_server.host, redis_server.port, redis_db) as reader:
+            return await reader.discover_streams()
+
+    assert asyncio.run(discovered()) == [MDT0]
 
 
 def test_what_cannot_be_used_is_refused_at_once() -> None:

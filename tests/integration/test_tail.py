@@ -236,10 +236,13 @@ def test_a_unix_socket(private_server: PrivateServer, tmp_path: Path) -> None:
             ["--hide", "NEW", "LATE"],
             "argument --hide: 'LATE' is none of NEW, UPDATE, PURGED, REFRESH, WAITING",
         ),
-        (["--log-level", "INFO"], "--log-level is an option of earlier tools: what is wrong is said on standard error"),
+        (
+            ["--log-level", "INFO"],
+            "--log-level is an option of earlier releases: what is wrong is said on standard error",
+        ),
         (
             ["--log-file=/tmp/x"],
-            "--log-file is an option of earlier tools: what is wrong is said on standard error",
+            "--log-file is an option of earlier releases: what is wrong is said on standard error",
         ),
         (["--mountpoint", "/nowhere"], "--mount '/nowhere': no Lustre file system is mounted there"),
         (["--show", "PURGED", "--hide", "purged"], "PURGED is both in --show and in --hide; leave it out of one"),

@@ -52,6 +52,7 @@ def test_times(text: str, seconds: float) -> None:
         ("2 h", "is no time"),
         ("-1h", "is no time"),
         ("yesterday", "is no time"),
+        ("redis://:secret@host/1", "'redis://…' is no time"),
         ("", "is no time"),
         ("2025-13-01", "is no time"),
         ("٣h", "is no time"),
