@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test demo lint bench soak clean
+.PHONY: test demo lint docs bench soak clean
 
 test: lint
 	$(BIN)/pytest
@@ -16,6 +16,14 @@ lint: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/python -m tests.simulator.demo $(DEMO_ARGS)
 
+# The site: README, docs/ and the reference of the public API, in build/site. Nothing is fetched for it but its tools.
+PAGES = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs deploy tests/README.md
+docs: $(VENV)/.docs
+	rm -rf build/pages build/site
+	mkdir -p build/pages
+	cp --parents --recursive $(PAGES) build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 # Long runs that print their figures; left out of `make test`.
 soak: $(VENV)/.installed
 	$(BIN)/pytest -m soak -n 0 -s --timeout 7200 $(SOAK_ARGS)
@@ -27,6 +35,10 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; name one with: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
 clean:
