@@ -12,6 +12,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m tests.simulator.demo $(DEMO_ARGS)

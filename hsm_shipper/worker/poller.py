@@ -25,8 +25,9 @@ from hsm_shipper.state.poll_status import PollStatus
 from hsm_shipper.worker.changes import Change, ChangeWriter, same_action
 from hsm_shipper.worker.missed_states import Outage
 from hsm_shipper.worker.poll_result import PollResult
-from hsm_shipper.worker.replica import Belief
-from hsm_shipper.worker.snapshot_diff import HELD_OPEN_MAX, LOST_END, HeldLines, NewLine, Survey, Verdict, judge
+from hsm_shipper.worker.purge_decision import LOST_END, PurgeDecision, decide_purges
+from hsm_shipper.worker.replica import StreamReplica
+from hsm_shipper.worker.snapshot_diff import HELD_OPEN_MAX, HeldLines, NewLine, SnapshotDiff
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class _Pass:
     """One reading in the making."""
 
     reading: Reading
-    survey: Survey
+    diff: SnapshotDiff
     not_ready: str | None
     held: HeldLines = field(default_factory=HeldLines)
     before: dict[int, LiveAction] | None = None
@@ -63,12 +64,12 @@ class Poller:
     def __init__(
         self,
         actions_file: ActionsFile,
-        belief: Belief,
+        replica: StreamReplica,
         writer: ChangeWriter,
         coordinator: Callable[[], str | None],
     ) -> None:
         self._actions_file = actions_file
-        self._belief = belief
+        self._replica = replica
         self._writer = writer
         self._coordinator = coordinator
         self._outage = Outage()
@@ -80,14 +81,14 @@ class Poller:
         """Poll once. Whatever fails is in the result and the log, never raised: polling goes on."""
         result = PollResult(self._writer.mdt)
         begun = time.monotonic()
-        self._belief.shipped.clear()
+        self._replica.shipped.clear()
         try:
             self._settle(result)
         except HsmError as error:
             result.error = error
-        result.events.update(self._belief.shipped)
-        if self._belief.is_open:
-            result.live = len(self._belief.known)
+        result.events.update(self._replica.shipped)
+        if self._replica.is_open:
+            result.live = len(self._replica.line_index)
         elif self._status is not None:
             result.hold_over(self._status)
         result.duration_s = time.monotonic() - begun
@@ -99,7 +100,7 @@ class Poller:
         """Read and ship; what turns out to be computed from what is true no more is thrown away and read again."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._belief.open()
+                self._replica.open()
                 self._attempt(result)
                 return
             except (StreamMoved, StateChanged) as error:
@@ -116,25 +117,25 @@ class Poller:
         result.error = result.remark = None
         trouble: StreamError | None = None
         try:
-            self._belief.synchronise()
-            self._outage.delivered(self._belief.known.slots)
+            self._replica.catch_up()
+            self._outage.delivered(self._replica.line_index)
         except StreamError as error:
             trouble = error
-        survey = Survey(self._belief.known, self._listings_are_sorted)
-        current = _Pass(self._actions_file.read(), survey, self._not_ready())
+        diff = SnapshotDiff(self._replica.line_index, self._listings_are_sorted)
+        current = _Pass(self._actions_file.read(), diff, self._not_ready())
         # Without Redis the file is read all the same: the states that come and go meanwhile are counted.
         trouble = self._read(current, result, trouble)
-        verdict, replaced = self._decide(current, result)
+        decision, replaced = self._decide(current, result)
         if trouble is None:
             try:
-                self._ship(current, verdict, replaced)
+                self._ship(current, decision, replaced)
             except StreamMoved:
                 raise
             except StreamError as error:
                 trouble = error
         if trouble is not None:
             self._note_outage(current)
-            result.backlog = len(current.held) + len(replaced) + len(verdict.purge)
+            result.backlog = len(current.held) + len(replaced) + len(decision.purge)
             raise trouble
         if current.reading.fault is None:
             self._end_outage(result)
@@ -145,45 +146,45 @@ class Poller:
         New lines are held to the end of the file, for the purges go first in a poll. Where nothing is known yet there
         is nothing to purge, and a long list need not wait in memory: it is shipped chunk by chunk.
         """
-        streaming = not self._belief.known
+        streaming = not self._replica.line_index
         in_flight: list[NewLine] = []
         last_place = -1
         for lines in current.reading:
-            fresh = current.survey.take(lines)
+            fresh = current.diff.take(lines)
             if streaming and trouble is None and fresh and _ascends(fresh, last_place):
                 trouble = self._stream_new(fresh, int(current.reading.taken_at))
                 if trouble is None:
                     last_place = fresh[-1].record.place
                     in_flight = fresh
                     continue
-                fresh = [new for new in in_flight if new.digest not in self._belief.known.slots] + fresh
-            current.held.extend(current.survey.claim(fresh))
-        result.lines, result.has_read = current.survey.lines, True
+                fresh = [new for new in in_flight if new.digest not in self._replica.line_index] + fresh
+            current.held.extend(current.diff.claim(fresh))
+        result.lines, result.has_read = current.diff.lines, True
         return self._stream_new([], 0) if trouble is None else trouble
 
     def _stream_new(self, fresh: list[NewLine], timestamp: int) -> StreamError | None:
         """Begin to ship lines of a listing of which nothing is known; without any, settle the ones before."""
         try:
             if fresh:
-                self._belief.ship([self._writer.state(new, None, timestamp) for new in fresh])
+                self._replica.ship([self._writer.state(new, None, timestamp) for new in fresh])
             else:
-                self._belief.settle()
+                self._replica.settle()
         except StreamMoved:
             raise
         except StreamError as error:
             return error
         return None
 
-    def _decide(self, current: _Pass, result: PollResult) -> tuple[Verdict, set[int]]:
+    def _decide(self, current: _Pass, result: PollResult) -> tuple[PurgeDecision, set[int]]:
         """What is believed gone, and the places where the listing holds another action than the stream does."""
         replaced = self._replaced(current)
-        survey, fault = current.survey, current.reading.fault
+        diff, fault = current.diff, current.reading.fault
         not_ready = current.not_ready or self._not_ready()  # it may have begun to stop while we read
-        verdict = judge(survey, self._belief.missed, fault=fault, coordinator=not_ready)
-        self._listings_are_sorted = survey.listings_are_sorted
-        result.not_understood = survey.not_understood
-        self._remark(current, verdict, result)
-        return verdict, replaced
+        decision = decide_purges(diff, self._replica.unconfirmed_absent, fault=fault, coordinator=not_ready)
+        self._listings_are_sorted = diff.listings_are_sorted
+        result.not_understood = diff.not_understood
+        self._remark(current, decision, result)
+        return decision, replaced
 
     def _replaced(self, current: _Pass) -> set[int]:
         places = set()
@@ -191,8 +192,8 @@ class Poller:
         for new, before in self._held_with_rows(current):
             if before is None:
                 continue
-            if self._belief.is_seen(before):
-                current.survey.puzzle(new.line)  # a second line for the place of one that has not changed
+            if self._replica.is_seen(before):
+                current.diff.puzzle(new.line)  # a second line for the place of one that has not changed
             elif not same_action(before, new.record):
                 places.add(new.record.place)
                 continue  # purged before any line is looked at again
@@ -201,40 +202,40 @@ class Poller:
         current.before = befores if len(current.held) <= HELD_OPEN_MAX else None
         return places
 
-    def _ship(self, current: _Pass, verdict: Verdict, replaced: set[int]) -> None:
+    def _ship(self, current: _Pass, decision: PurgeDecision, replaced: set[int]) -> None:
         timestamp = int(current.reading.taken_at)
-        gone = sorted(replaced | verdict.purge)
+        gone = sorted(replaced | decision.purge)
         self._ship_all(self._purges(gone, timestamp))
         self._ship_all(self._states(current, timestamp))
-        if not self._belief.shipped:
-            self._belief.compare()
-        self._belief.remember_missed(verdict.missed)
+        if not self._replica.shipped:
+            self._replica.compare()
+        self._replica.remember_unconfirmed(decision.unconfirmed_absent)
 
     def _purges(self, places: list[int], timestamp: int) -> Iterator[Change]:
         for some in batched(places, BATCH_EVENTS):
-            rows = self._belief.actions_at(some)
+            rows = self._replica.actions_at(some)
             for place in some:
                 yield self._writer.purged(rows[place], timestamp)
 
     def _states(self, current: _Pass, timestamp: int) -> Iterator[Change]:
         to_check = _ODD_CHANGES_CHECKED
         for new, before in self._held_with_rows(current):
-            if before is None or not (self._belief.is_seen(before) or self._is_said(new, before)):
+            if before is None or not (self._replica.is_seen(before) or self._is_said(new, before)):
                 if to_check and before is not None and _kept_its_status(new, before):
-                    self._belief.check_line(before)
+                    self._replica.check_line(before)
                     to_check -= 1
                 yield self._writer.state(new, before, timestamp)
 
     def _is_said(self, new: NewLine, before: LiveAction) -> bool:
         """Whether the stream holds this very line in this very place, and need not say it again."""
-        return before.digest == new.digest and before.place not in self._belief.marked
+        return before.digest == new.digest and before.place not in self._replica.refresh_pending
 
     def _held_with_rows(self, current: _Pass) -> Iterator[tuple[NewLine, LiveAction | None]]:
         """The held lines, each with what is known to be in its place."""
         for some in batched(current.held, BATCH_EVENTS):
             rows = current.before
             if rows is None:
-                rows = self._belief.actions_at([new.record.place for new in some])
+                rows = self._replica.actions_at([new.record.place for new in some])
             for new in some:
                 yield new, rows.get(new.record.place)
 
@@ -245,11 +246,11 @@ class Poller:
             batch.append(change)
             size_bytes += len(change.payload or b"")
             if len(batch) >= BATCH_EVENTS or size_bytes >= BATCH_BYTES:
-                self._belief.ship(batch)
+                self._replica.ship(batch)
                 batch, size_bytes = [], 0
         if batch:
-            self._belief.ship(batch)
-        self._belief.settle()
+            self._replica.ship(batch)
+        self._replica.settle()
 
     def _not_ready(self) -> str | None:
         """The coordinator's state where it makes every listing doubtful."""
@@ -257,14 +258,14 @@ class Poller:
         return state if state in _NOT_READY else None
 
     def _note_outage(self, current: _Pass) -> None:
-        shipped = self._belief.known.slots
+        shipped = self._replica.line_index
         unshipped = {new.digest for new in current.held if new.digest not in shipped}
         self._outage.failed(unshipped, shipped, complete=current.reading.fault is None)
 
     def _end_outage(self, result: PollResult) -> None:
         if not self._outage.polls:
             return
-        self._outage.ended(self._belief.known.slots)
+        self._outage.ended(self._replica.line_index)
         result.states_missed = self._outage.states_missed
         _log.warning(
             "stream and file are in step again after %d polls without Redis: %d states of actions came and went "
@@ -274,28 +275,28 @@ class Poller:
         )
         self._outage = Outage()
 
-    def _remark(self, current: _Pass, verdict: Verdict, result: PollResult) -> None:
+    def _remark(self, current: _Pass, decision: PurgeDecision, result: PollResult) -> None:
         """Say, at a low rate, what is odd about a reading."""
-        path, survey, fault = self._actions_file.path, current.survey, current.reading.fault
+        path, diff, fault = self._actions_file.path, current.diff, current.reading.fault
         if fault is not None:
             result.error = ActionsError(f"incomplete reading of {path}: {fault}", "nothing is purged on it")
-        if survey.example is not None:
-            example = printable(survey.example[:_EXAMPLE_BYTES].decode(errors="replace"))
-            text = f"{survey.not_understood} of {survey.lines} lines of {path} are not understood, the first: {example}"
+        if diff.example is not None:
+            example = printable(diff.example[:_EXAMPLE_BYTES].decode(errors="replace"))
+            text = f"{diff.not_understood} of {diff.lines} lines of {path} are not understood, the first: {example}"
             self._errors.failed("understanding every line", text)
         else:
             self._errors.worked("understanding every line")
-        if verdict.missed and verdict.doubt is not None:
+        if decision.unconfirmed_absent and decision.doubt is not None:
             # A short list loses most of itself all the time, whenever a grace delay ends.
             _log.log(
-                logging.INFO if len(verdict.missed) > LOST_END else logging.DEBUG,
+                logging.INFO if len(decision.unconfirmed_absent) > LOST_END else logging.DEBUG,
                 "%s: %d of them are purged, %d once another complete reading misses them too",
-                verdict.doubt,
-                len(verdict.purge),
-                len(verdict.missed),
+                decision.doubt,
+                len(decision.purge),
+                len(decision.unconfirmed_absent),
             )
-        if fault is None and (verdict.missed or not verdict.purge):
-            result.remark = verdict.doubt
+        if fault is None and (decision.unconfirmed_absent or not decision.purge):
+            result.remark = decision.doubt
 
     def _tell(self, result: PollResult) -> None:
         error = result.error
@@ -309,13 +310,13 @@ class Poller:
 
     def _save_status(self, result: PollResult) -> None:
         host, before = self._writer.host, self._status
-        is_open = self._belief.is_open  # if it is not, that is what the error is about
+        is_open = self._replica.is_open  # if it is not, that is what the error is about
         try:
             if is_open:
-                before = self._belief.saved_status()
+                before = self._replica.saved_status()
             result.status = result.status_after(host, before)
             if is_open:
-                self._belief.save_status(result.status)
+                self._replica.save_status(result.status)
         except StateError as error:
             if result.error is None:
                 result.error = error
