@@ -47,7 +47,16 @@ class _Flight(NamedTuple):
 
 
 class StreamReplica:
-    """The live actions of one MDT by its stream. Raises `StateError` and `StreamError`."""
+    """The live actions of one MDT by its stream. Raises `StateError` and `StreamError`.
+
+    Each failure leads back to what is certain::
+
+        closed ──open()──▶ loaded ──catch_up()──▶ in step ⟲ ship(), settle(), compare()
+          ▲                  ▲ ▲                     │ │
+          │                  │ └──StateChanged───────┘ │   somebody committed to the file: it is loaded anew
+          │                  └────StreamError──────────┤   with EntriesLost its position is forgotten as well
+          └───────────────────────StateError───────────┘   with StateCorrupt the file is set aside
+    """
 
     def __init__(self, state_path: Path, stream: ActionStream, host: str) -> None:
         self._state_path = state_path
