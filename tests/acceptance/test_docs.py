@@ -118,3 +118,11 @@ def test_the_changelog_keeps_its_form() -> None:
     kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     release = re.compile(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}")
     assert [text for text in headings[1:] if text not in kinds and not release.fullmatch(text)] == []
+
+
+def test_the_checks_before_a_commit_are_those_of_make_lint() -> None:
+    recipe = re.findall(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[0]
+    steps = [line.removesuffix(" .") for line in re.findall(r"\$\(BIN\)/(.*)", recipe)]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    entries = [hook["entry"].removeprefix(".venv/bin/").removesuffix(" --force-exclude") for hook in hooks]
+    assert entries == steps
