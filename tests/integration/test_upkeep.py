@@ -16,6 +16,7 @@ from hsm_shipper.errors import StateCorrupt, StateError
 from hsm_shipper.state import integrity
 from hsm_shipper.state.integrity import check, set_aside, tidy
 from hsm_shipper.state.state_file import Cache
+from hsm_shipper.worker.line_index import LineIndex
 from tests.support.core import line, live_action
 
 ACTIONS = 3000
@@ -25,10 +26,10 @@ ACTIONS = 3000
 def worker(path: Path) -> Iterator[Cache]:
     """The state file as its worker has it open, with some actions."""
     cache = Cache(path)
-    cache.load()
+    cache.load(LineIndex)
     with cache.transaction():
         cache.replace(live_actions(range(ACTIONS)), Head("1-1", None, None))
-    cache.load()
+    cache.load(LineIndex)
     yield cache
     cache.close()
 
