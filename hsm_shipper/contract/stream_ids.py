@@ -29,6 +29,11 @@ def unpack_id(entry: int) -> str:
     return f"{entry >> 64}-{entry & _HALF_MAX}"
 
 
+def milliseconds_of(entry: int) -> int:
+    """When the entry of a packed id was added, by the server's clock: one moment for all that one script adds."""
+    return entry >> 64
+
+
 def next_id(entry_id: str) -> str:
     """The id just past `entry_id`."""
     return unpack_id(pack_id(entry_id) + 1)

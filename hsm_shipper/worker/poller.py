@@ -55,7 +55,7 @@ class Poller:
         self._writer = writer
         self._coordinator = coordinator
         self._outage = Outage()
-        self._listings_are_sorted = True
+        self._listings_are_sorted: bool | None = None  # until something is known of them
         self._poll_log = PollLog(actions_file.path)
         self._status: PollStatus | None = None  # of the last poll: for the heartbeat, when the state file has none
 
@@ -102,6 +102,8 @@ class Poller:
         try:
             self._replica.catch_up()
             self._outage.delivered(self._replica.line_index)
+            if self._listings_are_sorted is None:
+                self._listings_are_sorted = self._replica.were_listings_sorted()
             snapshot = self._begin()
             self._read(snapshot)
             self._decide(snapshot, result)
@@ -116,7 +118,7 @@ class Poller:
 
     def _begin(self) -> Snapshot:
         reading = self._actions_file.read()
-        diff = SnapshotDiff(self._replica.line_index, self._listings_are_sorted)
+        diff = SnapshotDiff(self._replica.line_index, self._listings_are_sorted is not False)
         return Snapshot(reading, diff, self._not_ready(), iter(reading))
 
     def _read(self, snapshot: Snapshot) -> None:

@@ -37,6 +37,7 @@ from hsm_shipper.stream.stream import ActionStream, PendingAppend
 from hsm_shipper.worker.catch_up_report import CaughtUp
 from hsm_shipper.worker.changes import Change, rows_of
 from hsm_shipper.worker.line_index import LineIndex
+from hsm_shipper.worker.snapshot_diff import FEW_LINES, were_sorted
 
 _log = logging.getLogger(__name__)
 
@@ -184,6 +185,16 @@ class StreamReplica:
             if self._opened.is_changed():
                 raise StateChanged(f"state file {self._state_path} was changed by another process")
             return found
+
+    def were_listings_sorted(self) -> bool:
+        """Whether what is known was taken from listings that were sorted by place: not to be told from many lines.
+
+        Of many actions no listing of few lines is believed anyway, and a longer one tells its order itself.
+        """
+        if len(self.line_index) > 2 * FEW_LINES:
+            return True
+        with self._guarded():
+            return were_sorted(self._opened.live_actions())
 
     def is_seen(self, action: LiveAction) -> bool:
         """Whether the current reading holds the very line of `action`."""

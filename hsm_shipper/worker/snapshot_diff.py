@@ -6,11 +6,13 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from hashlib import md5
-from itertools import islice
+from itertools import islice, pairwise
 from operator import lt
 from typing import NamedTuple
 
 from hsm_shipper.contract.kernel_line import ActionRecord, parse_line, readable_place
+from hsm_shipper.contract.live_action import UNKNOWN_ENTRY, LiveAction
+from hsm_shipper.contract.stream_ids import milliseconds_of, pack_id
 from hsm_shipper.worker.line_index import LineIndex
 
 # A listing of so few lines may be sorted by chance.
@@ -57,6 +59,18 @@ def _parsed(line: bytes) -> NewLine:
     record = parse_line(line)
     assert record is not None, "only what was understood is held"
     return NewLine(line, md5(line, usedforsecurity=False).digest(), record)
+
+
+def were_sorted(live: Iterable[LiveAction]) -> bool:
+    """Whether these live actions come from listings that were sorted by place, as far as their entries tell.
+
+    What one script appends has one millisecond, and the order of its lines in the listing.
+    """
+    told = sorted((pack_id(action.entry), action.place) for action in live if action.entry != UNKNOWN_ENTRY)
+    return all(
+        place < next_place or milliseconds_of(entry) != milliseconds_of(next_entry)
+        for (entry, place), (next_entry, next_place) in pairwise(told)
+    )
 
 
 class SnapshotDiff:

@@ -48,3 +48,25 @@ def test_a_short_queue_that_was_cut_short_has_lost_nothing_whatever_its_order(md
         mdt.poll(*queue)
     assert [told for told in mdt.told() if told.startswith("PURGED")] == []
     mdt.check(*queue)
+
+
+def test_a_short_queue_that_was_cut_short_has_lost_nothing_for_another_process_either(mdt: OneMdt) -> None:
+    queue = [line(rec) for rec in (20, 30, 40, 5, 10)]
+    mdt.poll(*queue)
+    for left in range(5):
+        for listing in (queue[:left], queue):
+            mdt.restart()
+            mdt.poll(*listing)
+    assert [told for told in mdt.told() if told.startswith("PURGED")] == []
+    mdt.check(*queue)
+
+
+def test_a_short_list_of_the_kernel_loses_at_once_what_it_lacks_after_a_restart(mdt: OneMdt) -> None:
+    listing = [line(rec) for rec in range(1, 6)]
+    mdt.poll(*listing)
+    mdt.told()
+    mdt.restart()
+    mdt.poll(*listing[2:], line(9))
+    mdt.restart()
+    mdt.poll(*listing[3:], line(9))
+    assert sorted(mdt.told()) == ["NEW 1/9 WAITING", *(f"PURGED 1/{rec} WAITING" for rec in (1, 2, 3))]

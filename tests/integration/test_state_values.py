@@ -84,7 +84,7 @@ def test_a_poll_that_needs_a_damaged_row_ends_right(mdt: OneMdt, damage: Damage,
 def test_a_table_without_a_column_that_is_needed_is_damage(mdt: OneMdt, script: str) -> None:
     mdt.poll(*LISTING)
     mdt.told()
-    mdt.belief.close()
+    mdt.replica.close()
     with closing(sqlite3.connect(mdt.state)) as connection:
         connection.executescript(script)
     mdt.poll(*LATER)

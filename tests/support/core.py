@@ -252,9 +252,18 @@ class OneMdt:
         self.hsm_control: str | None = "enabled"
         self.stream = stream_class(client, KEY, "redis://test")
         self.replica = StreamReplica(self.state, self.stream, host)
-        writer = ChangeWriter(MDT, host, include_raw)
-        self.poller = Poller(ActionsFile(self.actions, opener), self.replica, writer, lambda: self.hsm_control)
+        self._opener = opener
+        self._writer = ChangeWriter(MDT, host, include_raw)
+        self.poller = self._new_poller()
         self._told = "-"
+
+    def restart(self) -> None:
+        """Go on as another process does: with what is in the state file and the stream."""
+        self.replica.close()
+        self.poller = self._new_poller()
+
+    def _new_poller(self) -> Poller:
+        return Poller(ActionsFile(self.actions, self._opener), self.replica, self._writer, lambda: self.hsm_control)
 
     def shows(self, *listing: bytes) -> None:
         """The kernel's listing from now on."""
