@@ -59,7 +59,7 @@ def worker_health(heartbeat: Heartbeat | None, now_s: float, trouble: str | None
     if heartbeat.last_error is not None:
         troubles.append(f"last poll failed: {heartbeat.last_error}")
     elif heartbeat.last_poll_duration_s > heartbeat.poll_interval_s:
-        troubles.append(f"polls take {heartbeat.last_poll_duration_s:,.0f} s, longer than poll_interval")
+        troubles.append(f"polls take {heartbeat.last_poll_duration_s:,.1f} s, longer than poll_interval")
     if heartbeat.lines_not_understood:
         lines = f"{heartbeat.lines_not_understood:,} of {heartbeat.lines:,} lines of the actions file"
         troubles.append(f"{lines} are not understood, and not shipped")
