@@ -14,8 +14,7 @@ from hsm_shipper.contract.slots import Slots
 from hsm_shipper.errors import NotRunning, StateError, SupervisorError
 from hsm_shipper.lustre.coordinator import lost_slots
 from hsm_shipper.lustre.mdts import find_mdts
-from hsm_shipper.process.log import printable
-from hsm_shipper.process.output import print_out
+from hsm_shipper.process.output import print_out, printable
 from hsm_shipper.state.forget import stored_mdts
 from hsm_shipper.state.maintenance_log import Run, last_runs
 from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file

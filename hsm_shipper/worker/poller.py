@@ -20,7 +20,8 @@ from hsm_shipper.errors import (
 )
 from hsm_shipper.lustre.actions_file import ActionsFile, Reading
 from hsm_shipper.process.batched import batched
-from hsm_shipper.process.log import RepeatedErrors, printable
+from hsm_shipper.process.log import RepeatedErrors
+from hsm_shipper.process.output import printable
 from hsm_shipper.state.poll_status import PollStatus
 from hsm_shipper.worker.changes import Change, ChangeWriter, same_action
 from hsm_shipper.worker.missed_states import Outage

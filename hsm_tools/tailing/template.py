@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError
-from hsm_tools.command.text import UNKNOWN, Facts, event_seconds, event_time, file_name, printable, whole_seconds, word
+from hsm_shipper.process.output import printable
+from hsm_tools.command.text import UNKNOWN, Facts, event_seconds, event_time, file_name, whole_seconds, word
 
 if TYPE_CHECKING:  # importing it costs a tool's --help the Redis client
     from hsm_tools.consumer import StreamEvent

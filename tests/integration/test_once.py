@@ -73,7 +73,7 @@ def test_an_error_that_nobody_thought_of_ends_the_polling_of_its_mdt_only(
     assert told.out.startswith(f"{GOOD}: 1 lines")
     assert f"ERROR hsm-action-shipper: {BAD}: an error that should not be possible" in told.err
     assert "Traceback" in told.err
-    assert rf"hsm-action-shipper: {BAD}: ValueError: what nobody\nthought of" in told.err.splitlines()
+    assert rf"hsm-action-shipper: {BAD}: ValueError: what nobody\x0athought of" in told.err.splitlines()
 
 
 def test_maintenance_of_an_mdt_fails_in_one_line_where_nobody_thought_of_its_error(

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_tools.command.text import event_line, facts, printable
+from hsm_shipper.process.output import printable
+from hsm_tools.command.text import event_line, facts
 from hsm_tools.consumer import StreamEvent
 
 STREAM = "hsm:actions:elm-MDT0001"
