@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from hsm_shipper.process.durations import UNKNOWN_SPAN, span
 from hsm_shipper.process.output import printable
-from hsm_tools.command.durations import UNKNOWN_SPAN, span
 from hsm_tools.command.labels import STATUSES
 from hsm_tools.command.text import UNKNOWN
 from hsm_tools.live_state.follow import LiveStream

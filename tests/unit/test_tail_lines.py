@@ -16,7 +16,7 @@ from hsm_tools.command.colour import Colours, colours_for_stdout
 from hsm_tools.command.filters import ActionFilter, glob_matcher
 from hsm_tools.command.text import Facts, event_line, facts
 from hsm_tools.consumer import StreamEvent
-from hsm_tools.tailing.template import FIELDS, parse_template, short_duration
+from hsm_tools.tailing.template import FIELDS, parse_template
 from hsm_tools.tailing.view import View, json_lines
 
 RAW = (
@@ -147,14 +147,6 @@ def test_a_template_names_fields_and_nothing_else(template: str, complaint: str)
     with pytest.raises(ConfigError) as refused:
         parse_template(template)
     assert complaint in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0s"), (59, "59s"), (60, "1m00s"), (3599, "59m59s"), (7500, "2h05m"), (86_400, "1d00h"), (277_200, "3d05h")],
-)
-def test_durations_are_short(seconds: int, text: str) -> None:
-    assert short_duration(seconds) == text
 
 
 ANYTHING = st.recursive(
