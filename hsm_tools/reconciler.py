@@ -98,9 +98,7 @@ def parser() -> argparse.ArgumentParser:
 def _run(argv: Sequence[str] | None) -> int:
     args = parser().parse_args(argv)
     _check(args)
-    loaded = load(args)
-    for warning in loaded.warnings:
-        _remarks.say(f"warning: {warning}")
+    loaded = load(args, _remarks.say)
 
     from hsm_shipper.lustre.mdts import find_mdts
     from hsm_shipper.stream.connection import connect

@@ -45,9 +45,7 @@ def _run(argv: Sequence[str] | None) -> int:
     check(args)
     view = _view(args)
     start = None if args.since is None else entry_id_before(parse_since(args.since, time.time()))
-    loaded = load(args)
-    for warning in loaded.warnings:
-        _remarks.say(f"warning: {warning}")
+    loaded = load(args, _remarks.say)
 
     from hsm_tools.consumer import StreamReader
     from hsm_tools.fid_paths.mounts import mounts_to_ask

@@ -46,8 +46,8 @@ class _Retired(argparse.Action):
         parser.error(f"{option} is an option of earlier tools: {self.const}")
 
 
-def load(args: argparse.Namespace) -> LoadedConfig:
-    """The configuration with the options over it; `ConfigError` for whatever cannot be used."""
+def load(args: argparse.Namespace, say: Callable[[str], None]) -> LoadedConfig:
+    """The configuration with the options over it; `ConfigError` for whatever cannot be used, and a warning said."""
     from dataclasses import replace
 
     from msgspec import structs
@@ -73,6 +73,8 @@ def load(args: argparse.Namespace) -> LoadedConfig:
         changes["redis_stream_prefix"] = check_prefix(args.stream_prefix)
     config = structs.replace(loaded.config, **changes)
     _ = config.redis_address  # raises for an address that cannot be used
+    for warning in loaded.warnings:
+        say(f"warning: {warning}")
     return replace(loaded, config=config)
 
 
