@@ -37,6 +37,20 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(option, action=_Retired, nargs="?", const=today, help=argparse.SUPPRESS)
 
 
+def add_path_options(parser: argparse.ArgumentParser, about: str) -> argparse._ArgumentGroup:
+    """Add the options that say whether files are shown by their paths; returns their group, for more."""
+    group = parser.add_argument_group("paths", about)
+    group.add_argument("--no-paths", dest="paths", action="store_false", help="always show FIDs")
+    group.add_argument(
+        "--mount",
+        action="append",
+        default=[],
+        metavar="[FSNAME=]DIR",
+        help="where to ask for paths (default: where /proc/mounts says; repeatable)",
+    )
+    return group
+
+
 class _Retired(argparse.Action):
     """An option of earlier tools; `const` says what there is today."""
 
