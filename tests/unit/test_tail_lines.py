@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,12 +31,8 @@ EVIL = "/lustre/\x1b[2J\x9b31m\u202egpj\x7f.dat\nnext"
 
 
 @pytest.fixture(autouse=True)
-def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+def _utc(set_zone: Callable[[str], None]) -> None:
+    set_zone("UTC")
 
 
 def event(**changes: Any) -> StreamEvent:
