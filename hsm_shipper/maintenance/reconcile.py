@@ -22,14 +22,14 @@ from hsm_shipper.contract.kernel_line import unpack_place
 from hsm_shipper.contract.live_action import LiveAction, same_state
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.contract.stream_ids import pack_id
-from hsm_shipper.errors import StateError, StreamMoved
+from hsm_shipper.errors import StreamMoved
 from hsm_shipper.state.database import BUSY_TIMEOUT_S, connect, immediate, roll_back, translated
 from hsm_shipper.state.rows import (
     delete_actions,
     read_actions,
     read_entries,
+    read_filled_position,
     read_places,
-    read_position,
     write_actions,
 )
 from hsm_shipper.stream.page_reader import PAGE_ENTRIES
@@ -79,10 +79,7 @@ class StateFile:
     def position(self) -> Head:
         """The stream that the belief stands at; `StateError` before the worker's first catch-up."""
         with translated(self._path, "read"):
-            head = read_position(self._connection)
-        if head is None:
-            raise StateError(f"state file {self._path} is not filled yet", "its worker has to poll first")
-        return head
+            return read_filled_position(self._connection, self._path)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

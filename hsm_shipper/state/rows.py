@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from operator import add
+from pathlib import Path
 from sys import intern
 from typing import Any
 
 from hsm_shipper.contract.kernel_line import unpack_place
 from hsm_shipper.contract.live_action import NO_DIGEST, UNKNOWN_ENTRY, LiveAction
 from hsm_shipper.contract.stream_head import Head
+from hsm_shipper.errors import StateError
 from hsm_shipper.process.batched import batched
 from hsm_shipper.state import values as values
 from hsm_shipper.state.poll_status import status_in
@@ -90,6 +92,14 @@ def read_position(connection: sqlite3.Connection) -> Head | None:
         None if entries is None else values.count("entries", entries),
         None if max_deleted_id is None else values.stream_id("max_deleted_entry_id", max_deleted_id),
     )
+
+
+def read_filled_position(connection: sqlite3.Connection, path: Path) -> Head:
+    """The same of the state file `path`; `StateError` before the first catch-up."""
+    head = read_position(connection)
+    if head is None:
+        raise StateError(f"state file {path} is not filled yet", "its worker has to poll first")
+    return head
 
 
 def check_values(connection: sqlite3.Connection) -> None:

@@ -26,7 +26,7 @@ from hsm_shipper.lustre.coordinator import read_hsm_control
 from hsm_shipper.lustre.mdts import Present
 from hsm_shipper.state.database import opened
 from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file
-from hsm_shipper.state.rows import read_actions, read_position
+from hsm_shipper.state.rows import read_actions, read_filled_position
 from hsm_shipper.stream.connection import address
 from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream
@@ -246,10 +246,7 @@ def _belief(path: Path) -> Iterator[tuple[str, Iterator[LiveAction]]]:
     """Where the state file has followed the stream to, and its actions, as of one moment."""
     with opened(path, "ro", "read", _BUSY_TIMEOUT_S) as connection:
         connection.execute("BEGIN")
-        head = read_position(connection)
-        if head is None:
-            raise StateError(f"state file {path} is not filled yet", "its worker has to poll first")
-        yield head.last_id, read_actions(connection)
+        yield read_filled_position(connection, path).last_id, read_actions(connection)
 
 
 def _compared_with_actions_file(fold: StreamFold, path: Path, polls: PollWatch) -> Comparison:
