@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test demo lint bench soak clean
+.PHONY: test demo lint docs bench soak clean
 
 test: lint
 	$(BIN)/pytest
@@ -12,9 +12,18 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m tests.simulator.demo $(DEMO_ARGS)
+
+# The site: README, docs/ and the reference of the public API, in build/site. Nothing is fetched for it but its tools.
+PAGES = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs deploy tests/README.md
+docs: $(VENV)/.docs
+	rm -rf build/pages build/site
+	mkdir -p build/pages
+	cp --parents --recursive $(PAGES) build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # Long runs that print their figures; left out of `make test`.
 soak: $(VENV)/.installed
@@ -29,5 +38,9 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -14,7 +14,7 @@ from hsm_shipper.worker.main import make_poller
 def main(config_file: str, mdt: str, actions: str) -> None:
     """Poll once for each line of standard input, and say what was shipped."""
     config = load_config(Path(config_file), environ={}).config
-    poller, belief = make_poller(connect(config), config, mdt, Path(actions))
+    poller, replica = make_poller(connect(config), config, mdt, Path(actions))
 
     def poll() -> dict[str, int]:
         result = poller.poll()
@@ -23,7 +23,7 @@ def main(config_file: str, mdt: str, actions: str) -> None:
         return dict(result.events)
 
     serve(poll)
-    belief.close()
+    replica.close()
 
 
 if __name__ == "__main__":

@@ -81,8 +81,9 @@ def _frames(viewer: Viewer, count: int | None, delay_s: float, status: str | Non
         if printed == count:
             return EXIT_OK
         # A look that took longer than the delay is not made up for.
-        due_s = max(due_s + delay_s, time.monotonic())
-        time.sleep(due_s - time.monotonic())
+        begun_s = time.monotonic()
+        due_s = max(due_s + delay_s, begun_s)
+        time.sleep(due_s - begun_s)
 
 
 def _dashboard(args: argparse.Namespace, loaded: LoadedConfig, viewer: Viewer) -> int:

@@ -23,7 +23,8 @@ from hsm_shipper.lustre.mdts import Present, find_mdts
 from hsm_shipper.process.output import print_out
 from hsm_shipper.state.poll_status import read_poll_status, state_file
 from hsm_shipper.supervision.supervisord import Supervisor
-from hsm_shipper.worker.snapshot_diff import Known, Survey
+from hsm_shipper.worker.line_index import LineIndex
+from hsm_shipper.worker.snapshot_diff import SnapshotDiff
 
 _EXAMPLE_BYTES = 300
 _MIB = 1024 * 1024
@@ -87,27 +88,27 @@ def _mdts(config: Config, present: Present) -> Iterator[Finding]:
 
 
 def _actions_file(mdt: str, actions: Path) -> Finding:
-    reading, survey = ActionsFile(actions).read(), Survey(Known())
+    reading, diff = ActionsFile(actions).read(), SnapshotDiff(LineIndex())
     begun, first_read_s = time.monotonic(), None
     for lines in reading:
         first_read_s = first_read_s or time.monotonic() - begun
-        survey.claim(survey.take(lines))
+        diff.claim(diff.take(lines))
     if reading.fault is not None:
         return problem(mdt, f"incomplete reading of {actions}: {reading.fault}", "is the MDT mounted, and are we root?")
-    if survey.example is not None:
-        return _not_understood(mdt, actions, survey, survey.example)
+    if diff.example is not None:
+        return _not_understood(mdt, actions, diff, diff.example)
     control = read_hsm_control(actions)
     state = f"coordinator {control}" if control else "coordinator's state not readable"
     if first_read_s is None:
         return ok(mdt, f"{actions} is empty (first read {time.monotonic() - begun:.2f} s), {state}")
-    return ok(mdt, f"{actions} is readable ({survey.lines:,} lines, first read {first_read_s:.2f} s), {state}")
+    return ok(mdt, f"{actions} is readable ({diff.lines:,} lines, first read {first_read_s:.2f} s), {state}")
 
 
-def _not_understood(mdt: str, actions: Path, survey: Survey, line: bytes) -> Finding:
+def _not_understood(mdt: str, actions: Path, diff: SnapshotDiff, line: bytes) -> Finding:
     example = line[:_EXAMPLE_BYTES].decode(errors="replace")
-    if survey.not_understood == survey.lines:
+    if diff.not_understood == diff.lines:
         return problem(mdt, f"{actions} holds no HSM actions, the first line: {example}", "look at mdt_watch_glob")
-    count = f"{survey.not_understood:,} of {survey.lines:,} lines"
+    count = f"{diff.not_understood:,} of {diff.lines:,} lines"
     return warning(
         mdt,
         f"{count} of {actions} are not understood, and not shipped, the first: {example}",

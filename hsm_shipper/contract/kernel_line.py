@@ -1,6 +1,6 @@
 """The kernel's lines: one HSM request record of a metadata target's llog each.
 
-The format is the same since Lustre 2.5 (`hsm_actions_show_cb` in `lustre/mdt/mdt_hsm_cdt_actions.c`)::
+The format is the same since Lustre 2.5 (`hsm_actions_show_cb` in `lustre/mdt/mdt_hsm_cdt_actions.c`):
 
     lrh=[type=10680000 len=136 idx=1/3] fid=[0x200000401:0x3:0x0] dfid=[0x200000401:0x3:0x0]
     compound/cookie=0x0/0x6b02856a action=ARCHIVE archive#=7 flags=0x0 extent=0x0-0xffffffffffffffff gid=0x0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hsm_shipper.maintenance.trim import length_bound
+from hsm_shipper.contract.trim_bound import length_bound
 from hsm_shipper.process.backoff import backoff_s
 
 # A run is not waited for once a stream is more than so many times as long as the run would leave it.

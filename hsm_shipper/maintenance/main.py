@@ -20,6 +20,7 @@ import redis
 
 from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_keys import stream_key
+from hsm_shipper.contract.trim_bound import length_bound
 from hsm_shipper.errors import AlreadyRunning, CalledOff, HsmError, LockHeld, StateError, unexpected
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.maintenance.cycle import CycleResult
@@ -27,7 +28,6 @@ from hsm_shipper.maintenance.length_watch import Growth
 from hsm_shipper.maintenance.run import MaintenanceRun
 from hsm_shipper.maintenance.schedule import in_words, times_missed, trigger_of
 from hsm_shipper.maintenance.scheduler import Jobs
-from hsm_shipper.maintenance.trim import length_bound
 from hsm_shipper.process import log
 from hsm_shipper.process.program import command_line, run_program
 from hsm_shipper.process.signals import Cadence, StopSignal

@@ -8,19 +8,13 @@ from collections.abc import Callable
 from hsm_shipper.contract.fold import LiveActions
 from hsm_shipper.contract.live_action import LiveAction
 from hsm_shipper.contract.stream_ids import pack_id, unpack_id
+from hsm_shipper.contract.trim_bound import length_bound
 from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream, Group
 
 _log = logging.getLogger(__name__)
 
-SLACK_ENTRIES = 1000
-
 AnyReplay = Replay[LiveActions]
-
-
-def length_bound(live: int) -> int:
-    """Entries that a stream with `live` live actions has at most after a maintenance cycle."""
-    return 2 * live + SLACK_ENTRIES
 
 
 def oldest_needed(replay: AnyReplay) -> int:

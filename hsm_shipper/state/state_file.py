@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 from sqlite_utils import Database
@@ -43,8 +43,6 @@ from hsm_shipper.state.rows import (
     write_actions,
     write_position,
 )
-from hsm_shipper.worker.changes import Change
-from hsm_shipper.worker.snapshot_diff import Known
 
 # Changes of a long list are spread over all its pages: what was read to compare is still at hand to be written.
 _CACHE_KIB = 16 * 1024
@@ -56,12 +54,16 @@ _PLACES_PER_QUERY = 900  # SQLite before 3.32 takes 999 parameters
 _STATUS_COLUMNS = PollStatus.__struct_fields__
 
 
-class Loaded(NamedTuple):
+Index = TypeVar("Index")
+
+
+class Loaded(NamedTuple, Generic[Index]):
     """What a worker keeps in memory; places are packed."""
 
     head: Head | None
     """Where it is in the stream, None before the first catch-up."""
-    known: Known
+    line_index: Index
+    """What was made of the places and hashes of the live actions."""
     missed: set[int]
     """What the last complete reading missed without being believed."""
     marked: set[int]
@@ -111,17 +113,21 @@ class Cache:
         with translated(self.path, "read"):
             return self._data_version() != self._version
 
-    def load(self) -> Loaded:
-        """Everything that the worker keeps in memory."""
+    def load(self, index: Callable[[Iterator[tuple[int, bytes | None]], set[int]], Index]) -> Loaded[Index]:
+        """Everything that the worker keeps in memory.
+
+        `index` is given the packed place and the MD5 of each live action in turn, for there may be many, and the places
+        that are to be refreshed.
+        """
         with translated(self.path, "read"), self._immediate():
             version = self._data_version()
             head = read_position(self._connection)
             marked = read_places(self._connection, "refresh")
-            known = Known(read_digests(self._connection), marked)
+            indexed = index(read_digests(self._connection), marked)
             missed = read_places(self._connection, "missed")
             status_in(self._connection)  # damage in it is to be found before anything is shipped
         self._version = version
-        return Loaded(head, known, missed, marked)
+        return Loaded(head, indexed, missed, marked)
 
     def live_actions(self) -> LiveActions:
         """The whole fold, to go on folding from."""
@@ -160,11 +166,11 @@ class Cache:
                 raise StateChanged(f"state file {self.path} was changed by another process")
             yield
 
-    def apply(self, changes: Sequence[Change], head: Head) -> None:
-        """Within a transaction: make the changes, and `head` the position that they end at."""
-        gone = [change.before for change in changes if change.after is None and change.before is not None]
-        put = [change.after for change in changes if change.after is not None]
-        # Purges come first in a poll: a place that one empties may be filled again by the same batch.
+    def apply(self, gone: Iterable[LiveAction], put: Iterable[LiveAction], head: Head) -> None:
+        """Within a transaction: empty the places of those that are gone, fill those of `put`, and stand at `head`.
+
+        A place that one empties may be filled again by the other.
+        """
         delete_actions(self._connection, gone)
         write_actions(self._connection, put)
         self.set_position(head)

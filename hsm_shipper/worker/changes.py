@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -118,6 +119,12 @@ class ChangeWriter(msgspec.Struct, frozen=True):
                 after.status_since, self.host, None, refresh,
             )
         )  # fmt: skip
+
+
+def rows_of(changes: Sequence[Change]) -> tuple[list[LiveAction], list[LiveAction]]:
+    """What leaves the state file, and what enters it or takes the place of what was there."""
+    gone = [change.before for change in changes if change.after is None and change.before is not None]
+    return gone, [change.after for change in changes if change.after is not None]
 
 
 def same_action(before: LiveAction, record: ActionRecord) -> bool:

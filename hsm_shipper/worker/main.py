@@ -29,28 +29,28 @@ from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.heartbeat_writer import Pulse
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller
-from hsm_shipper.worker.replica import Belief
+from hsm_shipper.worker.replica import StreamReplica
 
 _log = logging.getLogger(__name__)
 
 
-def make_poller(client: redis.Redis, config: Config, mdt: str, actions: Path) -> tuple[Poller, Belief]:
+def make_poller(client: redis.Redis, config: Config, mdt: str, actions: Path) -> tuple[Poller, StreamReplica]:
     """A poller of `mdt` and what it keeps open. The caller holds the worker's lock."""
     relax_collector()
     stream = ActionStream(client, stream_key(config.redis_stream_prefix, mdt), address(config))
-    belief = Belief(state_file(config.state_path, mdt), stream, config.host)
+    replica = StreamReplica(state_file(config.state_path, mdt), stream, config.host)
     writer = ChangeWriter(mdt, config.host, config.include_raw)
-    return Poller(ActionsFile(actions), belief, writer, partial(read_hsm_control, actions)), belief
+    return Poller(ActionsFile(actions), replica, writer, partial(read_hsm_control, actions)), replica
 
 
 def run_once(config: Config, mdt: str, actions: Path) -> PollResult:
     """Poll `mdt` once in this process. Raises `AlreadyRunning`, or the poll's own `HsmError`."""
     with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
-        poller, belief = make_poller(connect(config), config, mdt, actions)
+        poller, replica = make_poller(connect(config), config, mdt, actions)
         try:
             result = poller.poll()
         finally:
-            belief.close()
+            replica.close()
     if result.error is not None:
         raise result.error
     return result
@@ -60,7 +60,7 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
     """Poll `mdt` every `poll_interval_s` until told to stop. Raises `AlreadyRunning`."""
     with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
         client = connect(config)
-        poller, belief = make_poller(client, config, mdt, actions)
+        poller, replica = make_poller(client, config, mdt, actions)
         pulse = Pulse(client, config, mdt, actions)
         age = ConnectionAge()
         _log.info("polling %s every %g s", actions, config.poll_interval_s)
@@ -70,7 +70,7 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
             if age.is_over():
                 client.connection_pool.disconnect()
             _poll(poller, pulse)
-        belief.close()
+        replica.close()
     _log.info("stopped")
 
 

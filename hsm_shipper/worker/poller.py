@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from hsm_shipper.contract.live_action import LiveAction
 from hsm_shipper.errors import (
-    ActionsError,
     EntriesLost,
     HsmError,
     StateChanged,
@@ -18,16 +16,17 @@ from hsm_shipper.errors import (
     StreamError,
     StreamMoved,
 )
-from hsm_shipper.lustre.actions_file import ActionsFile, Reading
+from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.process.batched import batched
-from hsm_shipper.process.log import RepeatedErrors
-from hsm_shipper.process.output import printable
 from hsm_shipper.state.poll_status import PollStatus
 from hsm_shipper.worker.changes import Change, ChangeWriter, same_action
 from hsm_shipper.worker.missed_states import Outage
+from hsm_shipper.worker.poll_log import PollLog
 from hsm_shipper.worker.poll_result import PollResult
-from hsm_shipper.worker.replica import Belief
-from hsm_shipper.worker.snapshot_diff import HELD_OPEN_MAX, LOST_END, HeldLines, NewLine, Survey, Verdict, judge
+from hsm_shipper.worker.purge_decision import decide_purges
+from hsm_shipper.worker.replica import StreamReplica
+from hsm_shipper.worker.snapshot import Snapshot, ascends
+from hsm_shipper.worker.snapshot_diff import HELD_OPEN_MAX, NewLine, SnapshotDiff
 
 _log = logging.getLogger(__name__)
 
@@ -36,26 +35,9 @@ BATCH_EVENTS = 1000
 BATCH_BYTES = 1024 * 1024
 _ATTEMPTS = 2  # a second mismatch waits for the next poll: somebody else is writing, and reading costs the MDS
 _NOT_READY = frozenset({"init", "stopping"})
-_EXAMPLE_BYTES = 300
 # A line that changed and kept its status is rare: so many of them are asked of the stream in a poll, for it may be our
 # row that changed. Where there are more, it is the kernel that prints another line.
 _ODD_CHANGES_CHECKED = 10
-
-
-_STATE = "the state file"
-_PARTS: dict[str, type[HsmError]] = {"Redis": StreamError, _STATE: StateError, "the actions file": ActionsError}
-
-
-@dataclass
-class _Pass:
-    """One reading in the making."""
-
-    reading: Reading
-    survey: Survey
-    not_ready: str | None
-    held: HeldLines = field(default_factory=HeldLines)
-    before: dict[int, LiveAction] | None = None
-    """What was known to be in the places of the held lines, where there are not too many of them."""
 
 
 class Poller:
@@ -64,35 +46,35 @@ class Poller:
     def __init__(
         self,
         actions_file: ActionsFile,
-        belief: Belief,
+        replica: StreamReplica,
         writer: ChangeWriter,
         coordinator: Callable[[], str | None],
     ) -> None:
         self._actions_file = actions_file
-        self._belief = belief
+        self._replica = replica
         self._writer = writer
         self._coordinator = coordinator
         self._outage = Outage()
         self._listings_are_sorted = True
-        self._errors = RepeatedErrors(_log)
+        self._poll_log = PollLog(actions_file.path)
         self._status: PollStatus | None = None  # of the last poll: for the heartbeat, when the state file has none
 
     def poll(self) -> PollResult:
         """Poll once. Whatever fails is in the result and the log, never raised: polling goes on."""
         result = PollResult(self._writer.mdt)
         begun = time.monotonic()
-        self._belief.shipped.clear()
+        self._replica.shipped.clear()
         try:
             self._settle(result)
         except HsmError as error:
             result.error = error
-        result.events.update(self._belief.shipped)
-        if self._belief.is_open:
-            result.live = len(self._belief.known)
+        result.events.update(self._replica.shipped)
+        if self._replica.is_open:
+            result.live = len(self._replica.line_index)
         elif self._status is not None:
             result.hold_over(self._status)
         result.duration_s = time.monotonic() - begun
-        self._tell(result)
+        self._poll_log.poll(result)
         self._save_status(result)
         return result
 
@@ -100,7 +82,7 @@ class Poller:
         """Read and ship; what turns out to be computed from what is true no more is thrown away and read again."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._belief.open()
+                self._replica.open()
                 self._attempt(result)
                 return
             except (StreamMoved, StateChanged) as error:
@@ -114,128 +96,125 @@ class Poller:
                 _log.error("%s", damage)
 
     def _attempt(self, result: PollResult) -> None:
+        """Read, decide, ship. Without Redis the file is read all the same: what comes and goes meanwhile is counted."""
         result.error = result.remark = None
-        trouble: StreamError | None = None
+        snapshot: Snapshot | None = None
         try:
-            self._belief.synchronise()
-            self._outage.delivered(self._belief.known.slots)
-        except StreamError as error:
-            trouble = error
-        survey = Survey(self._belief.known, self._listings_are_sorted)
-        current = _Pass(self._actions_file.read(), survey, self._not_ready())
-        # Without Redis the file is read all the same: the states that come and go meanwhile are counted.
-        trouble = self._read(current, result, trouble)
-        verdict, replaced = self._decide(current, result)
-        if trouble is None:
-            try:
-                self._ship(current, verdict, replaced)
-            except StreamMoved:
-                raise
-            except StreamError as error:
-                trouble = error
-        if trouble is not None:
-            self._note_outage(current)
-            result.backlog = len(current.held) + len(replaced) + len(verdict.purge)
-            raise trouble
-        if current.reading.fault is None:
-            self._end_outage(result)
-
-    def _read(self, current: _Pass, result: PollResult, trouble: StreamError | None) -> StreamError | None:
-        """Run the file past what is known; returns what kept events from being shipped.
-
-        New lines are held to the end of the file, for the purges go first in a poll. Where nothing is known yet there
-        is nothing to purge, and a long list need not wait in memory: it is shipped chunk by chunk.
-        """
-        streaming = not self._belief.known
-        in_flight: list[NewLine] = []
-        last_place = -1
-        for lines in current.reading:
-            fresh = current.survey.take(lines)
-            if streaming and trouble is None and fresh and _ascends(fresh, last_place):
-                trouble = self._stream_new(fresh, int(current.reading.taken_at))
-                if trouble is None:
-                    last_place = fresh[-1].record.place
-                    in_flight = fresh
-                    continue
-                fresh = [new for new in in_flight if new.digest not in self._belief.known.slots] + fresh
-            current.held.extend(current.survey.claim(fresh))
-        result.lines, result.has_read = current.survey.lines, True
-        return self._stream_new([], 0) if trouble is None else trouble
-
-    def _stream_new(self, fresh: list[NewLine], timestamp: int) -> StreamError | None:
-        """Begin to ship lines of a listing of which nothing is known; without any, settle the ones before."""
-        try:
-            if fresh:
-                self._belief.ship([self._writer.state(new, None, timestamp) for new in fresh])
-            else:
-                self._belief.settle()
+            self._replica.catch_up()
+            self._outage.delivered(self._replica.line_index)
+            snapshot = self._begin()
+            self._read(snapshot)
+            self._decide(snapshot, result)
+            self._ship(snapshot)
         except StreamMoved:
             raise
-        except StreamError as error:
-            return error
-        return None
+        except StreamError:
+            self._count_as_missed(snapshot or self._begin(), result)
+            raise
+        if snapshot.reading.fault is None:
+            self._end_outage(result)
 
-    def _decide(self, current: _Pass, result: PollResult) -> tuple[Verdict, set[int]]:
-        """What is believed gone, and the places where the listing holds another action than the stream does."""
-        replaced = self._replaced(current)
-        survey, fault = current.survey, current.reading.fault
-        not_ready = current.not_ready or self._not_ready()  # it may have begun to stop while we read
-        verdict = judge(survey, self._belief.missed, fault=fault, coordinator=not_ready)
-        self._listings_are_sorted = survey.listings_are_sorted
-        result.not_understood = survey.not_understood
-        self._remark(current, verdict, result)
-        return verdict, replaced
+    def _begin(self) -> Snapshot:
+        reading = self._actions_file.read()
+        diff = SnapshotDiff(self._replica.line_index, self._listings_are_sorted)
+        return Snapshot(reading, diff, self._not_ready(), iter(reading))
 
-    def _replaced(self, current: _Pass) -> set[int]:
+    def _read(self, snapshot: Snapshot) -> None:
+        """Run the file past what is known. Where nothing is, it is shipped meanwhile."""
+        if self._replica.line_index:
+            snapshot.hold_rest()
+        else:
+            self._ship_first_listing(snapshot)
+
+    def _ship_first_listing(self, snapshot: Snapshot) -> None:
+        """Ship a listing of which nothing is known chunk by chunk: there is nothing to purge, and it may be long."""
+        on_its_way: list[NewLine] = []
+        last_place = -1
+        for lines in snapshot.chunks:
+            new = snapshot.diff.take(lines)
+            if not new:
+                continue
+            if not ascends(new, last_place):  # a place may come twice: all of them have to be seen first
+                snapshot.hold(new)
+                continue
+            timestamp = int(snapshot.reading.taken_at)
+            try:
+                self._replica.ship([self._writer.state(line, None, timestamp) for line in new])
+            except StreamError:
+                snapshot.hold(self._not_shipped(on_its_way) + new)
+                raise
+            last_place, on_its_way = new[-1].record.place, new
+        try:
+            self._replica.settle()
+        except StreamError:
+            snapshot.hold(self._not_shipped(on_its_way))
+            raise
+
+    def _not_shipped(self, lines: list[NewLine]) -> list[NewLine]:
+        return [new for new in lines if new.digest not in self._replica.line_index]
+
+    def _decide(self, snapshot: Snapshot, result: PollResult) -> None:
+        """What is believed gone, and where the listing holds another action than the stream does."""
+        snapshot.replaced = self._replaced(snapshot)
+        diff, fault = snapshot.diff, snapshot.reading.fault
+        not_ready = snapshot.not_ready or self._not_ready()  # it may have begun to stop while we read
+        unconfirmed = self._replica.unconfirmed_absent
+        snapshot.decision = decide_purges(diff, unconfirmed, fault=fault, coordinator=not_ready)
+        self._listings_are_sorted = diff.listings_are_sorted
+        result.lines, result.has_read, result.not_understood = diff.lines, True, diff.not_understood
+        self._poll_log.reading(snapshot, snapshot.decision, result)
+
+    def _replaced(self, snapshot: Snapshot) -> set[int]:
         places = set()
         befores: dict[int, LiveAction] = {}
-        for new, before in self._held_with_rows(current):
+        for new, before in self._held_with_rows(snapshot):
             if before is None:
                 continue
-            if self._belief.is_seen(before):
-                current.survey.puzzle(new.line)  # a second line for the place of one that has not changed
+            if self._replica.is_seen(before):
+                snapshot.diff.puzzle(new.line)  # a second line for the place of one that has not changed
             elif not same_action(before, new.record):
                 places.add(new.record.place)
                 continue  # purged before any line is looked at again
-            if len(current.held) <= HELD_OPEN_MAX:
+            if len(snapshot.held) <= HELD_OPEN_MAX:
                 befores[new.record.place] = before
-        current.before = befores if len(current.held) <= HELD_OPEN_MAX else None
+        snapshot.before = befores if len(snapshot.held) <= HELD_OPEN_MAX else None
         return places
 
-    def _ship(self, current: _Pass, verdict: Verdict, replaced: set[int]) -> None:
-        timestamp = int(current.reading.taken_at)
-        gone = sorted(replaced | verdict.purge)
+    def _ship(self, snapshot: Snapshot) -> None:
+        assert snapshot.decision is not None, "_decide() comes first"
+        timestamp = int(snapshot.reading.taken_at)
+        gone = sorted(snapshot.replaced | snapshot.decision.purge)
         self._ship_all(self._purges(gone, timestamp))
-        self._ship_all(self._states(current, timestamp))
-        if not self._belief.shipped:
-            self._belief.compare()
-        self._belief.remember_missed(verdict.missed)
+        self._ship_all(self._states(snapshot, timestamp))
+        if not self._replica.shipped:
+            self._replica.compare()
+        self._replica.remember_unconfirmed(snapshot.decision.unconfirmed_absent)
 
     def _purges(self, places: list[int], timestamp: int) -> Iterator[Change]:
         for some in batched(places, BATCH_EVENTS):
-            rows = self._belief.actions_at(some)
+            rows = self._replica.actions_at(some)
             for place in some:
                 yield self._writer.purged(rows[place], timestamp)
 
-    def _states(self, current: _Pass, timestamp: int) -> Iterator[Change]:
+    def _states(self, snapshot: Snapshot, timestamp: int) -> Iterator[Change]:
         to_check = _ODD_CHANGES_CHECKED
-        for new, before in self._held_with_rows(current):
-            if before is None or not (self._belief.is_seen(before) or self._is_said(new, before)):
+        for new, before in self._held_with_rows(snapshot):
+            if before is None or not (self._replica.is_seen(before) or self._is_said(new, before)):
                 if to_check and before is not None and _kept_its_status(new, before):
-                    self._belief.check_line(before)
+                    self._replica.check_line(before)
                     to_check -= 1
                 yield self._writer.state(new, before, timestamp)
 
     def _is_said(self, new: NewLine, before: LiveAction) -> bool:
         """Whether the stream holds this very line in this very place, and need not say it again."""
-        return before.digest == new.digest and before.place not in self._belief.marked
+        return before.digest == new.digest and before.place not in self._replica.refresh_pending
 
-    def _held_with_rows(self, current: _Pass) -> Iterator[tuple[NewLine, LiveAction | None]]:
+    def _held_with_rows(self, snapshot: Snapshot) -> Iterator[tuple[NewLine, LiveAction | None]]:
         """The held lines, each with what is known to be in its place."""
-        for some in batched(current.held, BATCH_EVENTS):
-            rows = current.before
+        for some in batched(snapshot.held, BATCH_EVENTS):
+            rows = snapshot.before
             if rows is None:
-                rows = self._belief.actions_at([new.record.place for new in some])
+                rows = self._replica.actions_at([new.record.place for new in some])
             for new in some:
                 yield new, rows.get(new.record.place)
 
@@ -246,26 +225,32 @@ class Poller:
             batch.append(change)
             size_bytes += len(change.payload or b"")
             if len(batch) >= BATCH_EVENTS or size_bytes >= BATCH_BYTES:
-                self._belief.ship(batch)
+                self._replica.ship(batch)
                 batch, size_bytes = [], 0
         if batch:
-            self._belief.ship(batch)
-        self._belief.settle()
+            self._replica.ship(batch)
+        self._replica.settle()
 
     def _not_ready(self) -> str | None:
         """The coordinator's state where it makes every listing doubtful."""
         state = self._coordinator()
         return state if state in _NOT_READY else None
 
-    def _note_outage(self, current: _Pass) -> None:
-        shipped = self._belief.known.slots
-        unshipped = {new.digest for new in current.held if new.digest not in shipped}
-        self._outage.failed(unshipped, shipped, complete=current.reading.fault is None)
+    def _count_as_missed(self, snapshot: Snapshot, result: PollResult) -> None:
+        """Redis does not take what this reading says: count it, to tell later what came and went meanwhile."""
+        snapshot.hold_rest()
+        if snapshot.decision is None:
+            self._decide(snapshot, result)
+        assert snapshot.decision is not None
+        shipped = self._replica.line_index
+        unshipped = {new.digest for new in snapshot.held if new.digest not in shipped}
+        self._outage.failed(unshipped, shipped, complete=snapshot.reading.fault is None)
+        result.backlog = len(snapshot.held) + len(snapshot.replaced) + len(snapshot.decision.purge)
 
     def _end_outage(self, result: PollResult) -> None:
         if not self._outage.polls:
             return
-        self._outage.ended(self._belief.known.slots)
+        self._outage.ended(self._replica.line_index)
         result.states_missed = self._outage.states_missed
         _log.warning(
             "stream and file are in step again after %d polls without Redis: %d states of actions came and went "
@@ -275,52 +260,19 @@ class Poller:
         )
         self._outage = Outage()
 
-    def _remark(self, current: _Pass, verdict: Verdict, result: PollResult) -> None:
-        """Say, at a low rate, what is odd about a reading."""
-        path, survey, fault = self._actions_file.path, current.survey, current.reading.fault
-        if fault is not None:
-            result.error = ActionsError(f"incomplete reading of {path}: {fault}", "nothing is purged on it")
-        if survey.example is not None:
-            example = printable(survey.example[:_EXAMPLE_BYTES].decode(errors="replace"))
-            text = f"{survey.not_understood} of {survey.lines} lines of {path} are not understood, the first: {example}"
-            self._errors.failed("understanding every line", text)
-        else:
-            self._errors.worked("understanding every line")
-        if verdict.missed and verdict.doubt is not None:
-            # A short list loses most of itself all the time, whenever a grace delay ends.
-            _log.log(
-                logging.INFO if len(verdict.missed) > LOST_END else logging.DEBUG,
-                "%s: %d of them are purged, %d once another complete reading misses them too",
-                verdict.doubt,
-                len(verdict.purge),
-                len(verdict.missed),
-            )
-        if fault is None and (verdict.missed or not verdict.purge):
-            result.remark = verdict.doubt
-
-    def _tell(self, result: PollResult) -> None:
-        error = result.error
-        for part, kind in _PARTS.items():
-            if isinstance(error, kind):
-                # While records are added quickly the kernel gives EBADR now and then, twice in a row too.
-                self._errors.failed(part, error, passing=kind is ActionsError)
-            elif error is None or isinstance(error, ActionsError):  # after another error it was perhaps not tried
-                self._errors.worked(part)
-        _log.log(logging.INFO if result.events else logging.DEBUG, "%s", result)
-
     def _save_status(self, result: PollResult) -> None:
         host, before = self._writer.host, self._status
-        is_open = self._belief.is_open  # if it is not, that is what the error is about
+        is_open = self._replica.is_open  # if it is not, that is what the error is about
         try:
             if is_open:
-                before = self._belief.saved_status()
+                before = self._replica.saved_status()
             result.status = result.status_after(host, before)
             if is_open:
-                self._belief.save_status(result.status)
+                self._replica.save_status(result.status)
         except StateError as error:
             if result.error is None:
                 result.error = error
-            self._errors.failed(_STATE, error)
+            self._poll_log.state_error(error)
             result.status = result.status_after(host, before)
         self._status = result.status
 
@@ -328,12 +280,3 @@ class Poller:
 def _kept_its_status(new: NewLine, before: LiveAction) -> bool:
     """Whether a line changed, but not in its status."""
     return before.status == new.record.status and before.digest != new.digest
-
-
-def _ascends(fresh: list[NewLine], last_place: int) -> bool:
-    """Whether places only grow, as the kernel sorts them: then none of them can come twice."""
-    for new in fresh:
-        if new.record.place <= last_place:
-            return False
-        last_place = new.record.place
-    return True

@@ -2,7 +2,7 @@
 
 The one place where a change becomes real: appended if the stream is where we left it, and only then committed to the
 state file together with the new position, and only then remembered. Whatever fails between these steps shows as a
-mismatch, and `synchronise` folds what the stream really says.
+mismatch, and `catch_up` folds what the stream really says.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from hsm_shipper.state.state_file import Cache, open_cache
 from hsm_shipper.stream.replay import REPLAYS_MAX
 from hsm_shipper.stream.stream import ActionStream, PendingAppend
 from hsm_shipper.worker.catch_up_report import CaughtUp
-from hsm_shipper.worker.changes import Change
-from hsm_shipper.worker.snapshot_diff import Known
+from hsm_shipper.worker.changes import Change, rows_of
+from hsm_shipper.worker.line_index import LineIndex
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +46,17 @@ class _Flight(NamedTuple):
     pending: PendingAppend
 
 
-class Belief:
-    """The live actions of one MDT by its stream. Raises `StateError` and `StreamError`."""
+class StreamReplica:
+    """The live actions of one MDT by its stream. Raises `StateError` and `StreamError`.
+
+    Each failure leads back to what is certain::
+
+        closed ──open()──▶ loaded ──catch_up()──▶ in step ⟲ ship(), settle(), compare()
+          ▲                  ▲ ▲                     │ │
+          │                  │ └──StateChanged───────┘ │   somebody committed to the file: it is loaded anew
+          │                  └────StreamError──────────┤   with EntriesLost its position is forgotten as well
+          └───────────────────────StateError───────────┘   with StateCorrupt the file is set aside
+    """
 
     def __init__(self, state_path: Path, stream: ActionStream, host: str) -> None:
         self._state_path = state_path
@@ -59,10 +68,10 @@ class Belief:
         self._flight: _Flight | None = None
         self.shipped: Counter[str] = Counter()
         """Settled changes by kind, until the poller clears it."""
-        self.known = Known()
-        self.missed: set[int] = set()
+        self.line_index = LineIndex()
+        self.unconfirmed_absent: set[int] = set()
         """Places that the last complete reading missed without being believed."""
-        self.marked: set[int] = set()
+        self.refresh_pending: set[int] = set()
         """Places of actions whose state is to be appended again."""
 
     @property
@@ -98,9 +107,9 @@ class Belief:
             self._cache.close()
         self._abandon()
         self._cache, self._head, self._in_step = None, None, False
-        self.known, self.missed, self.marked = Known(), set(), set()
+        self.line_index, self.unconfirmed_absent, self.refresh_pending = LineIndex(), set(), set()
 
-    def synchronise(self) -> None:
+    def catch_up(self) -> None:
         """Make sure that we are where the stream is, folding what it has said without us."""
         if self._in_step:
             return
@@ -122,7 +131,7 @@ class Belief:
         Raises `StreamMoved` or `StateChanged` where the changes were computed from what is true no more.
         """
         self.settle()
-        assert self._head is not None, "synchronise() comes first"
+        assert self._head is not None, "catch_up() comes first"
         payloads = [change.payload for change in changes if change.payload is not None]
         with self._guarded():
             self._flight = _Flight(changes, self._stream.start_append(self._head, payloads))
@@ -136,33 +145,37 @@ class Belief:
             head = flight.pending.finish()
             self._refuse_losses(flight.pending.found)
             _note_entries(flight)
-            refreshed = {change.place for change in flight.changes} & self.marked if self.marked else self.marked
+            refreshed = (
+                {change.place for change in flight.changes} & self.refresh_pending
+                if self.refresh_pending
+                else self.refresh_pending
+            )
             with self._opened.transaction():
-                self._opened.apply(flight.changes, head)
+                self._opened.apply(*rows_of(flight.changes), head)
                 self._opened.unmark(refreshed)
-        self.marked -= refreshed
+        self.refresh_pending -= refreshed
         self._head = head
         for change in flight.changes:
             if change.before is not None:
-                self.known.drop(change.before.place, change.before.digest)
+                self.line_index.drop(change.before.place, change.before.digest)
             if change.after is not None:
-                self.known.add(change.after.place, change.after.digest)
+                self.line_index.add(change.after.place, change.after.digest)
             self.shipped[change.kind] += 1
 
     def compare(self) -> None:
         """Look that the stream is still as we left it, and may be written; raises `StreamMoved` if it is not."""
-        assert self._head is not None, "synchronise() comes first"
+        assert self._head is not None, "catch_up() comes first"
         with self._guarded():
             head = self._stream.compare(self._head)
             self._refuse_losses(head)
             self._remember(head)
 
-    def remember_missed(self, places: set[int]) -> None:
+    def remember_unconfirmed(self, places: set[int]) -> None:
         """Keep the places that a reading missed for the next one, whoever makes it."""
-        if places != self.missed:
+        if places != self.unconfirmed_absent:
             with self._guarded():
                 self._opened.set_missed(places)
-            self.missed = places
+            self.unconfirmed_absent = places
 
     def actions_at(self, places: Sequence[int]) -> dict[int, LiveAction]:
         """The live actions in the given packed places; `StateChanged` if they are not what is known any more."""
@@ -174,7 +187,7 @@ class Belief:
 
     def is_seen(self, action: LiveAction) -> bool:
         """Whether the current reading holds the very line of `action`."""
-        return self.known.is_seen(action.place, action.digest)
+        return self.line_index.is_seen(action.place, action.digest)
 
     def check_line(self, action: LiveAction) -> None:
         """Raise `StateCorrupt` if the stream's entry for `action` tells of another line than the state file does."""
@@ -242,7 +255,7 @@ class Belief:
             self._flight = None
 
     def _load(self) -> None:
-        self._head, self.known, self.missed, self.marked = self._opened.load()
+        self._head, self.line_index, self.unconfirmed_absent, self.refresh_pending = self._opened.load(LineIndex)
         self._in_step = False
 
     def _fold(self, head: Head) -> None:
@@ -255,7 +268,7 @@ class Belief:
                 self._head = None
         else:
             raise ReplayOvertaken(f"stream {self._stream.key} is trimmed faster than it can be read")
-        self.known = Known()  # not needed while the rows are written, and there may be many
+        self.line_index = LineIndex()  # not needed while the rows are written, and there may be many
         with self._opened.transaction():
             self._opened.replace(live, head)
         del live

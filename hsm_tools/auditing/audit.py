@@ -15,7 +15,7 @@ from hsm_shipper.contract.fold import End, LiveActions, State
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.kernel_line import pack_place, parse_line, readable_place
 from hsm_shipper.contract.live_action import LiveAction, same_action, same_state
-from hsm_shipper.maintenance.trim import length_bound
+from hsm_shipper.contract.trim_bound import length_bound
 from hsm_tools.live_state.health import Health, WorkerHealth
 
 EXIT_CONSISTENT = 0

@@ -31,6 +31,7 @@ NOT_RUN = {
     "make test": "runs this",
     "make bench": "minutes",
     "make soak": "minutes",
+    "make docs": "a step of CI; installs what builds the site",
     "python3.11 -m venv /opt/hsm-shipper": "installs on the machine",
     "/opt/hsm-shipper/bin/pip install lustre-hsm-action-stream": "installs on the machine",
     "mkdir -p /etc/hsm-shipper && cp deploy/hsm-shipper.yaml /etc/hsm-shipper/": "installs on the machine",

@@ -211,7 +211,7 @@ class Life(RuleBasedStateMachine):
 
     def _lose_state(self, how: str = "deleted") -> None:
         server = self.world.server
-        server.belief.close()
+        server.replica.close()
         path = server.state_path
         if path.exists():
             content = path.read_bytes()
@@ -374,7 +374,9 @@ class Life(RuleBasedStateMachine):
             return None
 
     def _is_settled(self) -> bool:
-        return bool(self.world.lines) and self.world.stream_is_true() and not self.world.server.belief.missed
+        return (
+            bool(self.world.lines) and self.world.stream_is_true() and not self.world.server.replica.unconfirmed_absent
+        )
 
 
 @pytest.mark.timeout(3600)

@@ -20,7 +20,7 @@ from hsm_shipper.stream.stream import ActionStream, PendingAppend
 from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller
-from hsm_shipper.worker.replica import Belief
+from hsm_shipper.worker.replica import StreamReplica
 from tests.support.truth import Place, Verdict, digests_of, judge_stream
 
 MDT = "elm-MDT0000"
@@ -88,13 +88,13 @@ class Server:
     def start(self) -> None:
         """A fresh process on the state file that is there."""
         self.stream = FaultyStream(self.world.client, KEY, "the test's server")
-        self.belief = Belief(self.state_path, self.stream, self.host)
+        self.replica = StreamReplica(self.state_path, self.stream, self.host)
         actions_file = ActionsFile(Path("actions"), self._open)
-        self.poller = Poller(actions_file, self.belief, ChangeWriter(MDT, self.host), lambda: self.world.hsm_control)
+        self.poller = Poller(actions_file, self.replica, ChangeWriter(MDT, self.host), lambda: self.world.hsm_control)
 
     def kill(self) -> None:
         """End the process; what it had not committed is gone."""
-        self.belief.close()
+        self.replica.close()
         self.start()
 
     def poll(self) -> PollResult:
@@ -159,4 +159,4 @@ class World:
     def close(self) -> None:
         """Close the state files."""
         for server in self.servers.values():
-            server.belief.close()
+            server.replica.close()

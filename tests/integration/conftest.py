@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from hsm_shipper.state.state_file import Cache
+from hsm_shipper.worker.line_index import LineIndex
 from tests.faults.world import World
 from tests.support.core import OneMdt, Opener, Wire, shipper_client
 from tests.support.dashboard_driver import A, B
@@ -52,7 +53,7 @@ def path(tmp_path: Path) -> Path:
 def cache(path: Path) -> Iterator[Cache]:
     """An open state file."""
     opened = Cache(path)
-    opened.load()
+    opened.load(LineIndex)
     yield opened
     opened.close()
 

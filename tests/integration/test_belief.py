@@ -90,15 +90,15 @@ def test_a_reply_lost_among_several_batches_sends_nothing_twice(mdt: OneMdt, wir
 
 
 def test_a_batch_on_its_way_is_forgotten_when_the_state_is_closed(mdt: OneMdt) -> None:
-    mdt.belief.open()
-    mdt.belief.synchronise()
-    mdt.belief.ship([new_change(line(1))])
-    mdt.belief.close()
+    mdt.replica.open()
+    mdt.replica.catch_up()
+    mdt.replica.ship([new_change(line(1))])
+    mdt.replica.close()
     eventually(lambda: entries_of(mdt.client, KEY))
-    mdt.belief.open()
-    mdt.belief.synchronise()
-    mdt.belief.settle()
-    assert mdt.belief.shipped == {}
+    mdt.replica.open()
+    mdt.replica.catch_up()
+    mdt.replica.settle()
+    assert mdt.replica.shipped == {}
     mdt.check(line(1))
 
 

@@ -75,7 +75,7 @@ def test_state_lost_while_running_is_made_anew_from_the_stream(
 def test_state_lost_between_two_runs_is_made_anew_from_the_stream(mdt: OneMdt, loss: Callable[[Path], None]) -> None:
     mdt.poll(*LISTING)
     mdt.told()
-    mdt.belief.close()
+    mdt.replica.close()
     loss(mdt.state)
     mdt.poll(*LATER)
     assert mdt.told() == LATER_TOLD
@@ -111,11 +111,11 @@ def test_state_overwritten_in_its_place_is_made_anew_from_the_stream(mdt: OneMdt
 
 def test_an_old_copy_of_the_state_is_brought_up_to_date(mdt: OneMdt, tmp_path: Path) -> None:
     mdt.poll(*LISTING)
-    mdt.belief.close()
+    mdt.replica.close()
     shutil.copy(mdt.state, tmp_path / "copy")
     mdt.poll(*LATER)
     mdt.told()
-    mdt.belief.close()
+    mdt.replica.close()
     shutil.copy(tmp_path / "copy", mdt.state)
     mdt.poll(*LATER)
     assert mdt.told() == []
@@ -165,7 +165,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_and_polling_goes_on(tmp_pat
 
 def test_state_of_a_newer_release_is_an_error_and_polling_goes_on(mdt: OneMdt) -> None:
     mdt.poll(*LISTING)
-    mdt.belief.close()
+    mdt.replica.close()
     with sqlite3.connect(mdt.state) as connection:
         connection.execute("INSERT INTO _sqlite_migrations (migration_set, name) VALUES (?, '9999_later')", (SET,))
     connection.close()
@@ -206,7 +206,7 @@ def test_a_disk_that_fills_up_between_append_and_commit_sends_nothing_twice(
 
 def test_a_full_disk_at_the_first_start_sends_nothing_twice(mdt: OneMdt, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = FullDisk(monkeypatch)
-    mdt.belief.open()
+    mdt.replica.open()
     many = lines(range(1, 3000))
     mdt.shows(*many)
     disk.fill()

@@ -28,8 +28,8 @@ def test_an_orphan_in_the_stream_is_purged(world: World) -> None:
     orphan = json.loads(cast(bytes, entries_of(world.client, KEY)[0][1])) | {"rec_idx": 77, "cookie": "0x77"}
     world.client.xadd(KEY, {"data": json.dumps(orphan)})
     world.server.kill()
-    world.server.belief.open()
-    world.server.belief.synchronise()
+    world.server.replica.open()
+    world.server.replica.catch_up()
     with contextlib.closing(sqlite3.connect(world.server.state_path)) as connection, connection:
         connection.execute("DELETE FROM actions WHERE rec_idx = 77")  # as a fault of ours would have left it
     world.server.poll()

@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.trim_bound import length_bound
 from hsm_shipper.errors import StateError
 from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
-from hsm_shipper.maintenance.trim import length_bound
 from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream
 from tests.faults.world import KEY, MDT, World
@@ -122,7 +122,7 @@ def test_a_stream_that_went_back_is_not_trimmed(world: World) -> None:
 def test_without_a_filled_state_file_nothing_is_done(world: World) -> None:
     with pytest.raises(StateError, match="cannot open state file"):
         cycle(world)
-    world.server.belief.open()
+    world.server.replica.open()
     with pytest.raises(StateError, match="not filled yet"):
         cycle(world)
 

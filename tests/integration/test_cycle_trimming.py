@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from hsm_shipper.maintenance.trim import length_bound
+from hsm_shipper.contract.trim_bound import length_bound
 from tests.faults.world import KEY, World
 from tests.support.cycles import a_past, cycle, put
 from tests.support.truth import entries_of

@@ -59,7 +59,7 @@ def test_the_next_poll_appends_again_what_was_lost(
     mdt.poll(*LISTING)
     lose(client)
     if restarted:
-        mdt.belief.close()
+        mdt.replica.close()
     mdt.poll(*listing)
     mdt.check(*listing)
     length = client.xlen(KEY)
@@ -85,7 +85,7 @@ def test_a_trim_of_what_nothing_needs_costs_no_catch_up(
     mdt.poll(*LISTING[5:])  # the first five have left it
     client.xtrim(KEY, minid=ids(client)[5], approximate=False)
     if restarted:
-        mdt.belief.close()
+        mdt.replica.close()
     caplog.clear()
     wire.sent.clear()
     assert mdt.poll(*LISTING[5:]).events == {}
@@ -122,7 +122,7 @@ def test_a_crash_before_the_catch_up_forgets_no_loss(
         mdt.shows(*LATER)
         with pytest.raises(KeyboardInterrupt):
             mdt.poller.poll()
-    mdt.belief.close()
+    mdt.replica.close()
     mdt.poll(*LATER)
     mdt.check(*LATER)
 

@@ -23,7 +23,7 @@ def test_every_action_of_an_external_coordinator_is_shipped_and_ends(mdt: OneMdt
         for _ in range(2):
             result = mdt.poll(*listing(name))
             if restarted:
-                mdt.belief.close()
+                mdt.replica.close()
         assert (result.live, result.not_understood) == (live, 0)
         mdt.check(*listing(name))
 
@@ -32,7 +32,7 @@ def test_a_queue_that_was_cut_short_has_lost_nothing(mdt: OneMdt) -> None:
     for _ in range(3):
         for name in ("partial_full", "partial_cut_after_thirty"):
             mdt.poll(*listing(name))
-            mdt.belief.close()
+            mdt.replica.close()
     assert [told for told in mdt.told() if told.startswith("PURGED")] == []
     mdt.poll(*listing("partial_full"))
     mdt.check(*listing("partial_full"))

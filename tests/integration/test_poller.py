@@ -261,7 +261,7 @@ def test_the_status_of_the_last_poll_is_in_the_state_file(mdt: OneMdt) -> None:
     before = time.time()
     mdt.poll(*lines([1, 2, 3]))
     mdt.poll(line(1, "STARTED"), line(2), b"?")
-    status = mdt.belief.saved_status()
+    status = mdt.replica.saved_status()
     assert status is not None
     assert (status.mdt, status.host, status.polls) == (MDT, HOST, 2)
     assert (status.lines, status.live, status.backlog, status.lines_not_understood) == (3, 3, 0, 1)
@@ -273,10 +273,10 @@ def test_the_status_of_the_last_poll_is_in_the_state_file(mdt: OneMdt) -> None:
 
 def test_counters_go_on_after_a_restart(tmp_path: Path, mdt: OneMdt) -> None:
     mdt.poll(*lines([1, 2]))
-    mdt.belief.close()
+    mdt.replica.close()
     again = OneMdt(tmp_path / "mds1", mdt.client)
     again.poll(*lines([1, 2, 3]))
-    status = again.belief.saved_status()
+    status = again.replica.saved_status()
     assert status is not None
     assert (status.polls, status.events_new) == (2, 3)
 
@@ -286,7 +286,7 @@ def test_an_error_is_remembered_after_it_is_over(mdt: OneMdt) -> None:
     mdt.actions.unlink()
     mdt.poller.poll()
     mdt.poll(line(1))
-    status = mdt.belief.saved_status()
+    status = mdt.replica.saved_status()
     assert status is not None
     assert "No such file or directory" in (status.last_error or "")
     assert status.last_error_at is not None

@@ -189,7 +189,7 @@ def test_what_was_missed_once_and_seen_again_must_be_missed_twice_more(mdt: OneM
 
 def test_what_was_missed_is_remembered_by_the_next_process(mdt: OneMdt, tmp_path: Path) -> None:
     mdt.poll()
-    mdt.belief.close()
+    mdt.replica.close()
     again = OneMdt(tmp_path / "mds1", mdt.client)
     again.poll()
     assert mdt.told() == [f"PURGED 1/{rec} WAITING" for rec in range(1, 7)]

@@ -38,7 +38,7 @@ def test_states_that_came_and_went_without_redis_are_counted(mdt: OneMdt, wire: 
     result = mdt.poll(line(1, "SUCCEED"), *LISTING[1:])
     assert result.states_missed == 3
     assert mdt.told() == ["UPDATE 1/1 SUCCEED"]
-    status = mdt.belief.saved_status()
+    status = mdt.replica.saved_status()
     assert status is not None
     assert status.states_missed == 3
 
@@ -52,7 +52,7 @@ def test_every_outage_counts_its_own(mdt: OneMdt, wire: Wire) -> None:
         wire.down = False
         missed += [mdt.poll(*LISTING).states_missed, mdt.poll(*LISTING).states_missed]
     assert missed == [1, 0, 1, 0]
-    status_row = mdt.belief.saved_status()
+    status_row = mdt.replica.saved_status()
     assert status_row is not None
     assert status_row.states_missed == 2
 

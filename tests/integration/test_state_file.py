@@ -16,7 +16,8 @@ from hsm_shipper.errors import StateCorrupt, StateTooNew, StateUnwritable
 from hsm_shipper.migrations import SET, STEPS
 from hsm_shipper.state.poll_status import read_poll_status
 from hsm_shipper.state.state_file import Cache, open_cache
-from hsm_shipper.worker.changes import Change
+from hsm_shipper.worker.changes import Change, rows_of
+from hsm_shipper.worker.line_index import LineIndex
 from tests.support.core import FullDisk, line, lines, live_action, rows
 from tests.support.states import HEAD, STATUS, new
 
@@ -24,7 +25,7 @@ from tests.support.states import HEAD, STATUS, new
 def apply(cache: Cache, *changes: Change, head: Head = HEAD) -> None:
     """Make the changes in one transaction."""
     with cache.transaction():
-        cache.apply(changes, head)
+        cache.apply(*rows_of(changes), head)
 
 
 def content(cache: Cache) -> list[tuple[object, ...]]:
@@ -64,7 +65,7 @@ def test_rows_that_do_not_name_their_entries_are_read_from_the_stream_again(path
     database.conn.close()
     for _ in range(2):
         cache = Cache(path)
-        assert cache.load().head is None
+        assert cache.load(LineIndex).head is None
         cache.close()
 
 
@@ -100,7 +101,7 @@ def test_a_file_of_a_newer_release_is_refused_and_left_as_it_is(path: Path) -> N
 def test_an_empty_file_is_a_new_one(path: Path) -> None:
     path.touch()
     cache, remark = open_cache(path)
-    assert (cache.load()[0], remark) == (None, None)
+    assert (cache.load(LineIndex)[0], remark) == (None, None)
     cache.close()
 
 
@@ -126,7 +127,7 @@ def test_a_broken_file_is_set_aside_and_made_anew(path: Path, cache: Cache, spoi
     with pytest.raises(StateCorrupt):
         Cache(path)
     again, remark = open_cache(path)
-    assert (again.load()[0], content(again)) == (None, [])
+    assert (again.load(LineIndex)[0], content(again)) == (None, [])
     apply(again, new(line(1)))
     again.close()
     assert path.with_name(f"{path.name}.broken").read_bytes() == broken
@@ -139,7 +140,7 @@ def test_the_database_of_another_program_is_set_aside(path: Path) -> None:
         connection.execute("CREATE TABLE actions (name TEXT)")
     connection.close()
     cache, _ = open_cache(path)
-    assert cache.load()[0] is None
+    assert cache.load(LineIndex)[0] is None
     cache.close()
     assert schema(path.with_name(f"{path.name}.broken"))["actions"] == "CREATE TABLE actions (name TEXT)"
 
@@ -201,7 +202,7 @@ def test_there_is_no_status_before_the_worker_has_made_its_tables(path: Path) ->
 def test_the_status_can_be_read_while_the_worker_writes(path: Path, cache: Cache) -> None:
     cache.save_poll_status(STATUS)
     with cache.transaction():
-        cache.apply([new(line(1))], HEAD)
+        cache.apply(*rows_of([new(line(1))]), HEAD)
         assert read_poll_status(path) == STATUS
 
 

@@ -25,6 +25,7 @@ from hsm_shipper.state.integrity import check
 from hsm_shipper.state.maintenance_log import Run, last_runs, record, runs_file
 from hsm_shipper.state.poll_status import read_poll_status
 from hsm_shipper.state.state_file import Cache, open_cache
+from hsm_shipper.worker.line_index import LineIndex
 from tests.support.core import OneMdt, line, lines, rows
 from tests.support.damage import DAMAGES, IMPOSSIBLE, Damage
 
@@ -49,7 +50,7 @@ def has_aside(mdt: OneMdt) -> bool:
 def test_a_poll_finds_what_it_reads_to_be_damaged_and_ends_right(mdt: OneMdt, damage: Damage) -> None:
     mdt.poll(*LISTING)
     mdt.told()
-    mdt.belief.close()
+    mdt.replica.close()
     damage.do(mdt.state)
     mdt.poll(*LATER)
     assert mdt.told() == LATER_TOLD
@@ -63,7 +64,7 @@ def test_a_poll_that_needs_a_damaged_row_ends_right(mdt: OneMdt, damage: Damage,
     mdt.poll(line(1))
     mdt.told()
     if restarted:
-        mdt.belief.close()
+        mdt.replica.close()
     damage.do(mdt.state)
     mdt.poll(line(1, "STARTED"))
     assert mdt.told() == ["UPDATE 1/1 STARTED"]
@@ -89,7 +90,7 @@ def test_a_digit_of_a_hash_that_is_another_one_repeats_no_event(mdt: OneMdt, res
     mdt.poll(*LISTING)
     mdt.told()
     if restarted:
-        mdt.belief.close()
+        mdt.replica.close()
     Damage("actions", "hash", "substr(hash, 1, 31) || CASE substr(hash, 32) WHEN '7' THEN '8' ELSE '7' END").do(
         mdt.state
     )
@@ -120,10 +121,10 @@ def test_random_cells_of_a_life(mdt: OneMdt) -> None:
         mdt.poll(*(listing[rec] for rec in sorted(listing)))
         table, column = chance.choice(list(IMPOSSIBLE))
         if chance.random() < 0.3:
-            mdt.belief.close()
+            mdt.replica.close()
         Damage(table, column, chance.choice(IMPOSSIBLE[table, column]), step).do(mdt.state)
     mdt.poll(*(listing[rec] for rec in sorted(listing)))
-    mdt.belief.close()
+    mdt.replica.close()
     mdt.state.unlink()
     mdt.poll(*(listing[rec] for rec in sorted(listing)))
     mdt.check(*(listing[rec] for rec in sorted(listing)))
@@ -131,7 +132,7 @@ def test_random_cells_of_a_life(mdt: OneMdt) -> None:
 
 def test_what_was_damaged_is_said_once(mdt: OneMdt, caplog: pytest.LogCaptureFixture) -> None:
     mdt.poll(*LISTING)
-    mdt.belief.close()
+    mdt.replica.close()
     Damage("actions", "hash", "substr(hash, 1, 31) || 'g'").do(mdt.state)
     mdt.poll(*LISTING)
     [said] = [told for told in caplog.records if told.levelno >= logging.WARNING]
@@ -165,11 +166,11 @@ def test_whatever_a_stream_may_say_is_no_damage(said: list[dict[str, Any]], ms: 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "elm-MDT0000.sqlite3"
         cache = Cache(path)
-        cache.load()
+        cache.load(LineIndex)
         with cache.transaction():
             cache.replace(live, Head(entry_id, entry_id, "ab" * 20, entry_id, 1, None))
         check(path)
-        assert len(cache.load().known) == len(live)
+        assert len(cache.load(LineIndex).line_index) == len(live)
         assert rows(cache.live_actions()) == rows(live)
         cache.close()
 

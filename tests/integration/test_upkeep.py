@@ -17,6 +17,7 @@ from hsm_shipper.state import integrity, state_file
 from hsm_shipper.state.database import set_aside
 from hsm_shipper.state.integrity import check, tidy
 from hsm_shipper.state.state_file import Cache
+from hsm_shipper.worker.line_index import LineIndex
 from tests.support.core import line, live_action
 
 ACTIONS = 3000
@@ -26,10 +27,10 @@ ACTIONS = 3000
 def worker(path: Path) -> Iterator[Cache]:
     """The state file as its worker has it open, with some actions."""
     cache = Cache(path)
-    cache.load()
+    cache.load(LineIndex)
     with cache.transaction():
         cache.replace(live_actions(range(ACTIONS)), Head("1-1", None, None))
-    cache.load()
+    cache.load(LineIndex)
     yield cache
     cache.close()
 
@@ -60,7 +61,7 @@ def test_a_long_log_is_cut_by_its_worker_unless_somebody_needs_it(
         monkeypatch.setattr(module, "LOG_MAX_BYTES", 100_000)
     caplog.set_level("INFO")
     with closing(Cache(path)) as worker:
-        worker.load()
+        worker.load(LineIndex)
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM actions").fetchone()

@@ -26,7 +26,7 @@ from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller
-from hsm_shipper.worker.replica import Belief
+from hsm_shipper.worker.replica import StreamReplica
 from hsm_tools.live_state.lean import LeanAction
 from tests.simulator import Record
 from tests.support.servers import RedisServer
@@ -251,9 +251,9 @@ class OneMdt:
         self.host = host
         self.hsm_control: str | None = "enabled"
         self.stream = stream_class(client, KEY, "redis://test")
-        self.belief = Belief(self.state, self.stream, host)
+        self.replica = StreamReplica(self.state, self.stream, host)
         writer = ChangeWriter(MDT, host, include_raw)
-        self.poller = Poller(ActionsFile(self.actions, opener), self.belief, writer, lambda: self.hsm_control)
+        self.poller = Poller(ActionsFile(self.actions, opener), self.replica, writer, lambda: self.hsm_control)
         self._told = "-"
 
     def shows(self, *listing: bytes) -> None:

@@ -7,20 +7,22 @@ from collections.abc import Iterable
 import pytest
 
 from hsm_shipper.contract.kernel_line import readable_place
-from hsm_shipper.worker.snapshot_diff import HELD_OPEN_MAX, HeldLines, Known, Survey, Verdict, judge
+from hsm_shipper.worker.line_index import LineIndex
+from hsm_shipper.worker.purge_decision import PurgeDecision, decide_purges
+from hsm_shipper.worker.snapshot_diff import HELD_OPEN_MAX, HeldLines, SnapshotDiff
 from tests.support.core import by_place, digest, line, lines, place
 
 NEW_FORMAT = b"lrh=[type=10680000 len=136 idx=1/%d] a kernel that prints something new"
 
 
-def known(listing: Iterable[bytes]) -> Known:
+def known(listing: Iterable[bytes]) -> LineIndex:
     """The memory of a worker that knows these lines."""
-    return Known(by_place(listing).items())
+    return LineIndex(by_place(listing).items())
 
 
-def survey(knows: Known, *chunks: list[bytes]) -> Survey:
+def survey(knows: LineIndex, *chunks: list[bytes]) -> SnapshotDiff:
     """A reading in chunks, run past what is known."""
-    reading = Survey(knows)
+    reading = SnapshotDiff(knows)
     for chunk in chunks:
         reading.claim(reading.take(chunk))
     return reading
@@ -31,7 +33,7 @@ def places(recs: Iterable[int]) -> set[int]:
     return {place(rec) for rec in recs}
 
 
-# Known
+# LineIndex
 
 
 def test_what_is_known_is_unseen_when_a_poll_begins_and_seen_when_its_line_came() -> None:
@@ -44,7 +46,7 @@ def test_what_is_known_is_unseen_when_a_poll_begins_and_seen_when_its_line_came(
 
 
 def test_an_action_without_a_known_hash_is_known_by_its_place() -> None:
-    knows = Known([(place(1), None), (place(2), digest(line(2)))])
+    knows = LineIndex([(place(1), None), (place(2), digest(line(2)))])
     survey(knows, [line(2)])
     assert knows.unseen() == places([1])
     knows.drop(place(1), None)
@@ -54,10 +56,10 @@ def test_an_action_without_a_known_hash_is_known_by_its_place() -> None:
 def test_a_slot_that_was_freed_is_used_again() -> None:
     knows = known(lines(range(1, 4)))
     knows.begin()
-    room = len(knows.seen)
+    [slot] = knows.see([digest(line(2))])
     knows.drop(place(2), digest(line(2)))
     knows.add(place(9), digest(line(9)))
-    assert len(knows.seen) == room
+    assert knows.see([digest(line(9)), digest(line(2))]) == [slot, LineIndex.NO_SLOT]
     knows.begin()
     assert knows.unseen() == places([1, 3, 9])
 
@@ -85,7 +87,7 @@ def test_what_is_added_during_a_poll_is_seen_in_it_and_unseen_in_the_next(freed_
 
 def test_a_line_that_is_said_to_be_in_two_places_is_looked_at_where_one_of_them_is_marked() -> None:
     for marked in (1, 2):
-        knows = Known([(place(1), digest(line(1))), (place(2), digest(line(1)))], {place(marked)})
+        knows = LineIndex([(place(1), digest(line(1))), (place(2), digest(line(1)))], {place(marked)})
         assert survey(knows, [line(1)]).missing() == places([2])
         for rec in (1, 2):
             knows.drop(place(rec), digest(line(1)))
@@ -98,7 +100,7 @@ def test_a_line_that_is_said_to_be_in_two_places_is_looked_at_where_one_of_them_
 def test_held_lines_come_back_in_order_also_where_many_are_packed() -> None:
     count = 2 * HELD_OPEN_MAX + 10
     data = lines(range(1, count + 1))
-    new = Survey(Known()).take(data)
+    new = SnapshotDiff(LineIndex()).take(data)
     held = HeldLines()
     for begin in range(0, count, 700):
         held.extend(new[begin : begin + 700])
@@ -107,11 +109,11 @@ def test_held_lines_come_back_in_order_also_where_many_are_packed() -> None:
     assert list(held) == new, "again and again"
 
 
-# Survey
+# SnapshotDiff
 
 
 def test_only_lines_that_are_not_known_are_new() -> None:
-    reading = Survey(known(lines([1, 2])))
+    reading = SnapshotDiff(known(lines([1, 2])))
     new = reading.take([line(1), line(2, "STARTED"), line(3)])
     assert [(found.line, found.digest, found.record.place) for found in new] == [
         (line(2, "STARTED"), digest(line(2, "STARTED")), place(2)),
@@ -121,7 +123,7 @@ def test_only_lines_that_are_not_known_are_new() -> None:
 
 
 def test_a_chunk_of_known_lines_only_holds_nothing_new() -> None:
-    reading = Survey(known(lines([1, 2])))
+    reading = SnapshotDiff(known(lines([1, 2])))
     assert reading.take(lines([1, 2])) == []
     assert reading.missing() == set()
 
@@ -132,7 +134,7 @@ def test_a_place_that_holds_a_new_line_is_not_missing() -> None:
 
 @pytest.mark.parametrize("chunks", [1, 2])
 def test_a_second_new_line_for_a_place_is_not_understood(chunks: int) -> None:
-    reading = Survey(known([line(5)]))
+    reading = SnapshotDiff(known([line(5)]))
     both = [line(1), line(1, "STARTED")]
     parts = [both] if chunks == 1 else [both[:1], both[1:]]
     new = [claimed for part in parts for claimed in reading.claim(reading.take(part))]
@@ -187,19 +189,19 @@ def test_the_order_is_that_of_places_and_not_of_what_became_known_first() -> Non
 
 
 def test_a_line_whose_place_cannot_be_read_is_in_no_order() -> None:
-    assert survey(Known(), [line(1), NEW_FORMAT % 2, line(3)]).is_sorted()
-    assert not survey(Known(), [line(1), b"?", line(3)]).is_sorted()
+    assert survey(LineIndex(), [line(1), NEW_FORMAT % 2, line(3)]).is_sorted()
+    assert not survey(LineIndex(), [line(1), b"?", line(3)]).is_sorted()
 
 
 def test_a_short_listing_is_sorted_by_chance_if_others_were_not() -> None:
-    reading = Survey(Known(), listings_are_sorted=False)
+    reading = SnapshotDiff(LineIndex(), listings_are_sorted=False)
     reading.take(lines(range(1, 11)))
     assert not reading.is_sorted()
     reading.take([line(11)])
     assert reading.is_sorted()
 
 
-# judge
+# decide_purges
 
 
 def verdict(
@@ -209,23 +211,23 @@ def verdict(
     *,
     fault: str | None = None,
     coordinator: str | None = None,
-) -> Verdict:
+) -> PurgeDecision:
     """The verdict on a complete reading of `listing`, where the actions in `had` are known."""
     reading = survey(known(lines(had)), listing)
-    return judge(reading, places(missed), fault=fault, coordinator=coordinator)
+    return decide_purges(reading, places(missed), fault=fault, coordinator=coordinator)
 
 
 def test_nothing_missing_is_nothing_to_doubt() -> None:
-    assert verdict([1, 2], lines([1, 2])) == Verdict(set(), set(), None)
+    assert verdict([1, 2], lines([1, 2])) == PurgeDecision(set(), set(), None)
 
 
 def test_a_few_missing_of_a_complete_reading_are_gone() -> None:
-    assert verdict(range(1, 9), lines([1, 2, 3, 4, 8])) == Verdict(places([5, 6, 7]), set(), None)
+    assert verdict(range(1, 9), lines([1, 2, 3, 4, 8])) == PurgeDecision(places([5, 6, 7]), set(), None)
 
 
 def test_an_empty_cache_has_nothing_to_miss() -> None:
-    assert verdict([], []) == Verdict(set(), set(), None)
-    assert verdict([], lines([1, 2])) == Verdict(set(), set(), None)
+    assert verdict([], []) == PurgeDecision(set(), set(), None)
+    assert verdict([], lines([1, 2])) == PurgeDecision(set(), set(), None)
 
 
 def test_exactly_half_missing_are_gone() -> None:
@@ -234,7 +236,7 @@ def test_exactly_half_missing_are_gone() -> None:
 
 def test_more_than_half_missing_wait_for_the_next_reading() -> None:
     gone = verdict(range(1, 8), lines([5, 6, 7]))
-    assert (gone.purge, gone.missed) == (set(), places([1, 2, 3, 4]))
+    assert (gone.purge, gone.unconfirmed_absent) == (set(), places([1, 2, 3, 4]))
     assert gone.doubt == "4 of 7 live actions are missing"
 
 
@@ -244,7 +246,7 @@ def test_ten_missing_beyond_the_end_are_gone() -> None:
 
 def test_eleven_missing_beyond_the_end_wait_for_the_next_reading() -> None:
     gone = verdict(range(1, 32), lines(range(1, 21)))
-    assert (gone.purge, gone.missed) == (set(), places(range(21, 32)))
+    assert (gone.purge, gone.unconfirmed_absent) == (set(), places(range(21, 32)))
     assert gone.doubt == "the last 11 live actions are missing"
 
 
@@ -253,35 +255,37 @@ def test_many_missing_before_the_end_are_gone() -> None:
 
 
 def test_a_reading_cut_short_makes_all_that_it_missed_wait() -> None:
-    assert verdict(range(1, 41), lines(range(5, 26))).missed == places([*range(1, 5), *range(26, 41)])
+    assert verdict(range(1, 41), lines(range(5, 26))).unconfirmed_absent == places([*range(1, 5), *range(26, 41)])
 
 
 def test_one_line_that_is_not_understood_makes_what_is_missing_wait() -> None:
     gone = verdict(range(1, 9), [*lines(range(2, 9)), b"?"])
-    assert (gone.purge, gone.missed) == (set(), places([1]))
+    assert (gone.purge, gone.unconfirmed_absent) == (set(), places([1]))
     assert gone.doubt == "1 of 8 lines are not understood"
 
 
 def test_a_line_that_is_not_understood_is_no_doubt_where_nothing_is_missing() -> None:
-    assert verdict([1], [line(1), b"?"]) == Verdict(set(), set(), None)
+    assert verdict([1], [line(1), b"?"]) == PurgeDecision(set(), set(), None)
 
 
 def test_what_two_complete_readings_miss_is_gone() -> None:
-    assert verdict([1, 2, 3], [], [1, 2, 3]) == Verdict(places([1, 2, 3]), set(), "3 of 3 live actions are missing")
+    assert verdict([1, 2, 3], [], [1, 2, 3]) == PurgeDecision(
+        places([1, 2, 3]), set(), "3 of 3 live actions are missing"
+    )
 
 
 def test_of_what_a_doubtful_reading_misses_only_what_was_missed_before_is_gone() -> None:
     gone = verdict([1, 2, 3], [], [2])
-    assert (gone.purge, gone.missed) == (places([2]), places([1, 3]))
+    assert (gone.purge, gone.unconfirmed_absent) == (places([2]), places([1, 3]))
 
 
 def test_what_was_missed_and_is_seen_again_is_forgotten() -> None:
-    assert verdict([1, 2, 3], [line(1)], [1, 2]).missed == places([3])
+    assert verdict([1, 2, 3], [line(1)], [1, 2]).unconfirmed_absent == places([3])
 
 
 def test_what_a_listing_in_no_order_lacks_waits_for_the_next_reading() -> None:
     gone = verdict(range(1, 9), lines([3, 1, 4, 2, 5, 6, 7]))
-    assert (gone.purge, gone.missed) == (set(), places([8]))
+    assert (gone.purge, gone.unconfirmed_absent) == (set(), places([8]))
     assert gone.doubt == "the listing is not sorted by place, so its end may be missing"
     assert verdict(range(1, 9), lines([3, 1, 4, 2, 5, 6, 7]), [8]).purge == places([8])
 
@@ -289,10 +293,10 @@ def test_what_a_listing_in_no_order_lacks_waits_for_the_next_reading() -> None:
 def test_of_a_long_listing_the_order_is_looked_at_only_where_something_is_missing() -> None:
     listing = lines([*range(2, 1200), 1])
     reading = survey(known(listing), listing)
-    judge(reading, set(), fault=None, coordinator=None)
+    decide_purges(reading, set(), fault=None, coordinator=None)
     assert reading.listings_are_sorted
     reading = survey(known([*listing, line(5000)]), listing)
-    assert judge(reading, set(), fault=None, coordinator=None).purge == set()
+    assert decide_purges(reading, set(), fault=None, coordinator=None).purge == set()
     assert not reading.listings_are_sorted
 
 
@@ -310,12 +314,12 @@ def test_a_reading_that_proves_nothing_purges_nothing(fault: str | None, coordin
 def test_a_reading_that_proves_nothing_keeps_what_was_missed_unless_it_was_seen(
     fault: str | None, coordinator: str | None
 ) -> None:
-    assert verdict([1, 2, 3], [line(1)], [1, 2], fault=fault, coordinator=coordinator).missed == places([2])
+    assert verdict([1, 2, 3], [line(1)], [1, 2], fault=fault, coordinator=coordinator).unconfirmed_absent == places([2])
 
 
 def test_a_reading_mostly_not_understood_purges_nothing() -> None:
     gone = verdict([1, 2, 3], [line(1), b"?", b"!"], [2, 3])
-    assert (gone.purge, gone.missed) == (set(), places([2, 3]))
+    assert (gone.purge, gone.unconfirmed_absent) == (set(), places([2, 3]))
     assert gone.doubt == "2 of 3 lines are not understood"
 
 
@@ -323,12 +327,12 @@ def test_a_reading_half_understood_may_purge_what_was_missed_before() -> None:
     assert verdict([1, 2, 3], [line(1), b"?"], [2, 3]).purge == places([2, 3])
 
 
-def polled(knows: Known, missed: set[int], listing: list[bytes]) -> tuple[set[int], set[int]]:
+def polled(knows: LineIndex, missed: set[int], listing: list[bytes]) -> tuple[set[int], set[int]]:
     """One more poll: what is purged is known no more."""
-    gone = judge(survey(knows, listing), missed, fault=None, coordinator=None)
+    gone = decide_purges(survey(knows, listing), missed, fault=None, coordinator=None)
     for purged in gone.purge:
         knows.drop(purged, by_place(lines(range(1, 101)))[purged])
-    return gone.purge, gone.missed
+    return gone.purge, gone.unconfirmed_absent
 
 
 def test_a_list_that_shrinks_step_by_step_settles_one_reading_behind() -> None:

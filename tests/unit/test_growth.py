@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from hsm_shipper.contract.trim_bound import length_bound
 from hsm_shipper.maintenance.length_watch import LONGEST_WAIT_S, Growth
-from hsm_shipper.maintenance.trim import length_bound
 
 MDT = "elm-MDT0000"
 

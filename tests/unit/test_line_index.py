@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hsm_shipper.worker.snapshot_diff import Known, Survey
+from hsm_shipper.worker.line_index import LineIndex
+from hsm_shipper.worker.snapshot_diff import SnapshotDiff
 from tests.support import core
 from tests.support.core import digest
 
@@ -19,7 +20,7 @@ class Memory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.known = Known()
+        self.known = LineIndex()
         self.lines: dict[int, bytes] = {}
         """What is in each place."""
         self.told: dict[int, bytes | None] = {}
@@ -51,7 +52,7 @@ class Memory(RuleBasedStateMachine):
 
     @rule(listing=st.lists(LINE, max_size=3))
     def read(self, listing: list[bytes]) -> None:
-        Survey(self.known).take(listing)
+        SnapshotDiff(self.known).take(listing)
         self.seen = {
             place for place, line in self.told.items() if line is not None and line in listing
             and line not in self.shared

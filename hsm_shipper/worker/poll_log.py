@@ -1,0 +1,65 @@
+"""What the log says of polls: an error when it begins, now and then while it lasts, and when it is over."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from hsm_shipper.errors import ActionsError, HsmError, StateError, StreamError
+from hsm_shipper.process.log import RepeatedErrors
+from hsm_shipper.process.output import printable
+from hsm_shipper.worker.poll_result import PollResult
+from hsm_shipper.worker.purge_decision import LOST_END, PurgeDecision
+from hsm_shipper.worker.snapshot import Snapshot
+
+_log = logging.getLogger(__name__)
+
+_EXAMPLE_BYTES = 300
+_STATE = "the state file"
+_PARTS: dict[str, type[HsmError]] = {"Redis": StreamError, _STATE: StateError, "the actions file": ActionsError}
+
+
+class PollLog:
+    """The log of the polls of one MDT, whose actions file is `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._errors = RepeatedErrors(_log)
+
+    def reading(self, snapshot: Snapshot, decision: PurgeDecision, result: PollResult) -> None:
+        """Say what is odd about a reading, and note it in the result."""
+        path, diff, fault = self._path, snapshot.diff, snapshot.reading.fault
+        if fault is not None:
+            result.error = ActionsError(f"incomplete reading of {path}: {fault}", "nothing is purged on it")
+        if diff.example is not None:
+            example = printable(diff.example[:_EXAMPLE_BYTES].decode(errors="replace"))
+            text = f"{diff.not_understood} of {diff.lines} lines of {path} are not understood, the first: {example}"
+            self._errors.failed("understanding every line", text)
+        else:
+            self._errors.worked("understanding every line")
+        if decision.unconfirmed_absent and decision.doubt is not None:
+            # A short list loses most of itself all the time, whenever a grace delay ends.
+            _log.log(
+                logging.INFO if len(decision.unconfirmed_absent) > LOST_END else logging.DEBUG,
+                "%s: %d of them are purged, %d once another complete reading misses them too",
+                decision.doubt,
+                len(decision.purge),
+                len(decision.unconfirmed_absent),
+            )
+        if fault is None and (decision.unconfirmed_absent or not decision.purge):
+            result.remark = decision.doubt
+
+    def poll(self, result: PollResult) -> None:
+        """Say how a poll went."""
+        error = result.error
+        for part, kind in _PARTS.items():
+            if isinstance(error, kind):
+                # While records are added quickly the kernel gives EBADR now and then, twice in a row too.
+                self._errors.failed(part, error, passing=kind is ActionsError)
+            elif error is None or isinstance(error, ActionsError):  # after another error it was perhaps not tried
+                self._errors.worked(part)
+        _log.log(logging.INFO if result.events else logging.DEBUG, "%s", result)
+
+    def state_error(self, error: StateError) -> None:
+        """Say that the state file could not be used."""
+        self._errors.failed(_STATE, error)

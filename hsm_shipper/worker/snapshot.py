@@ -1,0 +1,47 @@
+"""One reading of the actions file in the making: what it held so far, and what is decided on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.lustre.actions_file import Reading
+from hsm_shipper.worker.purge_decision import PurgeDecision
+from hsm_shipper.worker.snapshot_diff import HeldLines, NewLine, SnapshotDiff
+
+
+@dataclass
+class Snapshot:
+    """One reading in the making."""
+
+    reading: Reading
+    diff: SnapshotDiff
+    not_ready: str | None
+    chunks: Iterator[list[bytes]]
+    """What is left of the reading."""
+    held: HeldLines = field(default_factory=HeldLines)
+    """New lines that wait for the end of the reading: purges go first in a poll."""
+    before: dict[int, LiveAction] | None = None
+    """What was known to be in the places of the held lines, where there are not too many of them."""
+    replaced: set[int] = field(default_factory=set)
+    """Places where the listing holds another action than the stream does."""
+    decision: PurgeDecision | None = None
+
+    def hold(self, new: list[NewLine]) -> None:
+        """Keep new lines."""
+        self.held.extend(self.diff.claim(new))
+
+    def hold_rest(self) -> None:
+        """Read to the end, and keep every new line."""
+        for lines in self.chunks:
+            self.hold(self.diff.take(lines))
+
+
+def ascends(fresh: list[NewLine], last_place: int) -> bool:
+    """Whether places only grow, as the kernel sorts them: then none of them can come twice."""
+    for new in fresh:
+        if new.record.place <= last_place:
+            return False
+        last_place = new.record.place
+    return True
