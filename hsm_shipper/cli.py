@@ -10,11 +10,12 @@ from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
 from hsm_shipper.process.command_line import CommandLine, Retired
 from hsm_shipper.process.output import (
     EXIT_BROKEN_PIPE,
+    SHIPPER,
     escape_stdout,
     give_up_stdout,
     hold_standard_streams,
-    print_err,
     print_out,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -93,13 +94,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _run(_parser().parse_args(arguments))
     except AlreadyRunning as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         return EXIT_ALREADY_RUNNING
     except ConfigError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         return EXIT_USAGE
     except HsmError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -132,9 +133,7 @@ def _parser() -> argparse.ArgumentParser:
             const=f"set {key} in the configuration, or HSM_{key.upper()} in the environment",
             help=argparse.SUPPRESS,
         )
-    parser = CommandLine(
-        prog="hsm-action-shipper", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw, parents=[config]
-    )
+    parser = CommandLine(prog=SHIPPER, description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw, parents=[config])
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--daemon", action="store_true", help="detach, and return once it is up")
@@ -198,9 +197,5 @@ def _load(file: Path | None) -> LoadedConfig:
 
     loaded = load_config(file)
     for warning in loaded.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     return loaded
-
-
-def _say(message: str) -> None:
-    print_err(f"hsm-action-shipper: {message}")

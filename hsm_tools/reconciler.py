@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError, HsmError
 from hsm_shipper.process.command_line import CommandLine, without_urls
-from hsm_shipper.process.output import escape_stdout, print_out
+from hsm_shipper.process.output import SHIPPER, escape_stdout, print_out, printable
 from hsm_tools.command.exit_codes import EXIT_OK, exit_code
 from hsm_tools.command.messages import Remarks
 from hsm_tools.command.options import add_connection_options, load
-from hsm_tools.command.text import printable
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
     import redis
@@ -24,7 +23,6 @@ if TYPE_CHECKING:  # imported late: --help needs no Redis client
     from hsm_tools.auditing.audit import MdtReport
 
 PROGRAM = "hsm-stream-reconciler"
-SHIPPER = "hsm-action-shipper"
 
 EXIT_UNKNOWN = 2
 
@@ -100,9 +98,7 @@ def parser() -> argparse.ArgumentParser:
 def _run(argv: Sequence[str] | None) -> int:
     args = parser().parse_args(argv)
     _check(args)
-    loaded = load(args)
-    for warning in loaded.warnings:
-        _remarks.say(f"warning: {warning}")
+    loaded = load(args, _remarks.say)
 
     from hsm_shipper.lustre.mdts import find_mdts
     from hsm_shipper.stream.connection import connect

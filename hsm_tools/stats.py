@@ -17,6 +17,8 @@ from hsm_tools.command.termination import terminable, uninterrupted
 from hsm_tools.statistics.stats_options import PROGRAM, check, parser
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
+    from pathlib import Path
+
     from hsm_shipper.config import Config
     from hsm_tools.live_state.follow import LiveStreams
     from hsm_tools.statistics.stats_report import Stats
@@ -32,9 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     args = parser().parse_args(argv)
     check(args)
-    loaded = load(args)
-    for warning in loaded.warnings:
-        _remarks.say(f"warning: {warning}")
+    loaded = load(args, _remarks.say)
 
     from hsm_shipper.process.gc_tuning import relax_collector
 
@@ -66,9 +66,7 @@ def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> i
     stats = Stats(time.time(), streams, Summaries(wanted).groups(streams), Source.of(replayed))
     text = render(stats, args.format)
     if args.output is not None:
-        from hsm_tools.statistics.whole_file import write_whole
-
-        write_whole(args.output, f"{text}\n")
+        write_report(args.output, f"{text}\n")
     else:
         escape_stdout()
         print_out(text)
@@ -76,6 +74,23 @@ def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> i
     for trouble in troubles:
         _remarks.say(trouble)
     return EXIT_FAILED if troubles else EXIT_OK
+
+
+def write_report(file: Path, text: str) -> None:
+    """Make `text` the content of `file`, readable by all, or leave it as it was.
+
+    Raises `HsmError` if it cannot be written, `ConfigError` for a path that names no ordinary file.
+    """
+    from hsm_shipper.errors import ConfigError, HsmError
+    from hsm_shipper.process.whole_file import write_whole
+
+    try:
+        if file.exists() and not file.is_file():
+            raise ConfigError(f"{file} is no ordinary file", "name one, or print to standard output")
+        write_whole(file, text.encode(), 0o644)
+    except OSError as error:
+        hint = "the file is as it was: check the folder, its permissions and its room"
+        raise HsmError(f"cannot write {file}: {error.strerror}", hint) from None
 
 
 def _replayed(config: Config) -> LiveStreams:

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from hsm_shipper.process.output import escape_stdout, print_out
+from hsm_shipper.process.output import escape_stdout, print_out, printable
 from hsm_tools.command.colour import colours_for_stdout
 from hsm_tools.command.exit_codes import EXIT_OK, exit_code
 from hsm_tools.command.filters import ActionFilter, glob_matcher
 from hsm_tools.command.messages import Remarks
 from hsm_tools.command.options import load
 from hsm_tools.command.termination import terminable, uninterrupted
-from hsm_tools.command.text import event_line, printable
+from hsm_tools.command.text import event_line
 from hsm_tools.tailing.since import entry_id_before, parse_since
 from hsm_tools.tailing.tail_options import PROGRAM, check, parser
 from hsm_tools.tailing.template import parse_template
@@ -45,9 +45,7 @@ def _run(argv: Sequence[str] | None) -> int:
     check(args)
     view = _view(args)
     start = None if args.since is None else entry_id_before(parse_since(args.since, time.time()))
-    loaded = load(args)
-    for warning in loaded.warnings:
-        _remarks.say(f"warning: {warning}")
+    loaded = load(args, _remarks.say)
 
     from hsm_tools.consumer import StreamReader
     from hsm_tools.fid_paths.mounts import mounts_to_ask

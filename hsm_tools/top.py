@@ -38,9 +38,7 @@ def _run(argv: Sequence[str] | None) -> int:
     is_text = args.run_once or args.batch
     if not is_text:
         _check_terminal()
-    loaded = load(args)
-    for warning in loaded.warnings:
-        _remarks.say(f"warning: {warning}")
+    loaded = load(args, _remarks.say)
 
     import logging
 

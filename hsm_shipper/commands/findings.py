@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from hsm_shipper.errors import with_advice
-from hsm_shipper.process.log import printable
+from hsm_shipper.process.output import printable
 
 
 class Level(IntEnum):

@@ -17,7 +17,7 @@ from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.maintenance.run import MaintenanceRun
 from hsm_shipper.process import log
 from hsm_shipper.process.command_line import without_urls
-from hsm_shipper.process.output import Lines, print_err
+from hsm_shipper.process.output import SHIPPER, Lines, say
 from hsm_shipper.process.signals import StopSignal
 from hsm_shipper.stream.lock import TTL_S
 from hsm_shipper.supervision.run_folder import CONFIG_FILE
@@ -43,12 +43,12 @@ def main(config: Config, mdts: Sequence[str]) -> int:
     try:
         Supervisor(config.run_path, config.state_path).pid()
     except NotRunning as error:
-        _say(f"no shipper runs here: {error}; without one: hsm-action-shipper --run-once --maintenance-now")
+        say(f"no shipper runs here: {error}; without one: hsm-action-shipper --run-once --maintenance-now")
         return EXIT_NOT_RUNNING
     # What the shipper was started with, environment and all: with another Redis or database we would heal its state
     # by somebody else's streams.
     config = load_config(config.run_path / CONFIG_FILE, {}).config
-    log.setup("hsm-action-shipper", config)
+    log.setup(SHIPPER, config)
     logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))  # the results are printed
     stop = StopSignal()
     status = EXIT_OK
@@ -57,10 +57,10 @@ def main(config: Config, mdts: Sequence[str]) -> int:
         try:
             lines.print_out(_maintain(config, mdt, actions, stop))
         except CalledOff as reason:
-            _say(str(reason))
+            say(str(reason))
             status = EXIT_FAILED
         except HsmError as error:
-            _say(f"{mdt}: maintenance failed: {error}")
+            say(f"{mdt}: maintenance failed: {error}")
             status = EXIT_FAILED
         if stop.wait(0.0):
             return EXIT_INTERRUPTED
@@ -76,7 +76,7 @@ def _chosen(config: Config, mdts: Sequence[str]) -> dict[str, Path]:
             f"{without_urls(', '.join(missing))}: not on this server", f"here: {', '.join(present) or 'none'}"
         )
     if not present:
-        _say(f"no MDT on this server: nothing matches {config.mdt_watch_glob}")
+        say(f"no MDT on this server: nothing matches {config.mdt_watch_glob}")
     return {mdt: present[mdt] for mdt in mdts or present}
 
 
@@ -92,7 +92,7 @@ def _maintain(config: Config, mdt: str, actions: Path, stop: StopSignal) -> str:
             if time.monotonic() >= patient_until:
                 raise
             if not told:
-                _say(f"{mdt}: waiting at most {PATIENCE_S:.0f} s: {error}")
+                say(f"{mdt}: waiting at most {PATIENCE_S:.0f} s: {error}")
                 told = True
         except HsmError:
             raise
@@ -100,7 +100,3 @@ def _maintain(config: Config, mdt: str, actions: Path, stop: StopSignal) -> str:
             raise log.our_fault(_log, mdt, error) from error
         if stop.wait(_LOOK_AGAIN_S):
             raise CalledOff(f"{mdt}: not maintained: interrupted")
-
-
-def _say(message: str) -> None:
-    print_err(f"hsm-action-shipper: {log.printable(message)}")

@@ -10,7 +10,7 @@ from hsm_shipper.config import Config
 from hsm_shipper.errors import HsmError, StreamRefused
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process import log
-from hsm_shipper.process.output import Lines, print_err
+from hsm_shipper.process.output import SHIPPER, Lines, say
 from hsm_shipper.state.forget import forget, stored_mdts
 from hsm_shipper.state.locks import ONCE
 from hsm_shipper.supervision.launch import shipper_lock
@@ -26,16 +26,16 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
     With `maintenance_now` each poll is followed by a maintenance run, and by the poll that makes its healing true.
     Refuses beside a running shipper by raising `AlreadyRunning`.
     """
-    log.setup("hsm-action-shipper", config)
+    log.setup(SHIPPER, config)
     lines = Lines()
     with shipper_lock(config) as lock:
         lock.write_pid(ONCE)
         present = find_mdts(config.mdt_watch_glob)
         troubles = list(present.unreadable)
         for remark in present.remarks:
-            _say(remark)
+            say(remark)
         if not present.mdts and not troubles:
-            _say(f"no MDT on this server: nothing matches {config.mdt_watch_glob}")
+            say(f"no MDT on this server: nothing matches {config.mdt_watch_glob}")
         for mdt, actions in present.mdts.items():
             try:
                 for line in _guarded(mdt, _steps(config, mdt, actions, maintenance_now=maintenance_now)):
@@ -45,7 +45,7 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
         if not present.unreadable:
             troubles += _forget_absent(config, frozenset(present.mdts))
         for trouble in troubles:
-            _say(trouble)
+            say(trouble)
     lines.finish()
     return 1 if troubles else 0
 
@@ -115,7 +115,3 @@ def _forget_absent(config: Config, present: frozenset[str]) -> list[str]:
         except HsmError as error:
             troubles.append(f"{mdt}: {error}")
     return troubles
-
-
-def _say(message: str) -> None:
-    print_err(f"hsm-action-shipper: {log.printable(message)}")

@@ -14,8 +14,8 @@ from hsm_shipper.contract.slots import Slots
 from hsm_shipper.errors import NotRunning, StateError, SupervisorError
 from hsm_shipper.lustre.coordinator import lost_slots
 from hsm_shipper.lustre.mdts import find_mdts
-from hsm_shipper.process.log import printable
-from hsm_shipper.process.output import print_out
+from hsm_shipper.process.durations import in_one_unit
+from hsm_shipper.process.output import print_out, printable
 from hsm_shipper.state.forget import stored_mdts
 from hsm_shipper.state.maintenance_log import Run, last_runs
 from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file
@@ -203,7 +203,7 @@ def _row(status: Status, mdt: MdtStatus, now: float) -> tuple[str, ...]:
     return (
         mdt.mdt,
         worker,
-        f"{duration(mdt.poll_age_s or 0.0)} ago" + (" (stale)" if mdt.stale else ""),
+        f"{in_one_unit(mdt.poll_age_s or 0.0)} ago" + (" (stale)" if mdt.stale else ""),
         f"{poll.last_poll_duration_s:.2f} s",
         f"{poll.lines:,}",
         f"{poll.live:,}",
@@ -214,7 +214,7 @@ def _row(status: Status, mdt: MdtStatus, now: float) -> tuple[str, ...]:
 
 
 def _maintenance_row(run: Run, now: float) -> tuple[str, ...]:
-    ago = f"{duration(max(0.0, now - run.started_at))} ago"
+    ago = f"{in_one_unit(max(0.0, now - run.started_at))} ago"
     took = f"{run.duration_s:.2f} s"
     if run.error is not None:
         return (run.mdt, f"{ago} (failed)", took, *("-" for _ in _MAINTENANCE_HEADERS[3:]))
@@ -227,15 +227,7 @@ def _last_error(poll: PollStatus, now: float) -> str:
         return "-"
     text = printable(poll.last_error)
     shown = text if len(text) <= 60 else text[:59] + "…"
-    return f"{duration(max(0.0, now - poll.last_error_at))} ago: {shown}"
-
-
-def duration(seconds: float) -> str:
-    """A duration in the largest unit that leaves two digits, such as `45 s`, `12 min`, `30 h` or `9 d`."""
-    for unit, size, limit in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 72)):
-        if seconds < size * limit:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} d"
+    return f"{in_one_unit(max(0.0, now - poll.last_error_at))} ago: {shown}"
 
 
 def to_json(status: Status, config: Config) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hsm_shipper.contract.trim_bound import length_bound
+from hsm_shipper.process.backoff import backoff_s
 
 # A run is not waited for once a stream is more than so many times as long as the run would leave it.
 TOO_LONG = 2
@@ -44,7 +45,7 @@ class Growth:
         stream = self._of(mdt)
         stream.held_back = kept if kept > length_bound(live) and not refreshed else 0
         stream.in_vain = stream.in_vain + 1 if length > self.limit(mdt, live) else 0
-        wait_s = min(self._poll_interval_s * 2.0 ** min(stream.in_vain, 30), LONGEST_WAIT_S) if stream.in_vain else 0.0
+        wait_s = backoff_s(stream.in_vain, 2 * self._poll_interval_s, LONGEST_WAIT_S) if stream.in_vain else 0.0
         stream.not_before = now + wait_s
 
     def forget(self, mdt: str) -> None:

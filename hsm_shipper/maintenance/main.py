@@ -6,7 +6,6 @@ supervisord as `python -m hsm_shipper.maintenance.main`; SIGUSR1 runs everything
 
 from __future__ import annotations
 
-import argparse
 import logging
 import signal
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import redis
 
-from hsm_shipper.config import Config, load_config
+from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_keys import stream_key
 from hsm_shipper.contract.trim_bound import length_bound
 from hsm_shipper.errors import AlreadyRunning, CalledOff, HsmError, LockHeld, StateError, unexpected
@@ -30,7 +29,7 @@ from hsm_shipper.maintenance.run import MaintenanceRun
 from hsm_shipper.maintenance.schedule import in_words, times_missed, trigger_of
 from hsm_shipper.maintenance.scheduler import Jobs
 from hsm_shipper.process import log
-from hsm_shipper.process.parent_death import exit_with_parent
+from hsm_shipper.process.program import command_line, run_program
 from hsm_shipper.process.signals import Cadence, StopSignal
 from hsm_shipper.state.forget import stored_mdts
 from hsm_shipper.state.maintenance_log import Run, last_runs
@@ -223,20 +222,7 @@ def _obey(maintenance: Maintenance) -> None:
 def main() -> int:
     """Entry point of `python -m hsm_shipper.maintenance.main`; 1 with one line of error if it cannot begin."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {RUN_NOW})  # until it is waited for; else it ends this process
-    parser = argparse.ArgumentParser(
-        prog="python -m hsm_shipper.maintenance.main", description="Started by supervisord."
-    )
-    parser.add_argument("--config", type=Path, metavar="FILE")
-    arguments = parser.parse_args()
-    try:
-        config = load_config(arguments.config).config
-        log.setup("maintenance", config)
-        exit_with_parent()
-        run(config)
-    except HsmError as error:
-        _log.error("%s", error)
-        return 1
-    return 0
+    return run_program("maintenance", command_line("hsm_shipper.maintenance.main").parse_args().config, run)
 
 
 if __name__ == "__main__":

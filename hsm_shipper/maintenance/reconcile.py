@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 import msgspec
 
@@ -24,15 +22,14 @@ from hsm_shipper.contract.kernel_line import unpack_place
 from hsm_shipper.contract.live_action import LiveAction, same_state
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.contract.stream_ids import pack_id
-from hsm_shipper.errors import StateError, StreamMoved
+from hsm_shipper.errors import StreamMoved
+from hsm_shipper.state.database import BUSY_TIMEOUT_S, connect, immediate, roll_back, translated
 from hsm_shipper.state.rows import (
-    BUSY_TIMEOUT_S,
     delete_actions,
     read_actions,
     read_entries,
+    read_filled_position,
     read_places,
-    read_position,
-    translated,
     write_actions,
 )
 from hsm_shipper.stream.page_reader import PAGE_ENTRIES
@@ -73,9 +70,7 @@ class StateFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         with translated(path, "open"):
-            self._connection = sqlite3.connect(
-                f"file:{quote(str(path))}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
-            )
+            self._connection = connect(path, "rw", BUSY_TIMEOUT_S)
 
     def close(self) -> None:
         """Close it."""
@@ -84,27 +79,17 @@ class StateFile:
     def position(self) -> Head:
         """The stream that the belief stands at; `StateError` before the worker's first catch-up."""
         with translated(self._path, "read"):
-            head = read_position(self._connection)
-        if head is None:
-            raise StateError(f"state file {self._path} is not filled yet", "its worker has to poll first")
-        return head
+            return read_filled_position(self._connection, self._path)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """A write transaction; rolled back by `rollback`, or by whatever the body raises."""
-        with translated(self._path, "write"):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                if self._connection.in_transaction:
-                    self._connection.execute("COMMIT")
-            finally:
-                self.rollback()
+        with translated(self._path, "write"), immediate(self._connection):
+            yield
 
     def rollback(self) -> None:
         """End the transaction, if one is open, without a trace: a commit would make the worker reload everything."""
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        roll_back(self._connection)
 
     def differences(self, live: LiveActions) -> Healed:
         """What differs from `live`; `DigestsNeeded` where only the lines decide, and `live` does not know them.

@@ -17,6 +17,7 @@ from hsm_shipper.contract.redis_keys import maintenance_key, stream_key
 from hsm_shipper.errors import AlreadyRunning, CalledOff, HsmError, StateCorrupt, StateError
 from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
 from hsm_shipper.state import integrity
+from hsm_shipper.state.database import set_aside
 from hsm_shipper.state.forget import maintenance_lock_path
 from hsm_shipper.state.locks import FileLock
 from hsm_shipper.state.maintenance_log import Run, record
@@ -94,7 +95,7 @@ class MaintenanceRun:
                         keep_going=keep_going,
                     )
                 except StateCorrupt as damage:
-                    raise integrity.set_aside(state_path, damage) from damage
+                    raise set_aside(state_path, damage) from damage
         try:
             integrity.tidy(state_path)
         except StateError as error:

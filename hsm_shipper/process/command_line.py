@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import TYPE_CHECKING, NoReturn
 
-from hsm_shipper.process.output import print_err, print_out
+from hsm_shipper.process.output import print_err, print_out, say
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -31,7 +31,7 @@ class CommandLine(argparse.ArgumentParser):
         Of a URL in the wrong place it says no more than that it is one: cron sends it by mail.
         """
         print_err(self.format_usage().rstrip("\n"))
-        print_err(f"{self.prog}: error: {without_urls(message)}")
+        say(f"error: {without_urls(message)}", self.prog)
         raise SystemExit(2)
 
 

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import HsmError
-from hsm_shipper.process.output import give_up_stderr
+from hsm_shipper.process.output import give_up_stderr, printable
 
 # supervisord's own lines begin the same way, so that the one log can be read and sorted as one.
 _FORMAT = "%(asctime)s %(levelname)s {program}: %(message)s"
@@ -57,13 +57,6 @@ class _OneLine(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:
         return "\n".join(map(printable, super().formatException(ei).split("\n")))
-
-
-def printable(text: str) -> str:
-    """`text` with every character that a terminal might act on written as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass

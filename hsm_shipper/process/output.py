@@ -14,6 +14,7 @@ from typing import IO, Any
 from hsm_shipper.errors import HsmError
 
 EXIT_BROKEN_PIPE = 141
+SHIPPER = "hsm-action-shipper"
 
 
 class OutputError(HsmError):
@@ -63,6 +64,28 @@ def print_err(line: str) -> None:
         sys.stderr.flush()
     except OSError:
         give_up_stderr()
+
+
+def say(text: str, program: str = SHIPPER) -> None:
+    """Say one line on standard error: the program's name, then `text` with nothing that a terminal could obey."""
+    print_err(f"{program}: {printable(text)}")
+
+
+def printable(text: str) -> str:
+    r"""`text` with every character that is not plainly visible written as an escape: `\x1b`, `\u202e`, `\udc80`.
+
+    That covers control characters, newlines, bidirectional and other format characters, blanks other than the space,
+    lone surrogates, and what Unicode has not assigned. Backslashes stay as they are: the result is for reading only.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else _escape(ord(character)) for character in text)
+
+
+def _escape(code_point: int) -> str:
+    if code_point <= 0xFF:
+        return f"\\x{code_point:02x}"
+    return f"\\u{code_point:04x}" if code_point <= 0xFFFF else f"\\U{code_point:08x}"
 
 
 def escape_stdout() -> None:

@@ -6,18 +6,14 @@ It is worth nothing but to look at: one that is broken is set aside, and a run t
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 import msgspec
 
-from hsm_shipper.errors import AlreadyRunning, StateCorrupt, StateError, StateUnwritable
+from hsm_shipper.errors import AlreadyRunning, StateCorrupt
+from hsm_shipper.state.database import immediate, opened, read, set_aside, translated
 from hsm_shipper.state.locks import FileLock
-from hsm_shipper.state.poll_status import NOT_ALLOWED
-from hsm_shipper.state.rows import translated
 from hsm_shipper.state.values import Count, Time, struct
 
 KEPT_RUNS = 100  # of each MDT
@@ -70,26 +66,19 @@ def record(state_dir: Path, run: Run) -> None:
     with _locked(path):
         try:
             _insert(path, run)
-        except StateCorrupt:
-            _set_aside(path)
+        except StateCorrupt as damage:
+            set_aside(path, damage)
             _insert(path, run)
 
 
 def last_runs(state_dir: Path, *, completed: bool = False) -> dict[str, Run]:
     """The last run of each MDT, or its last that did not fail; none without a file. Raises `StateError`."""
-    path = runs_file(state_dir)
     condition = "WHERE error IS NULL" if completed else ""
     query = f"SELECT {_COLUMNS} FROM runs WHERE id IN (SELECT max(id) FROM runs {condition} GROUP BY mdt)"
-    try:
-        if not path.exists():
-            return {}
-    except OSError as error:
-        raise StateError(f"cannot read {path}: {error.strerror}", NOT_ALLOWED) from None
-    address = f"file:{quote(str(path))}?mode=ro"
-    with translated(path, "read"), closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
-        made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone()
-        rows = connection.execute(query).fetchall() if made else []
-        return {run.mdt: run for run in (struct(row, Run) for row in rows)}
+    runs = read(
+        runs_file(state_dir), "runs", lambda connection: [struct(row, Run) for row in connection.execute(query)]
+    )
+    return {run.mdt: run for run in runs or ()}
 
 
 def _insert(path: Path, run: Run) -> None:
@@ -98,31 +87,19 @@ def _insert(path: Path, run: Run) -> None:
     from hsm_shipper.migrations.maintenance import migrations
 
     marks = ", ".join("?" * len(Run.__struct_fields__))
-    with translated(path, "open"):
-        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-    with closing(connection):
+    with opened(path, "rwc", "open", _BUSY_TIMEOUT_S) as connection:
         with translated(path, "migrate"):
             migrations.apply(Database(connection))
         with translated(path, "read"):
             for row in connection.execute(f"SELECT {_COLUMNS} FROM runs"):
                 struct(row, Run)  # some hundred rows: what is damaged would spoil every look at them
-        with translated(path, "write"):
-            connection.execute("BEGIN IMMEDIATE")
+        with translated(path, "write"), immediate(connection):
             connection.execute(f"INSERT INTO runs ({_COLUMNS}) VALUES ({marks})", msgspec.structs.astuple(run))
             connection.execute(
                 "DELETE FROM runs WHERE mdt = ? AND id NOT IN "
                 "(SELECT id FROM runs WHERE mdt = ? ORDER BY id DESC LIMIT ?)",
                 (run.mdt, run.mdt, KEPT_RUNS),
             )
-            connection.execute("COMMIT")
-
-
-def _set_aside(path: Path) -> None:
-    try:
-        path.replace(path.with_name(f"{path.name}.broken"))
-        path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
-    except OSError as error:
-        raise StateUnwritable(f"cannot set the broken {path} aside: {error.strerror}", "remove it by hand") from None
 
 
 def _locked(path: Path) -> FileLock:

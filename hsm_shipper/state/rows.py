@@ -1,8 +1,7 @@
-"""Rows of the state file, as actions and back, and SQLite's exceptions as errors of ours."""
+"""Rows of the state file, as actions and back."""
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,12 +14,11 @@ from typing import Any
 from hsm_shipper.contract.kernel_line import unpack_place
 from hsm_shipper.contract.live_action import NO_DIGEST, UNKNOWN_ENTRY, LiveAction
 from hsm_shipper.contract.stream_head import Head
-from hsm_shipper.errors import StateCorrupt, StateError, StateUnwritable
+from hsm_shipper.errors import StateError
 from hsm_shipper.process.batched import batched
 from hsm_shipper.state import values as values
 from hsm_shipper.state.poll_status import status_in
 
-BUSY_TIMEOUT_S = 30.0
 COLUMNS = "cat_idx, rec_idx, fid, action, status, cookie, hash, first_seen, status_since, entry_id"
 # A statement costs more than what it does to one row; SQLite before 3.32 takes 999 parameters.
 _ROWS_PER_INSERT = 50
@@ -46,13 +44,6 @@ WITH ids AS (
 )
 SELECT EXISTS (SELECT 1 FROM ids WHERE (length(ms), ms, length(seq), seq) < (?, ?, ?, ?))
 """
-
-_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_REBUILT = "whoever writes it next sets it aside and makes it anew"
-_HINTS = {
-    sqlite3.SQLITE_FULL: "make room on its file system: polling goes on and recovers by itself",
-    sqlite3.SQLITE_BUSY: "another program holds it locked: look for an open sqlite3 shell with a transaction",
-}
 
 
 def read_actions(
@@ -103,6 +94,14 @@ def read_position(connection: sqlite3.Connection) -> Head | None:
     )
 
 
+def read_filled_position(connection: sqlite3.Connection, path: Path) -> Head:
+    """The same of the state file `path`; `StateError` before the first catch-up."""
+    head = read_position(connection)
+    if head is None:
+        raise StateError(f"state file {path} is not filled yet", "its worker has to poll first")
+    return head
+
+
 def check_values(connection: sqlite3.Connection) -> None:
     """Read every value there is, and fail as reading it would."""
     read_position(connection)
@@ -141,30 +140,6 @@ def has_entry_before(connection: sqlite3.Connection, entry_id: str | None) -> bo
         return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM actions)").fetchone()[0])
     ms, _, seq = entry_id.partition("-")
     return bool(connection.execute(_HAS_ENTRY_BEFORE, (len(ms), ms, len(seq), seq)).fetchone()[0])
-
-
-@contextlib.contextmanager
-def translated(path: Path, what: str) -> Iterator[None]:
-    """Raise what sqlite3 raises, and values that cannot be, as `StateError`; `what` was to be done with the file."""
-    try:
-        yield
-    except values.ImpossibleValue as error:
-        raise StateCorrupt(f"state file {path} is damaged: {error}", _REBUILT) from error
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        primary = None if code is None else code & 0xFF
-        message = f"cannot {what} state file {path}: {error}"
-        if code is None and isinstance(error, sqlite3.OperationalError):  # Python's own word: a text that is no UTF-8
-            raise StateCorrupt(message, _REBUILT) from error
-        if primary in _CORRUPT or (what == "migrate" and primary == sqlite3.SQLITE_ERROR):
-            raise StateCorrupt(message, _REBUILT) from error
-        if "no such column" in str(error):
-            message = f"state file {path} was written by an earlier release"
-            raise StateError(message, "its worker migrates it at its first poll: restart hsm-action-shipper") from error
-        if primary in (None, sqlite3.SQLITE_ERROR):
-            raise StateError(message) from error
-        hint = _HINTS.get(primary, "check the folder's owner, permissions and file system")
-        raise StateUnwritable(message, hint) from error
 
 
 def _columns(cursor: sqlite3.Cursor) -> Iterator[tuple[Any, ...]]:

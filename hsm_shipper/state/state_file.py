@@ -23,10 +23,17 @@ from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew
 from hsm_shipper.migrations import SET, STEPS, migrations
 from hsm_shipper.process.batched import batched
-from hsm_shipper.state.integrity import set_aside
+from hsm_shipper.state.database import (
+    BUSY_TIMEOUT_S,
+    LOG_MAX_BYTES,
+    connect,
+    immediate,
+    refuse_damage,
+    set_aside,
+    translated,
+)
 from hsm_shipper.state.poll_status import PollStatus, status_in
 from hsm_shipper.state.rows import (
-    BUSY_TIMEOUT_S,
     COLUMNS,
     POSITION_COLUMNS,
     delete_actions,
@@ -35,7 +42,6 @@ from hsm_shipper.state.rows import (
     read_digests,
     read_places,
     read_position,
-    translated,
     write_actions,
     write_position,
 )
@@ -79,7 +85,7 @@ class Cache:
         """Open `path`, making or migrating it as needed; only its owner, under the worker's lock, may."""
         self.path = path
         with translated(path, "open"):
-            self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            self._connection = connect(path, "rwc", BUSY_TIMEOUT_S)
         try:
             self._prepare()
         except BaseException:
@@ -91,13 +97,12 @@ class Cache:
     def _prepare(self) -> None:
         _refuse_newer(self._connection, self.path)  # before anything is written to it
         with translated(self.path, "open"):
-            verdict = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if verdict != "ok":
-                raise StateCorrupt(f"state file {self.path} is damaged: {verdict}")
+            refuse_damage(self._connection, self.path)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            self._connection.execute(f"PRAGMA journal_size_limit = {LOG_MAX_BYTES}")
         with translated(self.path, "migrate"):
             migrations.apply(Database(self._connection))
             for table, columns in _TABLES.items():  # somebody may have dropped one
@@ -217,16 +222,8 @@ class Cache:
                 msgspec.structs.astuple(status),
             )
 
-    @contextlib.contextmanager
-    def _immediate(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:  # a full disk has already rolled it back
-                self._connection.execute("ROLLBACK")
-            raise
+    def _immediate(self) -> contextlib.AbstractContextManager[None]:
+        return immediate(self._connection)
 
     def _data_version(self) -> int:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])

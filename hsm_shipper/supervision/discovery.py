@@ -7,7 +7,6 @@ die at any time, and its successor goes on from there. Run by supervisord, as
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
 import os
@@ -17,11 +16,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hsm_shipper.config import Config, load_config
+from hsm_shipper.config import Config
 from hsm_shipper.errors import ControlLost, HsmError, NotRunning, ShuttingDown, SupervisorError
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process import log
-from hsm_shipper.process.parent_death import exit_with_parent
+from hsm_shipper.process.program import command_line, run_program
 from hsm_shipper.process.signals import Cadence, StopSignal
 from hsm_shipper.state.forget import forget, stored_mdts
 from hsm_shipper.supervision.plan import Plan, RestartBackoff, Seen, decide, is_settled
@@ -179,21 +178,8 @@ def run(config: Config) -> None:
 
 
 def main() -> int:
-    """Entry point of `python -m hsm_shipper.supervision.discovery`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hsm_shipper.supervision.discovery", description="Started by supervisord."
-    )
-    parser.add_argument("--config", type=Path, metavar="FILE")
-    arguments = parser.parse_args()
-    try:
-        config = load_config(arguments.config).config
-        log.setup("discovery", config)
-        exit_with_parent()
-    except HsmError as error:
-        print(f"discovery: {error}", file=sys.stderr)  # noqa: T201 - no configuration, no log
-        return 1
-    run(config)
-    return 0
+    """Entry point of `python -m hsm_shipper.supervision.discovery`; 1 with one line of error if it cannot begin."""
+    return run_program("discovery", command_line("hsm_shipper.supervision.discovery").parse_args().config, run)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hsm_shipper.process.backoff import backoff_s
 from hsm_shipper.supervision.supervisord import Program
 
 _ENDED = frozenset({"FATAL", "EXITED", "UNKNOWN"})
@@ -95,10 +96,10 @@ class RestartBackoff:
             restarts = self._by_mdt.setdefault(mdt, _Restarts())
             restarts.running_since = None
             if restarts.start_at is None:
-                restarts.start_at = now + min(FIRST_DELAY_S * 2.0**restarts.so_far, LONGEST_DELAY_S)
+                restarts.start_at = now + backoff_s(restarts.so_far + 1, FIRST_DELAY_S, LONGEST_DELAY_S)
             if now < restarts.start_at:
                 return False
-            restarts.so_far = min(restarts.so_far + 1, 16)
+            restarts.so_far += 1
             restarts.start_at = None
             return True
         if mdt in self._by_mdt:

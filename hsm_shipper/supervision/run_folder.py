@@ -19,6 +19,7 @@ import msgspec
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
+from hsm_shipper.process.whole_file import write_whole
 from hsm_shipper.state.locks import FileLock
 from hsm_shipper.supervision.supervisord import ProgramFiles, socket_path
 
@@ -47,7 +48,7 @@ class RunFolder:
         """The configuration for all programs: they start again at any time, when the file may be half edited."""
         path = self.path / CONFIG_FILE
         try:
-            _write_whole(path, msgspec.json.encode(self._config) + b"\n", 0o600)  # JSON is YAML; has passwords
+            write_whole(path, msgspec.json.encode(self._config) + b"\n", 0o600)  # JSON is YAML; has passwords
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {error.strerror}", "check the folder's owner") from None
 
@@ -65,7 +66,7 @@ class RunFolder:
             yield CONFIG_FILE
         pid_file = self.path / _SUPERVISORD_PID_FILE
         if not pid_file.exists():
-            _write_whole(pid_file, f"{os.getpid()}\n".encode(), 0o640)
+            write_whole(pid_file, f"{os.getpid()}\n".encode(), 0o640)
             yield _SUPERVISORD_PID_FILE
         files = ProgramFiles(self.path)
         if not files.folder.exists():
@@ -162,15 +163,6 @@ class _Keeper:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
         yield log.name
-
-
-def _write_whole(path: Path, content: bytes, mode: int) -> None:
-    """All of it or nothing: what is there in part, on a full disk, would be taken for whole, and stay."""
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-    draft.replace(path)
 
 
 def _stat(path: Path) -> os.stat_result | None:

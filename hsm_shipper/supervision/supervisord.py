@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from xml.parsers.expat import ExpatError
 
 from hsm_shipper.errors import ControlLost, NotRunning, ShuttingDown, SupervisorError
+from hsm_shipper.process.whole_file import write_whole
 from hsm_shipper.state.locks import ONCE, SHIPPER_LOCK, holder
 
 REPLY_TIMEOUT_S = 10.0
@@ -208,9 +209,7 @@ class ProgramFiles:
         for mdt, text in programs.items():
             path = self._path(mdt)
             try:
-                draft = path.with_suffix(".new")
-                draft.write_text(text, encoding="utf-8")
-                draft.replace(path)
+                write_whole(path, text.encode(), 0o640)
             except OSError as error:
                 raise SupervisorError(f"cannot write {path}: {error.strerror}") from None
 

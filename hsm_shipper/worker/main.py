@@ -5,7 +5,6 @@ python -m hsm_shipper.worker.main --mdt elm-MDT0000 --actions /sys/…/elm-MDT00
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from functools import partial
@@ -13,14 +12,13 @@ from pathlib import Path
 
 import redis
 
-from hsm_shipper.config import Config, load_config
+from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_keys import stream_key
-from hsm_shipper.errors import HsmError, StreamUnavailable
+from hsm_shipper.errors import StreamUnavailable
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.lustre.coordinator import read_hsm_control
-from hsm_shipper.process import log
 from hsm_shipper.process.gc_tuning import relax_collector
-from hsm_shipper.process.parent_death import exit_with_parent
+from hsm_shipper.process.program import command_line, run_program
 from hsm_shipper.process.signals import Cadence, StopSignal
 from hsm_shipper.state.locks import FileLock, worker_lock_path
 from hsm_shipper.state.poll_status import state_file
@@ -84,24 +82,14 @@ def _poll(poller: Poller, pulse: Pulse) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the worker; 0 once stopped, 1 with one line of error if it cannot begin."""
-    parser = argparse.ArgumentParser(description="Polls one MDT; started by hsm-action-shipper.")
+    parser = command_line("hsm_shipper.worker.main")
     parser.add_argument("--mdt", required=True)
     parser.add_argument("--actions", type=Path, required=True)
-    parser.add_argument("--config", type=Path)
     options = parser.parse_args(arguments)
     stop = StopSignal()
-    try:
-        config = load_config(options.config).config
-        log.setup(f"mdt-{options.mdt}", config)
-        exit_with_parent()
-        run(config, options.mdt, options.actions, stop)
-    except HsmError as error:
-        _log.error("%s", error)
-        return 1
-    except Exception as error:  # noqa: BLE001 - what is in memory may be half changed: supervisord starts another
-        log.our_fault(_log, "this worker ends", error)
-        return 1
-    return 0
+    return run_program(
+        f"mdt-{options.mdt}", options.config, lambda config: run(config, options.mdt, options.actions, stop)
+    )
 
 
 if __name__ == "__main__":

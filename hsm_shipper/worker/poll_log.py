@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 
 from hsm_shipper.errors import ActionsError, HsmError, StateError, StreamError
-from hsm_shipper.process.log import RepeatedErrors, printable
+from hsm_shipper.process.log import RepeatedErrors
+from hsm_shipper.process.output import printable
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.purge_decision import LOST_END, PurgeDecision
 from hsm_shipper.worker.snapshot import Snapshot

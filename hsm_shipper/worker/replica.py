@@ -29,7 +29,7 @@ from hsm_shipper.errors import (
     StateError,
     StreamError,
 )
-from hsm_shipper.state.integrity import set_aside
+from hsm_shipper.state.database import set_aside
 from hsm_shipper.state.poll_status import PollStatus
 from hsm_shipper.state.state_file import Cache, open_cache
 from hsm_shipper.stream.replay import REPLAYS_MAX

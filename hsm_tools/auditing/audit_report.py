@@ -10,6 +10,7 @@ import msgspec
 
 from hsm_shipper.contract.kernel_line import unpack_place
 from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.process.output import printable
 from hsm_tools.auditing.audit import (
     EXIT_CONSISTENT,
     EXIT_INCONSISTENT,
@@ -19,7 +20,6 @@ from hsm_tools.auditing.audit import (
     MdtReport,
     exit_code,
 )
-from hsm_tools.command.text import printable
 from hsm_tools.live_state.health import Health, WorkerHealth
 
 _EXAMPLES_MAX = 3

@@ -8,13 +8,10 @@ until the worker has had its polls to ship it.
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import cast
-from urllib.parse import quote
 
 import redis
 
@@ -27,8 +24,9 @@ from hsm_shipper.errors import ActionsError, HsmError, StateError, StreamError, 
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.lustre.coordinator import read_hsm_control
 from hsm_shipper.lustre.mdts import Present
+from hsm_shipper.state.database import opened
 from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file
-from hsm_shipper.state.rows import read_actions, read_position, translated
+from hsm_shipper.state.rows import read_actions, read_filled_position
 from hsm_shipper.stream.connection import address
 from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream
@@ -246,17 +244,9 @@ def _look_at_state_file(fold: StreamFold, path: Path, *, has_left: bool) -> Diff
 @contextlib.contextmanager
 def _belief(path: Path) -> Iterator[tuple[str, Iterator[LiveAction]]]:
     """Where the state file has followed the stream to, and its actions, as of one moment."""
-    with (
-        translated(path, "read"),
-        closing(
-            sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-        ) as connection,
-    ):
+    with opened(path, "ro", "read", _BUSY_TIMEOUT_S) as connection:
         connection.execute("BEGIN")
-        head = read_position(connection)
-        if head is None:
-            raise StateError(f"state file {path} is not filled yet", "its worker has to poll first")
-        yield head.last_id, read_actions(connection)
+        yield read_filled_position(connection, path).last_id, read_actions(connection)
 
 
 def _compared_with_actions_file(fold: StreamFold, path: Path, polls: PollWatch) -> Comparison:

@@ -10,10 +10,10 @@ from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_keys import heartbeat_key, maintenance_key, stream_key
 from hsm_shipper.errors import ConfigError, HsmError
 from hsm_shipper.lustre.mdts import Present
+from hsm_shipper.process.output import printable
 from hsm_shipper.state.poll_status import state_file
 from hsm_shipper.stream.connection import address
 from hsm_shipper.stream.stream import ActionStream
-from hsm_tools.command.text import printable
 
 
 def retire(config: Config, client: redis.Redis, present: Present, mdt: str, *, yes: bool, dry_run: bool) -> str:

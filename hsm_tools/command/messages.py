@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hsm_shipper.process.output import print_err
-from hsm_tools.command.text import printable
+from hsm_shipper.process.output import say
 
 if TYPE_CHECKING:  # imported late: --help logs nothing
     import logging
@@ -25,23 +24,14 @@ class Remarks:
 
     def say(self, text: str) -> None:
         """Write one line."""
-        print_err(f"{self._program}: {printable(text)}")
+        say(text, self._program)
 
     def log(self) -> logging.Handler:
         """From now on say what the tools' modules log."""
         import logging
 
-        say = self.say
-
-        class Handler(logging.Handler):
-            def emit(self, record: logging.LogRecord) -> None:
-                say(self.format(record))
-
-        logger = logging.getLogger("hsm_tools")
-        handler = Handler()
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        return handler
+        logging.getLogger("hsm_tools").setLevel(logging.INFO)
+        return _add_handler(self.say)
 
     @contextmanager
     def errors_afterwards(self) -> Iterator[None]:
@@ -49,18 +39,24 @@ class Remarks:
         import logging
 
         kept: deque[str] = deque(maxlen=_KEPT_MAX)
-
-        class Handler(logging.Handler):
-            def emit(self, record: logging.LogRecord) -> None:
-                kept.append(self.format(record))
-
-        handler = Handler(logging.ERROR)
+        handler = _add_handler(kept.append, logging.ERROR)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        logger = logging.getLogger("hsm_tools")
-        logger.addHandler(handler)
         try:
             yield
         finally:
-            logger.removeHandler(handler)
+            logging.getLogger("hsm_tools").removeHandler(handler)
             for text in kept:
                 self.say(text)
+
+
+def _add_handler(take: Callable[[str], None], level: int = 0) -> logging.Handler:
+    """Have `take` called with every line that the tools' modules log."""
+    import logging
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            take(self.format(record))
+
+    handler = Handler(level)
+    logging.getLogger("hsm_tools").addHandler(handler)
+    return handler

@@ -39,8 +39,22 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(option, action=Retired, nargs="?", const=today, help=argparse.SUPPRESS)
 
 
-def load(args: argparse.Namespace) -> LoadedConfig:
-    """The configuration with the options over it; `ConfigError` for whatever cannot be used."""
+def add_path_options(parser: argparse.ArgumentParser, about: str) -> argparse._ArgumentGroup:
+    """Add the options that say whether files are shown by their paths; returns their group, for more."""
+    group = parser.add_argument_group("paths", about)
+    group.add_argument("--no-paths", dest="paths", action="store_false", help="always show FIDs")
+    group.add_argument(
+        "--mount",
+        action="append",
+        default=[],
+        metavar="[FSNAME=]DIR",
+        help="where to ask for paths (default: where /proc/mounts says; repeatable)",
+    )
+    return group
+
+
+def load(args: argparse.Namespace, say: Callable[[str], None]) -> LoadedConfig:
+    """The configuration with the options over it; `ConfigError` for whatever cannot be used, and a warning said."""
     from dataclasses import replace
 
     from msgspec import structs
@@ -66,6 +80,8 @@ def load(args: argparse.Namespace) -> LoadedConfig:
         changes["redis_stream_prefix"] = check_prefix(args.stream_prefix)
     config = structs.replace(loaded.config, **changes)
     _ = config.redis_address  # raises for an address that cannot be used
+    for warning in loaded.warnings:
+        say(f"warning: {warning}")
     return replace(loaded, config=config)
 
 

@@ -7,6 +7,7 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from hsm_shipper.process.output import printable
 from hsm_tools.command.colour import PLAIN, Colours
 
 if TYPE_CHECKING:  # importing it costs a tool's --help the Redis client
@@ -15,23 +16,6 @@ if TYPE_CHECKING:  # importing it costs a tool's --help the Redis client
 UNKNOWN = "?"
 UNKNOWN_TIME = "????-??-?? ??:??:??"
 _YEAR_10000_S = 253_402_300_800
-
-
-def printable(text: str) -> str:
-    r"""`text` with every character that is not plainly visible written as an escape: `\x1b`, `\u202e`, `\udc80`.
-
-    That covers control characters, newlines, bidirectional and other format characters, blanks other than the space,
-    lone surrogates, and what Unicode has not assigned. Backslashes stay as they are: the result is for reading only.
-    """
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else _escape(ord(character)) for character in text)
-
-
-def _escape(code_point: int) -> str:
-    if code_point <= 0xFF:
-        return f"\\x{code_point:02x}"
-    return f"\\u{code_point:04x}" if code_point <= 0xFFFF else f"\\U{code_point:08x}"
 
 
 class Facts(NamedTuple):

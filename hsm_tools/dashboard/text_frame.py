@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hsm_tools.command.durations import age, span
-from hsm_tools.command.text import printable
+from hsm_shipper.process.durations import age, span
+from hsm_shipper.process.output import printable
 from hsm_tools.dashboard.data.snapshot import By, Picture, Row, Severity, problems, rows
 
 TITLE = "--- Lustre HSM Action Dashboard ---"

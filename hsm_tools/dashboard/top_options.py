@@ -7,7 +7,7 @@ import argparse
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.process.command_line import CommandLine
 from hsm_tools.command.filters import add_filter_options
-from hsm_tools.command.options import add_connection_options, seconds, whole_number
+from hsm_tools.command.options import add_connection_options, add_path_options, seconds, whole_number
 
 PROGRAM = "hsm-action-top"
 INTERVAL_S = 2.0
@@ -72,15 +72,7 @@ def parser() -> argparse.ArgumentParser:
         help=argparse.SUPPRESS,
     )
     add_filter_options(parser)
-    paths = parser.add_argument_group("paths", "In the dashboard, files are shown by their paths where Lustre tells.")
-    paths.add_argument("--no-paths", dest="paths", action="store_false", help="always show FIDs")
-    paths.add_argument(
-        "--mount",
-        action="append",
-        default=[],
-        metavar="[FSNAME=]DIR",
-        help="where to ask for paths (default: where /proc/mounts says; repeatable)",
-    )
+    add_path_options(parser, "In the dashboard, files are shown by their paths where Lustre tells.")
     add_connection_options(parser)
     return parser
 

@@ -18,6 +18,7 @@ from enum import Enum
 from itertools import islice
 
 from hsm_shipper.errors import unexpected
+from hsm_shipper.process.backoff import backoff_s
 from hsm_tools.fid_paths.fid2path import Answers, Fid2Path, Fid2PathFailed, is_fid
 from hsm_tools.fid_paths.mounts import fsname_of, mount_of, read_mounts
 
@@ -118,8 +119,7 @@ class WaitingFids:
         self._in_flight = ()
         self._fids = OrderedDict((fid, its_mdt) for fid, its_mdt in self._fids.items() if its_mdt != mdt)
         times = self._failures.get(mdt, (0, 0.0))[0] + 1
-        rest_s = min(_LEAVE_ALONE_LONGEST_S, _LEAVE_ALONE_FIRST_S * 2 ** min(times - 1, 10))
-        self._failures[mdt] = (times, now_s + rest_s)
+        self._failures[mdt] = (times, now_s + backoff_s(times, _LEAVE_ALONE_FIRST_S, _LEAVE_ALONE_LONGEST_S))
 
 
 class Paths:

@@ -9,6 +9,7 @@ import time
 import redis
 
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
+from hsm_shipper.process.backoff import backoff_s
 from hsm_shipper.stream.redis_errors import error_code, is_denied, permission_hint, reach_hint, tls_hint
 
 _FIRST_DELAY_S = 0.1
@@ -73,8 +74,7 @@ def _meant(error: redis.RedisError) -> redis.RedisError:
 
 def retry_delay_s(tries: int) -> float:
     """How long to wait after `tries` failures in a row: 0.1 s doubling up to 30 s, less a random half."""
-    longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(tries - 1, 16))
-    return longest * random.uniform(0.5, 1.0)
+    return backoff_s(tries, _FIRST_DELAY_S, _LONGEST_DELAY_S) * random.uniform(0.5, 1.0)
 
 
 def one_try_failed(

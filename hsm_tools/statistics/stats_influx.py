@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
+from hsm_shipper.process.output import printable
 from hsm_tools.command.labels import Words
-from hsm_tools.command.text import printable
 from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.statistics.stats_report import ARCHIVES_MAX, Stats, by_archive, rates, times
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from hsm_tools.command.durations import UNKNOWN_SPAN, span
+from hsm_shipper.process.durations import UNKNOWN_SPAN, span
+from hsm_shipper.process.output import printable
 from hsm_tools.command.labels import STATUSES
-from hsm_tools.command.text import UNKNOWN, printable
+from hsm_tools.command.text import UNKNOWN
 from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.live_state.summary import GroupKey, archive_order, oldest_first_seen
 from hsm_tools.statistics.stats_report import PERCENTILES, Stats, rates, times

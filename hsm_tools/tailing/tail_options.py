@@ -12,7 +12,7 @@ from hsm_shipper.process.command_line import CommandLine
 from hsm_tools.command.colour import CHOICES
 from hsm_tools.command.filters import add_filter_options, add_glob_option
 from hsm_tools.command.labels import STATUSES
-from hsm_tools.command.options import add_connection_options, seconds, whole_number
+from hsm_tools.command.options import add_connection_options, add_path_options, seconds, whole_number
 from hsm_tools.tailing.since import FORMS
 from hsm_tools.tailing.template import FIELDS
 
@@ -138,18 +138,8 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_path_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "paths",
-        "Files are shown by their paths where their file system is mounted and Lustre tells; else by their FIDs.",
-    )
-    group.add_argument("--no-paths", dest="paths", action="store_false", help="always show FIDs")
-    group.add_argument(
-        "--mount",
-        action="append",
-        default=[],
-        metavar="[FSNAME=]DIR",
-        help="where to ask for paths (default: where /proc/mounts says; repeatable)",
-    )
+    about = "Files are shown by their paths where their file system is mounted and Lustre tells; else by their FIDs."
+    group = add_path_options(parser, about)
     # By its name in earlier releases.
     group.add_argument("--mountpoint", dest="mount", action="append", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     group.add_argument(

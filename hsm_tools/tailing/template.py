@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError
-from hsm_tools.command.text import UNKNOWN, Facts, event_seconds, event_time, file_name, printable, whole_seconds, word
+from hsm_shipper.process.durations import span
+from hsm_shipper.process.output import printable
+from hsm_tools.command.text import UNKNOWN, Facts, event_seconds, event_time, file_name, whole_seconds, word
 
 if TYPE_CHECKING:  # importing it costs a tool's --help the Redis client
     from hsm_tools.consumer import StreamEvent
@@ -24,7 +26,7 @@ def _age_s(event: StreamEvent) -> int | None:
 
 def _age(event: StreamEvent) -> str | None:
     seconds = _age_s(event)
-    return None if seconds is None else short_duration(seconds)
+    return None if seconds is None else span(seconds, compact=True)
 
 
 def _archive_id(event: StreamEvent) -> int | None:
@@ -63,18 +65,6 @@ FIELDS: dict[str, tuple[str, _Field]] = {
 def event_type(event: StreamEvent) -> str:
     """The type by which an event is shown or hidden: NEW, UPDATE, PURGED, REFRESH, or what else it says."""
     return "REFRESH" if event.is_refresh else word(event.data.get("event_type"))
-
-
-def short_duration(seconds: int) -> str:
-    """The two largest units of a duration: `45s`, `2h05m`, `3d04h`."""
-    minutes, s = divmod(seconds, 60)
-    hours, m = divmod(minutes, 60)
-    days, h = divmod(hours, 24)
-    if days:
-        return f"{days}d{h:02}h"
-    if hours:
-        return f"{hours}h{m:02}m"
-    return f"{minutes}m{s:02}s" if minutes else f"{s}s"
 
 
 def parse_template(text: str) -> Callable[[StreamEvent, Facts, str | None], str]:

@@ -66,7 +66,7 @@ def test_status_tells_an_error_and_makes_it_harmless(server: MetadataServer) -> 
         )
     database.close()
     shown = server.run("status")
-    assert "\x1b" not in shown.stdout and r"\x1b[2J broken\nhere" in shown.stdout
+    assert "\x1b" not in shown.stdout and r"\x1b[2J broken\x0ahere" in shown.stdout
     assert r"elm-MDT0000: last poll failed: \x1b[2J" in shown.stdout
 
 

@@ -10,30 +10,20 @@ import pytest
 import redis
 
 from hsm_shipper.config import Config
-from hsm_shipper.contract import heartbeat
 from hsm_shipper.contract.fold import LiveActions
-from hsm_shipper.contract.heartbeat import Heartbeat
+from hsm_shipper.contract.heartbeat import encode
 from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_tools.live_state.follow import LiveStreams
 from hsm_tools.live_state.tally import EventKind
 from tests.conftest import PrivateServer
 from tests.support.core import KEY, MDT, add, digest, earlier_event, line
+from tests.support.dashboards import heartbeat
 from tests.support.servers import RedisServer
 from tests.support.truth import judge_stream
 from tests.support.waiting import eventually
 
-BEAT = Heartbeat(
-    host="mds1",
-    pid=1,
-    mdt=MDT,
-    last_poll_at=1.0,
-    last_poll_duration_s=0.1,
-    poll_interval_s=20,
-    lines=1,
-    live=1,
-    backlog=0,
-)
+BEAT = heartbeat(MDT)
 
 
 @pytest.fixture
@@ -210,7 +200,7 @@ def test_a_stream_of_an_earlier_shipper_is_placed_by_its_hashes(streams: LiveStr
 
 def test_the_heartbeat_comes_and_goes(streams: LiveStreams, client: redis.Redis) -> None:
     add(client, event(1))
-    client.set(heartbeat_key("hsm:actions", MDT), heartbeat.encode(BEAT))
+    client.set(heartbeat_key("hsm:actions", MDT), encode(BEAT))
     streams.refresh()
     assert streams[MDT].heartbeat == BEAT
     client.set(heartbeat_key("hsm:actions", MDT), b"no heartbeat")

@@ -9,20 +9,17 @@ from typing import Any
 import pytest
 import redis
 
-from hsm_shipper.contract import heartbeat
-from hsm_shipper.contract.heartbeat import Heartbeat
+from hsm_shipper.contract.heartbeat import encode
 from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import ConfigError, StreamUnavailable
 from hsm_tools.live_view import LiveView
 from hsm_tools.reader.outages import LIVE_COMMANDS
 from tests.conftest import PrivateServer
 from tests.support.core import KEY, MDT, OneMdt, line, shipper_client
+from tests.support.dashboards import heartbeat
 from tests.support.servers import RedisServer
 
-BEAT = Heartbeat(
-    host="mds1", pid=1, mdt=MDT, last_poll_at=1.0, last_poll_duration_s=0.1, poll_interval_s=20, lines=1, live=1,
-    backlog=0,
-)  # fmt: skip
+BEAT = heartbeat(MDT)
 
 
 @pytest.fixture
@@ -84,7 +81,7 @@ def test_what_a_worker_said_last_is_told_by_mdt(view: LiveView, mdt: OneMdt) -> 
     mdt.poll(line(1))
     view.refresh()
     assert view.heartbeats == {MDT: None}
-    mdt.client.set(heartbeat_key("hsm:actions", MDT), heartbeat.encode(BEAT))
+    mdt.client.set(heartbeat_key("hsm:actions", MDT), encode(BEAT))
     view.refresh()
     assert view.heartbeats == {MDT: BEAT}
 
@@ -133,7 +130,7 @@ def test_the_permissions_that_the_documents_name_are_enough(private_server: Priv
     server = private_server()
     mdt = OneMdt(tmp_path / "mds1", shipper_client(server, 0))
     mdt.poll(line(1))
-    mdt.client.set(heartbeat_key("hsm:actions", MDT), heartbeat.encode(BEAT))
+    mdt.client.set(heartbeat_key("hsm:actions", MDT), encode(BEAT))
     keys = ("resetkeys", "%R~hsm:actions:*", "%R~{hsm:actions:*}:heartbeat")
     user = ("viewer", "on", ">word", *keys, "-@all", "+auth", "+hello", *LIVE_COMMANDS.split(), "+get")
     mdt.client.execute_command("ACL", "SETUSER", *user)  # type: ignore[no-untyped-call]

@@ -29,7 +29,7 @@ from tests.support.readings import take
 from tests.support.relay import Relay
 from tests.support.servers import RedisServer
 from tests.support.truth import judge_stream
-from tests.support.waiting import DEADLINE_S, eventually
+from tests.support.waiting import DEADLINE_S
 
 __all__ = ["readers"]
 
@@ -42,7 +42,7 @@ class Site:
 
     def __init__(self, folder: Path, make: PrivateServer) -> None:
         self.old, self.new = (make(repl_diskless_sync_delay="0") for _ in range(2))
-        self.replicate(self.new, self.old)
+        self.new.follow(self.old)
         self.relay = Relay(self.old)
         self.config = Config(
             redis_host=self.relay.host, redis_port=self.relay.port, redis_db=0, host="mds1",
@@ -62,23 +62,17 @@ class Site:
         self._worker.start()
         self.polls.begun()
 
-    def replicate(self, replica: RedisServer, primary: RedisServer) -> None:
-        """Make one server the replica of another, and wait until it is in step."""
-        client = replica.client()
-        client.replicaof(primary.host, str(primary.port))
-        eventually(lambda: client.info("replication")["master_link_status"] == "up", DEADLINE_S, 0.1)
-
     def promote(self) -> None:
         """The replica becomes the primary, and the address means it. The old primary knows nothing of it."""
         with self.old.client() as old:
             assert old.wait(num_replicas=1, timeout=int(1000 * DEADLINE_S)) == 1
-        self.new.client().replicaof("NO", "ONE")
+        self.new.promote()
         self.relay.server = self.new
 
     def fail_over(self) -> None:
         """The two change places, and the address means the new primary."""
         self.promote()
-        self.replicate(self.old, self.new)
+        self.old.follow(self.new)
 
     def beat(self, server: RedisServer) -> Heartbeat:
         """The heartbeat that is there."""

@@ -13,6 +13,7 @@ from hsm_shipper.commands import maintain, run_once
 from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_keys import stream_key
 from hsm_shipper.errors import HsmError
+from hsm_shipper.process import program
 from hsm_shipper.process.signals import StopSignal
 from hsm_shipper.state.poll_status import read_poll_status, state_file
 from hsm_shipper.worker import main
@@ -73,7 +74,7 @@ def test_an_error_that_nobody_thought_of_ends_the_polling_of_its_mdt_only(
     assert told.out.startswith(f"{GOOD}: 1 lines")
     assert f"ERROR hsm-action-shipper: {BAD}: an error that should not be possible" in told.err
     assert "Traceback" in told.err
-    assert rf"hsm-action-shipper: {BAD}: ValueError: what nobody\nthought of" in told.err.splitlines()
+    assert rf"hsm-action-shipper: {BAD}: ValueError: what nobody\x0athought of" in told.err.splitlines()
 
 
 def test_maintenance_of_an_mdt_fails_in_one_line_where_nobody_thought_of_its_error(
@@ -97,10 +98,10 @@ def test_a_worker_says_what_nobody_thought_of_once_and_ends(
     def fails(*_: object) -> None:
         raise ValueError("nobody thought of \x1b[2J")
 
-    monkeypatch.setattr(main, "load_config", lambda _: type("Loaded", (), {"config": config}))
-    monkeypatch.setattr(main, "exit_with_parent", lambda: None)
+    monkeypatch.setattr(program, "load_config", lambda _: type("Loaded", (), {"config": config}))
+    monkeypatch.setattr(program, "exit_with_parent", lambda: None)
     monkeypatch.setattr(main, "run", fails)
     assert main.main(["--mdt", BAD, "--actions", str(tmp_path)]) == 1
     told = capsys.readouterr().err
-    assert told.count(f"ERROR mdt-{BAD}: this worker ends: an error that should not be possible") == 1
+    assert told.count(f"ERROR mdt-{BAD}: this process ends: an error that should not be possible") == 1
     assert r"ValueError: nobody thought of \x1b[2J" in told.splitlines()

@@ -30,16 +30,7 @@ class Pair:
         self.servers = [one, two]
         self.client = shipper_client(one, 0)
         self.named = one
-        self.follow(two, one)
-
-    def follow(self, replica: RedisServer, primary: RedisServer) -> None:
-        """`replica` takes over what `primary` has, and goes on copying."""
-        replica.client().replicaof(primary.host, primary.port)
-        eventually(lambda: replica.client().info("replication")["master_link_status"] == "up", 60)
-
-    def promote(self, server: RedisServer) -> None:
-        """`server` takes writes from now on."""
-        server.client().replicaof("NO", "ONE")
+        two.follow(one)
 
     def name(self, server: RedisServer) -> None:
         """The name leads to `server`; who is connected notices as after a CLIENT KILL of a Sentinel."""
@@ -90,7 +81,7 @@ def old_primary(pair: Pair, mdt: OneMdt) -> RedisServer:
     """The replica was promoted and shipped to since; the old primary has come back, and takes writes."""
     old, new = pair.servers
     eventually(pair.in_step, 60)
-    pair.promote(new)
+    new.promote()
     pair.name(new)
     mdt.poll(*LATER)
     return old
@@ -109,7 +100,7 @@ def empty(pair: Pair, mdt: OneMdt) -> RedisServer:
     """A wrong address."""
     mdt.poll(*LATER)
     wrong = pair.servers[1]
-    pair.promote(wrong)
+    wrong.promote()
     wrong.client().flushall()
     return wrong
 
@@ -162,8 +153,8 @@ def test_a_quiet_list_notices_that_its_primary_was_demoted(pair: Pair, mdt: OneM
     mdt.poll(*LISTING)
     old, new = pair.servers
     eventually(pair.in_step, 60)
-    pair.promote(new)
-    pair.follow(old, new)
+    new.promote()
+    old.follow(new)
     assert isinstance(mdt.poller.poll().error, StreamRefused)
 
 
@@ -201,6 +192,6 @@ def _change_places(pair: Pair, *, wait: bool) -> None:
     [new] = [server for server in pair.servers if server is not old]
     if wait:
         eventually(pair.in_step, 60)
-    pair.promote(new)
+    new.promote()
     pair.name(new)
-    pair.follow(old, new)
+    old.follow(new)

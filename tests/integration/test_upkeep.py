@@ -13,8 +13,9 @@ import pytest
 from hsm_shipper.contract.fold import LiveActions
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateCorrupt, StateError
-from hsm_shipper.state import integrity
-from hsm_shipper.state.integrity import check, set_aside, tidy
+from hsm_shipper.state import integrity, state_file
+from hsm_shipper.state.database import set_aside
+from hsm_shipper.state.integrity import check, tidy
 from hsm_shipper.state.state_file import Cache
 from hsm_shipper.worker.line_index import LineIndex
 from tests.support.core import line, live_action
@@ -53,22 +54,29 @@ def test_upkeep_of_a_sound_file_does_not_disturb_its_worker(worker: Cache, path:
     assert log_of(path).stat().st_size > 0
 
 
-def test_a_long_log_is_cut_unless_somebody_needs_it(
-    worker: Cache, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_long_log_is_cut_by_its_worker_unless_somebody_needs_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(integrity, "LOG_MAX_BYTES", 100_000)
+    for module in (integrity, state_file):
+        monkeypatch.setattr(module, "LOG_MAX_BYTES", 100_000)
     caplog.set_level("INFO")
-    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM actions").fetchone()
-        with worker.transaction():
-            worker.replace(live_actions([1]), Head("2-1", None, None))
+    with closing(Cache(path)) as worker:
+        worker.load(LineIndex)
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM actions").fetchone()
+            with worker.transaction():
+                worker.replace(live_actions(range(ACTIONS)), Head("2-1", None, None))
+            tidy(path)
+            assert "is in use and stays so" in caplog.text
+            worker.set_missed([1])
+            assert log_of(path).stat().st_size > 100_000
+        caplog.clear()
         tidy(path)
-        assert log_of(path).stat().st_size > 100_000
-        assert "is in use and stays so" in caplog.text
-    tidy(path)
-    assert log_of(path).stat().st_size == 0 and "is cut" in caplog.text
-    assert len(worker.live_actions()) == 1
+        assert not caplog.messages
+        worker.set_missed([2])
+        assert log_of(path).stat().st_size <= 100_000
+        assert not worker.is_changed() and len(worker.live_actions()) == ACTIONS
 
 
 def test_damage_is_found_and_the_file_set_aside(worker: Cache, path: Path) -> None:

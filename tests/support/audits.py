@@ -6,14 +6,14 @@ import json
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
-from hsm_shipper.contract.heartbeat import Heartbeat, encode
+from hsm_shipper.contract.heartbeat import encode
 from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.state.poll_status import state_file
+from tests.support.dashboards import heartbeat
 from tests.support.shipper import clean_environment
 from tests.support.site import LIVE, MDT, SimulatedServer
 from tests.support.waiting import DEADLINE_S
@@ -47,17 +47,7 @@ def found(report: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
 
 def beat(server: SimulatedServer) -> None:
     """Write a heartbeat as the worker does."""
-    beat = Heartbeat(
-        host="mds1",
-        pid=1,
-        mdt=MDT,
-        last_poll_at=time.time(),
-        last_poll_duration_s=0.01,
-        poll_interval_s=0.05,
-        lines=LIVE,
-        live=LIVE,
-        backlog=0,
-    )
+    beat = heartbeat(MDT, last_poll_duration_s=0.01, poll_interval_s=0.05, lines=LIVE, live=LIVE)
     server.redis.set(heartbeat_key("hsm:actions", MDT), encode(beat))
 
 

@@ -130,6 +130,17 @@ class RedisServer:
         """Let it go on after `pause`."""
         os.kill(self.pid, signal.SIGCONT)
 
+    def follow(self, primary: RedisServer) -> None:
+        """Take over what `primary` has, and go on copying; returns once that is under way."""
+        with self.client() as client:
+            client.replicaof(primary.host, str(primary.port))
+            eventually(lambda: client.info("replication")["master_link_status"] == "up", DEADLINE_S, 0.1)
+
+    def promote(self) -> None:
+        """Take writes from now on, and copy no more."""
+        with self.client() as client:
+            client.replicaof("NO", "ONE")
+
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)

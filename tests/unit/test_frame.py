@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
 import pytest
 
@@ -48,9 +48,8 @@ NOW_S = 1_759_401_015.0
 
 
 @pytest.fixture(autouse=True)
-def utc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
+def _utc(set_zone: Callable[[str], None]) -> None:
+    set_zone("UTC")
 
 
 def test_the_frame_is_as_specified() -> None:

@@ -9,23 +9,12 @@ import redis
 from msgspec.structs import replace
 
 from hsm_shipper.contract.agents import Copytool
-from hsm_shipper.contract.heartbeat import Heartbeat, encode
+from hsm_shipper.contract.heartbeat import encode
 from hsm_tools.live_state.health import Health, read_heartbeat, worker_health
+from tests.support.dashboards import heartbeat
 
 COPYTOOL = Copytool(uuid="80379a60", archive_ids=[1], current=0, ok=0, errors=0)
-WELL = Heartbeat(
-    host="mds1",
-    pid=4711,
-    mdt="elm-MDT0000",
-    last_poll_at=1000.0,
-    last_poll_duration_s=0.25,
-    poll_interval_s=20.0,
-    lines=10,
-    live=10,
-    backlog=0,
-    hsm_control="enabled",
-    copytools=[COPYTOOL],
-)
+WELL = heartbeat("elm-MDT0000", last_poll_at=1000.0, max_requests=None, copytools=[COPYTOOL])
 REMEDY = "set hsm_control to shutdown, then to enabled, and restart the copytools"
 STUCK = {"max_requests": 10, "archive_count": 23, "restore_count": 0, "remove_count": 0, "slots_lost_since": 0.0}
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_tools.command.text import event_line, facts, printable
+from hsm_shipper.process.output import printable
+from hsm_tools.command.text import event_line, facts
 from hsm_tools.consumer import StreamEvent
 
 STREAM = "hsm:actions:elm-MDT0001"
@@ -22,12 +22,8 @@ RESTORE: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+def _utc(set_zone: Callable[[str], None]) -> None:
+    set_zone("UTC")
 
 
 def line(**changes: Any) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -14,12 +13,8 @@ NOW_S = 1_795_365_352.0
 
 
 @pytest.fixture(autouse=True)
-def _two_hours_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "EAST-2")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+def _two_hours_east(set_zone: Callable[[str], None]) -> None:
+    set_zone("EAST-2")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from hsm_tools.command.colour import Colours, colours_for_stdout
 from hsm_tools.command.filters import ActionFilter, glob_matcher
 from hsm_tools.command.text import Facts, event_line, facts
 from hsm_tools.consumer import StreamEvent
-from hsm_tools.tailing.template import FIELDS, parse_template, short_duration
+from hsm_tools.tailing.template import FIELDS, parse_template
 from hsm_tools.tailing.view import View, json_lines
 
 RAW = (
@@ -32,12 +31,8 @@ EVIL = "/lustre/\x1b[2J\x9b31m\u202egpj\x7f.dat\nnext"
 
 
 @pytest.fixture(autouse=True)
-def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+def _utc(set_zone: Callable[[str], None]) -> None:
+    set_zone("UTC")
 
 
 def event(**changes: Any) -> StreamEvent:
@@ -147,14 +142,6 @@ def test_a_template_names_fields_and_nothing_else(template: str, complaint: str)
     with pytest.raises(ConfigError) as refused:
         parse_template(template)
     assert complaint in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0s"), (59, "59s"), (60, "1m00s"), (3599, "59m59s"), (7500, "2h05m"), (86_400, "1d00h"), (277_200, "3d05h")],
-)
-def test_durations_are_short(seconds: int, text: str) -> None:
-    assert short_duration(seconds) == text
 
 
 ANYTHING = st.recursive(

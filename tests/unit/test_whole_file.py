@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from hsm_shipper.errors import ConfigError, HsmError
-from hsm_tools.statistics.whole_file import write_whole
+from hsm_tools.stats import write_report
 
 
 def test_a_file_is_made_and_replaced(tmp_path: Path) -> None:
     file = tmp_path / "hsm.prom"
-    write_whole(file, "one\n")
-    write_whole(file, "two\n")
+    write_report(file, "one\n")
+    write_report(file, "two\n")
     assert file.read_text() == "two\n" and list(tmp_path.iterdir()) == [file]
     assert file.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_file_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_whole(Path("hsm.prom"), "one\n")
+    write_report(Path("hsm.prom"), "one\n")
     assert (tmp_path / "hsm.prom").read_text() == "one\n"
 
 
@@ -37,7 +37,7 @@ def test_whatever_fails_the_old_file_stays_and_no_draft(
 
     monkeypatch.setattr(Path if step == "replace" else os, step, full)
     with pytest.raises(HsmError, match="No space left") as caught:
-        write_whole(file, "after")
+        write_report(file, "after")
     assert str(file) in str(caught.value)
     assert file.read_text() == "before" and list(tmp_path.iterdir()) == [file]
 
@@ -45,5 +45,5 @@ def test_whatever_fails_the_old_file_stays_and_no_draft(
 def test_a_folder_or_a_device_is_never_replaced(tmp_path: Path) -> None:
     for path in (tmp_path, Path("/dev/null")):
         with pytest.raises(ConfigError):
-            write_whole(path, "text")
+            write_report(path, "text")
     assert Path("/dev/null").is_char_device()

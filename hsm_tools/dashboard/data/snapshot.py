@@ -10,7 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_tools.command.durations import span
+from hsm_shipper.process.durations import span
 from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.live_state.health import Health, WorkerHealth
 from hsm_tools.live_state.summary import Group, GroupKey

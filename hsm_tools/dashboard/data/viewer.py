@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import CalledOff, HsmError, StreamRefused, StreamUnavailable
-from hsm_tools.command.durations import span
+from hsm_shipper.process.durations import span
+from hsm_shipper.process.output import printable
 from hsm_tools.command.filters import ActionFilter
-from hsm_tools.command.text import printable
 from hsm_tools.dashboard import text_frame as frame
 from hsm_tools.dashboard.data.snapshot import Picture, mdt_picture, read_anew, some, vanished
 from hsm_tools.dashboard.text_frame import CONNECTED, Connection

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hsm_shipper.errors import CalledOff, HsmError, unexpected
+from hsm_shipper.process.backoff import backoff_s
 from hsm_tools.dashboard.data.viewer import Viewer
 from hsm_tools.live_state.follow import LiveStreams
 
@@ -105,10 +106,9 @@ class Watcher:
             if isinstance(error, CalledOff) or (isinstance(error, HsmError) and self.viewer.view.picture is None):
                 raise
             self.viewer.failed(_said("looking at the streams failed", error))
-            rest_s = min(_LONGEST_REST_S, self._first_rest_s * 2 ** min(self._failures, 10))
             self._failures += 1
             with self._woken:
-                self._due_s = time.monotonic() + rest_s
+                self._due_s = time.monotonic() + backoff_s(self._failures, self._first_rest_s, _LONGEST_REST_S)
         else:
             self._failures = 0
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from hsm_shipper.errors import HsmError
-from hsm_tools.command.durations import age
+from hsm_shipper.process.durations import age
 from hsm_tools.dashboard import text_frame as frame
 from hsm_tools.dashboard.data.longest_waiting import Found, Oldest, oldest
 from hsm_tools.dashboard.data.lookup import Entry

@@ -8,7 +8,7 @@ from functools import partial
 from typing import ClassVar
 
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_tools.command.durations import age, span
+from hsm_shipper.process.durations import age, span
 from hsm_tools.dashboard import text_frame as frame
 from hsm_tools.dashboard.data.snapshot import MdtPicture
 from hsm_tools.dashboard.data.viewer import View

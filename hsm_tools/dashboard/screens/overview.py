@@ -12,7 +12,7 @@ from textual.containers import Horizontal
 from textual.events import Key
 from textual.widgets import Input
 
-from hsm_tools.command.durations import age
+from hsm_shipper.process.durations import age
 from hsm_tools.dashboard import text_frame as frame
 from hsm_tools.dashboard.data.snapshot import By, Row, rows
 from hsm_tools.dashboard.data.viewer import View

@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from hsm_tools.command.text import printable
+from hsm_shipper.process.output import printable
 from hsm_tools.dashboard.widgets.lines import Line, Span, fitted, plain, strip
 from hsm_tools.dashboard.widgets.styles import CURSOR, PLAIN, QUIET, STRONG
 

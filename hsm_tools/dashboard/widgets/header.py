@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-from hsm_tools.command.durations import span
+from hsm_shipper.process.durations import span
 from hsm_tools.dashboard import text_frame as frame
 from hsm_tools.dashboard.data.snapshot import STEP_S, Picture, Row, Severity
 from hsm_tools.dashboard.data.viewer import Progress, View, recent

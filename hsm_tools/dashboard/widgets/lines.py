@@ -12,7 +12,7 @@ from textual.geometry import Size
 from textual.strip import Strip
 from textual.widget import Widget
 
-from hsm_tools.command.text import printable
+from hsm_shipper.process.output import printable
 from hsm_tools.dashboard.widgets.styles import PLAIN
 
 _FOLDED_MAX = 4
