@@ -11,65 +11,51 @@ that all of them agree. The rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from sys import intern
-from typing import ClassVar, cast
 
-import msgspec
-
-from hsm_shipper.contract.event import NEW, PURGED, UPDATE, Event, decode, digest_from_hex, digest_told
+from hsm_shipper.contract.event import PURGED, Event, decode
 from hsm_shipper.contract.live_action import NO_DIGEST, LiveAction
-from hsm_shipper.contract.whole import NOT_WHOLE, WholeEnd, WholeState
 from hsm_shipper.errors import MalformedEvent
 
-
-class State(WholeState, gc=False):
-    """A NEW or UPDATE that says everything."""
-
-    event_type: ClassVar[str]
-
-    raw: str | None = None
-
-    @property
-    def line_digest(self) -> bytes | None:
-        """See `Event.line_digest`."""
-        return digest_told(self.hash, self.raw)
+DigestOf = Callable[[bytes], bytes | None]
+"""Tells the MD5 (16 bytes) of the line of an entry, by its id; None where the entry does not tell it."""
 
 
-class _New(State, gc=False, tag_field="event_type", tag=NEW):
-    event_type = NEW
+class Observer:
+    """Is told what a fold makes of a stream, in order; does nothing with it but what a subclass does."""
 
+    def folded(self, entry_id: bytes, event: Event, before: LiveAction | None, after: LiveAction | None, /) -> None:
+        """An event was folded in: `before` is the action that it replaced or ended, `after` the one that it made.
 
-class _Update(State, gc=False, tag_field="event_type", tag=UPDATE):
-    event_type = UPDATE
+        Either is None where there is none. Of several that a PURGED without a place ended, `before` is one.
+        """
 
-
-class End(WholeEnd, gc=False, tag_field="event_type", tag=PURGED):
-    """A PURGED that says everything."""
-
-
-_decode_whole = msgspec.json.Decoder(_New | _Update | End).decode
-
-
-class DigestsNeeded(Exception):
-    """A fold without digests met an entry that only they can place: fold again from the first entry, with them."""
+    def page_folded(self, page: Sequence[tuple[bytes, bytes | None]], malformed: Sequence[bytes], /) -> None:
+        """All entries of a page were folded in, but for `malformed`, the ids of those that are no events."""
 
 
 class LiveActions:
     """The live actions of one stream, by packed place and in order of their entries; feed it every entry in order.
 
-    Without `digests` it does not compute the MD5 of every line, a third of its work. What a tool shows and what
-    maintenance compares does not need them, but for streams of earlier shippers, which name actions by them: there
-    folding raises `DigestsNeeded`.
+    The MD5 of every line is a third of a fold's work, and what a tool shows and maintenance compares hardly needs it.
+    With `digest_of` it is computed for entries of earlier shippers only, which name actions by it; where such a
+    shipper ends an action of ours, `digest_of` is asked, and may raise.
     """
 
-    def __init__(self, digests: bool = True) -> None:
+    def __init__(self, observer: Observer | None = None, *, digest_of: DigestOf | None = None) -> None:
         self.by_place: dict[int, LiveAction] = {}
-        self.has_digests = digests
+        self._observer = observer
+        self._digest_of = digest_of
         # Only streams of earlier shippers need it, so it is built at the first PURGED without a place.
         self._places_by_key: dict[str, set[int]] | None = None
         self._first_seen: int | None = None
         self._status_since: int | None = None
+
+    @property
+    def has_digests(self) -> bool:
+        """Whether every live action has the MD5 of its line, as far as its entry tells it."""
+        return self._digest_of is None
 
     def __len__(self) -> int:
         return len(self.by_place)
@@ -77,50 +63,37 @@ class LiveActions:
     def __iter__(self) -> Iterator[LiveAction]:
         return iter(self.by_place.values())
 
-    def fold_page(self, page: list[tuple[bytes, bytes | None]]) -> list[bytes]:
+    def fold_page(self, page: Sequence[tuple[bytes, bytes | None]]) -> list[bytes]:
         """Fold in the next entries, each an id and its field `data`; returns the ids of those that are no events."""
         malformed = []
         for entry_id, data in page:
             try:
-                text = data or b""
-                event = _decode_whole(text)
-                if not text.isascii():
-                    text.decode()  # also what is skipped must be text
-                if event.hash is not None:
-                    digest_from_hex(event.hash)
-            except NOT_WHOLE:
-                folded = False
-            else:
-                if event.__class__ is End:
-                    folded = self._end(event)
-                else:
-                    self._put_state(entry_id, event)
-                    folded = True
-            if not folded and not self._fold_anything(entry_id, data):
+                event = decode(data)
+            except MalformedEvent:
                 malformed.append(entry_id)
+            else:
+                self.apply(entry_id, event)
+        if self._observer is not None:
+            self._observer.page_folded(page, malformed)
         return malformed
 
     def apply(self, entry_id: bytes, event: Event) -> None:
-        """Fold in one decoded event (`events.decode`)."""
+        """Fold in one decoded event (`event.decode`); what it does not tell of its times is filled in."""
         if event.event_type == PURGED:
-            self._purge(event)
-            return
-        assert event.place is not None and event.fid and event.action and event.status, "decode() refuses these"
+            before, after = self._purge(event), None
+        else:
+            after = self._live_action(entry_id, event)
+            before = self.put(after)
+        if self._observer is not None:
+            self._observer.folded(entry_id, event, before, after)
+
+    def _live_action(self, entry_id: bytes, event: Event) -> LiveAction:
+        """What a NEW or UPDATE makes."""
+        cat_idx, rec_idx, fid, action, status = event.cat_idx, event.rec_idx, event.fid, event.action, event.status
+        assert cat_idx is not None and rec_idx is not None and fid and action and status, "decode() refuses these"
+        place = cat_idx << 32 | rec_idx
         if event.first_seen is None or event.status_since is None:
-            self._complete_times(event.place, event)
-        self._put_state(entry_id, cast(State, event))  # it says all that is asked of one, but perhaps a cookie
-
-    def _fold_anything(self, entry_id: bytes, data: bytes | None) -> bool:
-        """Fold in any entry, the long way; False if it is no event."""
-        try:
-            event = decode(data)
-        except MalformedEvent:
-            return False
-        self.apply(entry_id, event)
-        return True
-
-    def _put_state(self, entry_id: bytes, event: State) -> None:
-        """Fold in a NEW or UPDATE."""
+            self._complete_times(place, event)
         # The entries of one poll share their times: one object for all.
         if event.first_seen != self._first_seen:
             self._first_seen = _seconds(event.first_seen)
@@ -128,54 +101,54 @@ class LiveActions:
             self._status_since = (
                 self._first_seen if event.status_since == self._first_seen else _seconds(event.status_since)
             )
+        digest = NO_DIGEST
+        if self._digest_of is None or event.host is None:  # which earlier shippers do not name
+            digest = event.line_digest or NO_DIGEST
         cookie = event.cookie
-        digest = (event.line_digest or NO_DIGEST) if self.has_digests else NO_DIGEST
-        self.put(
-            LiveAction(
-                event.cat_idx << 32 | event.rec_idx,
-                event.fid,
-                intern(event.action),
-                intern(event.status),
-                digest + cookie.encode() if cookie else digest,
-                self._first_seen,
-                self._status_since,
-                entry_id,
-            )
+        return LiveAction(
+            place,
+            fid,
+            intern(action),
+            intern(status),
+            digest + cookie.encode() if cookie else digest,
+            self._first_seen,
+            self._status_since,
+            entry_id,
         )
 
-    def _end(self, event: End) -> bool:
-        """Fold in a PURGED if its cookie decides; False if it takes more."""
-        occupant = self.by_place.get(event.cat_idx << 32 | event.rec_idx)
-        if occupant is None:
-            return True
-        if occupant.cookie is None:
-            return False
-        if occupant.cookie == event.cookie:
-            self._remove(occupant)
-        return True
-
-    def put(self, action: LiveAction) -> None:
-        """Place an action whose state is known from elsewhere (the state file), as a NEW would."""
+    def put(self, action: LiveAction) -> LiveAction | None:
+        """Place an action, also one known from elsewhere (the state file); returns the occupant that it replaces."""
         by_place, place = self.by_place, action.place
         if self._places_by_key is not None:
             self._keep_key(action)
-        if place in by_place:
-            del by_place[place]  # in its old position the dict would no longer be in order
+        occupant = by_place.pop(place, None)  # in its old position the dict would no longer be in order
         by_place[place] = action
+        return occupant
 
-    def _purge(self, event: Event) -> None:
-        """Fold in a PURGED by the rules."""
+    def _purge(self, event: Event) -> LiveAction | None:
+        """Remove what a PURGED ends by the rules; returns it, of several one."""
         place = event.place
         if place is None:
-            self._remove_by_key(event.action_key or "")
-            return
+            return self._remove_by_key(event.action_key or "")
         occupant = self.by_place.get(place)
-        if occupant is None:
-            return
-        if not self.has_digests and not (event.cookie and occupant.cookie) and (event.hash or event.raw):
-            raise DigestsNeeded
-        if _names(event, occupant):
-            self._remove(occupant)
+        if occupant is None or not self._names(event, occupant):
+            return None
+        self._remove(occupant)
+        return occupant
+
+    def _names(self, purged: Event, occupant: LiveAction) -> bool:
+        """Whether a PURGED event speaks of the action that is in its place."""
+        theirs = occupant.cookie
+        if purged.cookie is not None and theirs is not None:
+            return purged.cookie == theirs
+        digest = purged.line_digest
+        if digest is not None:
+            known = occupant.digest
+            if known is None and self._digest_of is not None:
+                known = self._digest_of(occupant.entry)
+            if known is not None:
+                return digest == known
+        return purged.fid == occupant.fid and purged.action == occupant.action
 
     def _complete_times(self, place: int, event: Event) -> None:
         """Fill first_seen and status_since of an earlier shipper's entry: what came before it tells."""
@@ -192,13 +165,15 @@ class LiveActions:
         if self._places_by_key is not None:
             self._forget_key(action)
 
-    def _remove_by_key(self, action_key: str) -> None:
+    def _remove_by_key(self, action_key: str) -> LiveAction | None:
         if self._places_by_key is None:
             self._places_by_key = {}
             for action in self:
                 self._places_by_key.setdefault(action.action_key, set()).add(action.place)
+        removed = None
         for place in self._places_by_key.pop(action_key, ()):
-            del self.by_place[place]
+            removed = self.by_place.pop(place)
+        return removed
 
     def _keep_key(self, action: LiveAction) -> None:
         assert self._places_by_key is not None
@@ -217,16 +192,6 @@ class LiveActions:
 
 def _seconds(seconds: int | float | None) -> int | None:
     return None if seconds is None else int(seconds)
-
-
-def _names(purged: Event, occupant: LiveAction) -> bool:
-    """Whether a PURGED event speaks of the action that is in its place."""
-    if purged.cookie is not None and occupant.cookie is not None:
-        return purged.cookie == occupant.cookie
-    digest = purged.line_digest
-    if digest is not None and occupant.digest is not None:
-        return digest == occupant.digest
-    return purged.fid == occupant.fid and purged.action == occupant.action
 
 
 def _is_same(action: LiveAction, event: Event) -> bool:

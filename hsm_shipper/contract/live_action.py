@@ -16,7 +16,7 @@ NO_DIGEST = bytes(16)
 class LiveAction(msgspec.Struct, gc=False):
     """One live action. Times are seconds since the epoch, None where the stream does not tell.
 
-    Some 400 bytes with its place in a dict: `mark` is what would be two objects in a naive one, and `entry` the very
+    Some 310 bytes with its place in a dict: `mark` is what would be two objects in a naive one, and `entry` the very
     object that came from the server.
     """
 
@@ -29,6 +29,8 @@ class LiveAction(msgspec.Struct, gc=False):
     status_since: int | None
     entry: bytes
     """The id of the stream entry that holds this state; `UNKNOWN_ENTRY` where that is not known."""
+    archive_id: int | None = None
+    """The archive that it is for; None where the entry has no `raw` to tell it, or nobody has noted it."""
 
     @classmethod
     def make(

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from hsm_shipper.contract.fold import DigestsNeeded, LiveActions
+from hsm_shipper.contract.fold import LiveActions
 from hsm_shipper.contract.kernel_line import unpack_place
 from hsm_shipper.contract.live_action import LiveAction, same_state
 from hsm_shipper.contract.stream_head import Head
@@ -106,8 +106,8 @@ class StateFile:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def differences(self, live: LiveActions) -> Healed:
-        """What differs from `live`; `DigestsNeeded` where only the lines decide, and `live` does not know them.
+    def differences(self, live: LiveActions) -> Healed | None:
+        """What differs from `live`; None where only the lines decide, and `live` does not keep their digests.
 
         An entry never changes, so the row that names the entry that `live` does holds the state that it does (but for
         ids that somebody gave to other entries by hand). Only where it names another one, or none, or another status,
@@ -116,7 +116,7 @@ class StateFile:
         healed = Healed([], [], [], [])
         suspects = self._suspect_places(live)
         if not live.has_digests and any(place in live.by_place for place in suspects):
-            raise DigestsNeeded
+            return None
         for ours in filter(None, map(self._action_at, suspects)):
             theirs = live.by_place.get(ours.place)
             if theirs is None:
@@ -131,7 +131,7 @@ class StateFile:
             known = read_places(self._connection, "actions")
             healed.orphans.extend(action for action in live if action.place not in known)
         if healed.orphans and not live.has_digests:
-            raise DigestsNeeded
+            return None
         return healed
 
     def _suspect_places(self, live: LiveActions) -> list[int]:
@@ -160,7 +160,7 @@ class StateFile:
         return self._connection.total_changes - before
 
 
-def catch_up(replay: Replay[LiveActions], state: StateFile, keep_going: Callable[[], None]) -> None:
+def catch_up(replay: Replay, state: StateFile, keep_going: Callable[[], None]) -> None:
     """Fold the stream to where the belief stands, but for the page or so that comes in meanwhile.
 
     `StreamMoved` if the belief stands behind what was folded, or `StreamBehind` if the server does not hold all that
@@ -175,13 +175,13 @@ def catch_up(replay: Replay[LiveActions], state: StateFile, keep_going: Callable
         keep_going()
 
 
-def finish(replay: Replay[LiveActions], position: Head) -> None:
+def finish(replay: Replay, position: Head) -> None:
     """Fold the rest, while the worker waits: raises what tells to start over, for that is not to be done here."""
     _check_behind(replay, position)
     replay.step(position.last_id, holding=position)
 
 
-def _check_behind(replay: Replay[LiveActions], position: Head) -> None:
+def _check_behind(replay: Replay, position: Head) -> None:
     if pack_id(position.last_id) < pack_id(replay.until):
         raise StreamMoved(f"the worker went back to {position.last_id} while the stream was read up to {replay.until}")
 

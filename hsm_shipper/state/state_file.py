@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 from sqlite_utils import Database
 
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import LiveActions, Observer
 from hsm_shipper.contract.kernel_line import unpack_place
 from hsm_shipper.contract.live_action import LiveAction
 from hsm_shipper.contract.stream_head import Head
@@ -118,9 +118,9 @@ class Cache:
         self._version = version
         return Loaded(head, known, missed, marked)
 
-    def live_actions(self) -> LiveActions:
-        """The whole fold, to go on folding from."""
-        live = LiveActions()
+    def live_actions(self, observer: Observer | None = None) -> LiveActions:
+        """The whole fold, to go on folding from: `observer` is told of what is folded then."""
+        live = LiveActions(observer)
         with translated(self.path, "read"):
             for action in read_actions(self._connection):
                 live.put(action)

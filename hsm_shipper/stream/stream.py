@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import redis
 import redis.exceptions
 
+from hsm_shipper.contract.event import decode
 from hsm_shipper.contract.redis_keys import DATA_FIELD, data_of
 from hsm_shipper.contract.stream_head import Head, entry_sha1
 from hsm_shipper.contract.stream_ids import next_id, pack_id, text_of
@@ -96,6 +97,16 @@ class ActionStream:
         with self.translated("look at"):
             found = cast(list[Any], self._client.xrange(self.key, entry_id, entry_id))
         return found[0][1].get(DATA_FIELD) if found else None
+
+    def line_digest_of(self, entry_id: bytes) -> bytes | None:
+        """MD5 (16 bytes) of the line of an entry that a replay has met; None where the entry does not tell it.
+
+        `ReplayOvertaken` if it is gone meanwhile.
+        """
+        data = self.data_of(entry_id.decode())
+        if data is None:
+            raise ReplayOvertaken(f"entry {entry_id.decode()} of stream {self.key} is gone while it is read")
+        return decode(data).line_digest
 
     def replay(self, until: str, after: str | None = None, *, holding: Head | None = None) -> Iterator[list[Entry]]:
         """Pages of entries up to the id `until`: from the first, or those behind the entry `after`.

@@ -263,16 +263,15 @@ class Belief:
 
     def _replay(self, head: Head) -> LiveActions:
         """Fold the stream up to `head`: from where we are, if that is still a part of it, else from its beginning."""
-        live, after = LiveActions(), None
+        account = CaughtUp(self._stream.key)
+        live, after = LiveActions(account), None
         ours = self._head
         if ours is not None and ours.newest_id == ours.last_id and self._stream.holds(ours):
-            live, after = self._opened.live_actions(), ours.last_id
-        account = CaughtUp(self._stream.key)
-        added = 0
+            live, after = self._opened.live_actions(account), ours.last_id
         for page in self._stream.replay(head.last_id, after, holding=head):
-            account.add(page, live.fold_page(page))
-            added += len(page)
-        if ours is not None and after is not None and has_losses(ours, head, added, partial(_needs_before, live)):
+            live.fold_page(page)
+        needs_before = partial(_needs_before, live)
+        if ours is not None and after is not None and has_losses(ours, head, account.entries, needs_before):
             raise ReplayOvertaken(f"entries of stream {self._stream.key} went, before or behind {after}")
         account.tell(after, len(live), self._host)
         return live

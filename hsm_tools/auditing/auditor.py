@@ -19,6 +19,7 @@ from urllib.parse import quote
 import redis
 
 from hsm_shipper.config import Config
+from hsm_shipper.contract.fold import LiveActions
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.live_action import LiveAction
 from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
@@ -38,7 +39,7 @@ from hsm_tools.auditing.audit import (
     Differences,
     Listing,
     MdtReport,
-    TalliedActions,
+    Repetitions,
     compare,
     confirmed,
 )
@@ -132,7 +133,7 @@ class StreamFold:
         self._replay = self._beginning()
 
     @property
-    def live(self) -> TalliedActions:
+    def live(self) -> LiveActions:
         """The live actions as of the last `to`."""
         return self._replay.live
 
@@ -156,18 +157,22 @@ class StreamFold:
 
     def counts(self) -> Counts:
         """What the entries folded so far are."""
-        replay, live = self._replay, self.live
+        replay, repetitions = self._replay, self._repetitions
         return Counts(
             entries=replay.entries,
-            live=len(live),
-            duplicates=live.duplicates,
-            purged_without_new=live.purged_without_new,
+            live=len(self.live),
+            duplicates=repetitions.duplicates,
+            purged_without_new=repetitions.purged_without_new,
             malformed=replay.malformed,
             malformed_ids=tuple(replay.malformed_ids),
         )
 
-    def _beginning(self) -> Replay[TalliedActions]:
-        return Replay(self._stream, TalliedActions, lambda _: self._progress(self._replay.entries))
+    def _beginning(self) -> Replay:
+        return Replay(self._stream, lambda _: self._progress(self._replay.entries), observer=self._observed)
+
+    def _observed(self) -> Repetitions:
+        self._repetitions = Repetitions()
+        return self._repetitions
 
 
 class PollWatch:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from hsm_shipper.contract.event import PURGED, Event
+from hsm_shipper.contract.live_action import LiveAction
 from hsm_shipper.stream.page_reader import Entry
 from hsm_tools.command.labels import FAILED, FINAL_STATUSES, STARTED
 
@@ -157,10 +158,13 @@ class Tally:
         self._durations[key].add(int(seconds), count)
 
 
-def told_by(event: Event) -> Told:
-    """What is counted of an event that was folded."""
+def told_by(event: Event, before: LiveAction | None = None) -> Told:
+    """What is counted of an event that was folded; `before` is the action that it replaced or ended."""
     if event.event_type == PURGED:
-        return (PURGED, event.action, event.last_status, None)
+        last_status = event.last_status
+        if not last_status and before is not None and event.place is not None:
+            last_status = before.status  # earlier shippers do not tell it
+        return (PURGED, event.action, last_status, None)
     if event.refresh:
         return (REFRESH, event.action, event.status, None)
     seconds = None

@@ -214,7 +214,7 @@ def test_top(polled: Site) -> None:
     top = role("`hsm-action-top`")
     polled.become(top)
     polled.tool("hsm-action-top", "--run-once")
-    actions = LiveActions(digests=False)
+    actions = LiveActions()
     entries: Any = polled.admin.xrange(STREAM)
     for entry_id, fields in entries:
         actions.apply(entry_id, decode(fields[b"data"]))

@@ -38,7 +38,7 @@ def asked(streams: Streams) -> Iterator[Lookup]:
 
 def live(client: redis.Redis, rec: int) -> LiveAction:
     """The live action at a place, by the fold."""
-    actions = LiveActions(digests=False)
+    actions = LiveActions()
     entries: Any = client.xrange(KEY)
     for entry_id, fields in entries:
         actions.apply(entry_id, decode(fields[b"data"]))
@@ -89,7 +89,7 @@ def test_the_search_ends_where_the_action_was_not_there_yet(streams: Streams, as
     pipe.execute()
     streams.add(A, event(A, 1, "UPDATE", "STARTED"))
     entries: Any = streams.client.xrevrange(KEY, count=1)
-    actions = LiveActions(digests=False)
+    actions = LiveActions()
     actions.apply(entries[0][0], decode(entries[0][1][b"data"]))
     history = asked.history(A, next(iter(actions)))
     assert (len(history.entries), history.is_whole, history.searched) == (1, False, 1000)

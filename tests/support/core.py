@@ -27,7 +27,6 @@ from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller
 from hsm_shipper.worker.replica import Belief
-from hsm_tools.live_state.lean import LeanAction
 from tests.simulator import Record
 from tests.support.servers import RedisServer
 from tests.support.truth import entries_of, judge_stream
@@ -88,12 +87,8 @@ def live_action(data: bytes, **changes: Any) -> LiveAction:
         "first_seen": 100,
         "status_since": 200,
     }
-    return LiveAction.make(**(fields | changes))
-
-
-def lean_action(data: bytes, archive_id: int | None = 1, **changes: Any) -> LeanAction:
-    """The same as the tools' fold knows it."""
-    action = LeanAction(*msgspec.structs.astuple(live_action(data, **changes)))
+    archive_id = changes.pop("archive_id", None)
+    action = LiveAction.make(**(fields | changes))
     action.archive_id = archive_id
     return action
 

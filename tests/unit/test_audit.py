@@ -25,7 +25,7 @@ from hsm_tools.auditing.audit import (
     Kind,
     Listing,
     MdtReport,
-    TalliedActions,
+    Repetitions,
     compare,
     confirmed,
     exit_code,
@@ -81,15 +81,16 @@ def event(kind: str, rec_idx: int, status: str = "WAITING", **more: object) -> E
 
 
 def tally(*events: Event) -> tuple[int, int, int]:
-    """Live actions, duplicates, and PURGED that removed nothing; by the rules and by the page alike."""
-    by_rules, by_page = TalliedActions(), TalliedActions()
+    """Live actions, duplicates, and PURGED that removed nothing; one by one and by the page alike."""
+    single, paged = Repetitions(), Repetitions()
+    by_event, by_page = LiveActions(single), LiveActions(paged)
     page: list[tuple[bytes, bytes | None]] = [(b"%d-0" % number, encode(one)) for number, one in enumerate(events, 1)]
     for entry_id, data in page:
-        by_rules.apply(entry_id, decode(data))
+        by_event.apply(entry_id, decode(data))
     assert by_page.fold_page(page) == []
-    counts = [(len(live), live.duplicates, live.purged_without_new) for live in (by_rules, by_page)]
-    assert counts[0] == counts[1]
-    return counts[0]
+    counts = (len(by_event), single.duplicates, single.purged_without_new)
+    assert counts == (len(by_page), paged.duplicates, paged.purged_without_new)
+    return counts
 
 
 @pytest.mark.parametrize(
