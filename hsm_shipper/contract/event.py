@@ -106,7 +106,7 @@ def decode(data: bytes | None) -> Event:
     if cat_idx is None or rec_idx is None:
         _complete(event)
     else:
-        if cat_idx < 0 or rec_idx < 0:
+        if cat_idx | rec_idx < 0:
             event.cat_idx, event.rec_idx = unsigned(cat_idx), unsigned(rec_idx)
         if not (event.cookie and event.fid and event.action and event.status and event.action_key):
             _complete(event)

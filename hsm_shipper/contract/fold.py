@@ -46,6 +46,7 @@ class LiveActions:
     def __init__(self, observer: Observer | None = None, *, digest_of: DigestOf | None = None) -> None:
         self.by_place: dict[int, LiveAction] = {}
         self._observer = observer
+        self._folded = None if observer is None else observer.folded
         self._digest_of = digest_of
         # Only streams of earlier shippers need it, so it is built at the first PURGED without a place.
         self._places_by_key: dict[str, set[int]] | None = None
@@ -66,45 +67,51 @@ class LiveActions:
     def fold_page(self, page: Sequence[tuple[bytes, bytes | None]]) -> list[bytes]:
         """Fold in the next entries, each an id and its field `data`; returns the ids of those that are no events."""
         malformed = []
+        apply = self.apply
         for entry_id, data in page:
             try:
                 event = decode(data)
             except MalformedEvent:
                 malformed.append(entry_id)
             else:
-                self.apply(entry_id, event)
+                apply(entry_id, event)
         if self._observer is not None:
             self._observer.page_folded(page, malformed)
         return malformed
 
     def apply(self, entry_id: bytes, event: Event) -> None:
         """Fold in one decoded event (`event.decode`); what it does not tell of its times is filled in."""
-        if event.event_type == PURGED:
-            before, after = self._purge(event), None
+        # Every step here is taken a million times.
+        cat_idx, rec_idx = event.cat_idx, event.rec_idx
+        if cat_idx is None or rec_idx is None:
+            before, after = self._remove_by_key(event.action_key or ""), None
+        elif event.event_type == PURGED:
+            before, after = self._purge(cat_idx << 32 | rec_idx, event), None
         else:
-            after = self._live_action(entry_id, event)
-            before = self.put(after)
-        if self._observer is not None:
-            self._observer.folded(entry_id, event, before, after)
+            place = cat_idx << 32 | rec_idx
+            after = self._live_action(place, entry_id, event)
+            if self._places_by_key is not None:
+                self._keep_key(after)
+            before = self.by_place.pop(place, None)  # in its old position the dict would no longer be in order
+            self.by_place[place] = after
+        if self._folded is not None:
+            self._folded(entry_id, event, before, after)
 
-    def _live_action(self, entry_id: bytes, event: Event) -> LiveAction:
+    def _live_action(self, place: int, entry_id: bytes, event: Event) -> LiveAction:
         """What a NEW or UPDATE makes."""
-        cat_idx, rec_idx, fid, action, status = event.cat_idx, event.rec_idx, event.fid, event.action, event.status
-        assert cat_idx is not None and rec_idx is not None and fid and action and status, "decode() refuses these"
-        place = cat_idx << 32 | rec_idx
+        fid, action, status, cookie = event.fid, event.action, event.status, event.cookie
+        assert fid and action and status, "decode() refuses these"
         if event.first_seen is None or event.status_since is None:
             self._complete_times(place, event)
         # The entries of one poll share their times: one object for all.
-        if event.first_seen != self._first_seen:
-            self._first_seen = _seconds(event.first_seen)
-        if event.status_since != self._status_since:
-            self._status_since = (
-                self._first_seen if event.status_since == self._first_seen else _seconds(event.status_since)
-            )
+        first_seen, status_since = event.first_seen, event.status_since
+        if first_seen != self._first_seen:
+            self._first_seen = _seconds(first_seen)
+        if status_since != self._status_since:
+            self._status_since = self._first_seen if status_since == first_seen else _seconds(status_since)
         digest = NO_DIGEST
         if self._digest_of is None or event.host is None:  # which earlier shippers do not name
             digest = event.line_digest or NO_DIGEST
-        cookie = event.cookie
         return LiveAction(
             place,
             fid,
@@ -116,24 +123,24 @@ class LiveActions:
             entry_id,
         )
 
-    def put(self, action: LiveAction) -> LiveAction | None:
-        """Place an action, also one known from elsewhere (the state file); returns the occupant that it replaces."""
-        by_place, place = self.by_place, action.place
+    def put(self, action: LiveAction) -> None:
+        """Place an action whose state is known from elsewhere (the state file), as a NEW would."""
         if self._places_by_key is not None:
             self._keep_key(action)
-        occupant = by_place.pop(place, None)  # in its old position the dict would no longer be in order
-        by_place[place] = action
-        return occupant
+        self.by_place.pop(action.place, None)
+        self.by_place[action.place] = action
 
-    def _purge(self, event: Event) -> LiveAction | None:
-        """Remove what a PURGED ends by the rules; returns it, of several one."""
-        place = event.place
-        if place is None:
-            return self._remove_by_key(event.action_key or "")
+    def _purge(self, place: int, event: Event) -> LiveAction | None:
+        """Remove what a PURGED ends by the rules; returns it."""
         occupant = self.by_place.get(place)
-        if occupant is None or not self._names(event, occupant):
+        if occupant is None:
             return None
-        self._remove(occupant)
+        cookie = event.cookie
+        if not (cookie and occupant.mark[16:] == cookie.encode()) and not self._names(event, occupant):
+            return None
+        del self.by_place[place]
+        if self._places_by_key is not None:
+            self._forget_key(occupant)
         return occupant
 
     def _names(self, purged: Event, occupant: LiveAction) -> bool:
@@ -160,12 +167,8 @@ class LiveActions:
             kept = before is not None and same and before.status == event.status
             event.status_since = before.status_since if before is not None and kept else event.timestamp
 
-    def _remove(self, action: LiveAction) -> None:
-        del self.by_place[action.place]
-        if self._places_by_key is not None:
-            self._forget_key(action)
-
     def _remove_by_key(self, action_key: str) -> LiveAction | None:
+        """Remove all actions of a key; returns one of them."""
         if self._places_by_key is None:
             self._places_by_key = {}
             for action in self:

@@ -11,19 +11,12 @@ from hsm_shipper.contract.live_action import LiveAction
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.stream.page_reader import Entry
 from hsm_tools.live_state.tally import Tally, Told, told_by
-from hsm_tools.record import archive_id, archive_text
+from hsm_tools.record import ARCHIVE_KEY, archive_id
 
 _ARCHIVES_MAX = 1000
-
-
-class _ArchiveIds(dict[str, int | None]):
-    """Archive ids by their texts: there are few of them, but in streams full of nonsense."""
-
-    def __missing__(self, text: str) -> int | None:
-        found = archive_id(text)
-        if found is not None and len(self) < _ARCHIVES_MAX:
-            self[text] = found
-        return found
+_HASH_AT = ARCHIVE_KEY.index("#")
+# The key, sign, ten digits, and the blank behind them: so much of a line tells its archive.
+_ARCHIVE_CHARACTERS = len(ARCHIVE_KEY) + 12
 
 
 class ToolsObserver(Observer):
@@ -34,7 +27,8 @@ class ToolsObserver(Observer):
         self._counted_to = pack_id(tally.last)
         # Counted when the page is done: of one that cannot be folded to its end, nothing is.
         self._told: defaultdict[Told, int] = defaultdict(int)
-        self._archive_ids = _ArchiveIds()
+        # By what lines say of them: there are few such texts, but in streams full of nonsense.
+        self._archive_ids: dict[str, int] = {}
 
     def folded(self, entry_id: bytes, event: Event, before: LiveAction | None, after: LiveAction | None, /) -> None:
         """Note one event."""
@@ -42,9 +36,12 @@ class ToolsObserver(Observer):
         if after is not None:
             raw = event.raw
             if raw is not None:
-                after.archive_id = self._archive_ids[archive_text(raw)]
+                begin = raw.find("#") - _HASH_AT  # a third of the time that looking for all of the key takes
+                said = raw[begin : begin + _ARCHIVE_CHARACTERS]
+                found = self._archive_ids.get(said)
+                after.archive_id = self._archive_id(said, raw) if found is None else found
         if not self._counted_to or pack_id(entry_id) > self._counted_to:
-            self._told[told_by(event, before)] += 1
+            self._told[told_by(event, before, after)] += 1
 
     def page_folded(self, page: Sequence[Entry], malformed: Sequence[bytes], /) -> None:
         """Count what was noted of a page."""
@@ -55,3 +52,10 @@ class ToolsObserver(Observer):
                 self._counted_to = 0
         self._tally.add(page, self._told, len(malformed))
         self._told.clear()
+
+    def _archive_id(self, said: str, line: str) -> int | None:
+        """What no line has said before, or not at its first `#`."""
+        found = archive_id(line.partition(ARCHIVE_KEY)[2])
+        if found is not None and said.startswith(ARCHIVE_KEY) and len(self._archive_ids) < _ARCHIVES_MAX:
+            self._archive_ids[said] = found
+        return found
