@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from sys import intern
 
 from hsm_shipper.contract.event import PURGED, Event, decode
-from hsm_shipper.contract.live_action import NO_DIGEST, LiveAction
+from hsm_shipper.contract.live_action import NO_DIGEST, ActionState
 from hsm_shipper.errors import MalformedEvent
 
 DigestOf = Callable[[bytes], bytes | None]
@@ -25,7 +25,7 @@ DigestOf = Callable[[bytes], bytes | None]
 class Observer:
     """Is told what a fold makes of a stream, in order; does nothing with it but what a subclass does."""
 
-    def folded(self, entry_id: bytes, event: Event, before: LiveAction | None, after: LiveAction | None, /) -> None:
+    def folded(self, entry_id: bytes, event: Event, before: ActionState | None, after: ActionState | None, /) -> None:
         """An event was folded in: `before` is the action that it replaced or ended, `after` the one that it made.
 
         Either is None where there is none. Of several that a PURGED without a place ended, `before` is one.
@@ -35,7 +35,7 @@ class Observer:
         """All entries of a page were folded in, but for `malformed`, the ids of those that are no events."""
 
 
-class LiveActions:
+class ActionFold:
     """The live actions of one stream, by packed place and in order of their entries; feed it every entry in order.
 
     The MD5 of every line is a third of a fold's work, and what a tool shows and maintenance compares hardly needs it.
@@ -44,7 +44,7 @@ class LiveActions:
     """
 
     def __init__(self, observer: Observer | None = None, *, digest_of: DigestOf | None = None) -> None:
-        self.by_place: dict[int, LiveAction] = {}
+        self.by_place: dict[int, ActionState] = {}
         self._observer = observer
         self._folded = None if observer is None else observer.folded
         self._digest_of = digest_of
@@ -61,7 +61,7 @@ class LiveActions:
     def __len__(self) -> int:
         return len(self.by_place)
 
-    def __iter__(self) -> Iterator[LiveAction]:
+    def __iter__(self) -> Iterator[ActionState]:
         return iter(self.by_place.values())
 
     def fold_page(self, page: Sequence[tuple[bytes, bytes | None]]) -> list[bytes]:
@@ -97,7 +97,7 @@ class LiveActions:
         if self._folded is not None:
             self._folded(entry_id, event, before, after)
 
-    def _live_action(self, place: int, entry_id: bytes, event: Event) -> LiveAction:
+    def _live_action(self, place: int, entry_id: bytes, event: Event) -> ActionState:
         """What a NEW or UPDATE makes."""
         fid, action, status, cookie = event.fid, event.action, event.status, event.cookie
         assert fid and action and status, "decode() refuses these"
@@ -112,7 +112,7 @@ class LiveActions:
         digest = NO_DIGEST
         if self._digest_of is None or event.host is None:  # which earlier shippers do not name
             digest = event.line_digest or NO_DIGEST
-        return LiveAction(
+        return ActionState(
             place,
             fid,
             intern(action),
@@ -123,14 +123,14 @@ class LiveActions:
             entry_id,
         )
 
-    def put(self, action: LiveAction) -> None:
+    def put(self, action: ActionState) -> None:
         """Place an action whose state is known from elsewhere (the state file), as a NEW would."""
         if self._places_by_key is not None:
             self._keep_key(action)
         self.by_place.pop(action.place, None)
         self.by_place[action.place] = action
 
-    def _purge(self, place: int, event: Event) -> LiveAction | None:
+    def _purge(self, place: int, event: Event) -> ActionState | None:
         """Remove what a PURGED ends by the rules; returns it."""
         occupant = self.by_place.get(place)
         if occupant is None:
@@ -143,7 +143,7 @@ class LiveActions:
             self._forget_key(occupant)
         return occupant
 
-    def _names(self, purged: Event, occupant: LiveAction) -> bool:
+    def _names(self, purged: Event, occupant: ActionState) -> bool:
         """Whether a PURGED event speaks of the action that is in its place."""
         theirs = occupant.cookie
         if purged.cookie is not None and theirs is not None:
@@ -167,7 +167,7 @@ class LiveActions:
             kept = before is not None and same and before.status == event.status
             event.status_since = before.status_since if before is not None and kept else event.timestamp
 
-    def _remove_by_key(self, action_key: str) -> LiveAction | None:
+    def _remove_by_key(self, action_key: str) -> ActionState | None:
         """Remove all actions of a key; returns one of them."""
         if self._places_by_key is None:
             self._places_by_key = {}
@@ -178,14 +178,14 @@ class LiveActions:
             removed = self.by_place.pop(place)
         return removed
 
-    def _keep_key(self, action: LiveAction) -> None:
+    def _keep_key(self, action: ActionState) -> None:
         assert self._places_by_key is not None
         occupant = self.by_place.get(action.place)
         if occupant is not None:
             self._forget_key(occupant)
         self._places_by_key.setdefault(action.action_key, set()).add(action.place)
 
-    def _forget_key(self, action: LiveAction) -> None:
+    def _forget_key(self, action: ActionState) -> None:
         assert self._places_by_key is not None
         places = self._places_by_key[action.action_key]
         places.discard(action.place)
@@ -197,6 +197,6 @@ def _seconds(seconds: int | float | None) -> int | None:
     return None if seconds is None else int(seconds)
 
 
-def _is_same(action: LiveAction, event: Event) -> bool:
+def _is_same(action: ActionState, event: Event) -> bool:
     cookies_agree = action.cookie is None or event.cookie is None or action.cookie == event.cookie
     return cookies_agree and action.fid == event.fid and action.action == event.action

@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.kernel_line import unpack_place
-from hsm_shipper.contract.live_action import LiveAction, same_state
+from hsm_shipper.contract.live_action import ActionState, same_state
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import StateError, StreamMoved
@@ -49,13 +49,13 @@ _ROUNDS_MAX = 20
 class Healed(msgspec.Struct):
     """How far the belief was from what the stream says; each list holds the actions concerned."""
 
-    orphans: list[LiveAction]
+    orphans: list[ActionState]
     """Live in the stream, unknown here."""
-    missing: list[LiveAction]
+    missing: list[ActionState]
     """Believed live, not in the stream."""
-    differing: list[LiveAction]
+    differing: list[ActionState]
     """In another state in the stream (this one) than here."""
-    moved: list[LiveAction]
+    moved: list[ActionState]
     """In the same state, held by another entry than is known here: nothing to heal, only to note."""
 
     def __bool__(self) -> bool:
@@ -106,7 +106,7 @@ class StateFile:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def differences(self, live: LiveActions) -> Healed | None:
+    def differences(self, live: ActionFold) -> Healed | None:
         """What differs from `live`; None where only the lines decide, and `live` does not keep their digests.
 
         An entry never changes, so the row that names the entry that `live` does holds the state that it does (but for
@@ -134,7 +134,7 @@ class StateFile:
             return None
         return healed
 
-    def _suspect_places(self, live: LiveActions) -> list[int]:
+    def _suspect_places(self, live: ActionFold) -> list[int]:
         """Packed places where the belief does not name the entry that `live` does, or its status."""
         get = live.by_place.get
         suspects = []
@@ -144,7 +144,7 @@ class StateFile:
                 suspects.append(place)
         return suspects
 
-    def _action_at(self, place: int) -> LiveAction | None:
+    def _action_at(self, place: int) -> ActionState | None:
         return next(read_actions(self._connection, "cat_idx = ? AND rec_idx = ?", unpack_place(place)), None)
 
     def correct(self, healed: Healed) -> None:
@@ -152,7 +152,7 @@ class StateFile:
         delete_actions(self._connection, healed.missing)
         write_actions(self._connection, healed.orphans + healed.differing + healed.moved)
 
-    def mark_for_refresh(self, actions: list[LiveAction]) -> int:
+    def mark_for_refresh(self, actions: list[ActionState]) -> int:
         """Have the next poll append the state of these again; returns how many were not marked yet."""
         places = ((action.cat_idx, action.rec_idx) for action in actions)
         before = self._connection.total_changes

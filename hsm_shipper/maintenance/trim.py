@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.stream_ids import pack_id, unpack_id
 from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream, Group
@@ -48,7 +48,7 @@ def held_by_groups(replay: Replay, groups: list[Group], backlog_max: int) -> int
     return oldest
 
 
-def to_refresh(replay: Replay) -> list[LiveAction]:
+def to_refresh(replay: Replay) -> list[ActionState]:
     """The oldest live actions that have to be appended again for the stream to come within its bound, fewest first.
 
     Refreshing the k oldest costs k entries and frees all that lie before the next one's. Where the live actions alone
@@ -58,7 +58,7 @@ def to_refresh(replay: Replay) -> list[LiveAction]:
     bound = length_bound(live)
     if replay.entries - replay.index.ordinal(oldest_needed(replay)) <= bound:
         return []
-    chosen: list[LiveAction] = []
+    chosen: list[ActionState] = []
     for action in replay.live:  # in order of their entries
         if replay.entries - replay.index.ordinal(pack_id(action.entry)) + len(chosen) <= bound:
             break

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import msgspec
 from sqlite_utils import Database
 
-from hsm_shipper.contract.fold import LiveActions, Observer
+from hsm_shipper.contract.fold import ActionFold, Observer
 from hsm_shipper.contract.kernel_line import unpack_place
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew
 from hsm_shipper.migrations import SET, STEPS, migrations
@@ -118,17 +118,17 @@ class Cache:
         self._version = version
         return Loaded(head, known, missed, marked)
 
-    def live_actions(self, observer: Observer | None = None) -> LiveActions:
+    def live_actions(self, observer: Observer | None = None) -> ActionFold:
         """The whole fold, to go on folding from: `observer` is told of what is folded then."""
-        live = LiveActions(observer)
+        live = ActionFold(observer)
         with translated(self.path, "read"):
             for action in read_actions(self._connection):
                 live.put(action)
         return live
 
-    def actions_at(self, places: Sequence[int]) -> dict[int, LiveAction]:
+    def actions_at(self, places: Sequence[int]) -> dict[int, ActionState]:
         """The live actions in the given packed places."""
-        found: dict[int, LiveAction] = {}
+        found: dict[int, ActionState] = {}
         with translated(self.path, "read"):
             # One catalogue index a query: only so does SQLite use the primary key (a list of pairs is a scan).
             for cat_idx, same_cat in groupby(sorted(places), key=lambda place: unpack_place(place)[0]):
@@ -164,7 +164,7 @@ class Cache:
         write_actions(self._connection, put)
         self.set_position(head)
 
-    def replace(self, live: LiveActions, head: Head) -> None:
+    def replace(self, live: ActionFold, head: Head) -> None:
         """Within a transaction: make `live`, the fold up to `head`, what is known.
 
         What was missed or marked is void.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 
-from hsm_shipper.contract.fold import LiveActions, Observer
+from hsm_shipper.contract.fold import ActionFold, Observer
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ReplayOvertaken
@@ -32,7 +32,7 @@ class Replay:
         """`on_page` is given every page before it is folded; it may raise to end a replay that may not go on.
 
         `observer` makes one for each fold that is begun. Without `digests` those of our own shipper's lines are not
-        kept (see `LiveActions`).
+        kept (see `ActionFold`).
         """
         self._stream = stream
         self._observer = observer
@@ -41,7 +41,7 @@ class Replay:
         self._begin()
 
     def _begin(self) -> None:
-        self.live = LiveActions(self._observer(), digest_of=None if self._digests else self._stream.line_digest_of)
+        self.live = ActionFold(self._observer(), digest_of=None if self._digests else self._stream.line_digest_of)
         self.entries = 0
         self.malformed = 0
         self.malformed_ids: list[str] = []

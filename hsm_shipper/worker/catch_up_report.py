@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from hsm_shipper.contract.event import Event, decode
 from hsm_shipper.contract.fold import Observer
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.errors import MalformedEvent
 from hsm_shipper.stream.page_reader import Entry
 
@@ -25,7 +25,7 @@ class CaughtUp(Observer):
         self._malformed = 0
         self._writers: Counter[str | None] = Counter()
 
-    def folded(self, _id: bytes, event: Event, _before: LiveAction | None, _after: LiveAction | None, /) -> None:
+    def folded(self, _id: bytes, event: Event, _before: ActionState | None, _after: ActionState | None, /) -> None:
         """Count who wrote an event."""
         self._writers[event.host or None] += 1
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.errors import (
     ActionsError,
     EntriesLost,
@@ -53,7 +53,7 @@ class _Pass:
     survey: Survey
     not_ready: str | None
     held: HeldLines = field(default_factory=HeldLines)
-    before: dict[int, LiveAction] | None = None
+    before: dict[int, ActionState] | None = None
     """What was known to be in the places of the held lines, where there are not too many of them."""
 
 
@@ -187,7 +187,7 @@ class Poller:
 
     def _replaced(self, current: _Pass) -> set[int]:
         places = set()
-        befores: dict[int, LiveAction] = {}
+        befores: dict[int, ActionState] = {}
         for new, before in self._held_with_rows(current):
             if before is None:
                 continue
@@ -225,11 +225,11 @@ class Poller:
                     to_check -= 1
                 yield self._writer.state(new, before, timestamp)
 
-    def _is_said(self, new: NewLine, before: LiveAction) -> bool:
+    def _is_said(self, new: NewLine, before: ActionState) -> bool:
         """Whether the stream holds this very line in this very place, and need not say it again."""
         return before.digest == new.digest and before.place not in self._belief.marked
 
-    def _held_with_rows(self, current: _Pass) -> Iterator[tuple[NewLine, LiveAction | None]]:
+    def _held_with_rows(self, current: _Pass) -> Iterator[tuple[NewLine, ActionState | None]]:
         """The held lines, each with what is known to be in its place."""
         for some in batched(current.held, BATCH_EVENTS):
             rows = current.before
@@ -324,7 +324,7 @@ class Poller:
         self._status = result.status
 
 
-def _kept_its_status(new: NewLine, before: LiveAction) -> bool:
+def _kept_its_status(new: NewLine, before: ActionState) -> bool:
     """Whether a line changed, but not in its status."""
     return before.status == new.record.status and before.digest != new.digest
 

@@ -11,10 +11,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from hsm_shipper.contract.event import NEW, PURGED, Event, line_digest
-from hsm_shipper.contract.fold import LiveActions, Observer
+from hsm_shipper.contract.fold import ActionFold, Observer
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.kernel_line import parse_line, readable_place
-from hsm_shipper.contract.live_action import LiveAction, same_action, same_state
+from hsm_shipper.contract.live_action import ActionState, same_action, same_state
 from hsm_shipper.maintenance.trim import length_bound
 from hsm_tools.live_state.health import Health, WorkerHealth
 
@@ -36,7 +36,7 @@ class Repetitions(Observer):
         self.purged_without_new = 0
         """PURGED that removed nothing."""
 
-    def folded(self, _id: bytes, event: Event, before: LiveAction | None, after: LiveAction | None, /) -> None:
+    def folded(self, _id: bytes, event: Event, before: ActionState | None, after: ActionState | None, /) -> None:
         """Count one event."""
         if event.event_type == PURGED:
             self.purged_without_new += before is None
@@ -59,8 +59,8 @@ class Kind(StrEnum):
 class Difference(NamedTuple):
     """What the stream and a reference say of one place; one of them None where it holds nothing there."""
 
-    stream: LiveAction | None
-    reference: LiveAction | None
+    stream: ActionState | None
+    reference: ActionState | None
 
     @property
     def kind(self) -> Kind:
@@ -78,13 +78,13 @@ Differences = dict[int, Difference]
 """By packed place."""
 
 
-def _unchanged(before: LiveAction | None, now: LiveAction | None) -> bool:
+def _unchanged(before: ActionState | None, now: ActionState | None) -> bool:
     return before is now if before is None or now is None else same_state(before, now)
 
 
 def compare(
-    live: LiveActions,
-    reference: Iterable[LiveAction],
+    live: ActionFold,
+    reference: Iterable[ActionState],
     passed_over: Container[int] = frozenset(),
     puzzled: Callable[[], None] = lambda: None,
 ) -> Differences:
@@ -137,7 +137,7 @@ class Listing:
         self.puzzling: set[int] = set()
         """Packed places that hold something that is not understood."""
 
-    def __iter__(self) -> Iterator[LiveAction]:
+    def __iter__(self) -> Iterator[ActionState]:
         for lines in self._chunks:
             self.lines += len(lines)
             for line in lines:
@@ -145,7 +145,7 @@ class Listing:
                 if record is None:
                     self._puzzle(line)
                     continue
-                yield LiveAction.make(
+                yield ActionState.make(
                     record.place,
                     record.fid,
                     record.action,

@@ -19,9 +19,9 @@ from urllib.parse import quote
 import redis
 
 from hsm_shipper.config import Config
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ActionsError, HsmError, StateError, StreamError, StreamRefused, StreamUnavailable
@@ -133,7 +133,7 @@ class StreamFold:
         self._replay = self._beginning()
 
     @property
-    def live(self) -> LiveActions:
+    def live(self) -> ActionFold:
         """The live actions as of the last `to`."""
         return self._replay.live
 
@@ -249,7 +249,7 @@ def _look_at_state_file(fold: StreamFold, path: Path, *, has_left: bool) -> Diff
 
 
 @contextlib.contextmanager
-def _belief(path: Path) -> Iterator[tuple[str, Iterator[LiveAction]]]:
+def _belief(path: Path) -> Iterator[tuple[str, Iterator[ActionState]]]:
     """Where the state file has followed the stream to, and its actions, as of one moment."""
     with (
         translated(path, "read"),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 import redis
 
 from hsm_shipper.config import Config
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.redis_keys import heartbeat_key, mdt_of
 from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
@@ -60,7 +60,7 @@ class LiveStream:
         self._replay = self._beginning()
 
     @property
-    def live(self) -> LiveActions:
+    def live(self) -> ActionFold:
         """Its live actions, in order of their entries."""
         return self._replay.live
 

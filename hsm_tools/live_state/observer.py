@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hsm_shipper.contract.event import Event
 from hsm_shipper.contract.fold import Observer
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.stream.page_reader import Entry
 from hsm_tools.live_state.tally import Tally, Told, told_by
@@ -30,7 +30,7 @@ class ToolsObserver(Observer):
         # By what lines say of them: there are few such texts, but in streams full of nonsense.
         self._archive_ids: dict[str, int] = {}
 
-    def folded(self, entry_id: bytes, event: Event, before: LiveAction | None, after: LiveAction | None, /) -> None:
+    def folded(self, entry_id: bytes, event: Event, before: ActionState | None, after: ActionState | None, /) -> None:
         """Note one event."""
         # Every step here is taken a million times.
         if after is not None:

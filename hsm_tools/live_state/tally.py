@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from hsm_shipper.contract.event import PURGED, Event
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.stream.page_reader import Entry
 from hsm_tools.command.labels import FAILED, FINAL_STATUSES, STARTED
 
@@ -158,7 +158,7 @@ class Tally:
         self._durations[key].add(int(seconds), count)
 
 
-def told_by(event: Event, before: LiveAction | None = None, after: LiveAction | None = None) -> Told:
+def told_by(event: Event, before: ActionState | None = None, after: ActionState | None = None) -> Told:
     """What is counted of an event that was folded; see `Observer` for `before` and `after`."""
     event_type = event.event_type
     if event_type == PURGED:

@@ -7,7 +7,7 @@ import logging
 import msgspec
 import pytest
 
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.worker.catch_up_report import CaughtUp
 from tests.support.core import earlier_event, line
 
@@ -29,7 +29,7 @@ def page(*hosts: object) -> Page:
 
 def read(account: CaughtUp, *pages: Page) -> None:
     """Fold pages as a worker does."""
-    live = LiveActions(account)
+    live = ActionFold(account)
     for entries in pages:
         live.fold_page(entries)
 

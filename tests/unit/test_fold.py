@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from hsm_shipper.contract.event import NEW, PURGED, UPDATE, decode
-from hsm_shipper.contract.fold import DigestOf, LiveActions
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.fold import ActionFold, DigestOf
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.errors import ReplayOvertaken
 from tests.support.core import digest, earlier_event, line, live_action, place
 
@@ -37,15 +37,15 @@ def by_key(action_key: str = KEY) -> dict[str, Any]:
     return {"event_type": PURGED, "action_key": action_key, "status": PURGED, "timestamp": 1}
 
 
-def fold_of(events: Sequence[dict[str, Any]], digest_of: DigestOf | None = None) -> LiveActions:
+def fold_of(events: Sequence[dict[str, Any]], digest_of: DigestOf | None = None) -> ActionFold:
     """What the events come to; the nth entry has the id `n-0`."""
-    live = LiveActions(digest_of=digest_of)
+    live = ActionFold(digest_of=digest_of)
     for number, event in enumerate(events):
         live.apply(b"%d-0" % number, decode(msgspec.json.encode(event)))
     return live
 
 
-def folded(*events: dict[str, Any]) -> LiveActions:
+def folded(*events: dict[str, Any]) -> ActionFold:
     """What the events come to, with digests; in every test here a fold that asks for them at need says the same."""
     live = fold_of(events)
     asking = fold_of(events, lambda entry_id: decode(msgspec.json.encode(events[int(entry_id[:-2])])).line_digest)
@@ -54,12 +54,12 @@ def folded(*events: dict[str, Any]) -> LiveActions:
     return live
 
 
-def all_but_the_digest(action: LiveAction) -> LiveAction:
+def all_but_the_digest(action: ActionState) -> ActionState:
     """The action as a fold without digests knows it."""
     return structs.replace(action, mark=bytes(16) + (action.cookie or "").encode())
 
 
-def statuses(live: Iterable[LiveAction]) -> dict[str, str]:
+def statuses(live: Iterable[ActionState]) -> dict[str, str]:
     """The statuses by place."""
     return {f"{action.cat_idx}/{action.rec_idx}": action.status for action in live}
 
@@ -67,7 +67,7 @@ def statuses(live: Iterable[LiveAction]) -> dict[str, str]:
 def test_new_puts_the_action_in_its_place() -> None:
     live = folded(state(line(3, cat=2)))
     assert list(live) == [
-        LiveAction.make(
+        ActionState.make(
             place(3, cat=2), "0x200000401:0x3:0x0", "ARCHIVE", "WAITING", "0x6b020003", digest(line(3, cat=2)),
             1000, 1000,
         )
@@ -188,7 +188,7 @@ def test_an_action_that_is_known_from_elsewhere_is_found_by_key_too() -> None:
 # Since when
 
 
-def times(live: LiveActions) -> list[tuple[int | None, int | None]]:
+def times(live: ActionFold) -> list[tuple[int | None, int | None]]:
     """(first_seen, status_since) of what is live."""
     return [(action.first_seen, action.status_since) for action in live]
 

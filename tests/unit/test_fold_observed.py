@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsm_shipper.contract.event import decode
-from hsm_shipper.contract.fold import DigestOf, LiveActions
+from hsm_shipper.contract.fold import ActionFold, DigestOf
 from hsm_shipper.errors import MalformedEvent
 from hsm_tools.event import EntryDecoder
 from hsm_tools.live_state.observer import ToolsObserver
@@ -41,7 +41,7 @@ def end(rec: int = 1, **more: Any) -> dict[str, Any]:
     return {key: value for key, value in said.items() if key != "raw"}
 
 
-def essence(live: LiveActions) -> list[tuple[Any, ...]]:
+def essence(live: ActionFold) -> list[tuple[Any, ...]]:
     """All that a tool asks of live actions."""
     return sorted(
         (
@@ -52,7 +52,7 @@ def essence(live: LiveActions) -> list[tuple[Any, ...]]:
     )  # fmt: skip
 
 
-def by_the_rules(live: LiveActions, entries: Page) -> list[bytes]:
+def by_the_rules(live: ActionFold, entries: Page) -> list[bytes]:
     """Fold in entries one by one, decoded whole; returns the ids of those that are no events."""
     malformed = []
     for entry_id, data in entries:
@@ -69,15 +69,15 @@ def digests_in(entries: Page) -> DigestOf:
     return lambda entry_id: decode(payloads[entry_id]).line_digest
 
 
-def tools_fold(tally: Tally, entries: Page | None = None) -> LiveActions:
+def tools_fold(tally: Tally, entries: Page | None = None) -> ActionFold:
     """The fold of a tool, of a stream with these entries."""
-    return LiveActions(ToolsObserver(tally), digest_of=digests_in(entries or []))
+    return ActionFold(ToolsObserver(tally), digest_of=digests_in(entries or []))
 
 
 def agree(pages: list[Page]) -> Tally:
     """Fold three ways, page by page."""
     tally = Tally()
-    single, paged = LiveActions(), LiveActions()
+    single, paged = ActionFold(), ActionFold()
     tools = tools_fold(tally, [entry for one in pages for entry in one])
     for one in pages:
         malformed = paged.fold_page(one)
@@ -131,7 +131,7 @@ def test_an_end_of_an_action_whose_cookie_nobody_told_goes_by_the_rules() -> Non
 @pytest.mark.parametrize("key", ["fid", "mdt", "host"])
 def test_an_end_with_a_wrong_type_anywhere_is_no_event_as_for_consumers(key: str) -> None:
     entries = page(ours(1), end(1, **{key: 7}))
-    assert LiveActions().fold_page(entries) == [b"2-0"] == consumers_refuse(entries)
+    assert ActionFold().fold_page(entries) == [b"2-0"] == consumers_refuse(entries)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_no_entry_can_tell_an_archive_but_by_raw() -> None:
 
 def test_archives_of_a_stream_full_of_nonsense_are_not_all_kept() -> None:
     observer = ToolsObserver(Tally())
-    live = LiveActions(observer)
+    live = ActionFold(observer)
     live.fold_page(page(*(ours(rec, raw=line(rec, archive_id=rec).decode()) for rec in range(2000))))
     assert [action.archive_id for action in live] == list(range(2000))
     live.fold_page(page(*(ours(rec, raw=f" archive#={rec}x") for rec in range(500))))
@@ -265,7 +265,7 @@ def consumers_refuse(entries: Page) -> list[bytes]:
 def test_bytes_that_are_no_text_make_no_event_wherever_they_are(what: dict[str, Any], key: str) -> None:
     entries = page(ours(1), msgspec.json.encode(what | {key: "e-MDT\u00a30"}).replace(b"\xc2\xa3", b"\xa3"))
     agree([entries])
-    assert LiveActions().fold_page(entries) == [b"2-0"] == consumers_refuse(entries)
+    assert ActionFold().fold_page(entries) == [b"2-0"] == consumers_refuse(entries)
 
 
 @given(st.data(), st.lists(events().filter(lambda event: isinstance(event, dict)), min_size=1, max_size=4))
@@ -279,6 +279,6 @@ def test_all_folds_and_consumers_agree_on_bytes_that_strayed_in(data: st.DataObj
         )
         entries.append((entry_id, encoded[:at] + stray + encoded[at:]))
     agree([entries])
-    malformed = LiveActions().fold_page(entries)
+    malformed = ActionFold().fold_page(entries)
     assert {entry_id for entry_id, encoded in entries if not is_utf8(encoded or b"")} <= set(malformed)
     assert malformed == consumers_refuse(entries)

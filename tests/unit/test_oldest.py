@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_tools.dashboard.data.longest_waiting import oldest
 from hsm_tools.live_state.summary import GroupKey
 from tests.support.core import line, live_action
@@ -14,10 +14,10 @@ A, B = "elm-MDT0000", "elm-MDT0001"
 
 class Stream(NamedTuple):
     mdt: str
-    live: list[LiveAction]
+    live: list[ActionState]
 
 
-def action(rec: int, first_seen: int | None, status: str = "WAITING", archive_id: int | None = None) -> LiveAction:
+def action(rec: int, first_seen: int | None, status: str = "WAITING", archive_id: int | None = None) -> ActionState:
     return live_action(line(rec, status), archive_id=archive_id, first_seen=first_seen)
 
 
