@@ -16,7 +16,7 @@ NO_DIGEST = bytes(16)
 class ActionState(msgspec.Struct, gc=False):
     """One live action. Times are seconds since the epoch, None where the stream does not tell.
 
-    Some 310 bytes with its place in a dict: `mark` is what would be two objects in a naive one, and `entry` the very
+    Some 400 bytes with its place in a dict: `mark` is what would be two objects in a naive one, and `entry` the very
     object that came from the server.
     """
 
