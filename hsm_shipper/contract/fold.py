@@ -136,6 +136,7 @@ class ActionFold:
         if occupant is None:
             return None
         cookie = event.cookie
+        # Mostly it is the very cookie: the bytes tell it without a string of them.
         if not (cookie and occupant.mark[16:] == cookie.encode()) and not self._names(event, occupant):
             return None
         del self.by_place[place]

@@ -18,6 +18,7 @@ from hsm_shipper.contract.stream_head import Head, entry_sha1
 from hsm_shipper.contract.stream_ids import next_id, pack_id, text_of
 from hsm_shipper.errors import (
     EntriesLost,
+    MalformedEvent,
     ReplayOvertaken,
     StreamBehind,
     StreamMoved,
@@ -103,10 +104,11 @@ class ActionStream:
 
         `ReplayOvertaken` if it is gone meanwhile.
         """
-        data = self.data_of(entry_id.decode())
-        if data is None:
-            raise ReplayOvertaken(f"entry {entry_id.decode()} of stream {self.key} is gone while it is read")
-        return decode(data).line_digest
+        text = entry_id.decode()
+        try:
+            return decode(self.data_of(text)).line_digest
+        except MalformedEvent:
+            raise ReplayOvertaken(f"entry {text} of stream {self.key} is gone while it is read") from None
 
     def replay(self, until: str, after: str | None = None, *, holding: Head | None = None) -> Iterator[list[Entry]]:
         """Pages of entries up to the id `until`: from the first, or those behind the entry `after`.
