@@ -49,7 +49,7 @@ class Live(ABC):
     """Live actions by MDT; not to be looked through while they change."""
 
     @abstractmethod
-    def folds(self) -> Iterable[tuple[str, fold.LiveActions]]:
+    def folds(self) -> Iterable[tuple[str, fold.ActionFold]]:
         """MDTs in order, and what is live there."""
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class LiveActions(Live):
 
     def __init__(self) -> None:
         self.malformed = 0
-        self._by_stream: dict[str, fold.LiveActions] = {}
+        self._by_stream: dict[str, fold.ActionFold] = {}
 
     def apply(self, event: StreamEvent) -> None:
         """Fold in one event."""
@@ -93,10 +93,10 @@ class LiveActions(Live):
             return
         actions = self._by_stream.get(event.stream)
         if actions is None:
-            actions = self._by_stream[event.stream] = fold.LiveActions()
+            actions = self._by_stream[event.stream] = fold.ActionFold()
         actions.apply(event.id.encode(), decoded)
 
-    def folds(self) -> Iterable[tuple[str, fold.LiveActions]]:
+    def folds(self) -> Iterable[tuple[str, fold.ActionFold]]:
         """MDTs in order, and what is live there."""
         return ((stream.rpartition(":")[2], actions) for stream, actions in sorted(self._by_stream.items()))
 

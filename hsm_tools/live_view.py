@@ -52,7 +52,7 @@ class LiveView(Live):
         """
         self._streams.refresh()
 
-    def folds(self) -> Iterable[tuple[str, fold.LiveActions]]:
+    def folds(self) -> Iterable[tuple[str, fold.ActionFold]]:
         """MDTs in order, and what is live there."""
         return ((stream.mdt, stream.live) for stream in self._streams)
 

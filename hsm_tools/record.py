@@ -9,7 +9,8 @@ import msgspec
 from hsm_shipper.contract.kernel_line import parse_line, unpack_place, unsigned
 
 _WHOLE_FILE = 0xFFFF_FFFF_FFFF_FFFF
-_ARCHIVE = re.compile(r"-?[0-9]{1,10}")
+ARCHIVE_KEY = " archive#="
+_ARCHIVE = re.compile(r"(-?[0-9]{1,10})(?: |\Z)")
 
 
 class HsmRecord(msgspec.Struct, frozen=True, gc=False):
@@ -66,14 +67,10 @@ def parse_record(line: str) -> HsmRecord | None:
     )
 
 
-def archive_text(line: str) -> str:
-    """What follows `archive#=`; empty where that is missing. For those who look at a million lines."""
-    return line.partition(" archive#=")[2].partition(" ")[0]
-
-
 def archive_id(text: str) -> int | None:
-    """The archive that `archive_text` names; None if it names none."""
-    return unsigned(int(text)) if _ARCHIVE.fullmatch(text) else None
+    """The archive that a line's text behind `ARCHIVE_KEY` names; None if it names none."""
+    found = _ARCHIVE.match(text)
+    return None if found is None else unsigned(int(found[1]))
 
 
 def _value(field: str) -> str:

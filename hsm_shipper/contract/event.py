@@ -37,11 +37,9 @@ PURGED: Final = "PURGED"
 
 # Beyond 2^53 a number is no time, and neither doubles nor SQLite's integers hold it.
 SECONDS_MAX = 2**53
-SECONDS = msgspec.Meta(ge=-SECONDS_MAX, le=SECONDS_MAX)
-Seconds = Annotated[int, SECONDS] | Annotated[float, SECONDS]
-# Both halves of idx are __u32 in struct llog_cookie.
-LlogIndex = Annotated[int, msgspec.Meta(ge=0, le=INDEX_MAX)]
-# Somebody who has read them as they were printed may have written a negative one.
+_SECONDS = msgspec.Meta(ge=-SECONDS_MAX, le=SECONDS_MAX)
+Seconds = Annotated[int, _SECONDS] | Annotated[float, _SECONDS]
+# Both halves of idx are __u32 in struct llog_cookie; who has read them as they were printed may write a negative one.
 _PrintedIndex = Annotated[int, msgspec.Meta(ge=INDEX_MIN, le=INDEX_MAX)]
 
 
@@ -76,14 +74,9 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
     @property
     def line_digest(self) -> bytes | None:
         """MD5 of the kernel's line, 16 bytes; None where the entry does not tell."""
-        return digest_told(self.hash, self.raw)
-
-
-def digest_told(hash_hex: str | None, raw: str | None) -> bytes | None:
-    """MD5 of a line, 16 bytes, as an event tells it; None if it does not, `MalformedEvent` for a hash that is none."""
-    if hash_hex is not None:
-        return digest_from_hex(hash_hex)
-    return None if raw is None else line_digest(raw.encode())
+        if self.hash is not None:
+            return digest_from_hex(self.hash)
+        return None if self.raw is None else line_digest(self.raw.encode())
 
 
 def line_digest(line: bytes) -> bytes:
@@ -108,11 +101,15 @@ def decode(data: bytes | None) -> Event:
             data.decode()  # also what nobody asks for must be text
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # nested a thousandfold
         raise MalformedEvent(f"the entry's 'data' is no event: {error}") from None
-    named = False
-    if event.cat_idx is not None and event.rec_idx is not None:
-        event.cat_idx, event.rec_idx, named = unsigned(event.cat_idx), unsigned(event.rec_idx), True
-    if not (named and event.cookie and event.fid and event.action and event.status and event.action_key):
+    # Every event of a long stream passes here, and ours say everything.
+    cat_idx, rec_idx = event.cat_idx, event.rec_idx
+    if cat_idx is None or rec_idx is None:
         _complete(event)
+    else:
+        if cat_idx | rec_idx < 0:
+            event.cat_idx, event.rec_idx = unsigned(cat_idx), unsigned(rec_idx)
+        if not (event.cookie and event.fid and event.action and event.status and event.action_key):
+            _complete(event)
     if event.hash is not None:
         digest_from_hex(event.hash)
     return event

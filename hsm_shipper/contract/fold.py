@@ -11,171 +11,152 @@ that all of them agree. The rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from sys import intern
-from typing import ClassVar, cast
 
-import msgspec
-
-from hsm_shipper.contract.event import NEW, PURGED, UPDATE, Event, decode, digest_from_hex, digest_told
-from hsm_shipper.contract.live_action import NO_DIGEST, LiveAction
-from hsm_shipper.contract.whole import NOT_WHOLE, WholeEnd, WholeState
+from hsm_shipper.contract.event import PURGED, Event, decode
+from hsm_shipper.contract.live_action import NO_DIGEST, ActionState
 from hsm_shipper.errors import MalformedEvent
 
-
-class State(WholeState, gc=False):
-    """A NEW or UPDATE that says everything."""
-
-    event_type: ClassVar[str]
-
-    raw: str | None = None
-
-    @property
-    def line_digest(self) -> bytes | None:
-        """See `Event.line_digest`."""
-        return digest_told(self.hash, self.raw)
+DigestOf = Callable[[bytes], bytes | None]
+"""Tells the MD5 (16 bytes) of the line of an entry, by its id; None where the entry does not tell it."""
 
 
-class _New(State, gc=False, tag_field="event_type", tag=NEW):
-    event_type = NEW
+class Observer:
+    """Is told what a fold makes of a stream, in order; does nothing with it but what a subclass does."""
+
+    def folded(self, entry_id: bytes, event: Event, before: ActionState | None, after: ActionState | None, /) -> None:
+        """An event was folded in: `before` is the action that it replaced or ended, `after` the one that it made.
+
+        Either is None where there is none. Of several that a PURGED without a place ended, `before` is one.
+        """
+
+    def page_folded(self, page: Sequence[tuple[bytes, bytes | None]], malformed: Sequence[bytes], /) -> None:
+        """All entries of a page were folded in, but for `malformed`, the ids of those that are no events."""
 
 
-class _Update(State, gc=False, tag_field="event_type", tag=UPDATE):
-    event_type = UPDATE
-
-
-class End(WholeEnd, gc=False, tag_field="event_type", tag=PURGED):
-    """A PURGED that says everything."""
-
-
-_decode_whole = msgspec.json.Decoder(_New | _Update | End).decode
-
-
-class DigestsNeeded(Exception):
-    """A fold without digests met an entry that only they can place: fold again from the first entry, with them."""
-
-
-class LiveActions:
+class ActionFold:
     """The live actions of one stream, by packed place and in order of their entries; feed it every entry in order.
 
-    Without `digests` it does not compute the MD5 of every line, a third of its work. What a tool shows and what
-    maintenance compares does not need them, but for streams of earlier shippers, which name actions by them: there
-    folding raises `DigestsNeeded`.
+    The MD5 of every line is a third of a fold's work, and what a tool shows and maintenance compares hardly needs it.
+    With `digest_of` it is computed for entries of earlier shippers only, which name actions by it; where such a
+    shipper ends an action of ours, `digest_of` is asked, and may raise.
     """
 
-    def __init__(self, digests: bool = True) -> None:
-        self.by_place: dict[int, LiveAction] = {}
-        self.has_digests = digests
+    def __init__(self, observer: Observer | None = None, *, digest_of: DigestOf | None = None) -> None:
+        self.by_place: dict[int, ActionState] = {}
+        self._observer = observer
+        self._folded = None if observer is None else observer.folded
+        self._digest_of = digest_of
         # Only streams of earlier shippers need it, so it is built at the first PURGED without a place.
         self._places_by_key: dict[str, set[int]] | None = None
         self._first_seen: int | None = None
         self._status_since: int | None = None
 
+    @property
+    def has_digests(self) -> bool:
+        """Whether every live action has the MD5 of its line, as far as its entry tells it."""
+        return self._digest_of is None
+
     def __len__(self) -> int:
         return len(self.by_place)
 
-    def __iter__(self) -> Iterator[LiveAction]:
+    def __iter__(self) -> Iterator[ActionState]:
         return iter(self.by_place.values())
 
-    def fold_page(self, page: list[tuple[bytes, bytes | None]]) -> list[bytes]:
+    def fold_page(self, page: Sequence[tuple[bytes, bytes | None]]) -> list[bytes]:
         """Fold in the next entries, each an id and its field `data`; returns the ids of those that are no events."""
         malformed = []
+        apply = self.apply
         for entry_id, data in page:
             try:
-                text = data or b""
-                event = _decode_whole(text)
-                if not text.isascii():
-                    text.decode()  # also what is skipped must be text
-                if event.hash is not None:
-                    digest_from_hex(event.hash)
-            except NOT_WHOLE:
-                folded = False
-            else:
-                if event.__class__ is End:
-                    folded = self._end(event)
-                else:
-                    self._put_state(entry_id, event)
-                    folded = True
-            if not folded and not self._fold_anything(entry_id, data):
+                event = decode(data)
+            except MalformedEvent:
                 malformed.append(entry_id)
+            else:
+                apply(entry_id, event)
+        if self._observer is not None:
+            self._observer.page_folded(page, malformed)
         return malformed
 
     def apply(self, entry_id: bytes, event: Event) -> None:
-        """Fold in one decoded event (`events.decode`)."""
-        if event.event_type == PURGED:
-            self._purge(event)
-            return
-        assert event.place is not None and event.fid and event.action and event.status, "decode() refuses these"
+        """Fold in one decoded event (`event.decode`); what it does not tell of its times is filled in."""
+        # Every step here is taken a million times.
+        cat_idx, rec_idx = event.cat_idx, event.rec_idx
+        if cat_idx is None or rec_idx is None:
+            before, after = self._remove_by_key(event.action_key or ""), None
+        elif event.event_type == PURGED:
+            before, after = self._purge(cat_idx << 32 | rec_idx, event), None
+        else:
+            place = cat_idx << 32 | rec_idx
+            after = self._live_action(place, entry_id, event)
+            if self._places_by_key is not None:
+                self._keep_key(after)
+            before = self.by_place.pop(place, None)  # in its old position the dict would no longer be in order
+            self.by_place[place] = after
+        if self._folded is not None:
+            self._folded(entry_id, event, before, after)
+
+    def _live_action(self, place: int, entry_id: bytes, event: Event) -> ActionState:
+        """What a NEW or UPDATE makes."""
+        fid, action, status, cookie = event.fid, event.action, event.status, event.cookie
+        assert fid and action and status, "decode() refuses these"
         if event.first_seen is None or event.status_since is None:
-            self._complete_times(event.place, event)
-        self._put_state(entry_id, cast(State, event))  # it says all that is asked of one, but perhaps a cookie
-
-    def _fold_anything(self, entry_id: bytes, data: bytes | None) -> bool:
-        """Fold in any entry, the long way; False if it is no event."""
-        try:
-            event = decode(data)
-        except MalformedEvent:
-            return False
-        self.apply(entry_id, event)
-        return True
-
-    def _put_state(self, entry_id: bytes, event: State) -> None:
-        """Fold in a NEW or UPDATE."""
+            self._complete_times(place, event)
         # The entries of one poll share their times: one object for all.
-        if event.first_seen != self._first_seen:
-            self._first_seen = _seconds(event.first_seen)
-        if event.status_since != self._status_since:
-            self._status_since = (
-                self._first_seen if event.status_since == self._first_seen else _seconds(event.status_since)
-            )
-        cookie = event.cookie
-        digest = (event.line_digest or NO_DIGEST) if self.has_digests else NO_DIGEST
-        self.put(
-            LiveAction(
-                event.cat_idx << 32 | event.rec_idx,
-                event.fid,
-                intern(event.action),
-                intern(event.status),
-                digest + cookie.encode() if cookie else digest,
-                self._first_seen,
-                self._status_since,
-                entry_id,
-            )
+        first_seen, status_since = event.first_seen, event.status_since
+        if first_seen != self._first_seen:
+            self._first_seen = _seconds(first_seen)
+        if status_since != self._status_since:
+            self._status_since = self._first_seen if status_since == first_seen else _seconds(status_since)
+        digest = NO_DIGEST
+        if self._digest_of is None or event.host is None:  # which earlier shippers do not name
+            digest = event.line_digest or NO_DIGEST
+        return ActionState(
+            place,
+            fid,
+            intern(action),
+            intern(status),
+            digest + cookie.encode() if cookie else digest,
+            self._first_seen,
+            self._status_since,
+            entry_id,
         )
 
-    def _end(self, event: End) -> bool:
-        """Fold in a PURGED if its cookie decides; False if it takes more."""
-        occupant = self.by_place.get(event.cat_idx << 32 | event.rec_idx)
-        if occupant is None:
-            return True
-        if occupant.cookie is None:
-            return False
-        if occupant.cookie == event.cookie:
-            self._remove(occupant)
-        return True
-
-    def put(self, action: LiveAction) -> None:
+    def put(self, action: ActionState) -> None:
         """Place an action whose state is known from elsewhere (the state file), as a NEW would."""
-        by_place, place = self.by_place, action.place
         if self._places_by_key is not None:
             self._keep_key(action)
-        if place in by_place:
-            del by_place[place]  # in its old position the dict would no longer be in order
-        by_place[place] = action
+        self.by_place.pop(action.place, None)
+        self.by_place[action.place] = action
 
-    def _purge(self, event: Event) -> None:
-        """Fold in a PURGED by the rules."""
-        place = event.place
-        if place is None:
-            self._remove_by_key(event.action_key or "")
-            return
+    def _purge(self, place: int, event: Event) -> ActionState | None:
+        """Remove what a PURGED ends by the rules; returns it."""
         occupant = self.by_place.get(place)
         if occupant is None:
-            return
-        if not self.has_digests and not (event.cookie and occupant.cookie) and (event.hash or event.raw):
-            raise DigestsNeeded
-        if _names(event, occupant):
-            self._remove(occupant)
+            return None
+        cookie = event.cookie
+        # Mostly it is the very cookie: the bytes tell it without a string of them.
+        if not (cookie and occupant.mark[16:] == cookie.encode()) and not self._names(event, occupant):
+            return None
+        del self.by_place[place]
+        if self._places_by_key is not None:
+            self._forget_key(occupant)
+        return occupant
+
+    def _names(self, purged: Event, occupant: ActionState) -> bool:
+        """Whether a PURGED event speaks of the action that is in its place."""
+        theirs = occupant.cookie
+        if purged.cookie is not None and theirs is not None:
+            return purged.cookie == theirs
+        digest = purged.line_digest
+        if digest is not None:
+            known = occupant.digest
+            if known is None and self._digest_of is not None:
+                known = self._digest_of(occupant.entry)
+            if known is not None:
+                return digest == known
+        return purged.fid == occupant.fid and purged.action == occupant.action
 
     def _complete_times(self, place: int, event: Event) -> None:
         """Fill first_seen and status_since of an earlier shipper's entry: what came before it tells."""
@@ -187,27 +168,25 @@ class LiveActions:
             kept = before is not None and same and before.status == event.status
             event.status_since = before.status_since if before is not None and kept else event.timestamp
 
-    def _remove(self, action: LiveAction) -> None:
-        del self.by_place[action.place]
-        if self._places_by_key is not None:
-            self._forget_key(action)
-
-    def _remove_by_key(self, action_key: str) -> None:
+    def _remove_by_key(self, action_key: str) -> ActionState | None:
+        """Remove all actions of a key; returns one of them."""
         if self._places_by_key is None:
             self._places_by_key = {}
             for action in self:
                 self._places_by_key.setdefault(action.action_key, set()).add(action.place)
+        removed = None
         for place in self._places_by_key.pop(action_key, ()):
-            del self.by_place[place]
+            removed = self.by_place.pop(place)
+        return removed
 
-    def _keep_key(self, action: LiveAction) -> None:
+    def _keep_key(self, action: ActionState) -> None:
         assert self._places_by_key is not None
         occupant = self.by_place.get(action.place)
         if occupant is not None:
             self._forget_key(occupant)
         self._places_by_key.setdefault(action.action_key, set()).add(action.place)
 
-    def _forget_key(self, action: LiveAction) -> None:
+    def _forget_key(self, action: ActionState) -> None:
         assert self._places_by_key is not None
         places = self._places_by_key[action.action_key]
         places.discard(action.place)
@@ -219,16 +198,6 @@ def _seconds(seconds: int | float | None) -> int | None:
     return None if seconds is None else int(seconds)
 
 
-def _names(purged: Event, occupant: LiveAction) -> bool:
-    """Whether a PURGED event speaks of the action that is in its place."""
-    if purged.cookie is not None and occupant.cookie is not None:
-        return purged.cookie == occupant.cookie
-    digest = purged.line_digest
-    if digest is not None and occupant.digest is not None:
-        return digest == occupant.digest
-    return purged.fid == occupant.fid and purged.action == occupant.action
-
-
-def _is_same(action: LiveAction, event: Event) -> bool:
+def _is_same(action: ActionState, event: Event) -> bool:
     cookies_agree = action.cookie is None or event.cookie is None or action.cookie == event.cookie
     return cookies_agree and action.fid == event.fid and action.action == event.action

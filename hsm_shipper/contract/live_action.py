@@ -13,7 +13,7 @@ UNKNOWN_ENTRY = b"0-0"  # no entry has this id
 NO_DIGEST = bytes(16)
 
 
-class LiveAction(msgspec.Struct, gc=False):
+class ActionState(msgspec.Struct, gc=False):
     """One live action. Times are seconds since the epoch, None where the stream does not tell.
 
     Some 400 bytes with its place in a dict: `mark` is what would be two objects in a naive one, and `entry` the very
@@ -29,6 +29,8 @@ class LiveAction(msgspec.Struct, gc=False):
     status_since: int | None
     entry: bytes
     """The id of the stream entry that holds this state; `UNKNOWN_ENTRY` where that is not known."""
+    archive_id: int | None = None
+    """The archive that it is for; None where the entry has no `raw` to tell it, or nobody has noted it."""
 
     @classmethod
     def make(
@@ -42,7 +44,7 @@ class LiveAction(msgspec.Struct, gc=False):
         first_seen: int | None,
         status_since: int | None,
         entry: bytes = UNKNOWN_ENTRY,
-    ) -> LiveAction:
+    ) -> ActionState:
         """An action with `digest`, the MD5 of the kernel's line (16 bytes), and the id of its stream entry.
 
         `cookie` and `digest` are None where the entry does not tell them.
@@ -98,13 +100,13 @@ class LiveAction(msgspec.Struct, gc=False):
         return unpack_place(self.place)[1]
 
 
-def same_action(one: LiveAction, other: LiveAction) -> bool:
+def same_action(one: ActionState, other: ActionState) -> bool:
     """Whether both are one action: cookie, FID and action agree, a cookie that is not told agreeing with any."""
     cookies_agree = one.cookie is None or other.cookie is None or one.cookie == other.cookie
     return cookies_agree and one.fid == other.fid and one.action == other.action
 
 
-def same_state(one: LiveAction, other: LiveAction) -> bool:
+def same_state(one: ActionState, other: ActionState) -> bool:
     """Whether both are one action in one state: the same line, or the same status where one does not tell its line."""
     if one.digest is not None and other.digest is not None:
         if one.digest != other.digest:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 
-from hsm_shipper.contract.fold import DigestsNeeded, LiveActions
 from hsm_shipper.errors import ReplayOvertaken, StreamBehind, StreamMoved
 from hsm_shipper.maintenance.reconcile import Healed, StateFile, catch_up, finish, tell
 from hsm_shipper.maintenance.trim import held_by_groups, oldest_needed, to_refresh, trim
@@ -69,7 +68,7 @@ def run_cycle(
     relax_collector()
     with closing(StateFile(state_path)) as state:
         for attempt in range(1, _ATTEMPTS + 1):
-            replay = Replay(stream, LiveActions, lambda _: keep_going(), digests=False)
+            replay = Replay(stream, lambda _: keep_going(), digests=False)
             try:
                 healed, marked = _reconcile(mdt, state, replay, keep_going)
                 trimmed = _trim_to_needed(stream, replay, consumer_group_backlog_max, keep_going)
@@ -102,9 +101,7 @@ def run_cycle(
     )
 
 
-def _reconcile(
-    mdt: str, state: StateFile, replay: Replay[LiveActions], keep_going: Callable[[], None]
-) -> tuple[Healed, int]:
+def _reconcile(mdt: str, state: StateFile, replay: Replay, keep_going: Callable[[], None]) -> tuple[Healed, int]:
     for _ in range(REPLAYS_MAX):
         catch_up(replay, state, keep_going)
         keep_going()
@@ -112,13 +109,17 @@ def _reconcile(
             with state.transaction():
                 finish(replay, state.position())
                 healed = state.differences(replay.live)
+                if healed is None:
+                    state.rollback()
+                    replay.start_over(digests=True)
+                    continue
                 state.correct(healed)
                 marked = state.mark_for_refresh(to_refresh(replay))
                 if not healed.has_rows and not marked:
                     state.rollback()
             break
-        except (DigestsNeeded, ReplayOvertaken) as why:
-            replay.start_over(why)
+        except ReplayOvertaken:
+            replay.start_over()
     else:
         raise ReplayOvertaken(f"{mdt}: the stream is trimmed faster than it can be read")
     tell(mdt, healed)
@@ -126,7 +127,7 @@ def _reconcile(
 
 
 def _trim_to_needed(
-    stream: ActionStream, replay: Replay[LiveActions], consumer_group_backlog_max: int, keep_going: Callable[[], None]
+    stream: ActionStream, replay: Replay, consumer_group_backlog_max: int, keep_going: Callable[[], None]
 ) -> int:
     end = oldest_needed(replay)
     held = held_by_groups(replay, stream.groups(), consumer_group_backlog_max)

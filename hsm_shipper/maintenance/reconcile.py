@@ -17,9 +17,9 @@ from pathlib import Path
 
 import msgspec
 
-from hsm_shipper.contract.fold import DigestsNeeded, LiveActions
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.kernel_line import unpack_place
-from hsm_shipper.contract.live_action import LiveAction, same_state
+from hsm_shipper.contract.live_action import ActionState, same_state
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import StreamMoved
@@ -46,13 +46,13 @@ _ROUNDS_MAX = 20
 class Healed(msgspec.Struct):
     """How far the belief was from what the stream says; each list holds the actions concerned."""
 
-    orphans: list[LiveAction]
+    orphans: list[ActionState]
     """Live in the stream, unknown here."""
-    missing: list[LiveAction]
+    missing: list[ActionState]
     """Believed live, not in the stream."""
-    differing: list[LiveAction]
+    differing: list[ActionState]
     """In another state in the stream (this one) than here."""
-    moved: list[LiveAction]
+    moved: list[ActionState]
     """In the same state, held by another entry than is known here: nothing to heal, only to note."""
 
     def __bool__(self) -> bool:
@@ -91,8 +91,8 @@ class StateFile:
         """End the transaction, if one is open, without a trace: a commit would make the worker reload everything."""
         roll_back(self._connection)
 
-    def differences(self, live: LiveActions) -> Healed:
-        """What differs from `live`; `DigestsNeeded` where only the lines decide, and `live` does not know them.
+    def differences(self, live: ActionFold) -> Healed | None:
+        """What differs from `live`; None where only the lines decide, and `live` does not keep their digests.
 
         An entry never changes, so the row that names the entry that `live` does holds the state that it does (but for
         ids that somebody gave to other entries by hand). Only where it names another one, or none, or another status,
@@ -101,7 +101,7 @@ class StateFile:
         healed = Healed([], [], [], [])
         suspects = self._suspect_places(live)
         if not live.has_digests and any(place in live.by_place for place in suspects):
-            raise DigestsNeeded
+            return None
         for ours in filter(None, map(self._action_at, suspects)):
             theirs = live.by_place.get(ours.place)
             if theirs is None:
@@ -116,10 +116,10 @@ class StateFile:
             known = read_places(self._connection, "actions")
             healed.orphans.extend(action for action in live if action.place not in known)
         if healed.orphans and not live.has_digests:
-            raise DigestsNeeded
+            return None
         return healed
 
-    def _suspect_places(self, live: LiveActions) -> list[int]:
+    def _suspect_places(self, live: ActionFold) -> list[int]:
         """Packed places where the belief does not name the entry that `live` does, or its status."""
         get = live.by_place.get
         suspects = []
@@ -129,7 +129,7 @@ class StateFile:
                 suspects.append(place)
         return suspects
 
-    def _action_at(self, place: int) -> LiveAction | None:
+    def _action_at(self, place: int) -> ActionState | None:
         return next(read_actions(self._connection, "cat_idx = ? AND rec_idx = ?", unpack_place(place)), None)
 
     def correct(self, healed: Healed) -> None:
@@ -137,7 +137,7 @@ class StateFile:
         delete_actions(self._connection, healed.missing)
         write_actions(self._connection, healed.orphans + healed.differing + healed.moved)
 
-    def mark_for_refresh(self, actions: list[LiveAction]) -> int:
+    def mark_for_refresh(self, actions: list[ActionState]) -> int:
         """Have the next poll append the state of these again; returns how many were not marked yet."""
         places = ((action.cat_idx, action.rec_idx) for action in actions)
         before = self._connection.total_changes
@@ -145,7 +145,7 @@ class StateFile:
         return self._connection.total_changes - before
 
 
-def catch_up(replay: Replay[LiveActions], state: StateFile, keep_going: Callable[[], None]) -> None:
+def catch_up(replay: Replay, state: StateFile, keep_going: Callable[[], None]) -> None:
     """Fold the stream to where the belief stands, but for the page or so that comes in meanwhile.
 
     `StreamMoved` if the belief stands behind what was folded, or `StreamBehind` if the server does not hold all that
@@ -160,13 +160,13 @@ def catch_up(replay: Replay[LiveActions], state: StateFile, keep_going: Callable
         keep_going()
 
 
-def finish(replay: Replay[LiveActions], position: Head) -> None:
+def finish(replay: Replay, position: Head) -> None:
     """Fold the rest, while the worker waits: raises what tells to start over, for that is not to be done here."""
     _check_behind(replay, position)
     replay.step(position.last_id, holding=position)
 
 
-def _check_behind(replay: Replay[LiveActions], position: Head) -> None:
+def _check_behind(replay: Replay, position: Head) -> None:
     if pack_id(position.last_id) < pack_id(replay.until):
         raise StreamMoved(f"the worker went back to {position.last_id} while the stream was read up to {replay.until}")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from hsm_shipper.contract.fold import LiveActions
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.stream_ids import pack_id, unpack_id
 from hsm_shipper.contract.trim_bound import length_bound
 from hsm_shipper.stream.replay import Replay
@@ -14,16 +13,14 @@ from hsm_shipper.stream.stream import ActionStream, Group
 
 _log = logging.getLogger(__name__)
 
-AnyReplay = Replay[LiveActions]
 
-
-def oldest_needed(replay: AnyReplay) -> int:
+def oldest_needed(replay: Replay) -> int:
     """Packed id of the oldest entry that a live action needs; without any, the id just past the fold."""
     oldest = next(iter(replay.live), None)
     return pack_id(replay.until) + 1 if oldest is None else pack_id(oldest.entry)
 
 
-def held_by_groups(replay: AnyReplay, groups: list[Group], backlog_max: int) -> int | None:
+def held_by_groups(replay: Replay, groups: list[Group], backlog_max: int) -> int | None:
     """Packed id of the oldest entry that a consumer group still needs, None if none does.
 
     A group that is further behind than `backlog_max` entries holds nothing any more, and that is said.
@@ -45,7 +42,7 @@ def held_by_groups(replay: AnyReplay, groups: list[Group], backlog_max: int) -> 
     return oldest
 
 
-def to_refresh(replay: AnyReplay) -> list[LiveAction]:
+def to_refresh(replay: Replay) -> list[ActionState]:
     """The oldest live actions that have to be appended again for the stream to come within its bound, fewest first.
 
     Refreshing the k oldest costs k entries and frees all that lie before the next one's. Where the live actions alone
@@ -55,7 +52,7 @@ def to_refresh(replay: AnyReplay) -> list[LiveAction]:
     bound = length_bound(live)
     if replay.entries - replay.index.ordinal(oldest_needed(replay)) <= bound:
         return []
-    chosen: list[LiveAction] = []
+    chosen: list[ActionState] = []
     for action in replay.live:  # in order of their entries
         if replay.entries - replay.index.ordinal(pack_id(action.entry)) + len(chosen) <= bound:
             break
@@ -63,7 +60,7 @@ def to_refresh(replay: AnyReplay) -> list[LiveAction]:
     return chosen
 
 
-def trim(stream: ActionStream, replay: AnyReplay, end: int, keep_going: Callable[[], None]) -> int:
+def trim(stream: ActionStream, replay: Replay, end: int, keep_going: Callable[[], None]) -> int:
     """Remove the entries below the packed id `end`, a page at a time; returns how many went.
 
     Stops where the stream is found to be behind the fold: then it is another stream, and nothing is known of it.

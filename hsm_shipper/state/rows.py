@@ -12,7 +12,7 @@ from sys import intern
 from typing import Any
 
 from hsm_shipper.contract.kernel_line import unpack_place
-from hsm_shipper.contract.live_action import NO_DIGEST, UNKNOWN_ENTRY, LiveAction
+from hsm_shipper.contract.live_action import NO_DIGEST, UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateError
 from hsm_shipper.process.batched import batched
@@ -48,7 +48,7 @@ SELECT EXISTS (SELECT 1 FROM ids WHERE (length(ms), ms, length(seq), seq) < (?, 
 
 def read_actions(
     connection: sqlite3.Connection, condition: str = "", parameters: Iterable[Any] = ()
-) -> Iterator[LiveAction]:
+) -> Iterator[ActionState]:
     """The live actions, all or those that meet an SQL condition."""
     where = f" WHERE {condition}" if condition else ""
     for columns in _columns(connection.execute(f"SELECT {COLUMNS} FROM actions{where}", tuple(parameters))):
@@ -111,7 +111,7 @@ def check_values(connection: sqlite3.Connection) -> None:
     deque(read_actions(connection), maxlen=0)
 
 
-def write_actions(connection: sqlite3.Connection, actions: Iterable[LiveAction]) -> None:
+def write_actions(connection: sqlite3.Connection, actions: Iterable[ActionState]) -> None:
     """Put the actions in their places, replacing an occupant."""
     for some in batched(map(_row, actions), _ROWS_PER_INSERT):
         if len(some) == _ROWS_PER_INSERT:
@@ -120,7 +120,7 @@ def write_actions(connection: sqlite3.Connection, actions: Iterable[LiveAction])
             connection.executemany(_INSERT_ONE, some)
 
 
-def delete_actions(connection: sqlite3.Connection, actions: Iterable[LiveAction]) -> None:
+def delete_actions(connection: sqlite3.Connection, actions: Iterable[ActionState]) -> None:
     """Empty the places of the actions."""
     places = (unpack_place(action.place) for action in actions)
     connection.executemany("DELETE FROM actions WHERE cat_idx = ? AND rec_idx = ?", places)
@@ -151,9 +151,9 @@ def _columns(cursor: sqlite3.Cursor) -> Iterator[tuple[Any, ...]]:
 def _actions(
     cats: Any, recs: Any, fids: Any, words: Any, statuses: Any, cookies: Any, hashes: Any, first: Any, since: Any,
     entry_ids: Any,
-) -> Iterator[LiveAction]:  # fmt: skip
+) -> Iterator[ActionState]:  # fmt: skip
     return map(
-        LiveAction,
+        ActionState,
         values.places(cats, recs),
         values.words("fid", fids),
         map(intern, values.words("action", words)),
@@ -169,7 +169,7 @@ def _actions(
     )
 
 
-def _row(action: LiveAction) -> tuple[Any, ...]:
+def _row(action: ActionState) -> tuple[Any, ...]:
     cat_idx, rec_idx = unpack_place(action.place)
     cookie, digest_hex = action.cookie_and_hex
     entry = action.entry

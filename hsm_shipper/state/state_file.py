@@ -16,9 +16,9 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 from sqlite_utils import Database
 
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import ActionFold, Observer
 from hsm_shipper.contract.kernel_line import unpack_place
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew
 from hsm_shipper.migrations import SET, STEPS, migrations
@@ -137,17 +137,17 @@ class Cache:
         self._version = version
         return Loaded(head, indexed, missed, marked)
 
-    def live_actions(self) -> LiveActions:
-        """The whole fold, to go on folding from."""
-        live = LiveActions()
+    def live_actions(self, observer: Observer | None = None) -> ActionFold:
+        """The whole fold, to go on folding from: `observer` is told of what is folded then."""
+        live = ActionFold(observer)
         with translated(self.path, "read"):
             for action in read_actions(self._connection):
                 live.put(action)
         return live
 
-    def actions_at(self, places: Sequence[int]) -> dict[int, LiveAction]:
+    def actions_at(self, places: Sequence[int]) -> dict[int, ActionState]:
         """The live actions in the given packed places."""
-        found: dict[int, LiveAction] = {}
+        found: dict[int, ActionState] = {}
         with translated(self.path, "read"):
             # One catalogue index a query: only so does SQLite use the primary key (a list of pairs is a scan).
             for cat_idx, same_cat in groupby(sorted(places), key=lambda place: unpack_place(place)[0]):
@@ -174,7 +174,7 @@ class Cache:
                 raise StateChanged(f"state file {self.path} was changed by another process")
             yield
 
-    def apply(self, gone: Iterable[LiveAction], put: Iterable[LiveAction], head: Head) -> None:
+    def apply(self, gone: Iterable[ActionState], put: Iterable[ActionState], head: Head) -> None:
         """Within a transaction: empty the places of those that are gone, fill those of `put`, and stand at `head`.
 
         A place that one empties may be filled again by the other.
@@ -183,7 +183,7 @@ class Cache:
         write_actions(self._connection, put)
         self.set_position(head)
 
-    def replace(self, live: LiveActions, head: Head) -> None:
+    def replace(self, live: ActionFold, head: Head) -> None:
         """Within a transaction: make `live`, the fold up to `head`, what is known.
 
         What was missed or marked is void.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Generic, TypeVar
 
-from hsm_shipper.contract.fold import DigestsNeeded, LiveActions
+from hsm_shipper.contract.fold import ActionFold, Observer
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ReplayOvertaken
@@ -18,33 +17,31 @@ _EXAMPLES_MAX = 5
 _MARKS_MAX = 20_000
 _CHUNK_ENTRIES = 1000  # trimmed at once: a few ms for the server
 
-Fold = TypeVar("Fold", bound=LiveActions)
 
-
-class Replay(Generic[Fold]):
+class Replay:
     """A fold of a stream that remembers where its entries lie. `go_on` brings it further."""
 
     def __init__(
         self,
         stream: ActionStream,
-        fold: Callable[[bool], Fold],
         on_page: Callable[[list[Entry]], None] = lambda _: None,
         *,
+        observer: Callable[[], Observer | None] = lambda: None,
         digests: bool = True,
     ) -> None:
-        """`fold` makes an empty fold, with digests or without; without `digests` it does so only if they are needed.
+        """`on_page` is given every page before it is folded; it may raise to end a replay that may not go on.
 
-        `on_page` is given every page before it is folded, and may raise to end a replay that has lost its right to go
-        on.
+        `observer` makes one for each fold that is begun. Without `digests` those of our own shipper's lines are not
+        kept (see `ActionFold`).
         """
         self._stream = stream
-        self._empty_fold = fold
+        self._observer = observer
         self._digests = digests
         self._on_page = on_page
         self._begin()
 
     def _begin(self) -> None:
-        self.live = self._empty_fold(self._digests)
+        self.live = ActionFold(self._observer(), digest_of=None if self._digests else self._stream.line_digest_of)
         self.entries = 0
         self.malformed = 0
         self.malformed_ids: list[str] = []
@@ -63,17 +60,17 @@ class Replay(Generic[Fold]):
             try:
                 self.step(until, holding=holding)
                 return
-            except (DigestsNeeded, ReplayOvertaken) as why:
-                self.start_over(why)
+            except ReplayOvertaken:
+                self.start_over()
         raise ReplayOvertaken(f"stream {self._stream.key} is trimmed faster than it can be read")
 
-    def start_over(self, why: DigestsNeeded | ReplayOvertaken) -> None:
-        """Forget what was read: the next step begins with the first entry."""
-        self._digests = self._digests or isinstance(why, DigestsNeeded)
+    def start_over(self, *, digests: bool = False) -> None:
+        """Forget what was read: the next step begins with the first entry; `digests` has them kept from now on."""
+        self._digests = self._digests or digests
         self._begin()
 
     def step(self, until: str, *, holding: Head | None = None) -> None:
-        """The same as `go_on`, but for starting over: `DigestsNeeded` or `ReplayOvertaken` say that it is needed."""
+        """The same as `go_on`, but for starting over: `ReplayOvertaken` says that it is needed."""
         for page in self._stream.replay(until, self._last_entry, holding=holding):
             self._on_page(page)
             self.index.add(page, self.entries)

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple, cast
 import redis
 import redis.exceptions
 
+from hsm_shipper.contract.event import decode
 from hsm_shipper.contract.redis_keys import DATA_FIELD, data_of
 from hsm_shipper.contract.stream_head import Head, entry_sha1
 from hsm_shipper.contract.stream_ids import next_id, pack_id, text_of
 from hsm_shipper.errors import (
     EntriesLost,
+    MalformedEvent,
     ReplayOvertaken,
     StreamBehind,
     StreamMoved,
@@ -96,6 +98,17 @@ class ActionStream:
         with self.translated("look at"):
             found = cast(list[Any], self._client.xrange(self.key, entry_id, entry_id))
         return found[0][1].get(DATA_FIELD) if found else None
+
+    def line_digest_of(self, entry_id: bytes) -> bytes | None:
+        """MD5 (16 bytes) of the line of an entry that a replay has met; None where the entry does not tell it.
+
+        `ReplayOvertaken` if it is gone meanwhile.
+        """
+        text = entry_id.decode()
+        try:
+            return decode(self.data_of(text)).line_digest
+        except MalformedEvent:
+            raise ReplayOvertaken(f"entry {text} of stream {self.key} is gone while it is read") from None
 
     def replay(self, until: str, after: str | None = None, *, holding: Head | None = None) -> Iterator[list[Entry]]:
         """Pages of entries up to the id `until`: from the first, or those behind the entry `after`.

@@ -9,7 +9,7 @@ import msgspec
 
 from hsm_shipper.contract.event import NEW, PURGED, UPDATE, Event, encode
 from hsm_shipper.contract.kernel_line import ActionRecord, unpack_place
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.worker.snapshot_diff import NewLine
 
 ADOPTED: Final = "ADOPTED"
@@ -25,8 +25,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
     kind: Literal["NEW", "UPDATE", "REFRESH", "PURGED", "ADOPTED"]
     payload: bytes | None
-    before: LiveAction | None
-    after: LiveAction | None
+    before: ActionState | None
+    after: ActionState | None
 
     @property
     def place(self) -> int:
@@ -43,7 +43,7 @@ class ChangeWriter(msgspec.Struct, frozen=True):
     host: str
     include_raw: bool = True
 
-    def state(self, new: NewLine, before: LiveAction | None, timestamp: int) -> Change:
+    def state(self, new: NewLine, before: ActionState | None, timestamp: int) -> Change:
         """The change that a line makes, `before` being what the cache has in its place: nothing or the same action.
 
         The very line that the stream already holds is a refresh: the same state, times and all, in a new entry.
@@ -55,7 +55,7 @@ class ChangeWriter(msgspec.Struct, frozen=True):
                 first_seen = before.first_seen
             if before.status == record.status and before.status_since is not None:
                 status_since = before.status_since
-        after = LiveAction.make(
+        after = ActionState.make(
             place=record.place,
             fid=record.fid,
             action=record.action,
@@ -73,7 +73,7 @@ class ChangeWriter(msgspec.Struct, frozen=True):
         kind: Literal["NEW", "UPDATE"] = NEW if before is None else UPDATE
         return Change(kind, self._payload(kind, new, after, timestamp), before, after)
 
-    def purged(self, before: LiveAction, timestamp: int) -> Change:
+    def purged(self, before: ActionState, timestamp: int) -> Change:
         """The change that ends `before`."""
         cat_idx, rec_idx = unpack_place(before.place)
         event = Event(
@@ -99,7 +99,7 @@ class ChangeWriter(msgspec.Struct, frozen=True):
         self,
         kind: Literal["NEW", "UPDATE"],
         new: NewLine,
-        after: LiveAction,
+        after: ActionState,
         timestamp: int,
         *,
         refresh: bool = False,
@@ -121,13 +121,13 @@ class ChangeWriter(msgspec.Struct, frozen=True):
         )  # fmt: skip
 
 
-def rows_of(changes: Sequence[Change]) -> tuple[list[LiveAction], list[LiveAction]]:
+def rows_of(changes: Sequence[Change]) -> tuple[list[ActionState], list[ActionState]]:
     """What leaves the state file, and what enters it or takes the place of what was there."""
     gone = [change.before for change in changes if change.after is None and change.before is not None]
     return gone, [change.after for change in changes if change.after is not None]
 
 
-def same_action(before: LiveAction, record: ActionRecord) -> bool:
+def same_action(before: ActionState, record: ActionRecord) -> bool:
     """Whether a line speaks of the action that was in its place: places are reused in time."""
     return (
         before.fid == record.fid

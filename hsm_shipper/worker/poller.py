@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.errors import (
     EntriesLost,
     HsmError,
@@ -168,7 +168,7 @@ class Poller:
 
     def _replaced(self, snapshot: Snapshot) -> set[int]:
         places = set()
-        befores: dict[int, LiveAction] = {}
+        befores: dict[int, ActionState] = {}
         for new, before in self._held_with_rows(snapshot):
             if before is None:
                 continue
@@ -207,11 +207,11 @@ class Poller:
                     to_check -= 1
                 yield self._writer.state(new, before, timestamp)
 
-    def _is_said(self, new: NewLine, before: LiveAction) -> bool:
+    def _is_said(self, new: NewLine, before: ActionState) -> bool:
         """Whether the stream holds this very line in this very place, and need not say it again."""
         return before.digest == new.digest and before.place not in self._replica.refresh_pending
 
-    def _held_with_rows(self, snapshot: Snapshot) -> Iterator[tuple[NewLine, LiveAction | None]]:
+    def _held_with_rows(self, snapshot: Snapshot) -> Iterator[tuple[NewLine, ActionState | None]]:
         """The held lines, each with what is known to be in its place."""
         for some in batched(snapshot.held, BATCH_EVENTS):
             rows = snapshot.before
@@ -279,6 +279,6 @@ class Poller:
         self._status = result.status
 
 
-def _kept_its_status(new: NewLine, before: LiveAction) -> bool:
+def _kept_its_status(new: NewLine, before: ActionState) -> bool:
     """Whether a line changed, but not in its status."""
     return before.status == new.record.status and before.digest != new.digest

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hsm_shipper.contract.event import decode
-from hsm_shipper.contract.fold import LiveActions
-from hsm_shipper.contract.live_action import UNKNOWN_ENTRY, LiveAction
+from hsm_shipper.contract.fold import ActionFold
+from hsm_shipper.contract.live_action import UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.stream_head import Head, has_losses
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import (
@@ -178,7 +178,7 @@ class StreamReplica:
                 self._opened.set_missed(places)
             self.unconfirmed_absent = places
 
-    def actions_at(self, places: Sequence[int]) -> dict[int, LiveAction]:
+    def actions_at(self, places: Sequence[int]) -> dict[int, ActionState]:
         """The live actions in the given packed places; `StateChanged` if they are not what is known any more."""
         with self._guarded():
             found = self._opened.actions_at(places)
@@ -196,11 +196,11 @@ class StreamReplica:
         with self._guarded():
             return were_sorted(self._opened.live_actions())
 
-    def is_seen(self, action: LiveAction) -> bool:
+    def is_seen(self, action: ActionState) -> bool:
         """Whether the current reading holds the very line of `action`."""
         return self.line_index.is_seen(action.place, action.digest)
 
-    def check_line(self, action: LiveAction) -> None:
+    def check_line(self, action: ActionState) -> None:
         """Raise `StateCorrupt` if the stream's entry for `action` tells of another line than the state file does."""
         if action.digest is None or action.entry == UNKNOWN_ENTRY:
             return
@@ -285,24 +285,23 @@ class StreamReplica:
         del live
         self._load()
 
-    def _replay(self, head: Head) -> LiveActions:
+    def _replay(self, head: Head) -> ActionFold:
         """Fold the stream up to `head`: from where we are, if that is still a part of it, else from its beginning."""
-        live, after = LiveActions(), None
+        account = CaughtUp(self._stream.key)
+        live, after = ActionFold(account), None
         ours = self._head
         if ours is not None and ours.newest_id == ours.last_id and self._stream.holds(ours):
-            live, after = self._opened.live_actions(), ours.last_id
-        account = CaughtUp(self._stream.key)
-        added = 0
+            live, after = self._opened.live_actions(account), ours.last_id
         for page in self._stream.replay(head.last_id, after, holding=head):
-            account.add(page, live.fold_page(page))
-            added += len(page)
-        if ours is not None and after is not None and has_losses(ours, head, added, partial(_needs_before, live)):
+            live.fold_page(page)
+        needs_before = partial(_needs_before, live)
+        if ours is not None and after is not None and has_losses(ours, head, account.entries, needs_before):
             raise ReplayOvertaken(f"entries of stream {self._stream.key} went, before or behind {after}")
         account.tell(after, len(live), self._host)
         return live
 
 
-def _needs_before(live: LiveActions, entry_id: str | None) -> bool:
+def _needs_before(live: ActionFold, entry_id: str | None) -> bool:
     if entry_id is None:
         return len(live) > 0
     first = pack_id(entry_id)

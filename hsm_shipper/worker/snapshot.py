@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.lustre.actions_file import Reading
 from hsm_shipper.worker.purge_decision import PurgeDecision
 from hsm_shipper.worker.snapshot_diff import HeldLines, NewLine, SnapshotDiff
@@ -22,7 +22,7 @@ class Snapshot:
     """What is left of the reading."""
     held: HeldLines = field(default_factory=HeldLines)
     """New lines that wait for the end of the reading: purges go first in a poll."""
-    before: dict[int, LiveAction] | None = None
+    before: dict[int, ActionState] | None = None
     """What was known to be in the places of the held lines, where there are not too many of them."""
     replaced: set[int] = field(default_factory=set)
     """Places where the listing holds another action than the stream does."""

@@ -11,7 +11,7 @@ from operator import lt
 from typing import NamedTuple
 
 from hsm_shipper.contract.kernel_line import ActionRecord, parse_line, readable_place
-from hsm_shipper.contract.live_action import UNKNOWN_ENTRY, LiveAction
+from hsm_shipper.contract.live_action import UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.stream_ids import milliseconds_of, pack_id
 from hsm_shipper.worker.line_index import LineIndex
 
@@ -61,7 +61,7 @@ def _parsed(line: bytes) -> NewLine:
     return NewLine(line, md5(line, usedforsecurity=False).digest(), record)
 
 
-def were_sorted(live: Iterable[LiveAction]) -> bool:
+def were_sorted(live: Iterable[ActionState]) -> bool:
     """Whether these live actions come from listings that were sorted by place, as far as their entries tell.
 
     What one script appends has one millisecond, and the order of its lines in the listing.

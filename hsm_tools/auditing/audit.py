@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from hsm_shipper.contract.event import NEW, Event, line_digest
-from hsm_shipper.contract.fold import End, LiveActions, State
+from hsm_shipper.contract.event import NEW, PURGED, Event, line_digest
+from hsm_shipper.contract.fold import ActionFold, Observer
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_shipper.contract.kernel_line import pack_place, parse_line, readable_place
-from hsm_shipper.contract.live_action import LiveAction, same_action, same_state
+from hsm_shipper.contract.kernel_line import parse_line, readable_place
+from hsm_shipper.contract.live_action import ActionState, same_action, same_state
 from hsm_shipper.contract.trim_bound import length_bound
 from hsm_tools.live_state.health import Health, WorkerHealth
 
@@ -23,37 +23,26 @@ EXIT_INCONSISTENT = 1
 EXIT_UNKNOWN = 2
 
 
-class TalliedActions(LiveActions):
-    """The fold of a stream that counts the entries that said nothing new.
+class Repetitions(Observer):
+    """Counts the entries of a stream that said nothing new.
 
     A stream that was trimmed begins in the middle: a PURGED whose NEW was trimmed away removes nothing either. So
     these counts are worth a look, and prove nothing.
     """
 
-    def __init__(self, digests: bool = True) -> None:
-        super().__init__(digests)
+    def __init__(self) -> None:
         self.duplicates = 0
         """NEW for a place that already held that action; UPDATE that changed nothing and was no refresh."""
         self.purged_without_new = 0
         """PURGED that removed nothing."""
 
-    def _put_state(self, entry_id: bytes, event: State) -> None:
-        occupant = self.by_place.get(pack_place(event.cat_idx, event.rec_idx))
-        super()._put_state(entry_id, event)
-        if occupant is not None and not event.refresh:
+    def folded(self, _id: bytes, event: Event, before: ActionState | None, after: ActionState | None, /) -> None:
+        """Count one event."""
+        if event.event_type == PURGED:
+            self.purged_without_new += before is None
+        elif before is not None and after is not None and not event.refresh:
             repeats = same_action if event.event_type == NEW else same_state
-            self.duplicates += repeats(occupant, self.by_place[occupant.place])
-
-    def _end(self, event: End) -> bool:
-        before = len(self)
-        done = super()._end(event)
-        self.purged_without_new += done and len(self) == before
-        return done
-
-    def _purge(self, event: Event) -> None:
-        before = len(self)
-        super()._purge(event)
-        self.purged_without_new += len(self) == before
+            self.duplicates += repeats(before, after)
 
 
 class Kind(StrEnum):
@@ -70,8 +59,8 @@ class Kind(StrEnum):
 class Difference(NamedTuple):
     """What the stream and a reference say of one place; one of them None where it holds nothing there."""
 
-    stream: LiveAction | None
-    reference: LiveAction | None
+    stream: ActionState | None
+    reference: ActionState | None
 
     @property
     def kind(self) -> Kind:
@@ -89,13 +78,13 @@ Differences = dict[int, Difference]
 """By packed place."""
 
 
-def _unchanged(before: LiveAction | None, now: LiveAction | None) -> bool:
+def _unchanged(before: ActionState | None, now: ActionState | None) -> bool:
     return before is now if before is None or now is None else same_state(before, now)
 
 
 def compare(
-    live: LiveActions,
-    reference: Iterable[LiveAction],
+    live: ActionFold,
+    reference: Iterable[ActionState],
     passed_over: Container[int] = frozenset(),
     puzzled: Callable[[], None] = lambda: None,
 ) -> Differences:
@@ -148,7 +137,7 @@ class Listing:
         self.puzzling: set[int] = set()
         """Packed places that hold something that is not understood."""
 
-    def __iter__(self) -> Iterator[LiveAction]:
+    def __iter__(self) -> Iterator[ActionState]:
         for lines in self._chunks:
             self.lines += len(lines)
             for line in lines:
@@ -156,7 +145,7 @@ class Listing:
                 if record is None:
                     self._puzzle(line)
                     continue
-                yield LiveAction.make(
+                yield ActionState.make(
                     record.place,
                     record.fid,
                     record.action,

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from hsm_shipper.contract.kernel_line import unpack_place
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.process.output import printable
 from hsm_tools.auditing.audit import (
     EXIT_CONSISTENT,
@@ -186,7 +186,7 @@ def _comparison_json(comparison: Comparison | None) -> dict[str, Any] | None:
     }
 
 
-def _action(action: LiveAction | None) -> dict[str, Any] | None:
+def _action(action: ActionState | None) -> dict[str, Any] | None:
     if action is None:
         return None
     return {

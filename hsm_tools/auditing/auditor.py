@@ -16,8 +16,9 @@ from typing import cast
 import redis
 
 from hsm_shipper.config import Config
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ActionsError, HsmError, StateError, StreamError, StreamRefused, StreamUnavailable
@@ -36,7 +37,7 @@ from hsm_tools.auditing.audit import (
     Differences,
     Listing,
     MdtReport,
-    TalliedActions,
+    Repetitions,
     compare,
     confirmed,
 )
@@ -130,7 +131,7 @@ class StreamFold:
         self._replay = self._beginning()
 
     @property
-    def live(self) -> TalliedActions:
+    def live(self) -> ActionFold:
         """The live actions as of the last `to`."""
         return self._replay.live
 
@@ -154,18 +155,22 @@ class StreamFold:
 
     def counts(self) -> Counts:
         """What the entries folded so far are."""
-        replay, live = self._replay, self.live
+        replay, repetitions = self._replay, self._repetitions
         return Counts(
             entries=replay.entries,
-            live=len(live),
-            duplicates=live.duplicates,
-            purged_without_new=live.purged_without_new,
+            live=len(self.live),
+            duplicates=repetitions.duplicates,
+            purged_without_new=repetitions.purged_without_new,
             malformed=replay.malformed,
             malformed_ids=tuple(replay.malformed_ids),
         )
 
-    def _beginning(self) -> Replay[TalliedActions]:
-        return Replay(self._stream, TalliedActions, lambda _: self._progress(self._replay.entries))
+    def _beginning(self) -> Replay:
+        return Replay(self._stream, lambda _: self._progress(self._replay.entries), observer=self._observed)
+
+    def _observed(self) -> Repetitions:
+        self._repetitions = Repetitions()
+        return self._repetitions
 
 
 class PollWatch:
@@ -242,7 +247,7 @@ def _look_at_state_file(fold: StreamFold, path: Path, *, has_left: bool) -> Diff
 
 
 @contextlib.contextmanager
-def _belief(path: Path) -> Iterator[tuple[str, Iterator[LiveAction]]]:
+def _belief(path: Path) -> Iterator[tuple[str, Iterator[ActionState]]]:
     """Where the state file has followed the stream to, and its actions, as of one moment."""
     with opened(path, "ro", "read", _BUSY_TIMEOUT_S) as connection:
         connection.execute("BEGIN")

@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any, NamedTuple, Self
 
 import redis
 
 from hsm_shipper.config import Config
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.redis_keys import heartbeat_key, mdt_of
 from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
@@ -24,7 +24,7 @@ from hsm_shipper.stream.redis_errors import is_denied
 from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream
 from hsm_tools.live_state.health import WorkerHealth, read_heartbeat, worker_health
-from hsm_tools.live_state.lean import LeanActions
+from hsm_tools.live_state.observer import ToolsObserver
 from hsm_tools.live_state.tally import Tally
 from hsm_tools.reader.finding import StreamFinder
 from hsm_tools.reader.link import Link
@@ -60,8 +60,8 @@ class LiveStream:
         self._replay = self._beginning()
 
     @property
-    def live(self) -> LeanActions:
-        """Its live actions, in no certain order."""
+    def live(self) -> ActionFold:
+        """Its live actions, in order of their entries."""
         return self._replay.live
 
     @property
@@ -108,9 +108,12 @@ class LiveStream:
         if end.last_id != self.folded_to:
             self._replay.go_on(end.last_id)
 
-    def _beginning(self) -> Replay[LeanActions]:
+    def _beginning(self) -> Replay:
         return Replay(
-            self._stream, partial(LeanActions, self.tally), lambda page: self._on_page(len(page)), digests=False
+            self._stream,
+            lambda page: self._on_page(len(page)),
+            observer=lambda: ToolsObserver(self.tally),
+            digests=False,
         )
 
 

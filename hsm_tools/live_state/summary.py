@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from hsm_shipper.contract.live_action import ActionState
 from hsm_tools.command.filters import ActionFilter
 from hsm_tools.live_state.follow import LiveStream
-from hsm_tools.live_state.lean import LeanAction
 from hsm_tools.live_state.tally import Arrivals
 
 
@@ -69,7 +69,7 @@ def archive_order(archive_id: int | None) -> tuple[bool, int]:
     return archive_id is None, archive_id or 0
 
 
-def group(mdt: str, live: Iterable[LeanAction]) -> dict[GroupKey, Group]:
+def group(mdt: str, live: Iterable[ActionState]) -> dict[GroupKey, Group]:
     """The groups of one stream's live actions."""
     # Every refresh goes through all that is live where anything has changed: no calls and no objects in this loop.
     found: dict[tuple[str, str, int | None], list[float]] = {}

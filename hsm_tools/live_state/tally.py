@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from hsm_shipper.contract.event import PURGED, Event
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.stream.page_reader import Entry
 from hsm_tools.command.labels import FAILED, FINAL_STATUSES, STARTED
 
@@ -157,17 +158,25 @@ class Tally:
         self._durations[key].add(int(seconds), count)
 
 
-def told_by(event: Event) -> Told:
-    """What is counted of an event that was folded."""
-    if event.event_type == PURGED:
-        return (PURGED, event.action, event.last_status, None)
+def told_by(event: Event, before: ActionState | None = None, after: ActionState | None = None) -> Told:
+    """What is counted of an event that was folded; see `Observer` for `before` and `after`."""
+    event_type = event.event_type
+    if event_type == PURGED:
+        last_status = event.last_status
+        if not last_status and before is not None and event.place is not None:
+            last_status = before.status  # earlier shippers do not tell it
+        return (PURGED, event.action, last_status, None)
+    words = event if after is None else after  # those are interned, which counts faster
+    action, status = words.action, words.status
     if event.refresh:
-        return (REFRESH, event.action, event.status, None)
-    seconds = None
-    if event.status in TIMED and event.first_seen is not None and event.status_since is not None:
+        return (REFRESH, action, status, None)
+    if status not in TIMED:
+        return (event_type, action, status, None)
+    first_seen, status_since = event.first_seen, event.status_since
+    if first_seen is None or status_since is None or status_since != event.timestamp:
         # An UPDATE that says something else of the same status is later than its status.
-        seconds = event.status_since - event.first_seen if event.status_since == event.timestamp else None
-    return (event.event_type, event.action, event.status, seconds)
+        return (event_type, action, status, None)
+    return (event_type, action, status, status_since - first_seen)
 
 
 class Arrivals:

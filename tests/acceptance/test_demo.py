@@ -16,7 +16,7 @@ import pytest
 
 from hsm_shipper.contract.event import line_digest
 from hsm_shipper.contract.kernel_line import parse_line
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.worker.changes import Change, ChangeWriter
 from hsm_shipper.worker.snapshot_diff import NewLine
 from tests.simulator import SimulatedMdt, populate
@@ -130,7 +130,7 @@ def new_line(line: bytes) -> NewLine:
     return NewLine(line, line_digest(line), record)
 
 
-def after(change: Change) -> LiveAction:
+def after(change: Change) -> ActionState:
     assert change.after is not None
     return change.after
 

@@ -15,7 +15,7 @@ from hsm_shipper.commands.check_redis import redis_findings
 from hsm_shipper.commands.findings import Finding, Level
 from hsm_shipper.config import Config, load_config
 from hsm_shipper.contract.event import decode
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import StreamRefused
 from hsm_shipper.stream import lock as lock_module
@@ -215,7 +215,7 @@ def test_top(polled: Site) -> None:
     top = role("`hsm-action-top`")
     polled.become(top)
     polled.tool("hsm-action-top", "--run-once")
-    actions = LiveActions(digests=False)
+    actions = ActionFold()
     entries: Any = polled.admin.xrange(STREAM)
     for entry_id, fields in entries:
         actions.apply(entry_id, decode(fields[b"data"]))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper.contract.fold import LiveActions
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.fold import ActionFold
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateUnwritable
 from hsm_shipper.state import state_file as cache_module
@@ -38,7 +38,7 @@ def content(cache: Cache) -> list[tuple[object, ...]]:
 
 def of(*listing: bytes) -> list[tuple[object, ...]]:
     """The live actions that these lines show."""
-    live = LiveActions()
+    live = ActionFold()
     for data in listing:
         live.put(live_action(data))
     return rows(live)
@@ -65,7 +65,7 @@ def test_what_was_applied_is_there_when_the_file_is_opened_again(path: Path, cac
 
 
 def test_what_is_not_known_of_an_action_stays_unknown(cache: Cache) -> None:
-    unknown = LiveAction.make(place(1), "0x1:0x1:0x0", "ARCHIVE", "WAITING", None, None, None, None)
+    unknown = ActionState.make(place(1), "0x1:0x1:0x0", "ARCHIVE", "WAITING", None, None, None, None)
     apply(cache, Change("NEW", None, None, unknown))
     assert list(cache.live_actions()) == [unknown]
     known = cache.load(LineIndex).line_index
@@ -109,7 +109,7 @@ def test_a_head_without_entries_is_kept(cache: Cache) -> None:
 def test_a_fold_replaces_everything_and_voids_what_was_missed(cache: Cache) -> None:
     apply(cache, new(line(1)), new(line(2)))
     cache.set_missed({place(1)})
-    live = LiveActions()
+    live = ActionFold()
     live.put(live_action(line(2, "STARTED")))
     with cache.transaction():
         cache.replace(live, Head("9-0", None, None))

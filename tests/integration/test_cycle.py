@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 from sqlite_utils import Database, Migrations
 
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.errors import StateError
 from hsm_shipper.maintenance.reconcile import StateFile
 from hsm_shipper.migrations import SET, STEPS
@@ -134,7 +134,7 @@ def test_a_file_that_its_worker_has_not_migrated_yet(tmp_path: Path) -> None:
         contextlib.closing(StateFile(path)) as state,
         state.transaction(),
     ):
-        state.differences(LiveActions())
+        state.differences(ActionFold())
     assert "restart hsm-action-shipper" in str(caught.value)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from hsm_shipper.contract.fold import LiveActions
 from hsm_shipper.contract.trim_bound import length_bound
 from hsm_shipper.errors import StateError
 from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
@@ -101,7 +100,7 @@ def test_a_replay_overtaken_by_a_trim_begins_again(world: World) -> None:
         if next(trimmed, False):
             world.client.xtrim(KEY, minid=entries_of(world.client, KEY)[2500][0], approximate=False)
 
-    replay = Replay(stream, LiveActions, lambda _: trim_once())
+    replay = Replay(stream, lambda _: trim_once())
     replay.go_on(stream.head().last_id)
     assert replay.entries == 6001 - 2500
 

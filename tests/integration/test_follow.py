@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from hsm_shipper.config import Config
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.heartbeat import encode
 from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
@@ -50,7 +50,7 @@ def ended(rec: int, since: int = 1000) -> dict[str, object]:
     return {key: value for key, value in (event(rec, kind="PURGED", since=since) | more).items() if key != "raw"}
 
 
-def statuses(live: LiveActions) -> dict[int, str]:
+def statuses(live: ActionFold) -> dict[int, str]:
     """The statuses by record index."""
     return {action.rec_idx: action.status for action in live}
 

@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from hsm_shipper.contract.event import decode
-from hsm_shipper.contract.fold import LiveActions
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.fold import ActionFold
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.redis_keys import stream_key
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_tools.dashboard.data import lookup
@@ -36,9 +36,9 @@ def asked(streams: Streams) -> Iterator[Lookup]:
     asked.close()
 
 
-def live(client: redis.Redis, rec: int) -> LiveAction:
+def live(client: redis.Redis, rec: int) -> ActionState:
     """The live action at a place, by the fold."""
-    actions = LiveActions(digests=False)
+    actions = ActionFold()
     entries: Any = client.xrange(KEY)
     for entry_id, fields in entries:
         actions.apply(entry_id, decode(fields[b"data"]))
@@ -89,7 +89,7 @@ def test_the_search_ends_where_the_action_was_not_there_yet(streams: Streams, as
     pipe.execute()
     streams.add(A, event(A, 1, "UPDATE", "STARTED"))
     entries: Any = streams.client.xrevrange(KEY, count=1)
-    actions = LiveActions(digests=False)
+    actions = ActionFold()
     actions.apply(entries[0][0], decode(entries[0][1][b"data"]))
     history = asked.history(A, next(iter(actions)))
     assert (len(history.entries), history.is_whole, history.searched) == (1, False, 1000)

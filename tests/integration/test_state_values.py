@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateCorrupt, StateError
 from hsm_shipper.maintenance.reconcile import StateFile
@@ -182,7 +182,7 @@ INDICES = st.integers(0, 2**32 - 1) | st.integers(-(2**31), -1)
 )
 @settings(max_examples=60, deadline=None)
 def test_whatever_a_stream_may_say_is_no_damage(said: list[dict[str, Any]], ms: int, sequence: int) -> None:
-    live = LiveActions()
+    live = ActionFold()
     entry_id = f"{ms}-{sequence}"
     assert live.fold_page([(entry_id.encode(), msgspec.json.encode(event)) for event in said]) == []
     with tempfile.TemporaryDirectory() as folder:

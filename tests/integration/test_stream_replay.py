@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import redis
 
+from hsm_shipper.contract.fold import Observer
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ReplayOvertaken
 from hsm_shipper.stream.page_reader import PAGE_ENTRIES, Entry
+from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream
-from tests.support.core import KEY
+from tests.support.core import KEY, digest, earlier_event, line
 
 
 @pytest.fixture
@@ -117,3 +120,41 @@ def test_a_newest_entry_is_held_only_with_its_content(client: redis.Redis, strea
 
 def test_ids_sort_by_number() -> None:
     assert sorted(["10-0", "9-10", "9-9"], key=pack_id) == ["9-9", "9-10", "10-0"]
+
+
+# Folded without the digests of our own lines
+
+
+def upgraded(client: redis.Redis, ended: bytes) -> None:
+    """Append what our shipper says of `line(1)`, then the end of `ended`, as an earlier shipper tells it."""
+    ours = earlier_event(line(1)) | {"cookie": "0x6b020001", "first_seen": 1, "status_since": 1, "host": "mds1"}
+    end = {**earlier_event(ended, "PURGED"), "status": "PURGED", "hash": digest(ended).hex(), "raw": None}
+    for number, event in enumerate((ours, end), 1):
+        client.xadd(KEY, {"data": msgspec.json.encode(event)}, id=f"{number}-0")
+
+
+@pytest.mark.parametrize(("ended", "live"), [(line(1), 0), (line(1, cookie=9), 1)], ids=["its own", "another's"])
+@pytest.mark.parametrize("digests", [False, True])
+def test_an_earlier_shippers_end_of_our_action_goes_by_the_line(
+    client: redis.Redis, stream: ActionStream, ended: bytes, live: int, digests: bool
+) -> None:
+    upgraded(client, ended)
+    replay = Replay(stream, digests=digests)
+    replay.go_on("2-0")
+    assert (len(replay.live), replay.entries, replay.malformed) == (live, 2, 0)
+
+
+def test_a_line_that_is_trimmed_when_it_is_asked_for_begins_the_replay_again(
+    client: redis.Redis, stream: ActionStream
+) -> None:
+    upgraded(client, line(1, cookie=9))
+    seen = []
+
+    class Trimming(Observer):
+        def folded(self, entry_id: bytes, *_: object) -> None:
+            seen.append(entry_id)
+            client.xtrim(KEY, minid="2-0", approximate=False)
+
+    replay = Replay(stream, observer=Trimming, digests=False)
+    replay.go_on("2-0")
+    assert (seen, len(replay.live), replay.entries) == ([b"1-0", b"2-0"], 0, 1)

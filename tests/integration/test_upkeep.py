@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateCorrupt, StateError
 from hsm_shipper.state import integrity, state_file
@@ -35,9 +35,9 @@ def worker(path: Path) -> Iterator[Cache]:
     cache.close()
 
 
-def live_actions(recs: Iterable[int]) -> LiveActions:
+def live_actions(recs: Iterable[int]) -> ActionFold:
     """What is known of as many records."""
-    live = LiveActions()
+    live = ActionFold()
     for rec in recs:
         live.put(live_action(line(rec)))
     return live

@@ -16,9 +16,9 @@ import pytest
 import redis
 
 from hsm_shipper.config import Config
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.kernel_line import pack_place, parse_line, unpack_place
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.lustre.actions_file import ActionsFile, RawFile, open_raw
 from hsm_shipper.state.state_file import Cache
 from hsm_shipper.stream.connection import client_kwargs
@@ -27,7 +27,6 @@ from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller
 from hsm_shipper.worker.replica import StreamReplica
-from hsm_tools.live_state.lean import LeanAction
 from tests.simulator import Record
 from tests.support.servers import RedisServer
 from tests.support.truth import entries_of, judge_stream
@@ -74,7 +73,7 @@ def by_place(listing: Iterable[bytes]) -> dict[int, bytes]:
     return {record.place: digest(data) for data in listing if (record := parse_line(data)) is not None}
 
 
-def live_action(data: bytes, **changes: Any) -> LiveAction:
+def live_action(data: bytes, **changes: Any) -> ActionState:
     """What is known of the action that `data` shows, first seen at 100 and in its status since 200."""
     record = parse_line(data)
     assert record is not None
@@ -88,12 +87,8 @@ def live_action(data: bytes, **changes: Any) -> LiveAction:
         "first_seen": 100,
         "status_since": 200,
     }
-    return LiveAction.make(**(fields | changes))
-
-
-def lean_action(data: bytes, archive_id: int | None = 1, **changes: Any) -> LeanAction:
-    """The same as the tools' fold knows it."""
-    action = LeanAction(*msgspec.structs.astuple(live_action(data, **changes)))
+    archive_id = changes.pop("archive_id", None)
+    action = ActionState.make(**(fields | changes))
     action.archive_id = archive_id
     return action
 
@@ -315,7 +310,7 @@ def known_rows(state_file: Path) -> list[tuple[object, ...]]:
         cache.close()
 
 
-def rows(live: LiveActions) -> list[tuple[object, ...]]:
+def rows(live: ActionFold) -> list[tuple[object, ...]]:
     """Live actions in a form to compare, with the entries that hold them."""
     return sorted(map(msgspec.structs.astuple, live))
 

@@ -9,9 +9,9 @@ from typing import cast
 import redis
 
 from hsm_shipper.contract.event import NEW, PURGED, Event, decode, line_digest
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.kernel_line import unpack_place
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.errors import MalformedEvent
 
 Place = tuple[int, int]
@@ -21,7 +21,7 @@ Place = tuple[int, int]
 class Verdict:
     """A whole stream, replayed."""
 
-    live: LiveActions = field(default_factory=LiveActions)
+    live: ActionFold = field(default_factory=ActionFold)
     events: Counter[str] = field(default_factory=Counter)
     refreshes: int = 0
     malformed: int = 0
@@ -76,7 +76,7 @@ def digests_of(listing: bytes) -> dict[Place, bytes]:
     return found
 
 
-def _complaint(live: LiveActions, event: Event) -> str | None:
+def _complaint(live: ActionFold, event: Event) -> str | None:
     place = event.place
     occupant = None if place is None else live.by_place.get(place)
     if event.event_type == PURGED:
@@ -94,11 +94,11 @@ def _complaint(live: LiveActions, event: Event) -> str | None:
     return None
 
 
-def _names(event: Event, action: LiveAction) -> bool:
+def _names(event: Event, action: ActionState) -> bool:
     if event.cookie is not None and action.cookie is not None:
         return event.cookie == action.cookie
     return (action.fid, action.action) == (event.fid, event.action)
 
 
-def _same(occupant: LiveAction, event: Event) -> bool:
+def _same(occupant: ActionState, event: Event) -> bool:
     return (occupant.fid, occupant.action) == (event.fid, event.action) and occupant.cookie == event.cookie

@@ -13,10 +13,10 @@ import pytest
 from msgspec.structs import replace as changed
 
 from hsm_shipper.contract.event import Event, decode, encode, line_digest
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.kernel_line import pack_place, parse_line
-from hsm_shipper.contract.live_action import LiveAction, same_state
+from hsm_shipper.contract.live_action import ActionState, same_state
 from hsm_tools.auditing.audit import (
     Comparison,
     Counts,
@@ -25,7 +25,7 @@ from hsm_tools.auditing.audit import (
     Kind,
     Listing,
     MdtReport,
-    TalliedActions,
+    Repetitions,
     compare,
     confirmed,
     exit_code,
@@ -47,15 +47,15 @@ def line_of(rec_idx: int, status: str = "WAITING", cookie: int | None = None) ->
     ).encode()
 
 
-def action_of(line: bytes, *, digest: bool = True) -> LiveAction:
+def action_of(line: bytes, *, digest: bool = True) -> ActionState:
     record = parse_line(line)
     assert record is not None
     mark = line_digest(line) if digest else None
-    return LiveAction.make(record.place, record.fid, record.action, record.status, record.cookie, mark, None, None)
+    return ActionState.make(record.place, record.fid, record.action, record.status, record.cookie, mark, None, None)
 
 
-def fold_of(*lines: bytes) -> LiveActions:
-    live = LiveActions()
+def fold_of(*lines: bytes) -> ActionFold:
+    live = ActionFold()
     for line in lines:
         live.put(action_of(line))
     return live
@@ -81,15 +81,16 @@ def event(kind: str, rec_idx: int, status: str = "WAITING", **more: object) -> E
 
 
 def tally(*events: Event) -> tuple[int, int, int]:
-    """Live actions, duplicates, and PURGED that removed nothing; by the rules and by the page alike."""
-    by_rules, by_page = TalliedActions(), TalliedActions()
+    """Live actions, duplicates, and PURGED that removed nothing; one by one and by the page alike."""
+    single, paged = Repetitions(), Repetitions()
+    by_event, by_page = ActionFold(single), ActionFold(paged)
     page: list[tuple[bytes, bytes | None]] = [(b"%d-0" % number, encode(one)) for number, one in enumerate(events, 1)]
     for entry_id, data in page:
-        by_rules.apply(entry_id, decode(data))
+        by_event.apply(entry_id, decode(data))
     assert by_page.fold_page(page) == []
-    counts = [(len(live), live.duplicates, live.purged_without_new) for live in (by_rules, by_page)]
-    assert counts[0] == counts[1]
-    return counts[0]
+    counts = (len(by_event), single.duplicates, single.purged_without_new)
+    assert counts == (len(by_page), paged.duplicates, paged.purged_without_new)
+    return counts
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_an_end_of_what_has_no_cookie_is_counted_once() -> None:
         (action_of(line_of(1, cookie=9), digest=False), False),
     ],
 )
-def test_one_state_is_one_line_or_one_status(other: LiveAction, same: bool) -> None:
+def test_one_state_is_one_line_or_one_status(other: ActionState, same: bool) -> None:
     assert same_state(action_of(line_of(1)), other) is same
     assert same_state(other, action_of(line_of(1))) is same
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from hsm_shipper.contract.event import NEW, PURGED, UPDATE, decode
-from hsm_shipper.contract.fold import LiveActions
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.kernel_line import parse_line
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.worker.changes import ADOPTED, Change, ChangeWriter, same_action
 from hsm_shipper.worker.snapshot_diff import NewLine
 from tests.support.core import HOST, MDT, digest, line, live_action
@@ -18,14 +18,14 @@ WRITER = ChangeWriter(MDT, HOST)
 NOW = 1000
 
 
-def seen(data: bytes, before: LiveAction | None = None) -> Change:
+def seen(data: bytes, before: ActionState | None = None) -> Change:
     """The change that `data` makes where `before` is known."""
     record = parse_line(data)
     assert record is not None
     return WRITER.state(NewLine(data, digest(data), record), before, NOW)
 
 
-def known(data: bytes, **changes: Any) -> LiveAction:
+def known(data: bytes, **changes: Any) -> ActionState:
     """What is known of the action of `data`, first seen at 100 and in its status since 200."""
     return live_action(data, **changes)
 
@@ -70,9 +70,9 @@ def test_an_unknown_hash_does_not_hide_another_status() -> None:
 
 
 @pytest.mark.parametrize("before", [None, known(line())], ids=[NEW, UPDATE])
-def test_the_fold_of_the_event_is_the_row(before: LiveAction | None) -> None:
+def test_the_fold_of_the_event_is_the_row(before: ActionState | None) -> None:
     change = seen(line(status="STARTED"), before)
-    live = LiveActions()
+    live = ActionFold()
     live.apply(b"0-0", decode(change.payload))
     assert list(live) == [change.after]
 
@@ -81,7 +81,7 @@ def test_purged_ends_the_row_and_in_the_fold_its_action() -> None:
     before = known(line(status="FAILED"))
     change = WRITER.purged(before, NOW)
     assert (change.kind, change.before, change.after) == (PURGED, before, None)
-    live = LiveActions()
+    live = ActionFold()
     live.put(before)
     live.apply(b"1-0", decode(change.payload))
     assert list(live) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,8 +12,9 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from hsm_shipper.contract.event import NEW, PURGED, UPDATE, decode
-from hsm_shipper.contract.fold import DigestsNeeded, LiveActions
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.fold import ActionFold, DigestOf
+from hsm_shipper.contract.live_action import ActionState
+from hsm_shipper.errors import ReplayOvertaken
 from tests.support.core import digest, earlier_event, line, live_action, place
 
 KEY = "0x200000401:0x1:0x0:ARCHIVE"
@@ -37,30 +37,29 @@ def by_key(action_key: str = KEY) -> dict[str, Any]:
     return {"event_type": PURGED, "action_key": action_key, "status": PURGED, "timestamp": 1}
 
 
-def fold_of(events: Sequence[dict[str, Any]], *, digests: bool) -> LiveActions:
+def fold_of(events: Sequence[dict[str, Any]], digest_of: DigestOf | None = None) -> ActionFold:
     """What the events come to; the nth entry has the id `n-0`."""
-    live = LiveActions(digests)
+    live = ActionFold(digest_of=digest_of)
     for number, event in enumerate(events):
         live.apply(b"%d-0" % number, decode(msgspec.json.encode(event)))
     return live
 
 
-def folded(*events: dict[str, Any]) -> LiveActions:
-    """What the events come to, with digests; in every test here a fold without them says the same or refuses."""
-    live = fold_of(events, digests=True)
-    with contextlib.suppress(DigestsNeeded):
-        lean = fold_of(events, digests=False)
-        assert not any(action.digest for action in lean)
-        assert [all_but_the_digest(action) for action in lean] == [all_but_the_digest(action) for action in live]
+def folded(*events: dict[str, Any]) -> ActionFold:
+    """What the events come to, with digests; in every test here a fold that asks for them at need says the same."""
+    live = fold_of(events)
+    asking = fold_of(events, lambda entry_id: decode(msgspec.json.encode(events[int(entry_id[:-2])])).line_digest)
+    assert [all_but_the_digest(action) for action in asking] == [all_but_the_digest(action) for action in live]
+    assert all(ours.digest in (None, theirs.digest) for ours, theirs in zip(asking, live, strict=True))
     return live
 
 
-def all_but_the_digest(action: LiveAction) -> LiveAction:
+def all_but_the_digest(action: ActionState) -> ActionState:
     """The action as a fold without digests knows it."""
     return structs.replace(action, mark=bytes(16) + (action.cookie or "").encode())
 
 
-def statuses(live: Iterable[LiveAction]) -> dict[str, str]:
+def statuses(live: Iterable[ActionState]) -> dict[str, str]:
     """The statuses by place."""
     return {f"{action.cat_idx}/{action.rec_idx}": action.status for action in live}
 
@@ -68,7 +67,7 @@ def statuses(live: Iterable[LiveAction]) -> dict[str, str]:
 def test_new_puts_the_action_in_its_place() -> None:
     live = folded(state(line(3, cat=2)))
     assert list(live) == [
-        LiveAction.make(
+        ActionState.make(
             place(3, cat=2), "0x200000401:0x3:0x0", "ARCHIVE", "WAITING", "0x6b020003", digest(line(3, cat=2)),
             1000, 1000,
         )
@@ -189,7 +188,7 @@ def test_an_action_that_is_known_from_elsewhere_is_found_by_key_too() -> None:
 # Since when
 
 
-def times(live: LiveActions) -> list[tuple[int | None, int | None]]:
+def times(live: ActionFold) -> list[tuple[int | None, int | None]]:
     """(first_seen, status_since) of what is live."""
     return [(action.first_seen, action.status_since) for action in live]
 
@@ -260,23 +259,66 @@ def test_entries_without_any_time_leave_it_unknown() -> None:
 # Without digests
 
 
+def ours(event: dict[str, Any]) -> dict[str, Any]:
+    """The event, as our shipper writes it."""
+    return event | {"host": "mds1"}
+
+
 @pytest.mark.parametrize(
-    ("occupant", "end"),
+    ("end", "is_live"),
     [
-        (state(line(1)), purged(line(1), hash=digest(line(1)).hex())),
-        (state(line(1)), purged(line(1), hash="ab" * 16)),
-        (state(line(1), raw=None, hash="ab" * 16), purged(line(1), cookie="0x5", hash="ab" * 16)),
+        (purged(line(1), hash=digest(line(1)).hex()), False),
+        (purged(line(1), hash="ab" * 16), True),
+        (purged(line(1)) | {"fid": "0x9:0x9:0x0", "hash": digest(line(1)).hex()}, False),
     ],
-    ids=["its own hash", "another hash", "an occupant without a cookie"],
+    ids=["its own hash", "another hash", "its own hash, another FID"],
 )
-def test_a_fold_without_digests_refuses_what_only_they_decide(occupant: dict[str, Any], end: dict[str, Any]) -> None:
-    with pytest.raises(DigestsNeeded):
-        fold_of([occupant, end], digests=False)
+def test_where_only_a_digest_decides_it_is_asked_for(end: dict[str, Any], is_live: bool) -> None:
+    asked = []
+
+    def digest_of(entry_id: bytes) -> bytes:
+        asked.append(entry_id)
+        return digest(line(1))
+
+    live = fold_of([ours(state(line(1))), end], digest_of)
+    assert (asked, len(live)) == ([b"0-0"], is_live)
+    assert not live.has_digests
 
 
-def test_a_fold_without_digests_takes_an_end_that_names_the_cookie() -> None:
-    end = purged(line(1), cookie="0x6b020001", hash=digest(line(1)).hex())
-    assert not len(fold_of([state(line(1)), end], digests=False))
+@pytest.mark.parametrize(
+    "end",
+    [
+        purged(line(1), cookie="0x6b020001", hash=digest(line(1)).hex()),
+        purged(line(1)),
+        purged(line(2), hash="ab" * 16),
+        by_key(),
+    ],
+    ids=["by its cookie", "without a hash", "of an empty place", "by its key"],
+)
+def test_where_something_else_decides_no_digest_is_asked_for(end: dict[str, Any]) -> None:
+    def refuse(entry_id: bytes) -> bytes:
+        raise AssertionError(entry_id)
+
+    fold_of([ours(state(line(1))), end], refuse)
+
+
+def test_of_an_earlier_shippers_entries_the_digests_are_kept() -> None:
+    def refuse(entry_id: bytes) -> bytes:
+        raise AssertionError(entry_id)
+
+    live = fold_of(
+        [earlier_event(line(1)), earlier_event(line(2)), purged(line(1), hash=digest(line(1)).hex())], refuse
+    )
+    assert [action.digest for action in live] == [digest(line(2))]
+    assert [action.digest for action in fold_of([ours(state(line(1)))], refuse)] == [None]
+
+
+def test_an_entry_that_is_gone_when_it_is_asked_for_ends_the_fold() -> None:
+    def gone(_: bytes) -> bytes:
+        raise ReplayOvertaken("gone")
+
+    with pytest.raises(ReplayOvertaken):
+        fold_of([ours(state(line(1))), purged(line(1), hash="ab" * 16)], gone)
 
 
 def random_events() -> st.SearchStrategy[dict[str, Any]]:
@@ -288,8 +330,9 @@ def random_events() -> st.SearchStrategy[dict[str, Any]]:
     ends = st.builds(
         lambda one, other, cookie: purged(one, cookie=cookie, hash=digest(other).hex()), data, data, cookies
     )
+    states = st.builds(state, data)
     return st.one_of(
-        st.builds(state, data), data.map(earlier_event), ends, data.map(purged), st.builds(by_key, st.just(KEY))
+        states, states.map(ours), data.map(earlier_event), ends, data.map(purged), st.builds(by_key, st.just(KEY))
     )
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from hsm_shipper.contract.live_action import ActionState
 from hsm_tools.dashboard.data.longest_waiting import oldest
-from hsm_tools.live_state.lean import LeanAction
 from hsm_tools.live_state.summary import GroupKey
-from tests.support.core import lean_action, line
+from tests.support.core import line, live_action
 
 A, B = "elm-MDT0000", "elm-MDT0001"
 
 
 class Stream(NamedTuple):
     mdt: str
-    live: list[LeanAction]
+    live: list[ActionState]
 
 
-def action(rec: int, first_seen: int | None, status: str = "WAITING", archive_id: int | None = None) -> LeanAction:
-    return lean_action(line(rec, status), archive_id, first_seen=first_seen)
+def action(rec: int, first_seen: int | None, status: str = "WAITING", archive_id: int | None = None) -> ActionState:
+    return live_action(line(rec, status), archive_id=archive_id, first_seen=first_seen)
 
 
 def found(streams: list[Any], groups: set[GroupKey], most: int) -> tuple[int, list[tuple[str, int]]]:

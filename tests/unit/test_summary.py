@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from hsm_tools.live_state.summary import Group, GroupKey, group, oldest_first_seen
-from tests.support.core import lean_action, line
+from tests.support.core import line, live_action
 
 
 def test_actions_are_counted_by_action_status_and_archive_with_their_oldest_times() -> None:
     live = [
-        lean_action(line(1), first_seen=500, status_since=500),
-        lean_action(line(2), first_seen=400, status_since=600),
-        lean_action(line(3), first_seen=None, status_since=None),
-        lean_action(line(4), 2, first_seen=450, status_since=None),
-        lean_action(line(5), None, first_seen=300, status_since=300),
-        lean_action(line(6, "STARTED", action="RESTORE"), first_seen=None, status_since=None),
+        live_action(line(1), archive_id=1, first_seen=500, status_since=500),
+        live_action(line(2), archive_id=1, first_seen=400, status_since=600),
+        live_action(line(3), archive_id=1, first_seen=None, status_since=None),
+        live_action(line(4), archive_id=2, first_seen=450, status_since=None),
+        live_action(line(5), first_seen=300, status_since=300),
+        live_action(line(6, "STARTED", action="RESTORE"), archive_id=1, first_seen=None, status_since=None),
     ]
     assert group("elm-MDT0000", live) == {
         GroupKey("elm-MDT0000", "ARCHIVE", "WAITING", 1): Group(3, 400, 500),

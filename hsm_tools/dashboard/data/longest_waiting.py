@@ -7,7 +7,7 @@ import math
 from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.live_state.summary import GroupKey
 
@@ -16,7 +16,7 @@ class Found(NamedTuple):
     """One live action, and its MDT."""
 
     mdt: str
-    action: LiveAction
+    action: ActionState
 
     @property
     def identity(self) -> tuple[str, int, str | None, str]:

@@ -11,7 +11,7 @@ import redis
 
 from hsm_shipper.config import Config
 from hsm_shipper.contract.event import NEW, Event, decode
-from hsm_shipper.contract.live_action import LiveAction
+from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.redis_keys import data_of, stream_key
 from hsm_shipper.errors import MalformedEvent
 from hsm_tools.fid_paths.fid2path import is_fid
@@ -82,7 +82,7 @@ class Lookup:
                 found[key] = entry
         return found
 
-    def history(self, mdt: str, action: LiveAction) -> History:
+    def history(self, mdt: str, action: ActionState) -> History:
         """The entries of `action`, from its newest back to its NEW, or as far as they go."""
         needle = _needle(action)
         key = stream_key(self._prefix, mdt)
@@ -105,7 +105,7 @@ class Lookup:
             end = f"({page[-1][0].decode()}"
         return History(tuple(reversed(found)), searched, False, True, until)
 
-    def since(self, mdt: str, action: LiveAction, history: History) -> History:
+    def since(self, mdt: str, action: ActionState, history: History) -> History:
         """`history` with what came since."""
         needle = _needle(action)
         key = stream_key(self._prefix, mdt)
@@ -140,7 +140,7 @@ class Lookup:
             raise one_try_failed(error, self._prefix, self._address) from error
 
 
-def is_of(action: LiveAction, event: Event) -> bool:
+def is_of(action: ActionState, event: Event) -> bool:
     """Whether `event` tells of `action`: its place, and its cookie where both tell one."""
     if event.place is None:
         return event.action_key == action.action_key
@@ -151,7 +151,7 @@ def is_of(action: LiveAction, event: Event) -> bool:
     return event.fid == action.fid and event.action == action.action
 
 
-def _needle(action: LiveAction) -> bytes:
+def _needle(action: ActionState) -> bytes:
     """Bytes that an entry of the action holds however its JSON is written; empty if there may be none."""
     return action.fid.encode() if is_fid(action.fid) else b""
 
