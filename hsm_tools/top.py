@@ -84,7 +84,7 @@ def _frames(viewer: Viewer, count: int | None, delay_s: float, status: str | Non
             return EXIT_OK
         # A look that took longer than the delay is not made up for.
         due_s = max(due_s + delay_s, time.monotonic())
-        time.sleep(due_s - time.monotonic())
+        time.sleep(max(0.0, due_s - time.monotonic()))
 
 
 def _dashboard(args: argparse.Namespace, loaded: LoadedConfig, viewer: Viewer) -> int:
