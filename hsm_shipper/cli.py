@@ -183,6 +183,8 @@ def _run(options: argparse.Namespace) -> int:
         from hsm_shipper.commands import maintain
 
         return maintain.main(loaded.config, options.mdts)
+    if loaded.file is None:  # perhaps misnamed: what starts then watches and ships where nobody looks
+        say(SHIPPER, "there is no configuration file: every key has its default or is from the environment")
     if options.run_once:
         from hsm_shipper.commands import run_once
 

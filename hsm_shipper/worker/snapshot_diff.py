@@ -96,14 +96,20 @@ class SnapshotDiff:
     def take(self, lines: list[bytes]) -> list[NewLine]:
         """Run some lines of the listing past what is known; return those that are new and understood."""
         new = []
+        places = []
         for line, digest in self._unknown(lines):
             record = parse_line(line)
             if record is None:
                 self.puzzle(line)
-                self._unknown_places.append(readable_place(line) or 0)
+                places.append(readable_place(line) or 0)
             else:
                 new.append(NewLine(line, digest, record))
-                self._unknown_places.append(record.place)
+                places.append(record.place)
+        if len(places) > 2 and len(places) == len(lines) and _ascend(places):
+            # Where none of the lines is known, the two ends tell as much: so it is in the first reading of a long list.
+            places = [places[0], places[-1]]
+            self._slots[-1] = [LineIndex.NO_SLOT] * 2
+        self._unknown_places.extend(places)
         return new
 
     def claim(self, lines: Iterable[NewLine]) -> list[NewLine]:
@@ -167,7 +173,7 @@ class SnapshotDiff:
             places = self._index.places(slots)
             if LineIndex.NO_SLOT in slots:
                 places = [place if slot else next(unknown) for slot, place in zip(slots, places, strict=True)]
-            if places[0] <= last or not all(map(lt, places, islice(places, 1, None))):
+            if places[0] <= last or not _ascend(places):
                 return False
             last = places[-1]
         return True
@@ -175,3 +181,7 @@ class SnapshotDiff:
     def missing(self) -> set[int]:
         """Places of known actions whose place the listing does not hold."""
         return self._index.unseen() - self._present
+
+
+def _ascend(places: list[int]) -> bool:
+    return all(map(lt, places, islice(places, 1, None)))

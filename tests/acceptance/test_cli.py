@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from hsm_shipper import __version__
+from hsm_shipper.cli import main
 from tests.support.shipper import COMMAND, MetadataServer, action_line, clean_environment
 from tests.support.waiting import DEADLINE_S
 
@@ -88,6 +89,16 @@ def test_a_configuration_that_is_not_there() -> None:
     refused = command("-c", "/no/such/file", "status")
     assert refused.returncode == 2
     assert "/no/such/file: No such file or directory" in refused.stderr
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_start_without_a_configuration_says_so(
+    server: MetadataServer, is_there: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hsm_shipper.config.DEFAULT_FILE", server.config if is_there else server.root / "misnamed.yaml")
+    monkeypatch.setattr("hsm_shipper.commands.run_once.run", lambda *_, **__: 0)
+    assert main(["--run-once"]) == 0
+    assert ("there is no configuration file" in capsys.readouterr().err) is not is_there
 
 
 def test_warnings_of_the_configuration_are_said(server: MetadataServer) -> None:

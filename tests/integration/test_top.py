@@ -106,6 +106,20 @@ def test_batch_prints_frames_with_what_changed_between_them(streams: Streams) ->
     assert process.returncode == 0
 
 
+def test_batch_goes_on_after_a_look_that_took_longer_than_the_delay(private_server: PrivateServer) -> None:
+    server = private_server()
+    streams = Streams(server, 0)
+    streams.new(A, range(3))
+    with streams.start("-b", "-n", "6", "-d", "0.1") as process:
+        shown = frames(process)
+        next(shown)
+        server.pause()
+        time.sleep(1)  # several times the delay, less than what makes a server that does not answer one that is away
+        server.resume()
+        assert len([*shown]) == 4, "all but the first and the last, which no other ends"
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("option", ["-d", "--interval"])  # the name of earlier releases
 def test_frames_are_separated_by_an_empty_line_and_counted(streams: Streams, option: str) -> None:
     streams.new(A, range(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterable
 
 import pytest
@@ -191,6 +192,26 @@ def test_the_order_is_that_of_places_and_not_of_what_became_known_first() -> Non
 def test_a_line_whose_place_cannot_be_read_is_in_no_order() -> None:
     assert survey(LineIndex(), [line(1), NEW_FORMAT % 2, line(3)]).is_sorted()
     assert not survey(LineIndex(), [line(1), b"?", line(3)]).is_sorted()
+
+
+@pytest.mark.parametrize("recs", [[1, 3, 2, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 8, 7], [5, 6, 7, 8, 1, 2, 3, 4]])
+def test_the_order_of_chunks_that_are_all_new_is_known_as_well(recs: list[int]) -> None:
+    data = lines(recs)
+    assert not survey(LineIndex(), data[:4], data[4:]).is_sorted()
+    assert survey(LineIndex(), sorted(data)[:4], sorted(data)[4:]).is_sorted()
+
+
+def test_the_order_of_a_first_reading_takes_no_memory() -> None:
+    reading = SnapshotDiff(LineIndex())
+    chunks = 50
+    tracemalloc.start()
+    try:
+        for chunk in range(chunks):
+            reading.take(lines(range(1 + chunk * 1000, 1 + (chunk + 1) * 1000)))
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes < 2 * chunks * 1000, "two bytes a line, where a place alone has eight"
 
 
 def test_a_short_listing_is_sorted_by_chance_if_others_were_not() -> None:
