@@ -183,12 +183,12 @@ def _run(options: argparse.Namespace) -> int:
         from hsm_shipper.commands import maintain
 
         return maintain.main(loaded.config, options.mdts)
-    if loaded.file is None:  # perhaps misnamed: what starts then watches and ships where nobody looks
-        say(SHIPPER, "there is no configuration file: every key has its default or is from the environment")
     if options.run_once:
         from hsm_shipper.commands import run_once
 
         return run_once.run(loaded.config, maintenance_now=options.maintenance_now)
+    if loaded.file is None:  # perhaps misnamed: what starts then watches and ships where nobody looks
+        say("there is no configuration file: every key has its default or is from the environment")
     from hsm_shipper.supervision import launch
 
     return launch.run_detached(loaded.config) if options.daemon else launch.run_in_foreground(loaded.config)

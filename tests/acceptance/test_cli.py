@@ -96,8 +96,8 @@ def test_a_start_without_a_configuration_says_so(
     server: MetadataServer, is_there: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("hsm_shipper.config.DEFAULT_FILE", server.config if is_there else server.root / "misnamed.yaml")
-    monkeypatch.setattr("hsm_shipper.commands.run_once.run", lambda *_, **__: 0)
-    assert main(["--run-once"]) == 0
+    monkeypatch.setattr("hsm_shipper.supervision.launch.run_in_foreground", lambda _: 0)
+    assert main([]) == 0
     assert ("there is no configuration file" in capsys.readouterr().err) is not is_there
 
 
