@@ -12,7 +12,7 @@ from hsm_shipper.process.gc_tuning import relax_collector
 from hsm_tools.command.filters import ActionFilter
 from hsm_tools.live_state.follow import LiveStreams
 from hsm_tools.live_state.summary import Summaries
-from hsm_tools.statistics.stats_report import Source, Stats
+from hsm_tools.statistics.stats_report import ReportSource, Stats
 from hsm_tools.stats import render
 
 
@@ -26,7 +26,7 @@ def main(config_file: str) -> None:
         streams.refresh()
         streams.close()
         replayed = list(streams)
-        stats = Stats(time.time(), replayed, Summaries(ActionFilter()).groups(replayed), Source.of(streams))
+        stats = Stats(time.time(), replayed, Summaries(ActionFilter()).groups(replayed), ReportSource.of(streams))
         render(stats, "json")
         return {"replayed": stats.replayed, "live": stats.live}
 

@@ -24,8 +24,8 @@ import redis.asyncio
 
 from hsm_shipper.stream.connection_age import ConnectionAge
 from hsm_tools.event import StreamEvent
-from hsm_tools.reader.batches import Reading, Where
-from hsm_tools.reader.groups import Group
+from hsm_tools.reader.batches import EventReading, Where
+from hsm_tools.reader.groups import GroupBase
 from hsm_tools.reader.outages import may_be_another_server
 from hsm_tools.reader.reader import Reader
 from hsm_tools.reader.server import Server
@@ -42,7 +42,7 @@ _PAUSE_STEP_S = 0.5
 class _Link:
     """What `link.Link` is for a blocking client."""
 
-    def __init__(self, client: redis.asyncio.Redis, reading: Reading | None = None) -> None:
+    def __init__(self, client: redis.asyncio.Redis, reading: EventReading | None = None) -> None:
         self._client: Any = client
         self._reading = reading
         settings = client.connection_pool.connection_kwargs
@@ -122,7 +122,9 @@ class _Link:
 class AsyncBatches(AsyncIterator[list[StreamEvent]]):
     """A reading, batch by batch; for one task at a time."""
 
-    def __init__(self, reader: AsyncStreamReader, reading: Reading, left: deque[StreamEvent] | None = None) -> None:
+    def __init__(
+        self, reader: AsyncStreamReader, reading: EventReading, left: deque[StreamEvent] | None = None
+    ) -> None:
         self._reading = reading
         self._left = deque[StreamEvent]() if left is None else left
         self._link = reader.link(reading)
@@ -167,7 +169,9 @@ class AsyncBatches(AsyncIterator[list[StreamEvent]]):
 class AsyncEvents(AsyncIterator[E]):
     """A reading, event by event; for one task at a time."""
 
-    def __init__(self, reader: AsyncStreamReader, reading: Reading, left: deque[StreamEvent] | None = None) -> None:
+    def __init__(
+        self, reader: AsyncStreamReader, reading: EventReading, left: deque[StreamEvent] | None = None
+    ) -> None:
         self._reading = reading
         self._left: deque[Any] = deque() if left is None else left
         self._batches = AsyncBatches(reader, reading)
@@ -263,12 +267,12 @@ class AsyncStreamReader(Reader):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    def link(self, reading: Reading | None = None) -> _Link:
+    def link(self, reading: EventReading | None = None) -> _Link:
         """A connection of its own."""
         return _Link(self._server.async_client(math.inf if reading is None else reading.block_s), reading)
 
 
-class AsyncConsumerGroup(Group):
+class AsyncConsumerGroup(GroupBase):
     """`ConsumerGroup` for asyncio, made by `AsyncStreamReader.group`."""
 
     def __init__(self, reader: AsyncStreamReader, *args: Any) -> None:

@@ -29,8 +29,8 @@ from typing import Any, Literal, Self, TypeVar, cast, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 from hsm_tools.event import StreamEvent
-from hsm_tools.reader.batches import Reading, Where
-from hsm_tools.reader.groups import Group
+from hsm_tools.reader.batches import EventReading, Where
+from hsm_tools.reader.groups import GroupBase
 from hsm_tools.reader.link import Link
 from hsm_tools.reader.reader import Reader
 from hsm_tools.reader.server import Server
@@ -59,7 +59,7 @@ class StreamReader(Reader):
 
     def _set_up(self, server: Server, prefix: str, discovery_interval_s: float, *, refreshes: bool) -> None:
         super()._set_up(server, prefix, discovery_interval_s, refreshes=refreshes)
-        self._readings: WeakKeyDictionary[Generator[Any], Reading] = WeakKeyDictionary()
+        self._readings: WeakKeyDictionary[Generator[Any], EventReading] = WeakKeyDictionary()
         self.groups: WeakSet[ConsumerGroup] = WeakSet()
         """Those that may have something left to acknowledge."""
 
@@ -160,23 +160,23 @@ class StreamReader(Reader):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def link(self, reading: Reading | None = None) -> Link:
+    def link(self, reading: EventReading | None = None) -> Link:
         """A connection of its own."""
         return Link(self._server.client(math.inf if reading is None else reading.block_s), reading)
 
-    def tracked(self, reading: Reading, generator: Generator[T]) -> Generator[T]:
+    def tracked(self, reading: EventReading, generator: Generator[T]) -> Generator[T]:
         """`generator`, which `close` will end."""
         self._readings[generator] = reading
         return generator
 
-    def run(self, reading: Reading) -> Generator[list[StreamEvent]]:
+    def run(self, reading: EventReading) -> Generator[list[StreamEvent]]:
         """The batches of a reading."""
         with closing(self.link(reading)) as link:
             while (batch := link.run(reading.next_batch())) is not None:
                 yield batch
 
 
-class ConsumerGroup(Group):
+class ConsumerGroup(GroupBase):
     """One consumer of a consumer group, made by `StreamReader.group`: events come at least once.
 
         with reader.group("alerts") as group:
@@ -244,14 +244,14 @@ class ConsumerGroup(Group):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _all(self, reading: Reading) -> Generator[list[StreamEvent]]:
+    def _all(self, reading: EventReading) -> Generator[list[StreamEvent]]:
         if self._left:
             left = [*self._left]
             self._left.clear()
             yield left
         yield from self._reader.run(reading)
 
-    def _each(self, reading: Reading) -> Generator[StreamEvent | None]:
+    def _each(self, reading: EventReading) -> Generator[StreamEvent | None]:
         with closing(self._all(reading)) as batches:
             for batch in batches:
                 self._left.extend(batch)
@@ -261,7 +261,7 @@ class ConsumerGroup(Group):
                     yield self._left.popleft()
 
 
-def _each(reading: Reading, batches: Generator[list[StreamEvent]]) -> Generator[StreamEvent | None]:
+def _each(reading: EventReading, batches: Generator[list[StreamEvent]]) -> Generator[StreamEvent | None]:
     with closing(batches):
         for batch in batches:
             for event in batch:
@@ -271,7 +271,7 @@ def _each(reading: Reading, batches: Generator[list[StreamEvent]]) -> Generator[
                 yield None
 
 
-def _whole(reading: Reading, batches: Generator[list[StreamEvent]]) -> Generator[list[StreamEvent]]:
+def _whole(reading: EventReading, batches: Generator[list[StreamEvent]]) -> Generator[list[StreamEvent]]:
     with closing(batches):
         for batch in batches:
             reading.all_handed_out()

@@ -145,9 +145,9 @@ def _audit(args: argparse.Namespace, config: Config, client: redis.Redis, presen
     from hsm_tools.auditing.audit import exit_code
     from hsm_tools.auditing.audit_report import to_json, to_text
     from hsm_tools.auditing.auditor import Auditor
-    from hsm_tools.command.progress_bar import Progress
+    from hsm_tools.command.progress_bar import ProgressBar
 
-    auditor = Auditor(config, client, present, Progress())
+    auditor = Auditor(config, client, present, ProgressBar())
     chosen = sorted(present.mdts) if args.here else _chosen(args.mdts, config, present)
     reports = [auditor.audit(mdt) for mdt in chosen]
     if args.fix:

@@ -59,11 +59,11 @@ def _listen(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> N
 
 def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> int:
     from hsm_tools.live_state.summary import Summaries
-    from hsm_tools.statistics.stats_report import Source, Stats
+    from hsm_tools.statistics.stats_report import Stats
 
     replayed = _replayed(config)
     streams = list(replayed)
-    stats = Stats(time.time(), streams, Summaries(wanted).groups(streams), Source.of(replayed))
+    stats = Stats(time.time(), streams, Summaries(wanted).groups(streams), ReportSource.of(replayed))
     text = render(stats, args.format)
     if args.output is not None:
         write_report(args.output, f"{text}\n")
@@ -95,10 +95,10 @@ def write_report(file: Path, text: str) -> None:
 
 def _replayed(config: Config) -> LiveStreams:
     """The streams, read to their ends; a bar on a terminal while that takes long."""
-    from hsm_tools.command.progress_bar import Progress
+    from hsm_tools.command.progress_bar import ProgressBar
     from hsm_tools.live_state.follow import LiveStreams
 
-    progress = Progress()
+    progress = ProgressBar()
     done = 0
 
     def folded(entries: int) -> None:

@@ -22,7 +22,7 @@ from hsm_tools.command.text import event_line
 from hsm_tools.tailing.since import entry_id_before, parse_since
 from hsm_tools.tailing.tail_options import PROGRAM, check, parser
 from hsm_tools.tailing.template import parse_template
-from hsm_tools.tailing.view import RenderLine, View, json_lines
+from hsm_tools.tailing.view import EventView, RenderLine, json_lines
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
     from hsm_tools.command.text import Facts
@@ -60,7 +60,7 @@ def _run(argv: Sequence[str] | None) -> int:
     return EXIT_OK
 
 
-def _view(args: argparse.Namespace) -> View:
+def _view(args: argparse.Namespace) -> EventView:
     render: RenderLine
     if args.json:
         render = json_lines()
@@ -72,7 +72,7 @@ def _view(args: argparse.Namespace) -> View:
         def render(event: StreamEvent, about: Facts, path: str | None) -> str:
             return event_line(event, about, path, colours)
 
-    return View(
+    return EventView(
         render,
         hidden=HIDDEN_BY_DEFAULT - {*args.show} | {*args.hide},
         matches=ActionFilter.from_args(args),
@@ -82,7 +82,7 @@ def _view(args: argparse.Namespace) -> View:
 
 
 def _batches(
-    args: argparse.Namespace, view: View, reader: StreamReader, start: str | None
+    args: argparse.Namespace, view: EventView, reader: StreamReader, start: str | None
 ) -> Iterator[list[StreamEvent]]:
     """The part of the streams that the options name."""
     from hsm_tools.tailing.feed import history, newest
@@ -102,7 +102,7 @@ def _after(reader: StreamReader) -> Iterator[list[StreamEvent]]:
 
 def _tail(
     args: argparse.Namespace,
-    view: View,
+    view: EventView,
     reader: StreamReader,
     batches: Iterator[list[StreamEvent]],
     mounts: dict[str, str],

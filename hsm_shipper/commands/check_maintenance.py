@@ -12,7 +12,7 @@ from hsm_shipper.commands.findings import Finding, ok, problem, warning
 from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_keys import stream_key
 from hsm_shipper.errors import ConfigError, StateError
-from hsm_shipper.state.maintenance_log import Run, last_runs
+from hsm_shipper.state.maintenance_log import RecordedRun, last_runs
 from hsm_shipper.stream.connection import connect
 
 _SUBJECT = "maintenance"
@@ -68,7 +68,7 @@ def _past(config: Config, mdts: list[str]) -> Iterator[Finding]:
             )
 
 
-def _is_late(config: Config, run: Run) -> bool:
+def _is_late(config: Config, run: RecordedRun) -> bool:
     from hsm_shipper.maintenance.schedule import times_missed, trigger_of
 
     begun = datetime.fromtimestamp(run.started_at, UTC)

@@ -17,7 +17,7 @@ from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.maintenance.run import MaintenanceRun
 from hsm_shipper.process import log
 from hsm_shipper.process.command_line import without_urls
-from hsm_shipper.process.output import SHIPPER, Lines, say
+from hsm_shipper.process.output import SHIPPER, OutputLines, say
 from hsm_shipper.process.signals import StopSignal
 from hsm_shipper.stream.lock import TTL_S
 from hsm_shipper.supervision.run_folder import CONFIG_FILE
@@ -52,7 +52,7 @@ def main(config: Config, mdts: Sequence[str]) -> int:
     logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))  # the results are printed
     stop = StopSignal()
     status = EXIT_OK
-    lines = Lines()
+    lines = OutputLines()
     for mdt, actions in _chosen(config, mdts).items():
         try:
             lines.print_out(_maintain(config, mdt, actions, stop))

@@ -10,7 +10,7 @@ from hsm_shipper.config import Config
 from hsm_shipper.errors import HsmError, StreamRefused
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process import log
-from hsm_shipper.process.output import SHIPPER, Lines, say
+from hsm_shipper.process.output import SHIPPER, OutputLines, say
 from hsm_shipper.state.forget import forget, stored_mdts
 from hsm_shipper.state.locks import ONCE
 from hsm_shipper.supervision.launch import shipper_lock
@@ -27,7 +27,7 @@ def run(config: Config, *, maintenance_now: bool = False) -> int:
     Refuses beside a running shipper by raising `AlreadyRunning`.
     """
     log.setup(SHIPPER, config)
-    lines = Lines()
+    lines = OutputLines()
     with shipper_lock(config) as lock:
         lock.write_pid(ONCE)
         present = find_mdts(config.mdt_watch_glob)

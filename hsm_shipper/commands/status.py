@@ -17,7 +17,7 @@ from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process.durations import in_one_unit
 from hsm_shipper.process.output import print_out, printable
 from hsm_shipper.state.forget import stored_mdts
-from hsm_shipper.state.maintenance_log import Run, last_runs
+from hsm_shipper.state.maintenance_log import RecordedRun, last_runs
 from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file
 from hsm_shipper.supervision.discovery import worker_programs
 from hsm_shipper.supervision.supervisord import DISCOVERY, Program, Supervisor
@@ -50,7 +50,7 @@ class MdtStatus:
     poll: PollStatus | None
     poll_age_s: float | None
     stale: bool
-    maintenance: Run | None
+    maintenance: RecordedRun | None
     troubles: tuple[str, ...]
 
 
@@ -115,7 +115,7 @@ def _program_troubles(name: str, program: Program | None, consequence: str) -> l
     return [f"{name} is {program.state if program else 'missing'}: {consequence}"]
 
 
-def _last_runs(config: Config, troubles: list[str]) -> dict[str, Run]:
+def _last_runs(config: Config, troubles: list[str]) -> dict[str, RecordedRun]:
     try:
         return last_runs(config.state_path)
     except StateError as error:
@@ -128,7 +128,7 @@ def _mdt_status(
     mdt: str,
     present: bool,
     worker: Program | None,
-    maintenance: Run | None,
+    maintenance: RecordedRun | None,
     lost: Slots | None,
     now: float,
     *,
@@ -213,7 +213,7 @@ def _row(status: Status, mdt: MdtStatus, now: float) -> tuple[str, ...]:
     )
 
 
-def _maintenance_row(run: Run, now: float) -> tuple[str, ...]:
+def _maintenance_row(run: RecordedRun, now: float) -> tuple[str, ...]:
     ago = f"{in_one_unit(max(0.0, now - run.started_at))} ago"
     took = f"{run.duration_s:.2f} s"
     if run.error is not None:
@@ -268,5 +268,5 @@ def _poll(poll: PollStatus | None) -> dict[str, Any] | None:
     return None if poll is None else msgspec.structs.asdict(poll) | {"events_shipped": poll.events_shipped}
 
 
-def _maintenance(run: Run | None) -> dict[str, Any] | None:
+def _maintenance(run: RecordedRun | None) -> dict[str, Any] | None:
     return None if run is None else msgspec.structs.asdict(run) | {"healed": run.healed}

@@ -32,7 +32,7 @@ from hsm_shipper.process import log
 from hsm_shipper.process.program import command_line, run_program
 from hsm_shipper.process.signals import Cadence, StopSignal
 from hsm_shipper.state.forget import stored_mdts
-from hsm_shipper.state.maintenance_log import Run, last_runs
+from hsm_shipper.state.maintenance_log import RecordedRun, last_runs
 from hsm_shipper.state.poll_status import read_poll_status, state_file
 from hsm_shipper.stream.connection import address, connect
 from hsm_shipper.stream.lock import TTL_S
@@ -185,7 +185,7 @@ class Maintenance:
             self._refreshing.add(mdt)
             self._jobs.run_soon([mdt], _POLLS_TO_REFRESH * self._config.poll_interval_s)
 
-    def _note_run(self, run: CycleResult | Run) -> None:
+    def _note_run(self, run: CycleResult | RecordedRun) -> None:
         self._growth.ran(
             run.mdt,
             kept=(run.entries or 0) - (run.trimmed or 0),

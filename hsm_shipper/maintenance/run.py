@@ -20,7 +20,7 @@ from hsm_shipper.state import integrity
 from hsm_shipper.state.database import set_aside
 from hsm_shipper.state.forget import maintenance_lock_path
 from hsm_shipper.state.locks import FileLock
-from hsm_shipper.state.maintenance_log import Run, record
+from hsm_shipper.state.maintenance_log import RecordedRun, record
 from hsm_shipper.state.poll_status import state_file
 from hsm_shipper.stream.connection import address, connect
 from hsm_shipper.stream.lock import MaintenanceLock
@@ -114,7 +114,7 @@ class MaintenanceRun:
 
     def _record(self, started_at: float, begun: float, **outcome: Any) -> None:
         duration_s = time.monotonic() - begun
-        run = Run(mdt=self.mdt, host=self.config.host, started_at=started_at, duration_s=duration_s, **outcome)
+        run = RecordedRun(mdt=self.mdt, host=self.config.host, started_at=started_at, duration_s=duration_s, **outcome)
         try:
             record(self.config.state_path, run)
         except HsmError as error:

@@ -9,7 +9,7 @@ from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.stream_ids import pack_id, unpack_id
 from hsm_shipper.contract.trim_bound import length_bound
 from hsm_shipper.stream.replay import Replay
-from hsm_shipper.stream.stream import ActionStream, Group
+from hsm_shipper.stream.stream import ActionStream, GroupPosition
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ def oldest_needed(replay: Replay) -> int:
     return pack_id(replay.until) + 1 if oldest is None else pack_id(oldest.entry)
 
 
-def held_by_groups(replay: Replay, groups: list[Group], backlog_max: int) -> int | None:
+def held_by_groups(replay: Replay, groups: list[GroupPosition], backlog_max: int) -> int | None:
     """Packed id of the oldest entry that a consumer group still needs, None if none does.
 
     A group that is further behind than `backlog_max` entries holds nothing any more, and that is said.

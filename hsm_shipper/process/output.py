@@ -35,7 +35,7 @@ def print_out(text: str) -> None:
         ) from None
 
 
-class Lines:
+class OutputLines:
     """Lines printed while something is done that must come to its end, whether or not anybody reads them."""
 
     def __init__(self) -> None:

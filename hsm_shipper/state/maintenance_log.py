@@ -21,7 +21,7 @@ _BUSY_TIMEOUT_S = 5.0
 _LOCK_RETRY_S = 0.05
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedRun(msgspec.Struct, frozen=True, kw_only=True):
     """One maintenance run. Times are seconds since the epoch; counts are None if it failed, `error` if it did not.
 
     `started_at` and `duration_s` include the checks of the state file. For the counts see `cycle.CycleResult`.
@@ -49,7 +49,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return None if None in counts else sum(count or 0 for count in counts)
 
 
-_COLUMNS = ", ".join(Run.__struct_fields__)
+_COLUMNS = ", ".join(RecordedRun.__struct_fields__)
 
 
 def runs_file(state_dir: Path) -> Path:
@@ -57,7 +57,7 @@ def runs_file(state_dir: Path) -> Path:
     return state_dir / "maintenance.sqlite3"
 
 
-def record(state_dir: Path, run: Run) -> None:
+def record(state_dir: Path, run: RecordedRun) -> None:
     """Keep `run`, and of each MDT the last `KEPT_RUNS`. Raises `StateError`; `AlreadyRunning` if others keep it locked.
 
     Making the file and migrating it must not happen twice at a time, and writers are few: one lock for all of it.
@@ -71,28 +71,28 @@ def record(state_dir: Path, run: Run) -> None:
             _insert(path, run)
 
 
-def last_runs(state_dir: Path, *, completed: bool = False) -> dict[str, Run]:
+def last_runs(state_dir: Path, *, completed: bool = False) -> dict[str, RecordedRun]:
     """The last run of each MDT, or its last that did not fail; none without a file. Raises `StateError`."""
     condition = "WHERE error IS NULL" if completed else ""
     query = f"SELECT {_COLUMNS} FROM runs WHERE id IN (SELECT max(id) FROM runs {condition} GROUP BY mdt)"
     runs = read(
-        runs_file(state_dir), "runs", lambda connection: [struct(row, Run) for row in connection.execute(query)]
+        runs_file(state_dir), "runs", lambda connection: [struct(row, RecordedRun) for row in connection.execute(query)]
     )
     return {run.mdt: run for run in runs or ()}
 
 
-def _insert(path: Path, run: Run) -> None:
+def _insert(path: Path, run: RecordedRun) -> None:
     from sqlite_utils import Database  # late: 0.16 s that `status`, which reads, need not pay
 
     from hsm_shipper.migrations.maintenance import migrations
 
-    marks = ", ".join("?" * len(Run.__struct_fields__))
+    marks = ", ".join("?" * len(RecordedRun.__struct_fields__))
     with opened(path, "rwc", "open", _BUSY_TIMEOUT_S) as connection:
         with translated(path, "migrate"):
             migrations.apply(Database(connection))
         with translated(path, "read"):
             for row in connection.execute(f"SELECT {_COLUMNS} FROM runs"):
-                struct(row, Run)  # some hundred rows: what is damaged would spoil every look at them
+                struct(row, RecordedRun)  # some hundred rows: what is damaged would spoil every look at them
         with translated(path, "write"), immediate(connection):
             connection.execute(f"INSERT INTO runs ({_COLUMNS}) VALUES ({marks})", msgspec.structs.astuple(run))
             connection.execute(

@@ -46,7 +46,7 @@ _PASSING = (
 )
 
 
-class Group(NamedTuple):
+class GroupPosition(NamedTuple):
     """A consumer group, and the id of the first entry that it has pending or was not given yet."""
 
     name: str
@@ -168,7 +168,7 @@ class ActionStream:
             removed = cast(int, self._client.eval(_TRIM, 1, self.key, min_id, *folded_to.split("-")))
         return None if removed < 0 else removed
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[GroupPosition]:
         """The consumer groups of the stream."""
         with self.translated("look at the consumer groups of"):
             if not self._client.exists(self.key):
@@ -177,7 +177,7 @@ class ActionStream:
             for info in self._client.xinfo_groups(self.key):
                 pending = self._client.xpending(self.key, info["name"])
                 needs = text_of(pending["min"]) if pending["pending"] else next_id(text_of(info["last-delivered-id"]))
-                found.append(Group(text_of(info["name"]), needs))
+                found.append(GroupPosition(text_of(info["name"]), needs))
         return found
 
     @contextlib.contextmanager

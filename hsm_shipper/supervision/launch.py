@@ -15,7 +15,7 @@ from typing import IO
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import ConfigError, SupervisorError
-from hsm_shipper.process.output import Lines, Unfailing, never_fail_at_stderr, print_err
+from hsm_shipper.process.output import OutputLines, Unfailing, never_fail_at_stderr, print_err
 from hsm_shipper.process.parent_death import SUPERVISORD_PID_VARIABLE
 from hsm_shipper.state.locks import SHIPPER_LOCK, FileLock
 from hsm_shipper.supervision import daemonize
@@ -142,6 +142,6 @@ def _wait_until_up(config: Config, log_file: Path, alive: int) -> int:
         except SupervisorError:
             continue
         # Whether or not anybody reads that: it is up.
-        Lines().print_out(f"hsm-action-shipper runs detached (pid {pid}), log {log_file}")
+        OutputLines().print_out(f"hsm-action-shipper runs detached (pid {pid}), log {log_file}")
         return 0
     raise SupervisorError(f"supervisord does not answer after {_START_TIMEOUT_S:.0f} s", f"see {log_file}")

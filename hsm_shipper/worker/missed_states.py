@@ -6,7 +6,7 @@ from collections.abc import Container
 from typing import Any
 
 
-class Outage:
+class MissedStates:
     """Counts line states that a poll saw, that could not be shipped, and that were gone at a later poll."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.process.batched import batched
 from hsm_shipper.state.poll_status import PollStatus
 from hsm_shipper.worker.changes import Change, ChangeWriter, same_action
-from hsm_shipper.worker.missed_states import Outage
+from hsm_shipper.worker.missed_states import MissedStates
 from hsm_shipper.worker.poll_log import PollLog
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.purge_decision import decide_purges
@@ -54,7 +54,7 @@ class Poller:
         self._replica = replica
         self._writer = writer
         self._coordinator = coordinator
-        self._outage = Outage()
+        self._outage = MissedStates()
         self._listings_are_sorted: bool | None = None  # until something is known of them
         self._poll_log = PollLog(actions_file.path)
         self._status: PollStatus | None = None  # of the last poll: for the heartbeat, when the state file has none
@@ -260,7 +260,7 @@ class Poller:
             self._outage.polls,
             self._outage.states_missed,
         )
-        self._outage = Outage()
+        self._outage = MissedStates()
 
     def _save_status(self, result: PollResult) -> None:
         host, before = self._writer.host, self._status

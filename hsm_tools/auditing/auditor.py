@@ -41,7 +41,7 @@ from hsm_tools.auditing.audit import (
     compare,
     confirmed,
 )
-from hsm_tools.command.progress_bar import Progress
+from hsm_tools.command.progress_bar import ProgressBar
 from hsm_tools.live_state.health import read_heartbeat, worker_health
 
 _BUSY_TIMEOUT_S = 5.0
@@ -61,7 +61,7 @@ class CannotTell(HsmError):
 class Auditor:
     """Audits MDTs one after the other; `present` is what was found on this server."""
 
-    def __init__(self, config: Config, client: redis.Redis, present: Present, progress: Progress) -> None:
+    def __init__(self, config: Config, client: redis.Redis, present: Present, progress: ProgressBar) -> None:
         self._config = config
         self._client = client
         self._present = present
@@ -124,7 +124,7 @@ class Auditor:
 class StreamFold:
     """One stream, folded as far as it is asked for."""
 
-    def __init__(self, client: redis.Redis, stream: ActionStream, progress: Progress) -> None:
+    def __init__(self, client: redis.Redis, stream: ActionStream, progress: ProgressBar) -> None:
         self._client = client
         self._stream = stream
         self._progress = progress
@@ -176,7 +176,7 @@ class StreamFold:
 class PollWatch:
     """Watches the worker's polls by what it leaves in the state file; made before the first reading."""
 
-    def __init__(self, path: Path, poll_interval_s: float, progress: Progress) -> None:
+    def __init__(self, path: Path, poll_interval_s: float, progress: ProgressBar) -> None:
         self._path = path
         self._progress = progress
         self._last = self._begin = self._status()

@@ -11,7 +11,7 @@ _BAR_COLUMNS = 30
 _CLEAR = "\r\x1b[K"
 
 
-class Progress:
+class ProgressBar:
     """One line that is drawn over, from a second after `begin` on. `text` and `label` are safe for a terminal."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ from hsm_shipper.config import Config
 from hsm_tools.command.termination import Terminated
 from hsm_tools.dashboard.data.background import Background
 from hsm_tools.dashboard.data.files import Files
-from hsm_tools.dashboard.data.viewer import View
+from hsm_tools.dashboard.data.viewer import StreamsView
 from hsm_tools.dashboard.data.watcher import Watcher
 from hsm_tools.dashboard.screens.help import Help
 from hsm_tools.dashboard.screens.mdts import Mdts
@@ -64,7 +64,7 @@ class Dashboard(App[None]):
         """The signal that has ended it."""
         self._inbox: deque[Callable[[], None]] = deque()
         self._paused_at: float | None = None
-        self._drawn: View | None = None
+        self._drawn: StreamsView | None = None
         self._drawn_at_s = 0.0
         self._picture_of: object = None
 
@@ -77,7 +77,7 @@ class Dashboard(App[None]):
         self.push_screen(Overview())
         self.set_interval(_TICK_S, self._tick)
 
-    def status(self, view: View, now_s: float) -> str:
+    def status(self, view: StreamsView, now_s: float) -> str:
         """What the viewer does."""
         if self._paused_at is not None:
             at = time.strftime("%H:%M:%S", time.localtime(self._paused_at))
@@ -108,7 +108,7 @@ class Dashboard(App[None]):
             # Not before: two threads that both compute take longer than one after the other, and the screen was empty.
             self.watcher.start()
 
-    def _is_due(self, view: View) -> bool:
+    def _is_due(self, view: StreamsView) -> bool:
         since_s = time.monotonic() - self._drawn_at_s
         if since_s < (_DRAW_INTERVAL_S if view.progress is None else _PROGRESS_INTERVAL_S):
             return False

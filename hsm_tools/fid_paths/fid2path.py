@@ -58,7 +58,7 @@ class Fid2PathFailed(HsmError):
         self.is_final = is_final
 
 
-class Run(NamedTuple):
+class ProgramRun(NamedTuple):
     """What became of a command; a negative status is a signal."""
 
     status: int
@@ -75,10 +75,10 @@ class Way(NamedTuple):
     name: str
     command: tuple[str, ...]
     batch_max: int
-    understand: Callable[[list[str], Run], Answers]
+    understand: Callable[[list[str], ProgramRun], Answers]
 
 
-def understand_nul(fids: list[str], run: Run) -> Answers:
+def understand_nul(fids: list[str], run: ProgramRun) -> Answers:
     r"""Records `FID path\0`; what is not ended was cut off."""
     answers: Answers = _complaints(fids, run)
     for record in run.stdout.split(b"\0")[:-1]:
@@ -88,13 +88,13 @@ def understand_nul(fids: list[str], run: Run) -> Answers:
     return answers
 
 
-def without_room(fids: list[str], run: Run) -> list[str]:
+def without_room(fids: list[str], run: ProgramRun) -> list[str]:
     r"""Of what the library was asked for, what it has a path of and no room: records `FID \0`."""
     records = map(_fid_and_path, run.stdout.split(b"\0")[:-1])
     return [fid for fid, path in records if not path and fid in fids]
 
 
-def understand_lines(fids: list[str], run: Run) -> Answers:
+def understand_lines(fids: list[str], run: ProgramRun) -> Answers:
     r"""Lines `FID path\n` of names that may hold newlines: only if there is no other reading of them, else nothing."""
     gone = _complaints(fids, run)
     lines = [_fid_and_path(line) for line in run.stdout.split(b"\n")[:-1]]
@@ -105,7 +105,7 @@ def understand_lines(fids: list[str], run: Run) -> Answers:
     return gone | {fid: _text(path) for fid, path in lines} if went_through_all and each_once else {}
 
 
-def understand_single(fids: list[str], run: Run) -> Answers:
+def understand_single(fids: list[str], run: ProgramRun) -> Answers:
     """All of stdout is one path, whatever it holds."""
     [fid] = fids
     if run.status == 0 and run.stdout.endswith(b"\n"):
@@ -118,7 +118,7 @@ def _fid_and_path(record: bytes) -> tuple[str, bytes]:
     return fid.decode(errors="replace").strip("[]"), path
 
 
-def _complaints(fids: list[str], run: Run) -> Answers:
+def _complaints(fids: list[str], run: ProgramRun) -> Answers:
     """Every FID that stderr names: there are only FIDs and the mount point in it, no names."""
     named = {fid.decode() for fid in _FIDS_IN_BYTES.findall(run.stderr)}
     return {fid: None for fid in fids if fid in named} if run.status else {}
@@ -205,7 +205,7 @@ class Fid2Path:
             raise Fid2PathFailed(f"{way.name} for {self._folder} fails: {_last_words(run)}", "check the mount point")
         return self._noted(answers, run)
 
-    def _understand(self, way: Way, fids: list[str], run: Run) -> Answers:
+    def _understand(self, way: Way, fids: list[str], run: ProgramRun) -> Answers:
         """What a way answered; where that has several readings, each FID is asked for on its own."""
         answers = way.understand(fids, run)
         if way is LIBRARY:
@@ -232,13 +232,13 @@ class Fid2Path:
                 break
         return answers
 
-    def _noted(self, answers: Answers, run: Run) -> Answers:
+    def _noted(self, answers: Answers, run: ProgramRun) -> Answers:
         futile = run.status not in (0, errno.ENOENT) and not any(answers.values())
         hint = "; run it as root, or mount the file system with user_fid2path" if run.status in _NOT_ALLOWED else ""
         self.complaint = f"{_last_words(run)}{hint}" if futile else None
         return answers
 
-    def _run(self, way: Way, fids: list[str]) -> Run:
+    def _run(self, way: Way, fids: list[str]) -> ProgramRun:
         """Run a command to its end, or for the timeout; it may turn out not to be there."""
         child = self._start(way, fids)
         try:
@@ -246,7 +246,7 @@ class Fid2Path:
         except subprocess.TimeoutExpired:
             self._end(child)
             raise Fid2PathFailed(f"{way.name} gave no answer within {self._timeout_s:g} s", "is an MDT down?") from None
-        return Run(child.returncode, out, err)
+        return ProgramRun(child.returncode, out, err)
 
     def _start(self, way: Way, fids: list[str]) -> subprocess.Popen[bytes]:
         program = way.command[0]
@@ -279,7 +279,7 @@ class Fid2Path:
                 pipe.close()
 
 
-def _last_words(run: Run) -> str:
+def _last_words(run: ProgramRun) -> str:
     """Why a command failed, in a few words that are the same for every file; `printable` is up to who shows them."""
     lines = _FIDS_IN_BYTES.sub(b"FID", run.stderr).decode(errors="replace").strip().splitlines()
     if lines:

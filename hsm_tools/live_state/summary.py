@@ -24,14 +24,14 @@ class GroupKey(NamedTuple):
     """None where the stream does not tell it."""
 
 
-class Group(msgspec.Struct):
+class ActionGroup(msgspec.Struct):
     """Live actions that have a key in common. Times are seconds since the epoch, None where not known."""
 
     count: int = 0
     oldest_first_seen: int | None = None
     oldest_status_since: int | None = None
 
-    def add(self, other: Group) -> None:
+    def add(self, other: ActionGroup) -> None:
         """Count what `other` has counted, too."""
         self.count += other.count
         self.oldest_first_seen = older(self.oldest_first_seen, other.oldest_first_seen)
@@ -43,12 +43,12 @@ class Summaries:
 
     def __init__(self, wanted: ActionFilter) -> None:
         self._wanted = wanted
-        self._known: dict[str, tuple[tuple[str, int], dict[GroupKey, Group]]] = {}
+        self._known: dict[str, tuple[tuple[str, int], dict[GroupKey, ActionGroup]]] = {}
 
-    def groups(self, streams: Iterable[LiveStream]) -> dict[GroupKey, Group]:
+    def groups(self, streams: Iterable[LiveStream]) -> dict[GroupKey, ActionGroup]:
         """The groups of live actions that are wanted, in order of their keys."""
-        known: dict[str, tuple[tuple[str, int], dict[GroupKey, Group]]] = {}
-        found: dict[GroupKey, Group] = {}
+        known: dict[str, tuple[tuple[str, int], dict[GroupKey, ActionGroup]]] = {}
+        found: dict[GroupKey, ActionGroup] = {}
         for stream in streams:
             state = (stream.folded_to, stream.entries)
             before = self._known.get(stream.mdt)
@@ -69,7 +69,7 @@ def archive_order(archive_id: int | None) -> tuple[bool, int]:
     return archive_id is None, archive_id or 0
 
 
-def group(mdt: str, live: Iterable[ActionState]) -> dict[GroupKey, Group]:
+def group(mdt: str, live: Iterable[ActionState]) -> dict[GroupKey, ActionGroup]:
     """The groups of one stream's live actions."""
     # Every refresh goes through all that is live where anything has changed: no calls and no objects in this loop.
     found: dict[tuple[str, str, int | None], list[float]] = {}
@@ -87,7 +87,7 @@ def group(mdt: str, live: Iterable[ActionState]) -> dict[GroupKey, Group]:
         if time is not None and time < counted[2]:
             counted[2] = time
     return {
-        GroupKey(mdt, *key): Group(int(count), _known(first_seen), _known(status_since))
+        GroupKey(mdt, *key): ActionGroup(int(count), _known(first_seen), _known(status_since))
         for key, (count, first_seen, status_since) in found.items()
     }
 
@@ -110,6 +110,6 @@ def arrivals(streams: Iterable[LiveStream], now_s: float) -> tuple[int, ...]:
     return tuple(map(sum, zip(*counts, strict=True))) if counts else (0,) * steps
 
 
-def oldest_first_seen(groups: Iterable[Group]) -> int | None:
+def oldest_first_seen(groups: Iterable[ActionGroup]) -> int | None:
     """When the oldest action of all was first seen, seconds since the epoch."""
     return min((found.oldest_first_seen for found in groups if found.oldest_first_seen is not None), default=None)

@@ -55,7 +55,7 @@ class _Progress(NamedTuple):
     position: dict[bytes, bytes]
 
 
-class Reading:
+class EventReading:
     """Turns the pages of a source into batches of events.
 
     `block_s`: an empty batch comes when so many seconds pass without an event. With `ends` there is none: the reading

@@ -12,7 +12,7 @@ from weakref import WeakSet
 import redis
 
 from hsm_tools.event import StreamEvent
-from hsm_tools.reader.batches import Reading
+from hsm_tools.reader.batches import EventReading
 from hsm_tools.reader.outages import GROUP_COMMANDS, one_try_failed, passes, refusal
 from hsm_tools.reader.reader import Reader
 from hsm_tools.reader.starts import StartArgument
@@ -21,7 +21,7 @@ from hsm_tools.reader.steps import Steps
 logger = logging.getLogger("hsm_tools.consumer")
 
 
-class Group:
+class GroupBase:
     """Base of `ConsumerGroup` and `AsyncConsumerGroup`; see the former."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Group:
             raise ValueError(f"batch_size: {batch_size!r} is less than 1")
         self._reader = reader
         self._member = reader.member(self.name, self.consumer, from_beginning, start, reclaim_after_s, batch_size)
-        self._readings: WeakSet[Reading] = WeakSet()
+        self._readings: WeakSet[EventReading] = WeakSet()
         self._left: deque[StreamEvent] = deque()  # given to us, and not handed out yet
 
     @property
@@ -50,7 +50,7 @@ class Group:
         """How many entries were given to this consumer because nobody had acknowledged them in time."""
         return self._member.reclaimed
 
-    def _follow(self, block_ms: int) -> Reading:
+    def _follow(self, block_ms: int) -> EventReading:
         reading = self._reader.follow_group(self._member, block_ms)
         self._readings.add(reading)
         return reading

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import redis
 
 from hsm_shipper.stream.connection_age import ConnectionAge
-from hsm_tools.reader.batches import Reading
+from hsm_tools.reader.batches import EventReading
 from hsm_tools.reader.outages import may_be_another_server
 from hsm_tools.reader.steps import Command, Pause, Pipeline, Request, Steps
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Link:
     """One client, for one thread; `reading` is told of every connection that it makes."""
 
-    def __init__(self, client: Any, reading: Reading | None = None) -> None:
+    def __init__(self, client: Any, reading: EventReading | None = None) -> None:
         self._client = client
         self._ending = threading.Event() if reading is None else reading.ending
         settings = client.connection_pool.connection_kwargs

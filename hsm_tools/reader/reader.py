@@ -11,7 +11,7 @@ import redis
 from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_keys import DEFAULT_PREFIX, check_prefix
 from hsm_tools.event import EntryDecoder
-from hsm_tools.reader.batches import Reading, Source, Where
+from hsm_tools.reader.batches import EventReading, Source, Where
 from hsm_tools.reader.finding import StreamFinder, check_discovery_interval
 from hsm_tools.reader.members import GroupMember
 from hsm_tools.reader.newest import NewestEntries
@@ -53,7 +53,7 @@ class Reader:
         self.prefix = prefix
         self._discovery_interval_s = check_discovery_interval(discovery_interval_s)
         self._decoder = EntryDecoder(refreshes=refreshes)
-        self._reading: Reading | None = None
+        self._reading: EventReading | None = None
         self._streams: StreamSet | NewestEntries | None = None
         self._closed = False
 
@@ -72,13 +72,13 @@ class Reader:
         """
         return {} if self._reading is None else self._reading.position
 
-    def _follow(self, from_beginning: bool, block_ms: int, start: StartArgument) -> Reading:
+    def _follow(self, from_beginning: bool, block_ms: int, start: StartArgument) -> EventReading:
         """A reading that goes on for ever."""
         block_s = _block_s(block_ms)
         begin = start_of(self.prefix, from_beginning, start, self._numbers)
         return self._begin(StreamSet(self._finder(), begin, self._longest_block_s(block_s)), block_s)
 
-    def _look_back(self, start: StartArgument, last: int | None, where: Where | None) -> Reading:
+    def _look_back(self, start: StartArgument, last: int | None, where: Where | None) -> EventReading:
         """A reading that ends."""
         if last is not None and last < 0:
             raise ValueError(f"last: {last!r} is negative")
@@ -102,15 +102,17 @@ class Reader:
 
     def _begin(
         self, source: StreamSet | NewestEntries, block_s: float, *, ends: bool = False, where: Where | None = None
-    ) -> Reading:
+    ) -> EventReading:
         self._reading = self._reading_of(source, block_s, ends=ends, where=where)
         self._streams = source
         return self._reading
 
-    def _reading_of(self, source: Source, block_s: float, *, ends: bool = False, where: Where | None = None) -> Reading:
+    def _reading_of(
+        self, source: Source, block_s: float, *, ends: bool = False, where: Where | None = None
+    ) -> EventReading:
         if self._closed:
             raise ValueError("the reader is closed: make another")
-        return Reading(source, self._decoder, self.prefix, self.address, block_s, ends=ends, where=where)
+        return EventReading(source, self._decoder, self.prefix, self.address, block_s, ends=ends, where=where)
 
     def member(
         self,
@@ -126,7 +128,7 @@ class Reader:
         block_s = self._longest_block_s(math.inf)
         return GroupMember(self._finder(), begin, group, consumer, reclaim_after_s, batch_size, block_s)
 
-    def follow_group(self, member: GroupMember, block_ms: int) -> Reading:
+    def follow_group(self, member: GroupMember, block_ms: int) -> EventReading:
         """A reading by way of a consumer group."""
         return self._reading_of(member, _block_s(block_ms))
 

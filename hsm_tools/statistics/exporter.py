@@ -24,7 +24,7 @@ from hsm_tools.live_state.follow import LiveStreams
 from hsm_tools.live_state.summary import Summaries
 from hsm_tools.statistics.metrics import MetricsMaker, labelled, of_refresh
 from hsm_tools.statistics.stats_options import Address
-from hsm_tools.statistics.stats_report import Source, Stats
+from hsm_tools.statistics.stats_report import ReportSource, Stats
 
 _END_TIMEOUT_S = 1.0
 
@@ -41,7 +41,7 @@ class Exporter(Collector):
         self._streams = LiveStreams.from_config(config, on_page=self._keep_going)
         self._summaries = Summaries(wanted)
         self._maker = MetricsMaker()
-        self._source = Source.of(self._streams)
+        self._source = ReportSource.of(self._streams)
         self._of_streams: list[Metric] = []
         self._refreshed_at_s, self._refresh_duration_s = 0.0, 0.0
         self._of_refresh = self._refreshed(is_up=None)

@@ -22,9 +22,9 @@ from prometheus_client.core import (
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_tools.command.labels import ACTIONS, STARTED, Words
 from hsm_tools.live_state.follow import LiveStream
-from hsm_tools.live_state.summary import Group
+from hsm_tools.live_state.summary import ActionGroup
 from hsm_tools.live_state.tally import Durations
-from hsm_tools.statistics.stats_report import ARCHIVES_MAX, ArchiveKey, Source, Stats, by_archive
+from hsm_tools.statistics.stats_report import ARCHIVES_MAX, ArchiveKey, ReportSource, Stats, by_archive
 
 _MDT = ("mdt",)
 # From the shortest that a poll tells apart to the week that a tape library out of order takes.
@@ -130,11 +130,11 @@ class MetricsMaker:
             count.add_metric(key, group.count)
         return count
 
-    def _by_words(self, stats: Stats) -> dict[tuple[str, ...], Group]:
-        found: dict[tuple[str, ...], Group] = {}
+    def _by_words(self, stats: Stats) -> dict[tuple[str, ...], ActionGroup]:
+        found: dict[tuple[str, ...], ActionGroup] = {}
         for key, group in stats.by_status.items():
             values = (key.mdt, self._words(key.action), self._words(key.status))
-            found.setdefault(values, Group()).add(group)
+            found.setdefault(values, ActionGroup()).add(group)
         return found
 
     def _workers(self, beats: Iterable[tuple[str, Heartbeat]]) -> Iterator[Metric]:
@@ -233,7 +233,7 @@ def of_refresh(is_up: bool | None, refreshed_at_s: float, duration_s: float | No
     return [build, up, refreshed, duration]
 
 
-def labelled(metrics: Iterable[Metric], source: Source) -> list[Metric]:
+def labelled(metrics: Iterable[Metric], source: ReportSource) -> list[Metric]:
     """`metrics` with the labels of their source on every sample.
 
     On every one, also of those with an `mdt`: two text files beside each other may tell of two file systems of one

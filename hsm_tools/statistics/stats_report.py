@@ -15,7 +15,7 @@ import msgspec
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_tools.command.labels import STARTED, Words
 from hsm_tools.live_state.follow import LiveStream, LiveStreams
-from hsm_tools.live_state.summary import Group, GroupKey, arrivals, oldest_first_seen
+from hsm_tools.live_state.summary import ActionGroup, GroupKey, arrivals, oldest_first_seen
 from hsm_tools.live_state.tally import Arrivals, Durations
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
@@ -32,7 +32,7 @@ class StatusKey(NamedTuple):
     status: str
 
 
-class Source(NamedTuple):
+class ReportSource(NamedTuple):
     """Where the streams are: it tells a report from one on other streams, whose MDTs may have the same names."""
 
     redis: str
@@ -40,7 +40,7 @@ class Source(NamedTuple):
     prefix: str
 
     @classmethod
-    def of(cls, streams: LiveStreams) -> Source:
+    def of(cls, streams: LiveStreams) -> ReportSource:
         """The source of what `streams` tells."""
         return cls(streams.address, streams.prefix)
 
@@ -50,15 +50,15 @@ class Stats(NamedTuple):
 
     now_s: float
     streams: list[LiveStream]
-    groups: dict[GroupKey, Group]
-    source: Source
+    groups: dict[GroupKey, ActionGroup]
+    source: ReportSource
 
     @property
-    def by_status(self) -> dict[StatusKey, Group]:
+    def by_status(self) -> dict[StatusKey, ActionGroup]:
         """The same whatever the archive."""
-        found: dict[StatusKey, Group] = {}
+        found: dict[StatusKey, ActionGroup] = {}
         for key, group in self.groups.items():
-            found.setdefault(StatusKey(*key[:3]), Group()).add(group)
+            found.setdefault(StatusKey(*key[:3]), ActionGroup()).add(group)
         return found
 
     @property
@@ -112,12 +112,12 @@ class ArchiveKey(NamedTuple):
     status: str
 
 
-def by_archive(stats: Stats, words: Words, archives: Words) -> dict[ArchiveKey, Group]:
+def by_archive(stats: Stats, words: Words, archives: Words) -> dict[ArchiveKey, ActionGroup]:
     """The live actions that are wanted by archive; few archives and words, as these let pass."""
-    found: dict[ArchiveKey, Group] = {}
+    found: dict[ArchiveKey, ActionGroup] = {}
     for (mdt, action, status, archive_id), group in stats.groups.items():
         archive = archives(None if archive_id is None else str(archive_id))
-        found.setdefault(ArchiveKey(mdt, archive, words(action), words(status)), Group()).add(group)
+        found.setdefault(ArchiveKey(mdt, archive, words(action), words(status)), ActionGroup()).add(group)
     return found
 
 
@@ -218,7 +218,7 @@ def _archives(stats: Stats) -> Iterator[dict[str, Any]]:
         yield key._asdict() | {"count": group.count} | _ages(stats, group)
 
 
-def _ages(stats: Stats, group: Group) -> dict[str, Any]:
+def _ages(stats: Stats, group: ActionGroup) -> dict[str, Any]:
     return {
         "age_seconds": stats.age_s(group.oldest_first_seen),
         "status_age_seconds": stats.age_s(group.oldest_status_since),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hsm_shipper.process.output import print_out
 from hsm_tools.fid_paths.paths import Paths, Pending
 from hsm_tools.tailing.hold_back import HoldBack
-from hsm_tools.tailing.view import View, Wanted
+from hsm_tools.tailing.view import EventView, Wanted
 
 if TYPE_CHECKING:  # importing it costs a tool's --help the Redis client
     from hsm_tools.consumer import StreamEvent, StreamReader
@@ -67,7 +67,13 @@ def read_into(inbox: Inbox, batches: Iterable[list[StreamEvent]]) -> None:
 
 
 def show(
-    inbox: Inbox, view: View, paths: Paths | None, longest_wait_s: float, say: Callable[[str], None], *, follow: bool
+    inbox: Inbox,
+    view: EventView,
+    paths: Paths | None,
+    longest_wait_s: float,
+    say: Callable[[str], None],
+    *,
+    follow: bool,
 ) -> None:
     """Print what comes in until it ends; raises what ended it, once everything that came before is printed.
 
@@ -119,7 +125,7 @@ def _receive(inbox: Inbox, due_s: float | None) -> list[StreamEvent] | _End | No
 class _LeftOut:
     """Says, at a low rate, how many events `--path` left out because nobody can tell whether it wants them."""
 
-    def __init__(self, view: View, say: Callable[[str], None]) -> None:
+    def __init__(self, view: EventView, say: Callable[[str], None]) -> None:
         self._view = view
         self._say = say
         self._said = 0
@@ -138,7 +144,7 @@ def history(reader: StreamReader, start: str | None = None) -> Iterator[list[Str
     return _in_batches(reader.history(start))
 
 
-def newest(reader: StreamReader, count: int, view: View) -> Iterator[list[StreamEvent]]:
+def newest(reader: StreamReader, count: int, view: EventView) -> Iterator[list[StreamEvent]]:
     """The last `count` events over all streams that `view` shows, whatever their paths are."""
     return _in_batches(reader.history(last=count, where=lambda event: bool(view.select([event]))))
 

@@ -23,7 +23,7 @@ class Wanted(NamedTuple):
     about: Facts
 
 
-class View:
+class EventView:
     """Which events are shown and what their lines are.
 
     `hidden` are event types and statuses, the `matches` functions tell what is let through; `matches_path` is None

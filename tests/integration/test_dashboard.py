@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hsm_tools.dashboard.data.viewer import View
+from hsm_tools.dashboard.data.viewer import StreamsView
 from hsm_tools.dashboard.data.watcher import Watcher
 from hsm_tools.dashboard.screens.actions import Actions
 from hsm_tools.dashboard.screens.history import HistoryPage
@@ -75,7 +75,7 @@ def test_the_page_is_drawn_before_anything_is_looked_at(streams: Streams, monkey
         done.append("looks")
         start(watcher)
 
-    def drawn(page: Overview, view: View) -> None:
+    def drawn(page: Overview, view: StreamsView) -> None:
         done.append("draws")
         draw(page, view)
 

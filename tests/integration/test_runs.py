@@ -12,14 +12,14 @@ import pytest
 
 from hsm_shipper.errors import StateError
 from hsm_shipper.state import maintenance_log
-from hsm_shipper.state.maintenance_log import Run, last_runs, record, runs_file
+from hsm_shipper.state.maintenance_log import RecordedRun, last_runs, record, runs_file
 from tests.support.waiting import DEADLINE_S
 
 
-def run(number: int = 0, mdt: str = "elm-MDT0000", error: str | None = None) -> Run:
+def run(number: int = 0, mdt: str = "elm-MDT0000", error: str | None = None) -> RecordedRun:
     if error is not None:
-        return Run(mdt=mdt, host="mds1", started_at=number, duration_s=0.5, error=error)
-    return Run(
+        return RecordedRun(mdt=mdt, host="mds1", started_at=number, duration_s=0.5, error=error)
+    return RecordedRun(
         mdt=mdt,
         host="mds1",
         started_at=number,
@@ -63,8 +63,8 @@ def started(folder: Path) -> list[float]:
 def test_the_first_ones_of_several_processes(tmp_path: Path) -> None:
     """Making the file and its table must not happen twice."""
     program = (
-        "import sys; from pathlib import Path; from hsm_shipper.state.maintenance_log import Run, record\n"
-        "record(Path(sys.argv[1]), Run(mdt=sys.argv[2], host='mds1', started_at=1, duration_s=1, error='e'))"
+        "import sys; from pathlib import Path; from hsm_shipper.state.maintenance_log import RecordedRun, record\n"
+        "record(Path(sys.argv[1]), RecordedRun(mdt=sys.argv[2], host='mds1', started_at=1, duration_s=1, error='e'))"
     )
     mdts = [f"elm-MDT{number:04x}" for number in range(6)]
     processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), mdt]) for mdt in mdts]

@@ -22,7 +22,7 @@ from hsm_shipper.maintenance.reconcile import StateFile
 from hsm_shipper.migrations import STEPS
 from hsm_shipper.state.database import set_aside
 from hsm_shipper.state.integrity import check
-from hsm_shipper.state.maintenance_log import Run, last_runs, record, runs_file
+from hsm_shipper.state.maintenance_log import RecordedRun, last_runs, record, runs_file
 from hsm_shipper.state.poll_status import read_poll_status
 from hsm_shipper.state.state_file import Cache, open_cache
 from hsm_shipper.worker.line_index import LineIndex
@@ -255,7 +255,7 @@ RUNS = [
 
 @pytest.mark.parametrize(("column", "value"), RUNS)
 def test_a_damaged_run_is_said_and_then_set_aside(tmp_path: Path, column: str, value: str) -> None:
-    run = Run(mdt="elm-MDT0000", host="mds1", started_at=1.0, duration_s=0.5, error="it failed")
+    run = RecordedRun(mdt="elm-MDT0000", host="mds1", started_at=1.0, duration_s=0.5, error="it failed")
     record(tmp_path, run)
     with closing(sqlite3.connect(runs_file(tmp_path), isolation_level=None)) as connection:
         connection.execute(f"UPDATE runs SET {column} = {value}")

@@ -11,7 +11,7 @@ import pytest
 
 from hsm_shipper.errors import CalledOff, StreamRefused
 from hsm_tools.command.filters import ActionFilter
-from hsm_tools.dashboard.data.viewer import Progress, Viewer
+from hsm_tools.dashboard.data.viewer import ReplayProgress, Viewer
 from hsm_tools.dashboard.data.watcher import Watcher
 from tests.conftest import PrivateServer
 from tests.support.dashboards import Streams
@@ -31,7 +31,7 @@ class Recorded(Viewer):
 
     def __init__(self, streams: Streams) -> None:
         super().__init__(streams.config, ActionFilter())
-        self.progress: list[Progress] = []
+        self.progress: list[ReplayProgress] = []
 
     def _show(self, **changes: Any) -> None:
         super()._show(**changes)
@@ -78,9 +78,9 @@ def test_a_replay_that_redis_interrupts_goes_on_where_it_was(private_server: Pri
 
 
 def test_what_is_told_of_progress() -> None:
-    assert str(Progress(250, 1000)) == "Replaying history: 25% of 1,000 entries"
-    assert str(Progress(25_000)) == "Catching up: 25,000 entries"
-    assert Progress(1500, 1000).part == 1.0, "entries came meanwhile"
+    assert str(ReplayProgress(250, 1000)) == "Replaying history: 25% of 1,000 entries"
+    assert str(ReplayProgress(25_000)) == "Catching up: 25,000 entries"
+    assert ReplayProgress(1500, 1000).part == 1.0, "entries came meanwhile"
 
 
 def test_a_replay_stops_when_it_is_told(streams: Streams) -> None:

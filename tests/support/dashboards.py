@@ -19,7 +19,7 @@ from hsm_shipper.contract.heartbeat import Heartbeat, encode
 from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from hsm_tools.dashboard.data.snapshot import MdtPicture, Picture
 from hsm_tools.live_state.health import worker_health
-from hsm_tools.live_state.summary import Group, GroupKey
+from hsm_tools.live_state.summary import ActionGroup, GroupKey
 from tests.support.core import line
 from tests.support.servers import RedisServer
 from tests.support.waiting import DEADLINE_S
@@ -110,7 +110,7 @@ def mdt_picture(mdt: str, now_s: float, beat: Heartbeat | None = None, **changes
 
 def picture(groups: dict[tuple[str, str, str], int], now_s: float, *mdts: MdtPicture, **changes: Any) -> Picture:
     """A picture with so many live actions, first seen at 1,000 seconds."""
-    counted = {GroupKey(*key): Group(count, 1000, 1000) for key, count in groups.items()}
+    counted = {GroupKey(*key): ActionGroup(count, 1000, 1000) for key, count in groups.items()}
     shown = mdts or tuple(
         mdt_picture(mdt, now_s, live=sum(count for key, count in groups.items() if key[0] == mdt))
         for mdt in sorted({key[0] for key in groups})

@@ -15,7 +15,7 @@ import msgspec
 
 from hsm_shipper.contract.event import Event
 from hsm_shipper.contract.redis_keys import maintenance_key
-from hsm_shipper.state.maintenance_log import Run, runs_file
+from hsm_shipper.state.maintenance_log import RecordedRun, runs_file
 from hsm_shipper.state.poll_status import state_file
 from tests.simulator import SimulatedMdt
 from tests.support.shipper import COMMAND, clean_environment
@@ -123,7 +123,7 @@ def start_with_history(server: SimulatedServer, mdt: SimulatedMdt) -> None:
     assert server.redis.xlen(STREAM) >= HISTORY_ENTRIES
 
 
-def runs_of(server: SimulatedServer, mdt: str = MDT) -> list[Run]:
+def runs_of(server: SimulatedServer, mdt: str = MDT) -> list[RecordedRun]:
     """Every recorded run, oldest first."""
     path = runs_file(server.state_dir)
     if not path.exists():
@@ -132,7 +132,7 @@ def runs_of(server: SimulatedServer, mdt: str = MDT) -> list[Run]:
         database.row_factory = sqlite3.Row
         with contextlib.suppress(sqlite3.OperationalError):  # not made yet
             rows = database.execute("SELECT * FROM runs WHERE mdt = ? ORDER BY id", (mdt,)).fetchall()
-            return [msgspec.convert({key: row[key] for key in row.keys() if key != "id"}, Run) for row in rows]  # noqa: SIM118
+            return [msgspec.convert({key: row[key] for key in row.keys() if key != "id"}, RecordedRun) for row in rows]  # noqa: SIM118
     return []
 
 

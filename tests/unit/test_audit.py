@@ -31,7 +31,7 @@ from hsm_tools.auditing.audit import (
     exit_code,
 )
 from hsm_tools.auditing.audit_report import to_json, to_text
-from hsm_tools.command.progress_bar import Progress
+from hsm_tools.command.progress_bar import ProgressBar
 from hsm_tools.live_state.health import Health, WorkerHealth, worker_health
 from tests.unit.test_heartbeat import HEARTBEAT
 
@@ -323,7 +323,7 @@ def test_a_bar_is_drawn_on_a_terminal_once_it_takes_long(output: io.StringIO, mo
     now_s = 100.0
     monkeypatch.setattr(sys, "stderr", output)
     monkeypatch.setattr(time, "monotonic", lambda: now_s)
-    progress = Progress()
+    progress = ProgressBar()
     progress.begin("elm-MDT0000", 2000)
     progress(500)
     assert output.getvalue() == ""

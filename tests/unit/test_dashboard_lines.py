@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hsm_tools.dashboard.data.snapshot import Picture
-from hsm_tools.dashboard.data.viewer import Progress, View
+from hsm_tools.dashboard.data.viewer import ReplayProgress, StreamsView
 from hsm_tools.dashboard.text_frame import Connection
 from hsm_tools.dashboard.widgets.header import events_line, health_lines, joined, problem_lines, progress_line
 from hsm_tools.dashboard.widgets.lines import Line, Span, fitted, folded, line
@@ -43,8 +43,8 @@ def test_where_there_is_no_room_the_sparkline_is_but_short(width: int) -> None:
 
 
 def test_the_bar_of_a_replay() -> None:
-    assert text(progress_line(Progress(250, 1000))) == f"[{'#' * 10}{' ' * 30}] 250 of 1,000 entries"
-    assert text(progress_line(Progress(2000, 1000))) == f"[{'#' * 40}] 1,000 of 1,000 entries"
+    assert text(progress_line(ReplayProgress(250, 1000))) == f"[{'#' * 10}{' ' * 30}] 250 of 1,000 entries"
+    assert text(progress_line(ReplayProgress(2000, 1000))) == f"[{'#' * 40}] 1,000 of 1,000 entries"
 
 
 def test_parts_of_a_line_take_as_many_lines_as_they_need() -> None:
@@ -72,7 +72,7 @@ def test_workers_and_coordinators_are_counted_by_how_they_are() -> None:
 
 def test_problems_that_do_not_fit_are_counted() -> None:
     mdts = [mdt_picture(f"a-MDT{n:04x}", NOW_S, malformed=n) for n in range(1, 6)]
-    view = View(
+    view = StreamsView(
         picture({}, NOW_S, *mdts), connection=Connection(NOW_S, "gone"), remarks=((NOW_S, "x\x1b"), (0.0, "old"))
     )
     assert [text(shown) for shown in problem_lines(view, NOW_S, 80, 3)][:2] == [

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from hsm_shipper.worker.missed_states import Outage
+from hsm_shipper.worker.missed_states import MissedStates
 
 A, B, C = b"a", b"b", b"c"
 
 
-def outage(*polls: set[bytes]) -> Outage:
+def outage(*polls: set[bytes]) -> MissedStates:
     """An outage whose complete readings saw these new lines, and could ship none."""
-    result = Outage()
+    result = MissedStates()
     for unshipped in polls:
         result.failed(unshipped, set(), complete=True)
     return result
@@ -42,7 +42,7 @@ def test_a_state_that_went_before_the_first_poll_that_shipped_is_missed() -> Non
 
 
 def test_a_state_that_the_stream_turned_out_to_have_is_not_missed() -> None:
-    result = Outage()
+    result = MissedStates()
     result.failed({A}, set(), complete=True)
     result.failed(set(), {A}, complete=True)  # its reply was lost, and it was shipped
     assert result.states_missed == 0

@@ -16,7 +16,7 @@ from hsm_tools.command.filters import ActionFilter, glob_matcher
 from hsm_tools.command.text import Facts, event_line, facts
 from hsm_tools.consumer import StreamEvent
 from hsm_tools.tailing.template import FIELDS, parse_template
-from hsm_tools.tailing.view import View, json_lines
+from hsm_tools.tailing.view import EventView, json_lines
 
 RAW = (
     "lrh=[type=10680000 len=136 idx=1/3] fid=[0x200000401:0x3:0x0] dfid=[0x200000401:0x3:0x0] compound/"
@@ -186,7 +186,7 @@ def test_an_event_nested_too_deep_to_be_written_is_shown_without_that() -> None:
     assert told["mdt"] == "elm-MDT0001" and "host" not in told
 
 
-def selected(view: View, *events: StreamEvent) -> list[str]:
+def selected(view: EventView, *events: StreamEvent) -> list[str]:
     return view.lines((wanted, None) for wanted in view.select(events))
 
 
@@ -198,16 +198,16 @@ def test_types_filters_and_fids_select_events() -> None:
         event(), event(status="FAILED"), event(event_type="PURGED", status="PURGED"),
         event(fid=..., action=..., action_key="0x1:0x2:0x0:REMOVE", status="keyed"), event(mdt=..., status="no mdt"),
     ]  # fmt: skip
-    assert selected(View(render), *events) == ["STARTED", "FAILED", "PURGED", "keyed", "no mdt"]
-    assert selected(View(render, frozenset({"PURGED", "UPDATE"})), *events) == []
-    assert selected(View(render, matches=ActionFilter(status=["fail*"])), *events) == ["FAILED"]
-    assert selected(View(render, matches=ActionFilter(action=["remove"])), *events) == ["keyed"]
-    assert selected(View(render, matches=ActionFilter(mdt=["elm-MDT0001"])), *events)[-1] == "no mdt"
-    assert selected(View(render, matches_fid=glob_matcher(["0x1:*"])), *events) == ["keyed"]
+    assert selected(EventView(render), *events) == ["STARTED", "FAILED", "PURGED", "keyed", "no mdt"]
+    assert selected(EventView(render, frozenset({"PURGED", "UPDATE"})), *events) == []
+    assert selected(EventView(render, matches=ActionFilter(status=["fail*"])), *events) == ["FAILED"]
+    assert selected(EventView(render, matches=ActionFilter(action=["remove"])), *events) == ["keyed"]
+    assert selected(EventView(render, matches=ActionFilter(mdt=["elm-MDT0001"])), *events)[-1] == "no mdt"
+    assert selected(EventView(render, matches_fid=glob_matcher(["0x1:*"])), *events) == ["keyed"]
 
 
 def test_a_path_filter_shows_what_matches_and_counts_what_it_cannot_tell() -> None:
-    view = View(lambda _event, _about, path: str(path), matches_path=glob_matcher(["/lustre/a/*"]))
+    view = EventView(lambda _event, _about, path: str(path), matches_path=glob_matcher(["/lustre/a/*"]))
     [wanted] = view.select([event()])
     paths = ["/lustre/a/x", "/lustre/b", None, "/lustre/a/b/c"]
     assert view.lines((wanted, path) for path in paths) == ["/lustre/a/x", "/lustre/a/b/c"]

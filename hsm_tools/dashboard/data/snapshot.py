@@ -13,7 +13,7 @@ from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.process.durations import span
 from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.live_state.health import Health, WorkerHealth
-from hsm_tools.live_state.summary import Group, GroupKey
+from hsm_tools.live_state.summary import ActionGroup, GroupKey
 from hsm_tools.live_state.tally import Arrivals
 
 STEP_S = Arrivals.STEP_S
@@ -45,7 +45,7 @@ class Picture(NamedTuple):
 
     taken_at: float
     mdts: tuple[MdtPicture, ...]
-    groups: Mapping[GroupKey, Group]
+    groups: Mapping[GroupKey, ActionGroup]
     """Those that pass the filters."""
     arrivals: tuple[int, ...]
     """Entries of each ten seconds of the last hour, the oldest first."""

@@ -25,7 +25,7 @@ _LONG_ENTRIES = 20_000
 _QUICK_S = 3.0
 
 
-class Progress(NamedTuple):
+class ReplayProgress(NamedTuple):
     """How far a replay is; `total` is None where that is not known."""
 
     done: int = 0
@@ -51,7 +51,7 @@ class Failure(NamedTuple):
     """Not yet fit for a terminal."""
 
 
-class View(NamedTuple):
+class StreamsView(NamedTuple):
     """What there is to show now."""
 
     picture: Picture | None = None
@@ -61,7 +61,7 @@ class View(NamedTuple):
     connection: Connection = CONNECTED
     failure: Failure | None = None
     """Set while looks fail as nobody foresaw."""
-    progress: Progress | None = None
+    progress: ReplayProgress | None = None
     """Set while a long replay goes on."""
     asked_at: float | None = None
     """Since when an answer is waited for, seconds since the epoch; None between two looks."""
@@ -89,7 +89,7 @@ class Viewer:
 
     def __init__(self, config: Config, wanted: ActionFilter) -> None:
         self.streams = LiveStreams.from_config(config, on_page=self._page)
-        self.view = View()
+        self.view = StreamsView()
         self._config = config
         self._followed: LiveStreams | None = self.streams
         self._summaries = Summaries(wanted)
@@ -175,9 +175,9 @@ class Viewer:
             raise CalledOff("this viewer is to stop")
         self._done += entries
         if self.view.picture is None and self._followed is not None:
-            self._show(progress=Progress(sum(stream.entries for stream in self._followed), self._total))
+            self._show(progress=ReplayProgress(sum(stream.entries for stream in self._followed), self._total))
         elif self._done > _LONG_ENTRIES:
-            self._show(progress=Progress(self._done))
+            self._show(progress=ReplayProgress(self._done))
 
     def _show(self, **changes: Any) -> None:
         self.view = self.view._replace(**changes)

@@ -14,7 +14,7 @@ from hsm_tools.dashboard import text_frame as frame
 from hsm_tools.dashboard.data.longest_waiting import Found, Oldest, oldest
 from hsm_tools.dashboard.data.lookup import Entry
 from hsm_tools.dashboard.data.snapshot import By, rows
-from hsm_tools.dashboard.data.viewer import View
+from hsm_tools.dashboard.data.viewer import StreamsView
 from hsm_tools.dashboard.screens.history import HistoryPage
 from hsm_tools.dashboard.screens.page import Keys, Page
 from hsm_tools.dashboard.widgets import styles
@@ -102,7 +102,7 @@ class Actions(Page):
         self._entries = {key: entry for key, entry in self._entries.items() if entry is not None}
         self.redraw()
 
-    def draw(self, view: View) -> None:
+    def draw(self, view: StreamsView) -> None:
         """What has been found."""
         now_s = time.time()
         found = self._oldest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from hsm_tools.dashboard.data.viewer import View
+from hsm_tools.dashboard.data.viewer import StreamsView
 from hsm_tools.dashboard.screens.page import Keys, Page
 from hsm_tools.dashboard.widgets.grid import Column, GridRow
 from hsm_tools.dashboard.widgets.lines import Span, line
@@ -34,7 +34,7 @@ class Help(Page):
 
     KEYS: ClassVar[Keys] = (("Esc", "Back"), ("q", "Quit"))
 
-    def draw(self, view: View) -> None:  # noqa: ARG002 - nothing here changes
+    def draw(self, view: StreamsView) -> None:  # noqa: ARG002 - nothing here changes
         """The keys."""
         self.above.show([line(Span("--- Keys ---", STRONG))])
         rows = [GridRow(at, (Span(key, KEY), Span(what))) for at, (key, what) in enumerate(ALL_KEYS)]

@@ -14,7 +14,7 @@ from hsm_tools.command.text import event_seconds, event_time
 from hsm_tools.dashboard import text_frame as frame
 from hsm_tools.dashboard.data.longest_waiting import Found
 from hsm_tools.dashboard.data.lookup import Entry, History
-from hsm_tools.dashboard.data.viewer import View
+from hsm_tools.dashboard.data.viewer import StreamsView
 from hsm_tools.dashboard.screens.page import Keys, Page
 from hsm_tools.dashboard.widgets import styles
 from hsm_tools.dashboard.widgets.grid import Column, GridRow
@@ -72,7 +72,7 @@ class HistoryPage(Page):
         self._trouble = str(error)
         self.redraw()
 
-    def draw(self, view: View) -> None:
+    def draw(self, view: StreamsView) -> None:
         """What has been found."""
         now_s = time.time()
         action = self._action

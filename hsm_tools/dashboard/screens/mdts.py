@@ -11,7 +11,7 @@ from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.process.durations import age, span
 from hsm_tools.dashboard import text_frame as frame
 from hsm_tools.dashboard.data.snapshot import MdtPicture
-from hsm_tools.dashboard.data.viewer import View
+from hsm_tools.dashboard.data.viewer import StreamsView
 from hsm_tools.dashboard.screens.page import Keys, Page
 from hsm_tools.dashboard.widgets import styles
 from hsm_tools.dashboard.widgets.grid import Column, GridRow
@@ -46,7 +46,7 @@ class Mdts(Page):
     SEPARATOR = " "
     KEYS: ClassVar[Keys] = (("Esc", "Back"), ("Space", "Pause"), ("h", "Help"), ("q", "Quit"))
 
-    def draw(self, view: View) -> None:
+    def draw(self, view: StreamsView) -> None:
         """What the heartbeats say."""
         now_s = time.time()
         lines = status_lines(view, self.dashboard.status(view, now_s), now_s, self.size.width)

@@ -15,7 +15,7 @@ from textual.widgets import Input
 from hsm_shipper.process.durations import age
 from hsm_tools.dashboard import text_frame as frame
 from hsm_tools.dashboard.data.snapshot import By, Row, rows
-from hsm_tools.dashboard.data.viewer import View
+from hsm_tools.dashboard.data.viewer import StreamsView
 from hsm_tools.dashboard.screens.actions import Actions
 from hsm_tools.dashboard.screens.page import Keys, Page
 from hsm_tools.dashboard.widgets import styles
@@ -90,7 +90,7 @@ class Overview(Page):
         """As Textual says."""
         self.query_one("#label", Lines).show([line(Span("Filter: ", styles.STRONG))])
 
-    def draw(self, view: View) -> None:
+    def draw(self, view: StreamsView) -> None:
         """Header, problems and table."""
         now_s = time.time()
         height, width = self.size.height, self.size.width
@@ -118,7 +118,7 @@ class Overview(Page):
             extra.append(f"filter: {frame.clipped(' '.join(self._words), 20)}")
         return titled(frame.section(self._by), ", ".join(extra), self.size.width)
 
-    def _nothing(self, view: View) -> list[Line]:
+    def _nothing(self, view: StreamsView) -> list[Line]:
         if view.picture is None or self._table:
             return []
         if self._words:
@@ -141,7 +141,7 @@ class Overview(Page):
         oldest = Span(age(row.oldest_first_seen, now_s) if row.live else "-")
         return GridRow((self._by, row.names), (*names, Span(f"{row.live:,}"), difference, oldest))
 
-    def _sorted(self, view: View) -> list[Row]:
+    def _sorted(self, view: StreamsView) -> list[Row]:
         if view.picture is None:
             return []
         table = rows(view.picture, view.before, self._by, self.wanted)

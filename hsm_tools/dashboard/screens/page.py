@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from hsm_tools.dashboard.data.viewer import View
+from hsm_tools.dashboard.data.viewer import StreamsView
 from hsm_tools.dashboard.widgets.grid import Grid
 from hsm_tools.dashboard.widgets.lines import Line, Lines, Span, line
 from hsm_tools.dashboard.widgets.styles import KEY
@@ -71,7 +71,7 @@ class Page(Screen[None]):
         """There is a new picture."""
 
     @abstractmethod
-    def draw(self, view: View) -> None:
+    def draw(self, view: StreamsView) -> None:
         """Draw all of it."""
 
     def action_back(self) -> None:

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from hsm_shipper.process.durations import span
 from hsm_tools.dashboard import text_frame as frame
 from hsm_tools.dashboard.data.snapshot import STEP_S, Picture, Row, Severity
-from hsm_tools.dashboard.data.viewer import Progress, View, recent
+from hsm_tools.dashboard.data.viewer import ReplayProgress, StreamsView, recent
 from hsm_tools.dashboard.widgets import styles
 from hsm_tools.dashboard.widgets.lines import Line, Span, line
 from hsm_tools.live_state.health import ENABLED, Health
@@ -25,7 +25,7 @@ _ASCII_BLOCKS = " .:-=+*#@"
 _SEVERITIES = {Severity.BAD: styles.BAD, Severity.ODD: styles.ODD}
 
 
-def status_lines(view: View, status: str, now_s: float, width: int) -> list[Line]:
+def status_lines(view: StreamsView, status: str, now_s: float, width: int) -> list[Line]:
     """The header as in the plain frame, in colour."""
     title, time_line, status_line, totals = frame.header_lines(view.picture, view.connection, status, now_s)
     before, separator, redis = time_line.partition("Redis: ")
@@ -54,7 +54,7 @@ def _length(shown: Line) -> int:
     return sum(cell_len(span.text) for span in shown)
 
 
-def progress_line(progress: Progress) -> Line:
+def progress_line(progress: ReplayProgress) -> Line:
     """A bar of how far a replay is."""
     if progress.total is None:
         return line(Span(str(progress), styles.ODD))
@@ -118,7 +118,7 @@ def _copytools(picture: Picture) -> list[Span | str]:
     return [f"Copytools: {len({tool.uuid for tool in tools})}, {len(busy)} busy"]
 
 
-def problem_lines(view: View, now_s: float, width: int, most: int) -> list[Line]:
+def problem_lines(view: StreamsView, now_s: float, width: int, most: int) -> list[Line]:
     """What is wrong, the worst first, in at most so many lines."""
     found = frame.problem_lines(view.picture, view.connection)
     texts = [(text, _SEVERITIES[severity]) for severity, text in found]
