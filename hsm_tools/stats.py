@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # imported late: --help needs no Redis client
 
     from hsm_shipper.config import Config
     from hsm_tools.live_state.follow import LiveStreams
-    from hsm_tools.statistics.stats_report import Stats
+    from hsm_tools.statistics.stats_report import ReportSource, Stats
 
 _remarks = Remarks(PROGRAM)
 
@@ -59,7 +59,7 @@ def _listen(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> N
 
 def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> int:
     from hsm_tools.live_state.summary import Summaries
-    from hsm_tools.statistics.stats_report import Stats
+    from hsm_tools.statistics.stats_report import ReportSource, Stats
 
     replayed = _replayed(config)
     streams = list(replayed)
