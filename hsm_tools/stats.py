@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # imported late: --help needs no Redis client
 
     from hsm_shipper.config import Config
     from hsm_tools.live_state.follow import LiveStreams
-    from hsm_tools.statistics.stats_report import ReportSource, Stats
+    from hsm_tools.statistics.stats_report import Stats
 
 _remarks = Remarks(PROGRAM)
 
