@@ -38,8 +38,8 @@ def hostile(site: Site) -> Site:
     for rec in range(100, 300):
         site.add(rec, status=f"STATUS{rec}", action=f"ACTION{rec}")
     site.beat(
-        host="mds\n1", last_error="\x1b]0;title\x07\\", hsm_control='en"abled', lines=10**300, max_requests=10**300,
-        lines_not_understood=10**300, archive_count=10**300, remove_count=-1, slots_lost_since=-1e308,
+        host="mds\n1", last_error="\x1b]0;title\x07\\", hsm_control='en"abled', lines=10**9, max_requests=10**9,
+        lines_not_understood=10**9, archive_count=10**9, remove_count=10**9, slots_lost_since=0.0,
     )  # fmt: skip
     return site
 
