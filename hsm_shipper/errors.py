@@ -26,7 +26,7 @@
     └── MalformedEvent         a stream entry that says nothing we can use: counted and passed over
 
 Each says what was tried, on what, and in `hint` what to do. Exceptions of sqlite3, redis and supervisor are
-translated where they first reach our code (`cache`, `stream`, `supervisor`) and nowhere else.
+translated where they first reach our code (`state.database`, `stream`, `supervision.supervisord`) and nowhere else.
 """
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple, cast
 
 import redis
 
+from hsm_shipper.contract.acl_commands import SHIPPER_COMMANDS
 from hsm_shipper.stream.redis_errors import is_denied, permission_hint
-from hsm_shipper.stream.stream import COMMANDS
 
 OWN, STREAM = "KEYS[1]", "KEYS[2]"
 """Stand for the key of the probe, in the stream's slot, and for the stream."""
@@ -74,7 +74,7 @@ def lacking(refusals: Iterable[Refusal]) -> str | None:
 
 def lacking_for(error: redis.RedisError, stream: str) -> str:
     """The same where the script may not run at all."""
-    return permission_hint(error, f"{stream} and {{{stream}}}:*", COMMANDS)
+    return permission_hint(error, f"{stream} and {{{stream}}}:*", SHIPPER_COMMANDS)
 
 
 def _error(text: str) -> redis.RedisError:

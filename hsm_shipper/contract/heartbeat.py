@@ -1,7 +1,7 @@
 """The heartbeat of a worker: what it says of itself and of its coordinator after each poll.
 
-JSON under `keys.heartbeat_key`, for anybody who can read Redis. It expires when no poll renews it: without one, no
-worker polls that MDT, or it hangs, or it cannot reach Redis. New fields may come, none goes or changes its meaning.
+JSON under `redis_keys.heartbeat_key`, for anybody who can read Redis. It expires when no poll renews it: without one,
+no worker polls that MDT, or it hangs, or it cannot reach Redis. New fields may come, none goes or changes its meaning.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from hsm_shipper.errors import ReplayOvertaken, StreamBehind, StreamMoved
-from hsm_shipper.maintenance.reconcile import Healed, StateFile, catch_up, finish, tell
+from hsm_shipper.maintenance.reconcile import Healed, StateFileHealer, catch_up, finish, tell
 from hsm_shipper.maintenance.trim import held_by_groups, oldest_needed, to_refresh, trim
 from hsm_shipper.process.gc_tuning import relax_collector
 from hsm_shipper.stream.replay import REPLAYS_MAX, Replay
@@ -66,7 +66,7 @@ def run_cycle(
     """
     begun = time.monotonic()
     relax_collector()
-    with closing(StateFile(state_path)) as state:
+    with closing(StateFileHealer(state_path)) as state:
         for attempt in range(1, _ATTEMPTS + 1):
             replay = Replay(stream, lambda _: keep_going(), digests=False)
             try:
@@ -101,7 +101,7 @@ def run_cycle(
     )
 
 
-def _reconcile(mdt: str, state: StateFile, replay: Replay, keep_going: Callable[[], None]) -> tuple[Healed, int]:
+def _reconcile(mdt: str, state: StateFileHealer, replay: Replay, keep_going: Callable[[], None]) -> tuple[Healed, int]:
     for _ in range(REPLAYS_MAX):
         catch_up(replay, state, keep_going)
         keep_going()

@@ -21,7 +21,7 @@ class _Stream:
     not_before: float = 0.0
 
 
-class Growth:
+class LengthWatch:
     """What is known of the streams from their last runs. `now` is the monotonic clock's, in seconds."""
 
     def __init__(self, poll_interval_s: float) -> None:

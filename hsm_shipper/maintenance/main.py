@@ -24,10 +24,10 @@ from hsm_shipper.contract.trim_bound import length_bound
 from hsm_shipper.errors import AlreadyRunning, CalledOff, HsmError, LockHeld, StateError, unexpected
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.maintenance.cycle import CycleResult
-from hsm_shipper.maintenance.length_watch import Growth
+from hsm_shipper.maintenance.length_watch import LengthWatch
 from hsm_shipper.maintenance.run import MaintenanceRun
 from hsm_shipper.maintenance.schedule import in_words, times_missed, trigger_of
-from hsm_shipper.maintenance.scheduler import Jobs
+from hsm_shipper.maintenance.scheduler import Scheduler
 from hsm_shipper.process import log
 from hsm_shipper.process.program import command_line, run_program
 from hsm_shipper.process.signals import Cadence, StopSignal
@@ -56,8 +56,8 @@ class Maintenance:
         self._stopping = threading.Event()
         self._actions: dict[str, Path] = {}
         self._refreshing: set[str] = set()
-        self._growth = Growth(config.poll_interval_s)
-        self._jobs = Jobs(self._run, partial(trigger_of, config))
+        self._growth = LengthWatch(config.poll_interval_s)
+        self._jobs = Scheduler(self._run, partial(trigger_of, config))
 
     def step(self) -> None:
         """Maintain the MDTs that are here, and no others; run what cannot wait."""

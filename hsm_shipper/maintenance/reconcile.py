@@ -64,7 +64,7 @@ class Healed(msgspec.Struct):
         return bool(self or self.moved)
 
 
-class StateFile:
+class StateFileHealer:
     """The worker's state file, opened by another process to correct it. Every method raises `StateError`."""
 
     def __init__(self, path: Path) -> None:
@@ -145,7 +145,7 @@ class StateFile:
         return self._connection.total_changes - before
 
 
-def catch_up(replay: Replay, state: StateFile, keep_going: Callable[[], None]) -> None:
+def catch_up(replay: Replay, state: StateFileHealer, keep_going: Callable[[], None]) -> None:
     """Fold the stream to where the belief stands, but for the page or so that comes in meanwhile.
 
     `StreamMoved` if the belief stands behind what was folded, or `StreamBehind` if the server does not hold all that

@@ -19,7 +19,7 @@ from hsm_shipper.errors import HsmError
 RUNS_AT_A_TIME = 1
 
 
-class Jobs:
+class Scheduler:
     """Calls `run(mdt)` in a thread whenever that is due, for the MDTs that it is told to keep.
 
     Each has a job on its schedule, and at times one that is to run sooner and once.

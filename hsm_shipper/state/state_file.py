@@ -78,7 +78,7 @@ class Loaded(NamedTuple, Generic[Index]):
     """What is to be refreshed."""
 
 
-class Cache:
+class StateFile:
     """The open state file. Raises `StateError` (see `errors`) from every method."""
 
     def __init__(self, path: Path) -> None:
@@ -236,13 +236,13 @@ class Cache:
         return stat.st_dev, stat.st_ino
 
 
-def open_cache(path: Path) -> tuple[Cache, str | None]:
+def open_state_file(path: Path) -> tuple[StateFile, str | None]:
     """Open the state file, setting a broken one aside; the second value says what was set aside, and where."""
     try:
-        return Cache(path), None
+        return StateFile(path), None
     except StateCorrupt as damage:
         told = set_aside(path, damage)
-        return Cache(path), str(told)
+        return StateFile(path), str(told)
 
 
 def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:

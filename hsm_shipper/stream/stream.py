@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import redis
 import redis.exceptions
 
+from hsm_shipper.contract.acl_commands import SHIPPER_COMMANDS
 from hsm_shipper.contract.event import decode
 from hsm_shipper.contract.redis_keys import DATA_FIELD, data_of
 from hsm_shipper.contract.stream_head import Head, entry_sha1
@@ -31,12 +32,6 @@ from hsm_shipper.stream.redis_errors import is_denied, permission_hint, reach_hi
 _APPEND = (files("hsm_shipper.stream") / "append.lua").read_text(encoding="ascii")
 _TRIM = (files("hsm_shipper.stream") / "trim.lua").read_text(encoding="ascii")
 _APPEND_SHA = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
-
-# What a shipper sends (docs/permissions.md).
-COMMANDS = (
-    "+select +eval +evalsha +script|load +exists +xinfo|stream +xinfo|groups +xpending "
-    "+xadd +xrange +xlen +xtrim +set +get +del +pttl +pexpire"
-)
 
 _PASSING = (
     redis.ConnectionError,
@@ -200,7 +195,7 @@ class ActionStream:
 
     def _hint(self, error: redis.RedisError) -> str:
         if is_denied(error):
-            return permission_hint(error, f"{self.key} and {{{self.key}}}:*", COMMANDS)
+            return permission_hint(error, f"{self.key} and {{{self.key}}}:*", SHIPPER_COMMANDS)
         return refusal_hint(error)
 
 

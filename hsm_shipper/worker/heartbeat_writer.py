@@ -19,7 +19,7 @@ from hsm_shipper.stream.connection import address
 _log = logging.getLogger(__name__)
 
 
-class Pulse:
+class HeartbeatWriter:
     """Writes the heartbeat of the worker of `mdt`, whose actions file is `actions`.
 
     `client` is the one that the worker appends with. A poll with nothing to append only compares, which a replica

@@ -26,7 +26,7 @@ from hsm_shipper.stream.connection import address, connect
 from hsm_shipper.stream.connection_age import ConnectionAge
 from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
-from hsm_shipper.worker.heartbeat_writer import Pulse
+from hsm_shipper.worker.heartbeat_writer import HeartbeatWriter
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller
 from hsm_shipper.worker.replica import StreamReplica
@@ -61,7 +61,7 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
     with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
         client = connect(config)
         poller, replica = make_poller(client, config, mdt, actions)
-        pulse = Pulse(client, config, mdt, actions)
+        pulse = HeartbeatWriter(client, config, mdt, actions)
         age = ConnectionAge()
         _log.info("polling %s every %g s", actions, config.poll_interval_s)
         cadence = Cadence(config.poll_interval_s)
@@ -74,7 +74,7 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
     _log.info("stopped")
 
 
-def _poll(poller: Poller, pulse: Pulse) -> None:
+def _poll(poller: Poller, pulse: HeartbeatWriter) -> None:
     result = poller.poll()
     if result.status is not None and not isinstance(result.error, StreamUnavailable):
         pulse.beat(result.status)

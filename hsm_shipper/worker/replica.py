@@ -31,7 +31,7 @@ from hsm_shipper.errors import (
 )
 from hsm_shipper.state.database import set_aside
 from hsm_shipper.state.poll_status import PollStatus
-from hsm_shipper.state.state_file import Cache, open_cache
+from hsm_shipper.state.state_file import StateFile, open_state_file
 from hsm_shipper.stream.replay import REPLAYS_MAX
 from hsm_shipper.stream.stream import ActionStream, PendingAppend
 from hsm_shipper.worker.catch_up_report import CaughtUp
@@ -63,7 +63,7 @@ class StreamReplica:
         self._state_path = state_path
         self._stream = stream
         self._host = host
-        self._cache: Cache | None = None
+        self._state_file: StateFile | None = None
         self._head: Head | None = None
         self._in_step = False
         self._flight: _Flight | None = None
@@ -78,36 +78,36 @@ class StreamReplica:
     @property
     def is_open(self) -> bool:
         """Whether there is a state file to write to."""
-        return self._cache is not None
+        return self._state_file is not None
 
     @property
-    def _opened(self) -> Cache:
+    def _opened(self) -> StateFile:
         """The open state file."""
-        assert self._cache is not None, "open() comes first"
-        return self._cache
+        assert self._state_file is not None, "open() comes first"
+        return self._state_file
 
     def open(self) -> None:
         """Open the state file, or again if somebody replaced it; a broken one is set aside."""
-        if self._cache is not None and not self._cache.is_current():
+        if self._state_file is not None and not self._state_file.is_current():
             _log.warning("state file %s was removed or replaced: it is opened anew", self._state_path)
             self.close()
-        if self._cache is None:
-            self._cache, remark = open_cache(self._state_path)
+        if self._state_file is None:
+            self._state_file, remark = open_state_file(self._state_path)
             if remark is not None:
                 _log.error("%s", remark)
             with self._guarded():
                 self._load()
             return
         with self._guarded():
-            if self._cache.is_changed():
+            if self._state_file.is_changed():
                 self._load()
 
     def close(self) -> None:
         """Let go of the state file; `open` starts from what is in it."""
-        if self._cache is not None:
-            self._cache.close()
+        if self._state_file is not None:
+            self._state_file.close()
         self._abandon()
-        self._cache, self._head, self._in_step = None, None, False
+        self._state_file, self._head, self._in_step = None, None, False
         self.line_index, self.unconfirmed_absent, self.refresh_pending = LineIndex(), set(), set()
 
     def catch_up(self) -> None:

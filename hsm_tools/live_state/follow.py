@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import redis
 
 from hsm_shipper.config import Config
+from hsm_shipper.contract.acl_commands import LIVE_COMMANDS
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.redis_keys import heartbeat_key, mdt_of
@@ -28,7 +29,7 @@ from hsm_tools.live_state.observer import ToolsObserver
 from hsm_tools.live_state.tally import Tally
 from hsm_tools.reader.finding import StreamFinder
 from hsm_tools.reader.link import Link
-from hsm_tools.reader.outages import LIVE_COMMANDS, one_try_failed, refusal
+from hsm_tools.reader.outages import one_try_failed, refusal
 from hsm_tools.reader.server import Server
 from hsm_tools.reader.steps import Pipeline, pairs
 

@@ -11,9 +11,10 @@ from weakref import WeakSet
 
 import redis
 
+from hsm_shipper.contract.acl_commands import GROUP_COMMANDS
 from hsm_tools.event import StreamEvent
 from hsm_tools.reader.batches import EventReading
-from hsm_tools.reader.outages import GROUP_COMMANDS, one_try_failed, passes, refusal
+from hsm_tools.reader.outages import one_try_failed, passes, refusal
 from hsm_tools.reader.reader import Reader
 from hsm_tools.reader.starts import StartArgument
 from hsm_tools.reader.steps import Steps

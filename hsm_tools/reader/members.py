@@ -15,9 +15,9 @@ from typing import Any
 
 import redis
 
+from hsm_shipper.contract.acl_commands import GROUP_COMMANDS
 from hsm_shipper.stream.redis_errors import error_code
 from hsm_tools.reader.finding import StreamFinder, type_found
-from hsm_tools.reader.outages import GROUP_COMMANDS
 from hsm_tools.reader.positions import BEGINNING, id_parts
 from hsm_tools.reader.starts import Start
 from hsm_tools.reader.steps import Command, Pause, Pipeline, Steps, pages, pairs

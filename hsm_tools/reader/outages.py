@@ -8,6 +8,7 @@ import time
 
 import redis
 
+from hsm_shipper.contract.acl_commands import LIVE_COMMANDS, READER_COMMANDS
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_shipper.process.backoff import backoff_s
 from hsm_shipper.stream.redis_errors import error_code, is_denied, permission_hint, reach_hint, tls_hint
@@ -42,12 +43,6 @@ def passes(error: redis.RedisError) -> bool:
 def may_be_another_server(reply: object) -> bool:
     """Whether to connect anew before the next command: by the same name a demoted primary's successor may be found."""
     return isinstance(reply, redis.RedisError) and passes(reply)
-
-
-# What the users of an ACL must be allowed (docs/permissions.md).
-READER_COMMANDS = "+select +scan +type +xinfo|stream +xread +xrange +xrevrange"
-LIVE_COMMANDS = "+select +scan +exists +get +xinfo|stream +xrange"
-GROUP_COMMANDS = "+select +scan +type +xinfo|groups +xgroup|create +xreadgroup +xautoclaim +xpending +xack +multi +exec"
 
 
 def refusal(error: redis.RedisError, prefix: str, address: str, commands: str = READER_COMMANDS) -> StreamRefused:

@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 import redis
 
+from hsm_shipper.contract.acl_commands import READER_COMMANDS
 from hsm_shipper.stream.redis_errors import error_code
 from hsm_tools.reader.finding import StreamFinder, type_found
-from hsm_tools.reader.outages import READER_COMMANDS
 from hsm_tools.reader.positions import Position, StreamInfo, id_parts
 from hsm_tools.reader.starts import EntryNumbers, Start
 from hsm_tools.reader.steps import Command, Pause, Pipeline, Steps, pages, pairs

@@ -1,7 +1,7 @@
 """The Prometheus metrics: names, help and values, the same for `--listen` and `--format prometheus`.
 
-Labels hold the source, MDT names and, by way of `words`, a bounded number of plain words: a stream full of nonsense
-makes a bounded number of series.
+Labels hold the source, MDT names and, by way of `command.labels`, a bounded number of plain words: a stream full of
+nonsense makes a bounded number of series.
 """
 
 from __future__ import annotations

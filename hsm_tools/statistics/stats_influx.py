@@ -1,6 +1,7 @@
 """The report as InfluxDB line protocol, for Telegraf's exec input. Pure.
 
-Tags hold the source, MDT names and plain words only, a bounded number of them; see `words`. Whole numbers are integers.
+Tags hold the source, MDT names and plain words only, a bounded number of them; see `command.labels`. Whole numbers are
+integers.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hsm_shipper.state.state_file import Cache
+from hsm_shipper.state.state_file import StateFile
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -28,14 +28,14 @@ QUERIES = [
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_every_ready_query_runs(query: str, tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "elm-MDT0000.sqlite3")
+    cache = StateFile(tmp_path / "elm-MDT0000.sqlite3")
     with sqlite3.connect(tmp_path / "elm-MDT0000.sqlite3") as connection:
         connection.execute(query)
     cache.close()
 
 
 def test_every_table_and_view_is_described(tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "elm-MDT0000.sqlite3")
+    cache = StateFile(tmp_path / "elm-MDT0000.sqlite3")
     with sqlite3.connect(tmp_path / "elm-MDT0000.sqlite3") as connection:
         names = {
             name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")

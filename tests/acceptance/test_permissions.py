@@ -14,6 +14,7 @@ from hsm_shipper.commands.check_maintenance import maintenance_findings
 from hsm_shipper.commands.check_redis import redis_findings
 from hsm_shipper.commands.findings import Finding, Level
 from hsm_shipper.config import Config, load_config
+from hsm_shipper.contract.acl_commands import GROUP_COMMANDS, LIVE_COMMANDS, READER_COMMANDS, SHIPPER_COMMANDS
 from hsm_shipper.contract.event import decode
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.redis_keys import heartbeat_key
@@ -21,13 +22,12 @@ from hsm_shipper.errors import StreamRefused
 from hsm_shipper.stream import lock as lock_module
 from hsm_shipper.stream.connection import connect
 from hsm_shipper.stream.lock import MaintenanceLock
-from hsm_shipper.stream.stream import COMMANDS, ActionStream
+from hsm_shipper.stream.stream import ActionStream
 from hsm_tools.command.filters import ActionFilter
 from hsm_tools.consumer import StreamReader
 from hsm_tools.dashboard.data.lookup import Lookup
 from hsm_tools.live_state.follow import LiveStreams
 from hsm_tools.live_view import LiveView
-from hsm_tools.reader.outages import GROUP_COMMANDS, LIVE_COMMANDS, READER_COMMANDS
 from hsm_tools.statistics.exporter import Exporter
 from tests.acceptance.conftest import MakeServer
 from tests.conftest import PrivateServer
@@ -331,6 +331,6 @@ def test_the_hints_are_those_of_the_document() -> None:
         ("`hsm-stream-tail`", READER_COMMANDS),
         ("consumer groups", GROUP_COMMANDS),
         ("`hsm-stream-stats`", LIVE_COMMANDS),
-        ("`hsm-action-shipper`: ", COMMANDS),
+        ("`hsm-action-shipper`: ", SHIPPER_COMMANDS),
     ):
         assert role(who).commands == commands.split()

@@ -27,7 +27,7 @@ from hsm_shipper.contract.kernel_line import parse_line
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import StateCorrupt, StateError, StreamBehind, StreamMoved
 from hsm_shipper.maintenance.cycle import run_cycle
-from hsm_shipper.maintenance.reconcile import StateFile
+from hsm_shipper.maintenance.reconcile import StateFileHealer
 from hsm_shipper.state.database import set_aside
 from hsm_shipper.state.integrity import check
 from hsm_shipper.stream.stream import ActionStream
@@ -368,7 +368,7 @@ class Life(RuleBasedStateMachine):
     def _position(self) -> str | None:
         """Where the state file stands; None where it cannot tell."""
         try:
-            with contextlib.closing(StateFile(self.world.server.state_path)) as state:
+            with contextlib.closing(StateFileHealer(self.world.server.state_path)) as state:
                 return state.position().last_id
         except StateError:
             return None

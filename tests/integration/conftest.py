@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from hsm_shipper.state.state_file import Cache
+from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.worker.line_index import LineIndex
 from tests.faults.world import World
 from tests.support.core import OneMdt, Opener, Wire, shipper_client
@@ -50,9 +50,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cache(path: Path) -> Iterator[Cache]:
+def cache(path: Path) -> Iterator[StateFile]:
     """An open state file."""
-    opened = Cache(path)
+    opened = StateFile(path)
     opened.load(LineIndex)
     yield opened
     opened.close()

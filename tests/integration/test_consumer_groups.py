@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import redis
 
+from hsm_shipper.contract.acl_commands import GROUP_COMMANDS
 from hsm_shipper.errors import StreamRefused
 from hsm_tools.consumer import StreamReader
-from hsm_tools.reader.outages import GROUP_COMMANDS
 from tests.conftest import PrivateServer
 from tests.support.both_readers import Readers, reader, readers
 from tests.support.group_takes import handled, nothing_comes, pending

@@ -14,7 +14,7 @@ from sqlite_utils import Database, Migrations
 
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.errors import StateError
-from hsm_shipper.maintenance.reconcile import StateFile
+from hsm_shipper.maintenance.reconcile import StateFileHealer
 from hsm_shipper.migrations import SET, STEPS
 from tests.faults.world import KEY, World
 from tests.support.core import known_rows, rows
@@ -131,7 +131,7 @@ def test_a_file_that_its_worker_has_not_migrated_yet(tmp_path: Path) -> None:
     database.conn.close()
     with (
         pytest.raises(StateError, match="earlier release") as caught,
-        contextlib.closing(StateFile(path)) as state,
+        contextlib.closing(StateFileHealer(path)) as state,
         state.transaction(),
     ):
         state.differences(ActionFold())

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import redis
 
+from hsm_shipper.contract.acl_commands import LIVE_COMMANDS
 from hsm_shipper.contract.heartbeat import encode
 from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import ConfigError, StreamUnavailable
 from hsm_tools.live_view import LiveView
-from hsm_tools.reader.outages import LIVE_COMMANDS
 from tests.conftest import PrivateServer
 from tests.support.core import KEY, MDT, OneMdt, line, shipper_client
 from tests.support.dashboards import heartbeat

@@ -11,7 +11,7 @@ import pytest
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import StreamBehind, StreamMoved, StreamRefused
 from hsm_shipper.maintenance.cycle import run_cycle
-from hsm_shipper.maintenance.reconcile import StateFile
+from hsm_shipper.maintenance.reconcile import StateFileHealer
 from hsm_shipper.stream.stream import ActionStream
 from tests.conftest import PrivateServer
 from tests.support.core import KEY, MDT, OneMdt, known_rows, line, lines, shipper_client
@@ -70,7 +70,7 @@ def maintain(mdt: OneMdt, server: RedisServer) -> None:
 
 def belief(mdt: OneMdt) -> object:
     """Everything that the state file says of the stream."""
-    state = StateFile(mdt.state)
+    state = StateFileHealer(mdt.state)
     try:
         return state.position(), known_rows(mdt.state)
     finally:

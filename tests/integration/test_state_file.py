@@ -15,20 +15,20 @@ from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateCorrupt, StateTooNew, StateUnwritable
 from hsm_shipper.migrations import SET, STEPS
 from hsm_shipper.state.poll_status import read_poll_status
-from hsm_shipper.state.state_file import Cache, open_cache
+from hsm_shipper.state.state_file import StateFile, open_state_file
 from hsm_shipper.worker.changes import Change, rows_of
 from hsm_shipper.worker.line_index import LineIndex
 from tests.support.core import FullDisk, line, lines, live_action, rows
 from tests.support.states import HEAD, STATUS, new
 
 
-def apply(cache: Cache, *changes: Change, head: Head = HEAD) -> None:
+def apply(cache: StateFile, *changes: Change, head: Head = HEAD) -> None:
     """Make the changes in one transaction."""
     with cache.transaction():
         cache.apply(*rows_of(changes), head)
 
 
-def content(cache: Cache) -> list[tuple[object, ...]]:
+def content(cache: StateFile) -> list[tuple[object, ...]]:
     """The live actions."""
     return rows(cache.live_actions())
 
@@ -49,8 +49,8 @@ def test_the_migrations_that_are_left_add_up_to_the_schema(path: Path, tmp_path:
     database = Database(path)
     before.apply(database)
     database.conn.close()
-    Cache(path).close()
-    Cache(tmp_path / "fresh.sqlite3").close()
+    StateFile(path).close()
+    StateFile(tmp_path / "fresh.sqlite3").close()
     assert schema(path) == schema(tmp_path / "fresh.sqlite3")
 
 
@@ -64,14 +64,14 @@ def test_rows_that_do_not_name_their_entries_are_read_from_the_stream_again(path
     database.conn.commit()
     database.conn.close()
     for _ in range(2):
-        cache = Cache(path)
+        cache = StateFile(path)
         assert cache.load(LineIndex).head is None
         cache.close()
 
 
 def test_every_migration_is_recorded_once(path: Path) -> None:
     for _ in range(2):
-        Cache(path).close()
+        StateFile(path).close()
     with sqlite3.connect(path) as connection:
         recorded = connection.execute("SELECT migration_set, name FROM _sqlite_migrations ORDER BY name").fetchall()
     connection.close()
@@ -79,7 +79,7 @@ def test_every_migration_is_recorded_once(path: Path) -> None:
 
 
 def test_the_schema_is_within_what_the_sqlite_of_enterprise_linux_8_understands(path: Path) -> None:
-    Cache(path).close()
+    StateFile(path).close()
     for sql in schema(path).values():
         assert not re.search(
             r"\bSTRICT\b|unixepoch\(|->|\bRETURNING\b|\biif\(|GENERATED|\bNULLS (FIRST|LAST)", sql, re.I
@@ -87,20 +87,20 @@ def test_the_schema_is_within_what_the_sqlite_of_enterprise_linux_8_understands(
 
 
 def test_a_file_of_a_newer_release_is_refused_and_left_as_it_is(path: Path) -> None:
-    Cache(path).close()
+    StateFile(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute("INSERT INTO _sqlite_migrations (migration_set, name) VALUES (?, '9999_later')", (SET,))
     connection.close()
     before = path.read_bytes()
     with pytest.raises(StateTooNew, match="9999_later"):
-        open_cache(path)
+        open_state_file(path)
     assert path.read_bytes() == before
     assert [found.name for found in path.parent.iterdir()] == [path.name]
 
 
 def test_an_empty_file_is_a_new_one(path: Path) -> None:
     path.touch()
-    cache, remark = open_cache(path)
+    cache, remark = open_state_file(path)
     assert (cache.load(LineIndex)[0], remark) == (None, None)
     cache.close()
 
@@ -119,14 +119,14 @@ def damaged_inside(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [truncated, garbage, damaged_inside], ids=lambda spoil: spoil.__name__)
-def test_a_broken_file_is_set_aside_and_made_anew(path: Path, cache: Cache, spoil: Callable[[Path], None]) -> None:
+def test_a_broken_file_is_set_aside_and_made_anew(path: Path, cache: StateFile, spoil: Callable[[Path], None]) -> None:
     apply(cache, *map(new, lines(range(1, 500))))
     cache.close()
     spoil(path)
     broken = path.read_bytes()
     with pytest.raises(StateCorrupt):
-        Cache(path)
-    again, remark = open_cache(path)
+        StateFile(path)
+    again, remark = open_state_file(path)
     assert (again.load(LineIndex)[0], content(again)) == (None, [])
     apply(again, new(line(1)))
     again.close()
@@ -139,7 +139,7 @@ def test_the_database_of_another_program_is_set_aside(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE actions (name TEXT)")
     connection.close()
-    cache, _ = open_cache(path)
+    cache, _ = open_state_file(path)
     assert cache.load(LineIndex)[0] is None
     cache.close()
     assert schema(path.with_name(f"{path.name}.broken"))["actions"] == "CREATE TABLE actions (name TEXT)"
@@ -149,7 +149,7 @@ def test_a_broken_file_that_cannot_be_set_aside_says_what_to_do(path: Path) -> N
     path.write_bytes(b"\xa5" * 10_000)
     (path.with_name(f"{path.name}.broken") / "in the way").mkdir(parents=True)
     with pytest.raises(StateUnwritable) as refused:
-        open_cache(path)
+        open_state_file(path)
     assert "remove it by hand" in refused.value.hint
 
 
@@ -159,21 +159,21 @@ def test_a_disk_too_full_for_a_new_file_is_said_to_be_and_nothing_is_set_aside(
     disk = FullDisk(monkeypatch)
     disk.fill()
     with pytest.raises(StateUnwritable) as full:
-        open_cache(path)
+        open_state_file(path)
     assert "make room" in full.value.hint
     assert not path.with_name(f"{path.name}.broken").exists()
     disk.make_room()
-    open_cache(path)[0].close()
+    open_state_file(path)[0].close()
 
 
 def test_a_folder_that_is_none_says_where_to_look(tmp_path: Path) -> None:
     (tmp_path / "state").touch()
     with pytest.raises(StateUnwritable) as refused:
-        Cache(tmp_path / "state" / "elm-MDT0000.sqlite3")
+        StateFile(tmp_path / "state" / "elm-MDT0000.sqlite3")
     assert "permissions" in refused.value.hint
 
 
-def test_whether_the_open_file_is_still_the_one_with_its_name(path: Path, cache: Cache) -> None:
+def test_whether_the_open_file_is_still_the_one_with_its_name(path: Path, cache: StateFile) -> None:
     assert cache.is_current()
     path.rename(path.with_suffix(".old"))
     assert not cache.is_current()
@@ -186,7 +186,7 @@ def test_whether_the_open_file_is_still_the_one_with_its_name(path: Path, cache:
 # What a person finds in it
 
 
-def test_the_last_polls_status_is_kept(path: Path, cache: Cache) -> None:
+def test_the_last_polls_status_is_kept(path: Path, cache: StateFile) -> None:
     for polls in (3, 4):
         cache.save_poll_status(msgspec.structs.replace(STATUS, polls=polls))
     assert cache.poll_status() == msgspec.structs.replace(STATUS, polls=4)
@@ -199,7 +199,7 @@ def test_there_is_no_status_before_the_worker_has_made_its_tables(path: Path) ->
     assert read_poll_status(path) is None
 
 
-def test_the_status_can_be_read_while_the_worker_writes(path: Path, cache: Cache) -> None:
+def test_the_status_can_be_read_while_the_worker_writes(path: Path, cache: StateFile) -> None:
     cache.save_poll_status(STATUS)
     with cache.transaction():
         cache.apply(*rows_of([new(line(1))]), HEAD)
@@ -214,7 +214,7 @@ def asked(path: Path, query: str) -> list[tuple[object, ...]]:
     return found
 
 
-def test_view_live_by_status(path: Path, cache: Cache) -> None:
+def test_view_live_by_status(path: Path, cache: StateFile) -> None:
     def action(data: bytes, first_seen: int, status_since: int) -> Change:
         return Change("NEW", None, None, live_action(data, first_seen=first_seen, status_since=status_since))
 
@@ -232,7 +232,7 @@ def test_view_live_by_status(path: Path, cache: Cache) -> None:
     ]
 
 
-def test_view_oldest_actions(path: Path, cache: Cache) -> None:
+def test_view_oldest_actions(path: Path, cache: StateFile) -> None:
     for rec, first_seen in ((1, 200), (2, 100), (3, 300)):
         apply(cache, Change("NEW", None, None, live_action(line(rec, cat=5), first_seen=first_seen, status_since=360)))
     found = asked(path, "SELECT fid, action, status, first_seen, status_since, idx, cookie FROM oldest_actions LIMIT 2")
@@ -245,7 +245,7 @@ def test_view_oldest_actions(path: Path, cache: Cache) -> None:
     assert ages[0][0] == ages[0][1]
 
 
-def test_view_shipper_status(path: Path, cache: Cache) -> None:
+def test_view_shipper_status(path: Path, cache: StateFile) -> None:
     apply(cache, new(line(1)))
     cache.save_poll_status(STATUS)
     assert asked(path, "SELECT * FROM shipper_status") == [

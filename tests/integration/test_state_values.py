@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateCorrupt, StateError
-from hsm_shipper.maintenance.reconcile import StateFile
+from hsm_shipper.maintenance.reconcile import StateFileHealer
 from hsm_shipper.migrations import STEPS
 from hsm_shipper.state.database import set_aside
 from hsm_shipper.state.integrity import check
 from hsm_shipper.state.maintenance_log import RecordedRun, last_runs, record, runs_file
 from hsm_shipper.state.poll_status import read_poll_status
-from hsm_shipper.state.state_file import Cache, open_cache
+from hsm_shipper.state.state_file import StateFile, open_state_file
 from hsm_shipper.worker.line_index import LineIndex
 from tests.support.core import OneMdt, line, lines, rows
 from tests.support.damage import DAMAGES, IMPOSSIBLE, Damage
@@ -187,7 +187,7 @@ def test_whatever_a_stream_may_say_is_no_damage(said: list[dict[str, Any]], ms: 
     assert live.fold_page([(entry_id.encode(), msgspec.json.encode(event)) for event in said]) == []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "elm-MDT0000.sqlite3"
-        cache = Cache(path)
+        cache = StateFile(path)
         cache.load(LineIndex)
         with cache.transaction():
             cache.replace(live, Head(entry_id, entry_id, "ab" * 20, entry_id, 1, None))
@@ -203,15 +203,15 @@ def test_whatever_a_stream_may_say_is_no_damage(said: list[dict[str, Any]], ms: 
 def test_healing_does_not_trip_over_a_place_that_is_none(mdt: OneMdt) -> None:
     mdt.poll(*LISTING)
     Damage("actions", "rec_idx", "'x'").do(mdt.state)
-    with closing(StateFile(mdt.state)) as state, pytest.raises(StateCorrupt), state.transaction():
-        state.differences(Cache(mdt.state).live_actions())
+    with closing(StateFileHealer(mdt.state)) as state, pytest.raises(StateCorrupt), state.transaction():
+        state.differences(StateFile(mdt.state).live_actions())
 
 
 @pytest.mark.parametrize("value", IMPOSSIBLE["stream_position", "last_stream_id"])
 def test_maintenance_does_not_read_a_stream_to_what_is_no_id(mdt: OneMdt, value: str) -> None:
     mdt.poll(*LISTING)
     Damage("stream_position", "last_stream_id", value).do(mdt.state)
-    with closing(StateFile(mdt.state)) as state, pytest.raises(StateCorrupt):
+    with closing(StateFileHealer(mdt.state)) as state, pytest.raises(StateCorrupt):
         state.position()
 
 
@@ -235,9 +235,9 @@ def rename_migration(path: Path, old: str, new: str) -> None:
 
 @pytest.mark.parametrize("new", ["'0001_stbte'", "x'41'", "CAST(x'ff' AS TEXT)", "'9999_later'"])
 def test_a_file_that_lacks_a_migration_of_ours_is_no_newer_one(path: Path, new: str) -> None:
-    Cache(path).close()
+    StateFile(path).close()
     rename_migration(path, next(iter(STEPS)), new)
-    cache, remark = open_cache(path)
+    cache, remark = open_state_file(path)
     cache.close()
     assert remark is not None and "set aside" in remark
 

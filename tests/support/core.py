@@ -20,7 +20,7 @@ from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.kernel_line import pack_place, parse_line, unpack_place
 from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.lustre.actions_file import ActionsFile, RawFile, open_raw
-from hsm_shipper.state.state_file import Cache
+from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.stream.connection import client_kwargs
 from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
@@ -303,7 +303,7 @@ class OneMdt:
 
 def known_rows(state_file: Path) -> list[tuple[object, ...]]:
     """What a state file says is live."""
-    cache = Cache(state_file)
+    cache = StateFile(state_file)
     try:
         return rows(cache.live_actions())
     finally:

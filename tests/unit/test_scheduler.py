@@ -12,7 +12,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from hsm_shipper.errors import HsmError
-from hsm_shipper.maintenance.scheduler import RUNS_AT_A_TIME, Jobs
+from hsm_shipper.maintenance.scheduler import RUNS_AT_A_TIME, Scheduler
 from tests.support.waiting import DEADLINE_S, eventually
 
 INTERVAL_S = 0.1
@@ -55,14 +55,14 @@ def runs() -> Runs:
 
 
 @pytest.fixture
-def jobs(runs: Runs) -> Iterator[Jobs]:
-    jobs = Jobs(runs, seldom)
+def jobs(runs: Runs) -> Iterator[Scheduler]:
+    jobs = Scheduler(runs, seldom)
     yield jobs
     runs.gate.set()
     jobs.stop()
 
 
-def test_many_that_are_due_take_turns(jobs: Jobs, runs: Runs) -> None:
+def test_many_that_are_due_take_turns(jobs: Scheduler, runs: Runs) -> None:
     mdts = [f"elm-MDT{number:04x}" for number in range(40)]
     for mdt in mdts:
         jobs.add(mdt)
@@ -73,7 +73,7 @@ def test_many_that_are_due_take_turns(jobs: Jobs, runs: Runs) -> None:
     assert runs.most == RUNS_AT_A_TIME
 
 
-def test_a_run_asked_for_twice_is_one_run(jobs: Jobs, runs: Runs) -> None:
+def test_a_run_asked_for_twice_is_one_run(jobs: Scheduler, runs: Runs) -> None:
     jobs.add("elm-MDT0000")
     jobs.run_soon(["elm-MDT0000"], delay_s=3600)
     assert jobs.is_coming("elm-MDT0000")
@@ -86,7 +86,7 @@ def test_a_run_asked_for_twice_is_one_run(jobs: Jobs, runs: Runs) -> None:
     assert len(runs.done) == 1
 
 
-def test_what_is_removed_does_not_run(jobs: Jobs, runs: Runs) -> None:
+def test_what_is_removed_does_not_run(jobs: Scheduler, runs: Runs) -> None:
     jobs._scheduler.pause()  # nothing runs before one of them is removed
     for mdt in ("elm-MDT0000", "elm-MDT0001"):
         jobs.add(mdt)
@@ -100,7 +100,7 @@ def test_what_is_removed_does_not_run(jobs: Jobs, runs: Runs) -> None:
 
 
 def test_what_was_missed_is_made_up_for_by_one_run(runs: Runs) -> None:
-    jobs = Jobs(runs, often)
+    jobs = Scheduler(runs, often)
     runs.gate.clear()
     jobs.add("elm-MDT0000")
     eventually(lambda: runs.begun)
@@ -121,7 +121,7 @@ def test_stopping_waits_for_a_run_that_asks_for_another(runs: Runs) -> None:
         stopping.run_soon([mdt], 60)
         asked.append(mdt)
 
-    stopping = Jobs(run, seldom)
+    stopping = Scheduler(run, seldom)
     runs.gate.clear()
     stopping.add("elm-MDT0000")
     stopping.run_soon(["elm-MDT0000"])
@@ -131,7 +131,7 @@ def test_stopping_waits_for_a_run_that_asks_for_another(runs: Runs) -> None:
     assert asked == ["elm-MDT0000"]
 
 
-def test_a_scheduler_that_has_ended_is_noticed(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_has_ended_is_noticed(jobs: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs.look_at_the_clock()
     monkeypatch.setattr(jobs._scheduler, "_process_jobs", lambda: 1 / 0)
     monkeypatch.setattr(threading, "excepthook", lambda _args: None)  # Python says it on stderr

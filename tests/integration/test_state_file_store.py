@@ -13,7 +13,7 @@ from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateUnwritable
 from hsm_shipper.state import state_file as cache_module
 from hsm_shipper.state.rows import COLUMNS
-from hsm_shipper.state.state_file import Cache
+from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.worker.changes import Change, rows_of
 from hsm_shipper.worker.line_index import LineIndex
 from tests.support.core import FullDisk, digest, line, lines, live_action, place, rows
@@ -25,13 +25,13 @@ def gone(data: bytes) -> Change:
     return Change("PURGED", None, live_action(data), None)
 
 
-def apply(cache: Cache, *changes: Change, head: Head = HEAD) -> None:
+def apply(cache: StateFile, *changes: Change, head: Head = HEAD) -> None:
     """Make the changes in one transaction."""
     with cache.transaction():
         cache.apply(*rows_of(changes), head)
 
 
-def content(cache: Cache) -> list[tuple[object, ...]]:
+def content(cache: StateFile) -> list[tuple[object, ...]]:
     """The live actions."""
     return rows(cache.live_actions())
 
@@ -47,16 +47,16 @@ def of(*listing: bytes) -> list[tuple[object, ...]]:
 # What it keeps
 
 
-def test_a_new_file_knows_nothing(cache: Cache) -> None:
+def test_a_new_file_knows_nothing(cache: StateFile) -> None:
     head, known, missed, _ = cache.load(LineIndex)
     assert (head, len(known), missed, content(cache), cache.poll_status()) == (None, 0, set(), [], None)
 
 
-def test_what_was_applied_is_there_when_the_file_is_opened_again(path: Path, cache: Cache) -> None:
+def test_what_was_applied_is_there_when_the_file_is_opened_again(path: Path, cache: StateFile) -> None:
     apply(cache, new(line(1)), new(line(2, cat=2**32 - 1)))
     cache.set_missed({place(1), place(2**32 - 1, cat=7)})
     cache.close()
-    again = Cache(path)
+    again = StateFile(path)
     head, known, missed, _ = again.load(LineIndex)
     assert (head, missed) == (HEAD, {place(1), place(2**32 - 1, cat=7)})
     assert len(known) == 2 and digest(line(1)) in known and digest(line(2, cat=2**32 - 1)) in known
@@ -64,7 +64,7 @@ def test_what_was_applied_is_there_when_the_file_is_opened_again(path: Path, cac
     again.close()
 
 
-def test_what_is_not_known_of_an_action_stays_unknown(cache: Cache) -> None:
+def test_what_is_not_known_of_an_action_stays_unknown(cache: StateFile) -> None:
     unknown = ActionState.make(place(1), "0x1:0x1:0x0", "ARCHIVE", "WAITING", None, None, None, None)
     apply(cache, Change("NEW", None, None, unknown))
     assert list(cache.live_actions()) == [unknown]
@@ -72,25 +72,25 @@ def test_what_is_not_known_of_an_action_stays_unknown(cache: Cache) -> None:
     assert len(known) == 1 and place(1) in known
 
 
-def test_a_change_replaces_the_row_and_an_end_removes_it(cache: Cache) -> None:
+def test_a_change_replaces_the_row_and_an_end_removes_it(cache: StateFile) -> None:
     apply(cache, new(line(1)), new(line(2)), new(line(3)))
     apply(cache, gone(line(2)), new(line(3, "STARTED")))
     assert content(cache) == of(line(1), line(3, "STARTED"))
 
 
-def test_a_place_that_a_batch_empties_may_be_filled_by_the_same_batch(cache: Cache) -> None:
+def test_a_place_that_a_batch_empties_may_be_filled_by_the_same_batch(cache: StateFile) -> None:
     apply(cache, new(line(1)))
     apply(cache, gone(line(1)), new(line(1, cookie=9)))
     assert content(cache) == of(line(1, cookie=9))
 
 
 @pytest.mark.parametrize("count", [49, 50, 51, 100, 120])
-def test_batches_of_every_size_are_written_whole_and_in_order(cache: Cache, count: int) -> None:
+def test_batches_of_every_size_are_written_whole_and_in_order(cache: StateFile, count: int) -> None:
     apply(cache, *(new(line(rec)) for rec in range(count)), new(line(0, "STARTED")))
     assert content(cache) == of(*(line(rec, "STARTED" if rec == 0 else "WAITING") for rec in range(count)))
 
 
-def test_a_statement_has_no_more_parameters_than_old_sqlite_takes(cache: Cache) -> None:
+def test_a_statement_has_no_more_parameters_than_old_sqlite_takes(cache: StateFile) -> None:
     seen: list[str] = []
     cache._connection.set_trace_callback(seen.append)
     apply(cache, *(new(line(rec)) for rec in range(1000)))
@@ -101,12 +101,12 @@ def test_a_statement_has_no_more_parameters_than_old_sqlite_takes(cache: Cache) 
     assert max(values) * len(COLUMNS.split(",")) <= 999
 
 
-def test_a_head_without_entries_is_kept(cache: Cache) -> None:
+def test_a_head_without_entries_is_kept(cache: StateFile) -> None:
     apply(cache, head=Head("7-1", None, None))
     assert cache.load(LineIndex)[0] == Head("7-1", None, None)
 
 
-def test_a_fold_replaces_everything_and_voids_what_was_missed(cache: Cache) -> None:
+def test_a_fold_replaces_everything_and_voids_what_was_missed(cache: StateFile) -> None:
     apply(cache, new(line(1)), new(line(2)))
     cache.set_missed({place(1)})
     live = ActionFold()
@@ -117,13 +117,13 @@ def test_a_fold_replaces_everything_and_voids_what_was_missed(cache: Cache) -> N
     assert (head, missed, content(cache)) == (Head("9-0", None, None), set(), of(line(2, "STARTED")))
 
 
-def test_what_was_missed_is_replaced_as_a_whole(cache: Cache) -> None:
+def test_what_was_missed_is_replaced_as_a_whole(cache: StateFile) -> None:
     cache.set_missed({place(1), place(2)})
     cache.set_missed({place(2), place(3)})
     assert cache.load(LineIndex)[2] == {place(2), place(3)}
 
 
-def test_actions_are_found_by_their_places_whatever_their_number(cache: Cache) -> None:
+def test_actions_are_found_by_their_places_whatever_their_number(cache: StateFile) -> None:
     listing = lines(range(1, 2001)) + [line(rec, cat=2) for rec in range(1, 4)]
     apply(cache, *map(new, listing))
     asked = [place(rec) for rec in range(1, 2001, 2)] + [place(2, cat=2), place(9, cat=2), place(1, cat=3)]
@@ -135,7 +135,7 @@ def test_actions_are_found_by_their_places_whatever_their_number(cache: Cache) -
 # Transactions
 
 
-def test_what_goes_wrong_in_a_transaction_leaves_no_trace(cache: Cache) -> None:
+def test_what_goes_wrong_in_a_transaction_leaves_no_trace(cache: StateFile) -> None:
     apply(cache, new(line(1)))
 
     def fail_half_way() -> None:
@@ -148,7 +148,7 @@ def test_what_goes_wrong_in_a_transaction_leaves_no_trace(cache: Cache) -> None:
     apply(cache, new(line(3)))
 
 
-def test_a_commit_of_another_process_is_noticed_until_it_is_loaded(path: Path, cache: Cache) -> None:
+def test_a_commit_of_another_process_is_noticed_until_it_is_loaded(path: Path, cache: StateFile) -> None:
     apply(cache, new(line(1)))
     with sqlite3.connect(path) as other:
         other.execute("DELETE FROM actions")
@@ -161,14 +161,14 @@ def test_a_commit_of_another_process_is_noticed_until_it_is_loaded(path: Path, c
     assert content(cache) == of(line(2))
 
 
-def test_commits_of_our_own_are_no_change(path: Path, cache: Cache) -> None:
+def test_commits_of_our_own_are_no_change(path: Path, cache: StateFile) -> None:
     apply(cache, new(line(1)))
     cache.save_poll_status(STATUS)
     cache.set_missed({place(1)})
     apply(cache, new(line(2)))
 
 
-def test_who_only_reads_or_rolls_back_changes_nothing(path: Path, cache: Cache) -> None:
+def test_who_only_reads_or_rolls_back_changes_nothing(path: Path, cache: StateFile) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     other.execute("DELETE FROM actions")
@@ -180,7 +180,7 @@ def test_who_only_reads_or_rolls_back_changes_nothing(path: Path, cache: Cache) 
 
 def test_who_reads_for_long_holds_up_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "BUSY_TIMEOUT_S", 0.05)
-    cache = Cache(path)
+    cache = StateFile(path)
     cache.load(LineIndex)
     apply(cache, new(line(1)))
     other = sqlite3.connect(path, isolation_level=None)
@@ -194,7 +194,7 @@ def test_who_reads_for_long_holds_up_nobody(path: Path, monkeypatch: pytest.Monk
 
 def test_a_file_that_somebody_holds_locked_is_said_to_be(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "BUSY_TIMEOUT_S", 0.05)
-    cache = Cache(path)
+    cache = StateFile(path)
     cache.load(LineIndex)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -209,7 +209,7 @@ def test_a_file_that_somebody_holds_locked_is_said_to_be(path: Path, monkeypatch
 
 def test_a_full_disk_undoes_the_batch_and_says_what_to_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = FullDisk(monkeypatch)
-    cache = Cache(path)
+    cache = StateFile(path)
     cache.load(LineIndex)
     apply(cache, new(line(1)))
     disk.fill()

@@ -16,7 +16,7 @@ from hsm_shipper.errors import StateCorrupt, StateError
 from hsm_shipper.state import integrity, state_file
 from hsm_shipper.state.database import set_aside
 from hsm_shipper.state.integrity import check, tidy
-from hsm_shipper.state.state_file import Cache
+from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.worker.line_index import LineIndex
 from tests.support.core import line, live_action
 
@@ -24,9 +24,9 @@ ACTIONS = 3000
 
 
 @pytest.fixture
-def worker(path: Path) -> Iterator[Cache]:
+def worker(path: Path) -> Iterator[StateFile]:
     """The state file as its worker has it open, with some actions."""
-    cache = Cache(path)
+    cache = StateFile(path)
     cache.load(LineIndex)
     with cache.transaction():
         cache.replace(live_actions(range(ACTIONS)), Head("1-1", None, None))
@@ -47,7 +47,7 @@ def log_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
-def test_upkeep_of_a_sound_file_does_not_disturb_its_worker(worker: Cache, path: Path) -> None:
+def test_upkeep_of_a_sound_file_does_not_disturb_its_worker(worker: StateFile, path: Path) -> None:
     check(path)
     tidy(path)
     assert not worker.is_changed()
@@ -60,7 +60,7 @@ def test_a_long_log_is_cut_by_its_worker_unless_somebody_needs_it(
     for module in (integrity, state_file):
         monkeypatch.setattr(module, "LOG_MAX_BYTES", 100_000)
     caplog.set_level("INFO")
-    with closing(Cache(path)) as worker:
+    with closing(StateFile(path)) as worker:
         worker.load(LineIndex)
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
             reader.execute("BEGIN")
@@ -79,7 +79,7 @@ def test_a_long_log_is_cut_by_its_worker_unless_somebody_needs_it(
         assert not worker.is_changed() and len(worker.live_actions()) == ACTIONS
 
 
-def test_damage_is_found_and_the_file_set_aside(worker: Cache, path: Path) -> None:
+def test_damage_is_found_and_the_file_set_aside(worker: StateFile, path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with path.open("r+b") as file:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from hsm_shipper.contract.trim_bound import length_bound
-from hsm_shipper.maintenance.length_watch import LONGEST_WAIT_S, Growth
+from hsm_shipper.maintenance.length_watch import LONGEST_WAIT_S, LengthWatch
 
 MDT = "elm-MDT0000"
 
 
 def test_twice_as_long_as_a_run_would_leave_it() -> None:
-    growth = Growth(20.0)
+    growth = LengthWatch(20.0)
     assert growth.limit(MDT, live=100) == 2 * length_bound(100)
     assert growth.may_run(MDT, now=0.0)
 
 
 def test_what_a_consumer_group_keeps_is_not_too_long() -> None:
-    growth = Growth(20.0)
+    growth = LengthWatch(20.0)
     growth.ran(MDT, kept=60_000, live=100, refreshed=0, length=60_000, now=0.0)
     assert growth.limit(MDT, live=100) == 120_000 and growth.may_run(MDT, now=0.0)
     # What waits for a refresh is.
@@ -27,7 +27,7 @@ def test_what_a_consumer_group_keeps_is_not_too_long() -> None:
 
 def test_runs_that_change_nothing_become_seldom() -> None:
     """The worker is stopped, and somebody else's entries lie behind what it has read."""
-    growth = Growth(20.0)
+    growth = LengthWatch(20.0)
     now = 1000.0
     waits = []
     for _ in range(12):
@@ -42,7 +42,7 @@ def test_runs_that_change_nothing_become_seldom() -> None:
 
 
 def test_one_that_left_is_forgotten() -> None:
-    growth = Growth(20.0)
+    growth = LengthWatch(20.0)
     growth.ran(MDT, kept=60_000, live=0, refreshed=0, length=60_000, now=0.0)
     growth.forget(MDT)
     assert growth.limit(MDT, live=0) == 2 * length_bound(0)

@@ -13,7 +13,7 @@ from hsm_shipper.config import Config
 from hsm_shipper.contract.heartbeat import Heartbeat, decode
 from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import StreamError
-from hsm_shipper.worker.heartbeat_writer import Pulse
+from hsm_shipper.worker.heartbeat_writer import HeartbeatWriter
 from hsm_shipper.worker.poll_result import PollResult
 from tests.conftest import PrivateServer
 from tests.simulator import ARCHIVE, SimulatedMds, SimulatedMdt
@@ -36,7 +36,7 @@ def mds(tmp_path: Path) -> SimulatedMds:
 def beat(client: redis.Redis, actions: Path, error: StreamError | None = None) -> Heartbeat | None:
     """Beat after a poll, and read what is there."""
     result = PollResult(MDT, lines=5, live=4, backlog=1, duration_s=0.5, error=error)
-    Pulse(client, Config(poll_interval_s=30), MDT, actions).beat(result.status_after("mds1", None))
+    HeartbeatWriter(client, Config(poll_interval_s=30), MDT, actions).beat(result.status_after("mds1", None))
     data = cast("bytes | None", client.get(KEY))
     return None if data is None else decode(data)
 
@@ -62,7 +62,7 @@ def test_it_tells_what_was_wrong_and_what_cannot_be_read(private_server: Private
 def test_it_tells_of_lines_that_are_not_understood(private_server: PrivateServer, mds: SimulatedMds) -> None:
     client = shipper_client(private_server(), 0)
     status = PollResult(MDT, lines=5, not_understood=2).status_after("mds1", None)
-    Pulse(client, Config(), MDT, mds.actions_path(MDT)).beat(status)
+    HeartbeatWriter(client, Config(), MDT, mds.actions_path(MDT)).beat(status)
     told = decode(cast(bytes, client.get(KEY)))
     assert told is not None and (told.lines, told.lines_not_understood) == (5, 2)
 
@@ -72,7 +72,7 @@ def test_it_tells_since_when_slots_are_lost(
 ) -> None:
     client = shipper_client(private_server(), 0)
     mds = SimulatedMds(tmp_path)
-    pulse = Pulse(client, Config(), MDT, lay_out(mds, MDT, "stuck_started"))
+    pulse = HeartbeatWriter(client, Config(), MDT, lay_out(mds, MDT, "stuck_started"))
 
     def beat_at(at: float) -> Heartbeat:
         pulse.beat(replace(PollResult(MDT).status_after("mds1", None), last_poll_at=at))
@@ -100,7 +100,7 @@ def test_one_that_cannot_be_written_is_said_once(
     server = private_server()
     client = shipper_client(server, 0)
     server.kill()
-    pulse = Pulse(client, Config(), MDT, mds.actions_path(MDT))
+    pulse = HeartbeatWriter(client, Config(), MDT, mds.actions_path(MDT))
     status = PollResult(MDT).status_after("mds1", None)
     for _ in range(3):
         pulse.beat(status)

@@ -18,8 +18,8 @@ from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import StateUnwritable
 from hsm_shipper.migrations import SET
 from hsm_shipper.state.poll_status import state_file
-from hsm_shipper.state.state_file import Cache
-from hsm_shipper.worker.heartbeat_writer import Pulse
+from hsm_shipper.state.state_file import StateFile
+from hsm_shipper.worker.heartbeat_writer import HeartbeatWriter
 from hsm_shipper.worker.main import run
 from hsm_shipper.worker.poll_result import PollResult
 from tests.support.core import KEY, MDT, FullDisk, OneMdt, lines
@@ -107,7 +107,7 @@ def test_a_full_disk_is_in_it(mdt: OneMdt, client: redis.Redis, monkeypatch: pyt
     mdt.poll(*LISTING)
     disk.fill()
     mdt.shows(*LISTING, *lines(range(100, 1000)))
-    pulse = Pulse(client, Config(), MDT, mdt.actions)
+    pulse = HeartbeatWriter(client, Config(), MDT, mdt.actions)
     for _ in range(3):
         beat = beat_after(pulse, client, mdt.poller.poll())
         assert beat.last_error is not None and "make room" in beat.last_error
@@ -116,7 +116,7 @@ def test_a_full_disk_is_in_it(mdt: OneMdt, client: redis.Redis, monkeypatch: pyt
     assert beat_after(pulse, client, mdt.poller.poll()).last_error is None
 
 
-def beat_after(pulse: Pulse, client: redis.Redis, result: PollResult) -> Heartbeat:
+def beat_after(pulse: HeartbeatWriter, client: redis.Redis, result: PollResult) -> Heartbeat:
     """What the heartbeat says after a poll."""
     assert result.status is not None
     pulse.beat(result.status)
@@ -132,7 +132,7 @@ def test_a_status_that_cannot_be_left_is_in_it(
     def full(*_: object) -> None:
         raise StateUnwritable("cannot write state file: database or disk is full")
 
-    monkeypatch.setattr(Cache, "save_poll_status", full)
-    beat = beat_after(Pulse(client, Config(), MDT, mdt.actions), client, mdt.poller.poll())
+    monkeypatch.setattr(StateFile, "save_poll_status", full)
+    beat = beat_after(HeartbeatWriter(client, Config(), MDT, mdt.actions), client, mdt.poller.poll())
     assert beat.last_error is not None and "disk is full" in beat.last_error
     assert (beat.lines, beat.live) == (40, 40)

@@ -1,0 +1,11 @@
+"""What each kind of Redis user must be allowed, as ACL rules: docs/permissions.md says it by program."""
+
+from __future__ import annotations
+
+SHIPPER_COMMANDS = (
+    "+select +eval +evalsha +script|load +exists +xinfo|stream +xinfo|groups +xpending "
+    "+xadd +xrange +xlen +xtrim +set +get +del +pttl +pexpire"
+)
+READER_COMMANDS = "+select +scan +type +xinfo|stream +xread +xrange +xrevrange"
+LIVE_COMMANDS = "+select +scan +exists +get +xinfo|stream +xrange"
+GROUP_COMMANDS = "+select +scan +type +xinfo|groups +xgroup|create +xreadgroup +xautoclaim +xpending +xack +multi +exec"
