@@ -48,6 +48,8 @@ def refusal_hint(error: redis.RedisError) -> str:
         return _HINTS["OOM"]
     if str(error).startswith("DB index"):
         return "the server has fewer databases: look at redis_db, or at the database in redis_url"
+    if "unauthenticated" in str(error):  # so Redis 7 refuses a long command of a client that gave no password
+        return _HINTS["NOAUTH"]
     if isinstance(error, redis.exceptions.InvalidResponse):
         return "is that Redis? Look at the host and the port"
     return _HINTS.get(error_code(error), "look at the server's log")
