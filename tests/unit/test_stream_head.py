@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ class Stream:
         return Head(f"{self.last}-0", newest, None, first, len(self.ids), deleted)
 
 
-def needs(entries: set[int]) -> object:
+def needs(entries: set[int]) -> Callable[[str | None], bool]:
     """Live actions need these entries."""
 
     def needs_before(entry_id: str | None) -> bool:
@@ -58,7 +60,7 @@ def test_whatever_is_trimmed_and_deleted_no_loss_of_a_needed_entry_stays_unseen(
     needed_ids = {stream.ids[number % len(stream.ids)] for number in needed} if stream.ids else set()
     there = len(stream.ids), stream.last
     _change(stream, since)
-    lost = has_losses(known, stream.head(), stream.last - there[1], needs(needed_ids))  # type: ignore[arg-type]
+    lost = has_losses(known, stream.head(), stream.last - there[1], needs(needed_ids))
     if needed_ids - set(stream.ids):
         assert lost
 
@@ -74,7 +76,7 @@ def test_a_trim_that_leaves_what_is_needed_is_no_loss(
     for _ in range(added):
         stream.add()
     stream.trim(min(needed_ids, default=trimmed_to))
-    assert not has_losses(known, stream.head(), added, needs(needed_ids))  # type: ignore[arg-type]
+    assert not has_losses(known, stream.head(), added, needs(needed_ids))
 
 
 def _change(stream: Stream, steps: list[tuple[str, int]]) -> None:
