@@ -306,7 +306,10 @@ class Life(RuleBasedStateMachine):
         assert position is not None
         if pack_id(stream.head().last_id) < pack_id(position):
             state_path = self.world.server.state_path
-            before = known_rows(state_path)
+            try:
+                before = known_rows(state_path)
+            except StateError:  # it was damaged: maintenance has something else to do with it
+                return
             with pytest.raises(StreamBehind):
                 self._run_cycle(stream)
             assert (self._position(), known_rows(state_path)) == (position, before)
