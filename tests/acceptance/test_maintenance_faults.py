@@ -92,16 +92,7 @@ def test_a_lock_that_is_lost_ends_the_run_where_it_stands(
     server: SimulatedServer, mdt: SimulatedMdt, taken: bool
 ) -> None:
     start_with_history(server, mdt)
-    damage(server, mdt, lambda: server.wait_polled(mdt))
-    with held_in_a_run(server):
-        length = server.redis.xlen(STREAM)
-        if taken:
-            server.redis.set(LOCK, "mds9:4711:0")
-        else:
-            server.redis.delete(LOCK)
-        lost_at = time.monotonic()
-        eventually(lambda: time.monotonic() > lost_at + RENEW_AFTER_S)
-    eventually(lambda: "lost the lock" in server.log.read_text())
+    length = _lose_lock_in_a_run(server, mdt, taken=taken)
     who = "held by mds9, pid 4711" if taken else "nobody holds it"
     assert f"({who}): the run ends where it stands" in server.log.read_text()
     assert "Traceback" not in server.log.read_text()
@@ -116,6 +107,35 @@ def test_a_lock_that_is_lost_ends_the_run_where_it_stands(
     assert server.run("maintain").returncode == 0
     eventually(lambda: settled(server, mdt))
     assert verdict(server.redis, mdt).complaints == []
+
+
+def _lose_lock_in_a_run(server: SimulatedServer, mdt: SimulatedMdt, *, taken: bool) -> int:
+    """Take the lock away while a run goes on, before its last look at it; returns how long the stream is then."""
+    while True:
+        length = _lose_lock(server, mdt, taken=taken)
+        if "lost the lock" in server.log.read_text():
+            return length
+        server.redis.delete(LOCK)  # a busy machine stopped the run when it had done everything
+        eventually(lambda: settled(server, mdt))
+
+
+def _lose_lock(server: SimulatedServer, mdt: SimulatedMdt, *, taken: bool) -> int:
+    damage(server, mdt, lambda: server.wait_polled(mdt))
+    too_late = _lost_at_the_end(server)
+    with held_in_a_run(server):
+        length = int(server.redis.xlen(STREAM))
+        if taken:
+            server.redis.set(LOCK, "mds9:4711:0")
+        else:
+            server.redis.delete(LOCK)
+        lost_at = time.monotonic()
+        eventually(lambda: time.monotonic() > lost_at + RENEW_AFTER_S)
+    eventually(lambda: "lost the lock" in server.log.read_text() or _lost_at_the_end(server) > too_late)
+    return length
+
+
+def _lost_at_the_end(server: SimulatedServer) -> int:
+    return server.log.read_text().count("was lost at the end of the run")
 
 
 def test_a_run_whose_mdt_leaves_ends_and_lets_go_of_its_state(make_server: MakeServer) -> None:
