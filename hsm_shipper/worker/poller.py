@@ -162,7 +162,8 @@ class Poller:
         not_ready = snapshot.not_ready or self._not_ready()  # it may have begun to stop while we read
         unconfirmed = self._replica.unconfirmed_absent
         snapshot.decision = decide_purges(diff, unconfirmed, fault=fault, coordinator=not_ready)
-        self._listings_are_sorted = diff.listings_are_sorted
+        if self._listings_are_sorted is not None or not diff.listings_are_sorted:
+            self._listings_are_sorted = diff.listings_are_sorted  # without Redis a first reading does not tell it
         result.lines, result.has_read, result.not_understood = diff.lines, True, diff.not_understood
         self._poll_log.reading(snapshot, snapshot.decision, result)
 

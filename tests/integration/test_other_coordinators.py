@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.support.core import FIXTURES, OneMdt, line
+from tests.support.core import FIXTURES, OneMdt, Wire, line
 
 LISTINGS = FIXTURES / "cray-external-coordinator"
 LIVES = {"1_forty_waiting": 40, "2_ten_started": 40, "3_twenty_gone": 20, "4_all_gone_but_five": 5}
@@ -57,6 +57,20 @@ def test_a_short_queue_that_was_cut_short_has_lost_nothing_for_another_process_e
         for listing in (queue[:left], queue):
             mdt.restart()
             mdt.poll(*listing)
+    assert [told for told in mdt.told() if told.startswith("PURGED")] == []
+    mdt.check(*queue)
+
+
+def test_a_short_queue_that_was_cut_short_has_lost_nothing_after_a_start_without_redis(mdt: OneMdt, wire: Wire) -> None:
+    queue = [line(rec) for rec in (20, 30, 40, 5, 10)]
+    mdt.poll(*queue)
+    mdt.restart()
+    wire.down = True
+    mdt.shows(*queue[:3])
+    assert mdt.poller.poll().error is not None
+    wire.down = False
+    mdt.poll(*queue[:3])
+    mdt.poll(*queue)
     assert [told for told in mdt.told() if told.startswith("PURGED")] == []
     mdt.check(*queue)
 
