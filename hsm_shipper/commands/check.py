@@ -145,7 +145,7 @@ def _last_poll(config: Config, mdt: str) -> Iterator[Finding]:
     if poll is not None and poll.last_poll_duration_s > config.poll_interval_s:
         yield warning(
             mdt,
-            f"the last poll took {poll.last_poll_duration_s:.1f} s, longer than poll_interval "
+            f"the last poll took {poll.took()}, longer than poll_interval "
             f"({config.poll_interval_s:g} s): a rest follows each, and final statuses may be missed",
             f"raise poll_interval, or look what is slow: Redis, state_dir, or reading {poll.lines:,} lines",
         )

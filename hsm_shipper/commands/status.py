@@ -31,10 +31,10 @@ EXIT_NOT_RUNNING = 2
 # A poll older than so many intervals is stale: two may be late on a busy server.
 _STALE_INTERVALS = 3
 
-_HEADERS = ("MDT", "worker", "last poll", "duration", "lines", "live", "shipped", "backlog", "last error")
+_HEADERS = ("MDT", "worker", "last poll", "duration", "read", "lines", "live", "shipped", "backlog", "last error")
 _MAINTENANCE_HEADERS = ("MDT", "maintained", "duration", "entries", "healed", "malformed", "trimmed", "length")
 _MAINTENANCE_ALIGN = ("left", "left", *("right",) * 6)
-_ALIGN = ("left", "left", "left", "right", "right", "right", "right", "right", "left")
+_ALIGN = ("left", "left", "left", "right", "right", "right", "right", "right", "right", "left")
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _poll_troubles(config: Config, poll: PollStatus) -> list[str]:
     if poll.last_error_at is not None and poll.last_error_at >= poll.last_poll_at:
         troubles.append(f"last poll failed: {poll.last_error}")
     elif poll.last_poll_duration_s > config.poll_interval_s:
-        troubles.append(f"last poll took {poll.last_poll_duration_s:.1f} s, longer than poll_interval: fewer are made")
+        troubles.append(f"last poll took {poll.took()}, longer than poll_interval: fewer are made")
     if poll.lines_not_understood:
         lines = f"{poll.lines_not_understood:,} of {poll.lines:,} lines of the actions file"
         troubles.append(f"{lines} are not understood, and not shipped: `hsm-action-shipper check` shows the first")
@@ -205,6 +205,7 @@ def _row(status: Status, mdt: MdtStatus, now: float) -> tuple[str, ...]:
         worker,
         f"{in_one_unit(mdt.poll_age_s or 0.0)} ago" + (" (stale)" if mdt.stale else ""),
         f"{poll.last_poll_duration_s:.2f} s",
+        "-" if poll.last_poll_read_s is None else f"{poll.last_poll_read_s:.2f} s",
         f"{poll.lines:,}",
         f"{poll.live:,}",
         f"{poll.events_shipped:,}",

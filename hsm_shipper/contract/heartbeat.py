@@ -29,6 +29,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     mdt: str
     last_poll_at: Time
     last_poll_duration_s: Span
+    last_poll_read_s: Span | None = None
+    """How much of that the kernel took to give the list; None: an earlier release does not tell."""
     poll_interval_s: Span
     lines: Count
     """Lines of the actions file."""

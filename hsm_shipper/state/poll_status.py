@@ -23,6 +23,8 @@ class PollStatus(msgspec.Struct, frozen=True, kw_only=True):
     polls: Count
     last_poll_at: Time
     last_poll_duration_s: Time
+    last_poll_read_s: Time | None = None
+    """How much of that the kernel took to give the list; None: that poll was an earlier release's."""
     lines: Count
     live: Count
     backlog: Count
@@ -38,6 +40,13 @@ class PollStatus(msgspec.Struct, frozen=True, kw_only=True):
     def events_shipped(self) -> int:
         """Events of every kind."""
         return self.events_new + self.events_update + self.events_purged
+
+    def took(self) -> str:
+        """How long the last poll took, for a person: `25.0 s (20.1 s of it the kernel, to give the list)`."""
+        took = f"{self.last_poll_duration_s:.1f} s"
+        if self.last_poll_read_s is None:
+            return took
+        return f"{took} ({self.last_poll_read_s:.1f} s of it the kernel, to give the list)"
 
 
 def state_file(state_dir: Path, mdt: str) -> Path:

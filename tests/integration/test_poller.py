@@ -267,7 +267,8 @@ def test_the_status_of_the_last_poll_is_in_the_state_file(mdt: OneMdt) -> None:
     assert (status.lines, status.live, status.backlog, status.lines_not_understood) == (3, 3, 0, 1)
     assert (status.events_new, status.events_update, status.events_purged, status.events_shipped) == (3, 1, 0, 4)
     assert before <= status.last_poll_at <= time.time()
-    assert 0 < status.last_poll_duration_s < 60
+    assert status.last_poll_read_s is not None
+    assert 0 < status.last_poll_read_s < status.last_poll_duration_s < 60
     assert (status.last_error, status.last_error_at, status.states_missed) == (None, None, 0)
 
 

@@ -233,6 +233,7 @@ class OneMdt:
         host: str = HOST,
         include_raw: bool = True,
         opener: Callable[[Path], RawFile] = open_raw,
+        hold: bool = False,
         actions: Path | None = None,
         stream_class: type[ActionStream] = ActionStream,
     ) -> None:
@@ -244,7 +245,7 @@ class OneMdt:
         self.hsm_control: str | None = "enabled"
         self.stream = stream_class(client, KEY, "redis://test")
         self.replica = StreamReplica(self.state, self.stream, host)
-        self._opener = opener
+        self.actions_file = ActionsFile(self.actions, opener, hold=hold)
         self._writer = ChangeWriter(MDT, host, include_raw)
         self.poller = self._new_poller()
         self._told = "-"
@@ -255,7 +256,7 @@ class OneMdt:
         self.poller = self._new_poller()
 
     def _new_poller(self) -> Poller:
-        return Poller(ActionsFile(self.actions, self._opener), self.replica, self._writer, lambda: self.hsm_control)
+        return Poller(self.actions_file, self.replica, self._writer, lambda: self.hsm_control)
 
     def shows(self, *listing: bytes) -> None:
         """The kernel's listing from now on."""
