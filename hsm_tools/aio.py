@@ -25,7 +25,7 @@ import redis.asyncio
 from hsm_shipper.stream.connection_age import ConnectionAge
 from hsm_tools.event import StreamEvent
 from hsm_tools.reader.batches import EventReading, Where
-from hsm_tools.reader.groups import GroupBase
+from hsm_tools.reader.consumer_group_base import GroupBase
 from hsm_tools.reader.outages import may_be_another_server
 from hsm_tools.reader.reader import Reader
 from hsm_tools.reader.server import Server

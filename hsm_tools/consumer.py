@@ -30,11 +30,11 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from hsm_tools.event import StreamEvent
 from hsm_tools.reader.batches import EventReading, Where
-from hsm_tools.reader.groups import GroupBase
-from hsm_tools.reader.link import Link
+from hsm_tools.reader.consumer_group_base import GroupBase
 from hsm_tools.reader.reader import Reader
 from hsm_tools.reader.server import Server
 from hsm_tools.reader.starts import StartArgument
+from hsm_tools.reader.step_runner import Link
 
 __all__ = ["ConsumerGroup", "StreamEvent", "StreamReader"]
 

@@ -20,7 +20,7 @@ from hsm_tools.dashboard.top_options import PROGRAM, check, parser
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client, and text no Textual
     from hsm_shipper.config import LoadedConfig
-    from hsm_tools.dashboard.data.viewer import Viewer
+    from hsm_tools.dashboard.data.view_updater import Viewer
 
 ONE_LOOK = "One look at the streams"
 
@@ -43,7 +43,7 @@ def _run(argv: Sequence[str] | None) -> int:
     import logging
 
     from hsm_shipper.process.gc_tuning import relax_collector
-    from hsm_tools.dashboard.data.viewer import Viewer
+    from hsm_tools.dashboard.data.view_updater import Viewer
 
     # What following streams would say there is in the view, and the terminal is not ours alone while it is drawn on.
     logging.getLogger("hsm_tools").addHandler(logging.NullHandler())
@@ -88,7 +88,7 @@ def _frames(viewer: Viewer, count: int | None, delay_s: float, status: str | Non
 
 def _dashboard(args: argparse.Namespace, loaded: LoadedConfig, viewer: Viewer) -> int:
     from hsm_tools.dashboard.app import run
-    from hsm_tools.dashboard.data.watcher import Watcher
+    from hsm_tools.dashboard.data.update_thread import Watcher
     from hsm_tools.fid_paths.mounts import mounts_to_ask
 
     mounts = mounts_to_ask(args.mount, loaded.mountpoint, _remarks.say) if args.paths else None

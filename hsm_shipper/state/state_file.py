@@ -16,9 +16,9 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 from sqlite_utils import Database
 
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.fold import ActionFold, Observer
 from hsm_shipper.contract.kernel_line import unpack_place
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew
 from hsm_shipper.migrations import SET, STEPS, migrations

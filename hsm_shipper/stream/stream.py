@@ -29,7 +29,7 @@ from hsm_shipper.errors import (
 from hsm_shipper.stream.page_reader import PAGE_ENTRIES, Entry, PageReader
 from hsm_shipper.stream.redis_errors import is_denied, permission_hint, reach_hint, refusal_hint, tls_hint
 
-_APPEND = (files("hsm_shipper.stream") / "append.lua").read_text(encoding="ascii")
+_APPEND = (files("hsm_shipper.stream") / "compare_and_append.lua").read_text(encoding="ascii")
 _TRIM = (files("hsm_shipper.stream") / "trim.lua").read_text(encoding="ascii")
 _APPEND_SHA = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
 

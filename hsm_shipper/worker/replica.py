@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from hsm_shipper.contract.action_state import UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.event import decode
 from hsm_shipper.contract.fold import ActionFold
-from hsm_shipper.contract.live_action import UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.stream_head import Head, has_losses
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import (

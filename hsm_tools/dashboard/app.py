@@ -20,10 +20,10 @@ from textual.binding import Binding, BindingType
 
 from hsm_shipper.config import Config
 from hsm_tools.command.termination import Terminated
-from hsm_tools.dashboard.data.background import Background
 from hsm_tools.dashboard.data.files import Files
-from hsm_tools.dashboard.data.viewer import StreamsView
-from hsm_tools.dashboard.data.watcher import Watcher
+from hsm_tools.dashboard.data.lookup_thread import Background
+from hsm_tools.dashboard.data.update_thread import Watcher
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.help import Help
 from hsm_tools.dashboard.screens.mdts import Mdts
 from hsm_tools.dashboard.screens.overview import Overview

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hsm_shipper.process.durations import age, span
 from hsm_shipper.process.output import printable
-from hsm_tools.dashboard.data.snapshot import By, Picture, Row, Severity, problems, rows
+from hsm_tools.dashboard.data.streams_state import By, Picture, Row, Severity, problems, rows
 
 TITLE = "--- Lustre HSM Action Dashboard ---"
 LISTENING = "Listening for live updates..."

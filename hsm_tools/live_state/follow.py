@@ -28,9 +28,9 @@ from hsm_tools.live_state.health import WorkerHealth, read_heartbeat, worker_hea
 from hsm_tools.live_state.observer import ToolsObserver
 from hsm_tools.live_state.tally import Tally
 from hsm_tools.reader.finding import StreamFinder
-from hsm_tools.reader.link import Link
 from hsm_tools.reader.outages import one_try_failed, refusal
 from hsm_tools.reader.server import Server
+from hsm_tools.reader.step_runner import Link
 from hsm_tools.reader.steps import Pipeline, pairs
 
 DISCOVERY_INTERVAL_S = 60.0

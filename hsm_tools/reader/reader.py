@@ -13,7 +13,7 @@ from hsm_shipper.contract.redis_keys import DEFAULT_PREFIX, check_prefix
 from hsm_tools.event import EntryDecoder
 from hsm_tools.reader.batches import EventReading, Source, Where
 from hsm_tools.reader.finding import StreamFinder, check_discovery_interval
-from hsm_tools.reader.members import GroupMember
+from hsm_tools.reader.group_source import GroupMember
 from hsm_tools.reader.newest import NewestEntries
 from hsm_tools.reader.outages import one_try_failed
 from hsm_tools.reader.server import Server

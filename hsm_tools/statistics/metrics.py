@@ -1,7 +1,7 @@
 """The Prometheus metrics: names, help and values, the same for `--listen` and `--format prometheus`.
 
-Labels hold the source, MDT names and, by way of `command.labels`, a bounded number of plain words: a stream full of
-nonsense makes a bounded number of series.
+Labels hold the source, MDT names and, by way of `command.kernel_words`, a bounded number of plain words: a
+stream full of nonsense makes a bounded number of series.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prometheus_client.core import (
 )
 
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_tools.command.labels import ACTIONS, STARTED, Words
+from hsm_tools.command.kernel_words import ACTIONS, STARTED, Words
 from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.live_state.summary import ActionGroup
 from hsm_tools.live_state.tally import Durations

@@ -1,7 +1,7 @@
 """The report as InfluxDB line protocol, for Telegraf's exec input. Pure.
 
-Tags hold the source, MDT names and plain words only, a bounded number of them; see `command.labels`. Whole numbers are
-integers.
+Tags hold the source, MDT names and plain words only, a bounded number of them; see `command.kernel_words`. Whole
+numbers are integers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from hsm_shipper.process.output import printable
-from hsm_tools.command.labels import Words
+from hsm_tools.command.kernel_words import Words
 from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.statistics.stats_report import ARCHIVES_MAX, Stats, by_archive, rates, times
 

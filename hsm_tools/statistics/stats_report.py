@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_tools.command.labels import STARTED, Words
+from hsm_tools.command.kernel_words import STARTED, Words
 from hsm_tools.live_state.follow import LiveStream, LiveStreams
 from hsm_tools.live_state.summary import ActionGroup, GroupKey, arrivals, oldest_first_seen
 from hsm_tools.live_state.tally import Arrivals, Durations

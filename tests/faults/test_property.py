@@ -28,8 +28,8 @@ from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import StateCorrupt, StateError, StreamBehind, StreamMoved
 from hsm_shipper.maintenance.cycle import run_cycle
 from hsm_shipper.maintenance.reconcile import StateFileHealer
+from hsm_shipper.state.damage import check
 from hsm_shipper.state.database import set_aside
-from hsm_shipper.state.integrity import check
 from hsm_shipper.stream.stream import ActionStream
 from tests.faults.judge import Judge
 from tests.faults.world import KEY, MDT, Bytes, World

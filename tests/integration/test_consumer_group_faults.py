@@ -154,7 +154,7 @@ def test_an_interrupted_reading_gives_again_what_nobody_saw(
     client: redis.Redis, reader: StreamReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reply to an XREADGROUP is lost: its entries are pending with us, and unknown to us."""
-    from hsm_tools.reader.members import GroupMember
+    from hsm_tools.reader.group_source import GroupMember
 
     add(client, MDT0, [0])
     group = reader.group("g", from_beginning=True)

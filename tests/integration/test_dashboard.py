@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hsm_tools.dashboard.data.viewer import StreamsView
-from hsm_tools.dashboard.data.watcher import Watcher
+from hsm_tools.dashboard.data.update_thread import Watcher
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.actions import Actions
 from hsm_tools.dashboard.screens.history import HistoryPage
 from hsm_tools.dashboard.screens.overview import Overview

@@ -229,7 +229,7 @@ def test_a_history_that_cannot_be_asked_for_says_why_and_is_asked_for_again(
             raise error
         return Lookup(config)
 
-    monkeypatch.setattr("hsm_tools.dashboard.data.background.Lookup", lookup)
+    monkeypatch.setattr("hsm_tools.dashboard.data.lookup_thread.Lookup", lookup)
 
     async def scenario(top: Driver) -> None:
         nonlocal fails
@@ -261,7 +261,7 @@ def test_actions_that_cannot_be_looked_for_say_why(streams: Streams, monkeypatch
 def test_looks_that_fail_show_it(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(top: Driver) -> None:
         await top.shows("Listening for live updates...")
-        monkeypatch.setattr("hsm_tools.dashboard.data.viewer.mdt_picture", lambda *_: 1 / 0)
+        monkeypatch.setattr("hsm_tools.dashboard.data.view_updater.mdt_picture", lambda *_: 1 / 0)
         await top.shows(
             "Viewer Status: Failed ", "ago, trying again; what was last known is shown",
             "ALERT looking at the streams failed: ZeroDivisionError: division by zero",

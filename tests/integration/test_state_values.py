@@ -20,8 +20,8 @@ from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateCorrupt, StateError
 from hsm_shipper.maintenance.reconcile import StateFileHealer
 from hsm_shipper.migrations import STEPS
+from hsm_shipper.state.damage import check
 from hsm_shipper.state.database import set_aside
-from hsm_shipper.state.integrity import check
 from hsm_shipper.state.maintenance_log import RecordedRun, last_runs, record, runs_file
 from hsm_shipper.state.poll_status import read_poll_status
 from hsm_shipper.state.state_file import StateFile, open_state_file

@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 
 from hsm_tools.command.filters import ActionFilter
 from hsm_tools.dashboard.app import Dashboard
-from hsm_tools.dashboard.data.viewer import Viewer
-from hsm_tools.dashboard.data.watcher import Watcher
+from hsm_tools.dashboard.data.update_thread import Watcher
+from hsm_tools.dashboard.data.view_updater import Viewer
 from hsm_tools.dashboard.screens.page import Page
 from hsm_tools.dashboard.widgets.lines import plain
 from tests.support.dashboards import Streams

@@ -17,7 +17,7 @@ from hsm_shipper.config import Config
 from hsm_shipper.contract.agents import Copytool
 from hsm_shipper.contract.heartbeat import Heartbeat, encode
 from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
-from hsm_tools.dashboard.data.snapshot import MdtPicture, Picture
+from hsm_tools.dashboard.data.streams_state import MdtPicture, Picture
 from hsm_tools.live_state.health import worker_health
 from hsm_tools.live_state.summary import ActionGroup, GroupKey
 from tests.support.core import line

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hsm_tools.dashboard.data.snapshot import Picture
-from hsm_tools.dashboard.data.viewer import ReplayProgress, StreamsView
+from hsm_tools.dashboard.data.streams_state import Picture
+from hsm_tools.dashboard.data.view_updater import ReplayProgress, StreamsView
 from hsm_tools.dashboard.text_frame import Connection
 from hsm_tools.dashboard.widgets.header import events_line, health_lines, joined, problem_lines, progress_line
 from hsm_tools.dashboard.widgets.lines import Line, Span, fitted, folded, line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from hsm_shipper.contract.live_action import ActionState
+from hsm_shipper.contract.action_state import ActionState
 from hsm_tools.dashboard.data.longest_waiting import oldest
 from hsm_tools.live_state.summary import GroupKey
 from tests.support.core import line, live_action

@@ -7,7 +7,7 @@ import math
 from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
-from hsm_shipper.contract.live_action import ActionState
+from hsm_shipper.contract.action_state import ActionState
 from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.live_state.summary import GroupKey
 

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import redis
 
 from hsm_shipper.config import Config
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import NEW, Event, decode
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.redis_keys import data_of, stream_key
 from hsm_shipper.errors import MalformedEvent
 from hsm_tools.fid_paths.fid2path import is_fid
-from hsm_tools.reader.link import Link
 from hsm_tools.reader.outages import one_try_failed
 from hsm_tools.reader.server import Server
+from hsm_tools.reader.step_runner import Link
 from hsm_tools.reader.steps import Command, Pipeline
 from hsm_tools.record import parse_record
 

@@ -13,8 +13,8 @@ from hsm_shipper.process.durations import age
 from hsm_tools.dashboard import text_frame as frame
 from hsm_tools.dashboard.data.longest_waiting import Found, Oldest, oldest
 from hsm_tools.dashboard.data.lookup import Entry
-from hsm_tools.dashboard.data.snapshot import By, rows
-from hsm_tools.dashboard.data.viewer import StreamsView
+from hsm_tools.dashboard.data.streams_state import By, rows
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.history import HistoryPage
 from hsm_tools.dashboard.screens.page import Keys, Page
 from hsm_tools.dashboard.widgets import styles

@@ -14,7 +14,7 @@ from hsm_tools.command.text import event_seconds, event_time
 from hsm_tools.dashboard import text_frame as frame
 from hsm_tools.dashboard.data.longest_waiting import Found
 from hsm_tools.dashboard.data.lookup import Entry, History
-from hsm_tools.dashboard.data.viewer import StreamsView
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.page import Keys, Page
 from hsm_tools.dashboard.widgets import styles
 from hsm_tools.dashboard.widgets.grid import Column, GridRow

@@ -10,8 +10,8 @@ from typing import ClassVar
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.process.durations import age, span
 from hsm_tools.dashboard import text_frame as frame
-from hsm_tools.dashboard.data.snapshot import MdtPicture
-from hsm_tools.dashboard.data.viewer import StreamsView
+from hsm_tools.dashboard.data.streams_state import MdtPicture
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.page import Keys, Page
 from hsm_tools.dashboard.widgets import styles
 from hsm_tools.dashboard.widgets.grid import Column, GridRow

@@ -14,8 +14,8 @@ from textual.widgets import Input
 
 from hsm_shipper.process.durations import age
 from hsm_tools.dashboard import text_frame as frame
-from hsm_tools.dashboard.data.snapshot import By, Row, rows
-from hsm_tools.dashboard.data.viewer import StreamsView
+from hsm_tools.dashboard.data.streams_state import By, Row, rows
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.actions import Actions
 from hsm_tools.dashboard.screens.page import Keys, Page
 from hsm_tools.dashboard.widgets import styles

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from hsm_tools.dashboard.data.viewer import StreamsView
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.widgets.grid import Grid
 from hsm_tools.dashboard.widgets.lines import Line, Lines, Span, line
 from hsm_tools.dashboard.widgets.styles import KEY

@@ -10,8 +10,8 @@ from rich.cells import cell_len
 
 from hsm_shipper.process.durations import span
 from hsm_tools.dashboard import text_frame as frame
-from hsm_tools.dashboard.data.snapshot import STEP_S, Picture, Row, Severity
-from hsm_tools.dashboard.data.viewer import ReplayProgress, StreamsView, recent
+from hsm_tools.dashboard.data.streams_state import STEP_S, Picture, Row, Severity
+from hsm_tools.dashboard.data.view_updater import ReplayProgress, StreamsView, recent
 from hsm_tools.dashboard.widgets import styles
 from hsm_tools.dashboard.widgets.lines import Line, Span, line
 from hsm_tools.live_state.health import ENABLED, Health

@@ -13,7 +13,7 @@ from hsm_shipper.process.durations import span
 from hsm_shipper.process.output import printable
 from hsm_tools.command.filters import ActionFilter
 from hsm_tools.dashboard import text_frame as frame
-from hsm_tools.dashboard.data.snapshot import Picture, mdt_picture, read_anew, some, vanished
+from hsm_tools.dashboard.data.streams_state import Picture, mdt_picture, read_anew, some, vanished
 from hsm_tools.dashboard.text_frame import CONNECTED, Connection
 from hsm_tools.live_state.follow import LiveStreams
 from hsm_tools.live_state.summary import Summaries, arrivals

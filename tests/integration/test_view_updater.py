@@ -11,8 +11,8 @@ import pytest
 
 from hsm_shipper.errors import CalledOff, StreamRefused
 from hsm_tools.command.filters import ActionFilter
-from hsm_tools.dashboard.data.viewer import ReplayProgress, Viewer
-from hsm_tools.dashboard.data.watcher import Watcher
+from hsm_tools.dashboard.data.update_thread import Watcher
+from hsm_tools.dashboard.data.view_updater import ReplayProgress, Viewer
 from tests.conftest import PrivateServer
 from tests.support.dashboards import Streams
 from tests.support.servers import RedisServer
@@ -181,7 +181,7 @@ def test_a_look_that_fails_is_said_and_everything_is_read_anew(
     streams.new(A, range(10, 20))
     failure = eventually(lambda: viewer.view.failure, 60)
     assert failure is not None
-    assert failure.why.startswith("looking at the streams failed: KeyError: 'mdt' (test_viewer.py:")
+    assert failure.why.startswith("looking at the streams failed: KeyError: 'mdt' (test_view_updater.py:")
     assert viewer.view.status(failure.since + 5) == "Failed 5s ago, trying again; what was last known is shown"
     assert viewer.view.picture is not None and viewer.view.picture.live == 10
     eventually(lambda: len(caplog.records) >= 3, 60)
@@ -216,7 +216,9 @@ def test_a_question_that_fails_is_told_to_who_asked(streams: Streams, caplog: py
     failures: list[str] = []
     watcher.ask(lambda _: cast(None, 1 / 0), lambda error: failures.append(str(error)))
     [failure] = eventually(lambda: failures, 60)
-    assert failure.startswith("looking through the streams failed: ZeroDivisionError: division by zero (test_viewer.py")
+    assert failure.startswith(
+        "looking through the streams failed: ZeroDivisionError: division by zero (test_view_updater.py"
+    )
     assert failure in caplog.text
     answered = threading.Event()
     watcher.ask(lambda _: answered.set(), lambda error: pytest.fail(str(error)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hsm_tools.dashboard.data.snapshot import By, Problem, Severity, problems, read_anew, rows, vanished
+from hsm_tools.dashboard.data.streams_state import By, Problem, Severity, problems, read_anew, rows, vanished
 from hsm_tools.live_state.health import worker_health
 from tests.support.dashboards import heartbeat, mdt_picture, picture
 

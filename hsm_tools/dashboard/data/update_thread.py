@@ -11,7 +11,7 @@ from functools import partial
 
 from hsm_shipper.errors import CalledOff, HsmError, unexpected
 from hsm_shipper.process.backoff import backoff_s
-from hsm_tools.dashboard.data.viewer import Viewer
+from hsm_tools.dashboard.data.view_updater import Viewer
 from hsm_tools.live_state.follow import LiveStreams
 
 _CLOSE_TIMEOUT_S = 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hsm_tools.command.labels import Words
+from hsm_tools.command.kernel_words import Words
 
 
 @pytest.mark.parametrize("word", ["ARCHIVE", "CANCELED", "UNKNOWN", "disabled"])

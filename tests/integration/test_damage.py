@@ -13,9 +13,9 @@ import pytest
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateCorrupt, StateError
-from hsm_shipper.state import integrity, state_file
+from hsm_shipper.state import damage, state_file
+from hsm_shipper.state.damage import check, tidy
 from hsm_shipper.state.database import set_aside
-from hsm_shipper.state.integrity import check, tidy
 from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.worker.line_index import LineIndex
 from tests.support.core import line, live_action
@@ -57,7 +57,7 @@ def test_upkeep_of_a_sound_file_does_not_disturb_its_worker(worker: StateFile, p
 def test_a_long_log_is_cut_by_its_worker_unless_somebody_needs_it(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for module in (integrity, state_file):
+    for module in (damage, state_file):
         monkeypatch.setattr(module, "LOG_MAX_BYTES", 100_000)
     caplog.set_level("INFO")
     with closing(StateFile(path)) as worker:
