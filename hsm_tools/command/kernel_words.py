@@ -1,11 +1,6 @@
-"""The kernel's words; and words from a stream as labels of metrics: few of them, and plain. Pure."""
+"""The words that the kernel uses of requests and coordinators."""
 
 from __future__ import annotations
-
-import re
-
-OTHER = "other"
-UNKNOWN = "unknown"
 
 # `hsm_copytool_action`, `agent_req_status` and `mdt_hsm_cdt` states of Lustre; anything else is new, or nonsense.
 ACTIONS = ("ARCHIVE", "RESTORE", "REMOVE", "CANCEL")
@@ -14,29 +9,4 @@ FAILED = "FAILED"
 STATUSES = ("WAITING", STARTED, "SUCCEED", FAILED, "CANCELED")
 # A record in one of these waits for its grace delay to be over.
 FINAL_STATUSES = frozenset(STATUSES[2:])
-_KERNEL_WORDS = frozenset(
-    {*ACTIONS, "NOOP", "UNKNOWN", *STATUSES, "init", "enabled", "disabled", "stopping", "stopped"}
-)
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}", re.ASCII)
-
-
-class Words:
-    """Passes the kernel's words, and the first few others that look like words; the rest is `other`.
-
-    What a word has become it stays: a counter never moves to another series.
-    """
-
-    def __init__(self, others_max: int) -> None:
-        self._others: set[str] = set()
-        self._others_max = others_max
-
-    def __call__(self, word: str | None) -> str:
-        """The label for `word`; `unknown` for None and nothing."""
-        if not word:
-            return UNKNOWN
-        if word in _KERNEL_WORDS or word in self._others:
-            return word
-        if word.lower() == OTHER or len(self._others) >= self._others_max or _PLAIN.fullmatch(word) is None:
-            return OTHER
-        self._others.add(word)
-        return word
+KERNEL_WORDS = frozenset({*ACTIONS, "NOOP", "UNKNOWN", *STATUSES, "init", "enabled", "disabled", "stopping", "stopped"})

@@ -1,28 +1,23 @@
-"""What one look at the streams shows, and what of it belongs in a table. Pure.
+"""What one look at the streams finds. Pure.
 
-A picture is made of the streams as they are in memory and never changes afterwards, so that another thread may show it.
+It is made of the streams as they are in memory and never changes afterwards, so that another thread may show it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from enum import Enum
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_shipper.process.durations import span
 from hsm_tools.live_state.follow import LiveStream
-from hsm_tools.live_state.health import Health, WorkerHealth
+from hsm_tools.live_state.health import WorkerHealth
 from hsm_tools.live_state.summary import ActionGroup, GroupKey
 from hsm_tools.live_state.tally import Arrivals
 
 STEP_S = Arrivals.STEP_S
-_NO_HOST = "(no heartbeat)"
-_UNREADABLE_HOST = "(heartbeat unreadable)"
-_NO_ARCHIVE = "archive ?"
 
 
-class MdtPicture(NamedTuple):
+class MdtState(NamedTuple):
     """One MDT. Times are seconds since the epoch."""
 
     mdt: str
@@ -40,11 +35,11 @@ class MdtPicture(NamedTuple):
     """Why what is shown is not what the stream says now."""
 
 
-class Picture(NamedTuple):
+class StreamsState(NamedTuple):
     """All MDTs, and their live actions by MDT, action, status and archive."""
 
     taken_at: float
-    mdts: tuple[MdtPicture, ...]
+    mdts: tuple[MdtState, ...]
     groups: Mapping[GroupKey, ActionGroup]
     """Those that pass the filters."""
     arrivals: tuple[int, ...]
@@ -78,9 +73,9 @@ class Picture(NamedTuple):
         return sum(self.arrivals[-steps:]) / (steps * STEP_S)
 
 
-def mdt_picture(stream: LiveStream, now_s: float) -> MdtPicture:
+def mdt_state(stream: LiveStream, now_s: float) -> MdtState:
     """One stream as it is now."""
-    return MdtPicture(
+    return MdtState(
         stream.mdt,
         len(stream.live),
         stream.entries,
@@ -93,8 +88,8 @@ def mdt_picture(stream: LiveStream, now_s: float) -> MdtPicture:
     )
 
 
-def vanished(before: Picture | None, mdts: Iterable[MdtPicture], now_s: float) -> dict[str, float]:
-    """`Picture.gone` of the picture that follows `before`: until it comes back, a stream that was there is missed."""
+def vanished(before: StreamsState | None, mdts: Iterable[MdtState], now_s: float) -> dict[str, float]:
+    """`StreamsState.gone` of the look that follows `before`: a stream that was there is missed until it comes back."""
     if before is None:
         return {}
     there = {mdt.mdt for mdt in mdts if mdt.last_event_at is not None}
@@ -102,7 +97,7 @@ def vanished(before: Picture | None, mdts: Iterable[MdtPicture], now_s: float) -
     return {mdt: at for mdt, at in ({**missed, **before.gone}).items() if mdt not in there}
 
 
-def read_anew(before: Picture | None, mdts: Iterable[MdtPicture]) -> list[str]:
+def read_anew(before: StreamsState | None, mdts: Iterable[MdtState]) -> list[str]:
     """MDTs whose streams were folded again from their first entries since: fewer of them are folded now."""
     if before is None:
         return []
@@ -114,134 +109,3 @@ def some(mdts: Sequence[str]) -> str:
     """MDTs in a few words."""
     where = ", ".join(mdts[:2])
     return where if len(mdts) < 3 else f"{len(mdts)} MDTs ({where}, ...)"
-
-
-class By(Enum):
-    """What rows of the table stand for: the names of their columns."""
-
-    ALL = ("MDT", "ACTION", "STATUS")
-    MDT = ("MDT",)
-    ACTION = ("ACTION",)
-    STATUS = ("STATUS",)
-    ARCHIVE = ("ARCHIVE",)
-    HOST = ("HOST",)
-
-
-class Row(NamedTuple):
-    """One row of the table: the sum of the groups `keys`."""
-
-    names: tuple[str, ...]
-    live: int
-    diff: int
-    """How many more than in the picture before."""
-    oldest_first_seen: int | None
-    """Seconds since the epoch; None where it is not known, or nothing is left."""
-    keys: tuple[GroupKey, ...]
-
-
-def rows(
-    picture: Picture, before: Picture | None, by: By = By.ALL, wanted: Callable[[GroupKey], bool] = lambda _: True
-) -> list[Row]:
-    """The table, in order of its names; a row that has come to nothing since `before` is there once more."""
-    name = _namer(picture, by)
-    found: dict[tuple[str, ...], list[GroupKey]] = {}
-    for key in filter(wanted, picture.groups):
-        found.setdefault(name(key), []).append(key)
-    counts_before: dict[tuple[str, ...], int] = {}
-    if before is not None:
-        for key in filter(wanted, before.groups):
-            names = name(key)
-            counts_before[names] = counts_before.get(names, 0) + before.groups[key].count
-    result = []
-    for names in sorted(found.keys() | counts_before.keys(), key=_archive_order if by is By.ARCHIVE else None):
-        keys = tuple(found.get(names, ()))
-        groups = [picture.groups[key] for key in keys]
-        count = sum(group.count for group in groups)
-        diff = 0 if before is None else count - counts_before.get(names, 0)
-        seen = [group.oldest_first_seen for group in groups if group.oldest_first_seen is not None]
-        result.append(Row(names, count, diff, min(seen, default=None), keys))
-    return result
-
-
-def _namer(picture: Picture, by: By) -> Callable[[GroupKey], tuple[str, ...]]:
-    if by is By.HOST:
-        hosts = {mdt.mdt: _host(mdt) for mdt in picture.mdts}
-        return lambda key: (hosts.get(key.mdt, _NO_HOST),)
-    if by is By.ARCHIVE:
-        return lambda key: (_NO_ARCHIVE if key.archive_id is None else f"archive {key.archive_id}",)
-    if by is By.ALL:
-        return lambda key: tuple(key[:3])
-    at = By.ALL.value.index(by.value[0])
-    return lambda key: (key[:3][at],)
-
-
-def _host(mdt: MdtPicture) -> str:
-    if mdt.heartbeat is not None:
-        return mdt.heartbeat.host
-    return _UNREADABLE_HOST if mdt.health.state is Health.UNREADABLE else _NO_HOST
-
-
-def _archive_order(names: tuple[str, ...]) -> tuple[bool, int, str]:
-    """As numbers; what is not known comes last."""
-    [name] = names
-    return name == _NO_ARCHIVE, len(name), name
-
-
-class Severity(Enum):
-    """What an operator should do about a problem."""
-
-    BAD = "ALERT"
-    """Look at it now: what is shown is old or will be."""
-    ODD = "WARN"
-    """Know about it."""
-
-
-class Problem(NamedTuple):
-    """What is wrong with MDTs; not yet fit for a terminal."""
-
-    severity: Severity
-    mdts: tuple[str, ...]
-    what: str
-
-    def __str__(self) -> str:
-        return f"{some(self.mdts)}: {self.what}"
-
-
-def problems(picture: Picture) -> list[Problem]:
-    """Everything that is wrong, the worst first; what several MDTs have in common is one problem."""
-    found: dict[tuple[Severity, str], list[str]] = {}
-    for name, at in sorted(picture.gone.items()):
-        gone = f"its stream vanished {span(picture.taken_at - at)} ago (server flushed, or stream removed)"
-        found.setdefault((Severity.BAD, gone), []).append(name)
-    for mdt in picture.mdts:
-        for kind in _of_mdt(mdt):
-            found.setdefault(kind, []).append(mdt.mdt)
-    stale = [mdt for mdt in picture.mdts if mdt.health.state is Health.OLD]
-    if stale:
-        oldest_s = max(mdt.health.age_s or 0.0 for mdt in stale)
-        found[Severity.BAD, f"shipper stale, last poll {span(oldest_s)} ago"] = [mdt.mdt for mdt in stale]
-    severities = list(Severity)
-    ordered = sorted(found.items(), key=lambda item: severities.index(item[0][0]))
-    return [Problem(severity, tuple(mdts), what) for (severity, what), mdts in ordered]
-
-
-def _of_mdt(mdt: MdtPicture) -> list[tuple[Severity, str]]:
-    found = []
-    if mdt.trouble is not None:
-        found.append((Severity.BAD, mdt.trouble))
-    match mdt.health.state:
-        case Health.MISSING:
-            found.append((Severity.BAD, "no heartbeat: no shipper, or it hangs or cannot reach Redis"))
-        case Health.UNREADABLE:
-            [trouble] = mdt.health.troubles
-            found.append((Severity.ODD, f"{trouble}; whether it is polled is not known"))
-        case Health.OLD:  # its first trouble is its age, which is another one for every MDT
-            found += [(Severity.BAD, trouble) for trouble in mdt.health.troubles[1:]]
-        case Health.FRESH:
-            failed = mdt.heartbeat is not None and mdt.heartbeat.last_error is not None
-            severity = Severity.BAD if failed else Severity.ODD
-            found += [(severity, trouble) for trouble in mdt.health.troubles]
-    if mdt.malformed:
-        entries = "1 malformed entry" if mdt.malformed == 1 else f"{mdt.malformed:,} malformed entries"
-        found.append((Severity.ODD, f"{entries} passed over"))
-    return found

@@ -65,10 +65,10 @@ class Page(Screen[None]):
     def redraw(self) -> None:
         """Draw what may have changed: the clock, what was answered meanwhile."""
         if self.is_complete and self.is_current:
-            self.draw(self.dashboard.watcher.viewer.view)
+            self.draw(self.dashboard.update_thread.updater.view)
 
     def news(self) -> None:
-        """There is a new picture."""
+        """There is a new state."""
 
     @abstractmethod
     def draw(self, view: StreamsView) -> None:
