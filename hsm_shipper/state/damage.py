@@ -1,39 +1,45 @@
-"""Upkeep of a state file beside its worker: is it sound, does SQLite want statistics, how long is its log.
-
-Nothing here commits to the file as long as SQLite has nothing to gain: a commit by another process makes the worker
-load everything again.
-"""
+"""A damaged state file: how damage is found, and what becomes of the file. Each is made anew by whoever writes it."""
 
 from __future__ import annotations
 
-import logging
+import sqlite3
 from pathlib import Path
 
-from hsm_shipper.state.database import LOG_MAX_BYTES, opened, refuse_damage
+from hsm_shipper.errors import StateCorrupt, StateUnwritable
+from hsm_shipper.state.database import opened
 from hsm_shipper.state.rows import check_values
-
-_log = logging.getLogger(__name__)
 
 _CHECK_TIMEOUT_S = 5.0
 
 
-def check(path: Path) -> None:
+def check_for_damage(path: Path) -> None:
     """Raise `StateCorrupt` if the state file is damaged, `StateError` if it cannot be read. Reads all of it, twice."""
     with opened(path, "rw", "check", _CHECK_TIMEOUT_S) as connection:
         refuse_damage(connection, path)
         check_values(connection)
 
 
-def tidy(path: Path) -> None:
-    """Let SQLite renew its statistics, and bring its log into the file. Never waits for the worker.
+def refuse_damage(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `StateCorrupt` if SQLite finds damage. Reads the whole file."""
+    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        told = " ".join(str(verdict).split())  # SQLite's words have lines
+        raise StateCorrupt(f"state file {path} is damaged: {told}")
 
-    Once all of the log is in the file, the worker writes it over from its beginning, and cuts what is beyond
-    `LOG_MAX_BYTES`. Raises `StateError`.
+
+def set_aside(path: Path, damage: StateCorrupt) -> StateCorrupt:
+    """Put a damaged file where it can be looked at; who writes it notices, and makes it anew.
+
+    Returns `damage` with what became of the file. Raises `StateUnwritable` if it cannot be renamed.
     """
-    with opened(path, "rw", "tidy", 0.0) as connection:
-        connection.execute("PRAGMA optimize")
-        _, pages, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        left_bytes = (pages - moved) * connection.execute("PRAGMA page_size").fetchone()[0]
-        if left_bytes > LOG_MAX_BYTES:
-            text = "is in use and stays so: it is tried again next time"
-            _log.info("the log of state file %s (%.0f MB) %s", path, left_bytes / 1e6, text)
+    aside = path.with_name(f"{path.name}.broken")
+    try:
+        # The file last: as long as it is there this is tried again.
+        for suffix in ("-wal", "-shm", "-journal"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        path.replace(aside)
+    except OSError as failure:
+        raise StateUnwritable(
+            f"cannot set the broken state file {path} aside: {failure.strerror}", "remove it by hand"
+        ) from damage
+    return StateCorrupt(f"{damage.message}; it is set aside as {aside}", "its worker makes it anew from the stream")

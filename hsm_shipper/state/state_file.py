@@ -23,15 +23,8 @@ from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew
 from hsm_shipper.migrations import SET, STEPS, migrations
 from hsm_shipper.process.batched import batched
-from hsm_shipper.state.database import (
-    BUSY_TIMEOUT_S,
-    LOG_MAX_BYTES,
-    connect,
-    immediate,
-    refuse_damage,
-    set_aside,
-    translated,
-)
+from hsm_shipper.state.damage import refuse_damage, set_aside
+from hsm_shipper.state.database import BUSY_TIMEOUT_S, LOG_MAX_BYTES, connect, immediate, translated
 from hsm_shipper.state.poll_status import PollStatus, status_in
 from hsm_shipper.state.rows import (
     COLUMNS,
