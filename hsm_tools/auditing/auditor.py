@@ -187,7 +187,7 @@ class PollWatch:
 
     def have_settled(self) -> bool:
         """Whether the worker has had every chance to ship what was in the file when this was made."""
-        if self._begin is None or self._last is None or _failed(self._last):
+        if self._begin is None or self._last is None or self._last.error is not None:
             return False
         return self._last.polls >= self._begin.polls + _POLLS_TO_SETTLE
 
@@ -212,10 +212,6 @@ class PollWatch:
             return read_poll_status(self._path)
         except StateError:
             return None  # as without one: the state file is a reference of its own, and told there
-
-
-def _failed(status: PollStatus) -> bool:
-    return status.last_error_at is not None and status.last_error_at >= status.last_poll_at
 
 
 def _comparison(path: Path, compared: Callable[[], Comparison]) -> Comparison:
