@@ -41,12 +41,11 @@ class PollStatus(msgspec.Struct, frozen=True, kw_only=True):
         """Events of every kind."""
         return self.events_new + self.events_update + self.events_purged
 
-    def took(self) -> str:
-        """How long the last poll took, for a person: `25.0 s (20.1 s of it the kernel, to give the list)`."""
-        took = f"{self.last_poll_duration_s:.1f} s"
-        if self.last_poll_read_s is None:
-            return took
-        return f"{took} ({self.last_poll_read_s:.1f} s of it the kernel, to give the list)"
+    @property
+    def error(self) -> str | None:
+        """What was wrong with this very poll; `last_error` may be of one before."""
+        failed = self.last_error_at is not None and self.last_error_at >= self.last_poll_at
+        return self.last_error if failed else None
 
 
 def state_file(state_dir: Path, mdt: str) -> Path:
