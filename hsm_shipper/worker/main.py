@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.heartbeat_writer import HeartbeatWriter
 from hsm_shipper.worker.poll_result import PollResult
+from hsm_shipper.worker.poll_spread import first_tick_s, share_of_interval
 from hsm_shipper.worker.poller import Poller
 from hsm_shipper.worker.replica import StreamReplica
 
@@ -72,7 +74,8 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
         pulse = HeartbeatWriter(client, config, mdt, actions)
         age = ConnectionAge()
         _log.info("polling %s every %g s", actions, config.poll_interval_s)
-        cadence = Cadence(config.poll_interval_s)
+        first_tick = first_tick_s(time.monotonic(), config.poll_interval_s, share_of_interval(mdt))
+        cadence = Cadence(config.poll_interval_s, first_tick)
         with closed_when_gone(actions_file):
             _poll(poller, pulse)
             while not cadence.wait(stop):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterable
 from hashlib import md5
 from pathlib import Path
@@ -104,6 +105,8 @@ class Wire:
         """The server does what it was asked by the next append, and its reply is lost."""
         self.fail_sending: str | None = None
         """The connection breaks before this command is sent."""
+        self.append_takes_s = 0.0
+        """How much longer the server takes for an append that has something to add."""
         self.sent: list[str] = []
         """Every command so far."""
         self.before_append: Callable[[], object] | None = None
@@ -139,6 +142,8 @@ class FaultyConnection(_Connection):  # type: ignore[misc]
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read, unless the reply is lost."""
+        if self._appends:
+            time.sleep(self._wire.append_takes_s)
         reply = super().read_response(*args, **kwargs)
         if self._appends and self._wire.lose_reply:
             self._wire.lose_reply = False
