@@ -6,25 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
+from hsm_shipper.errors import AlreadyRunning, ConfigError
 from hsm_shipper.process.command_line import CommandLine, Retired
-from hsm_shipper.process.output import (
-    EXIT_BROKEN_PIPE,
-    SHIPPER,
-    escape_stdout,
-    give_up_stdout,
-    hold_standard_streams,
-    print_out,
-    say,
-)
+from hsm_shipper.process.exit_codes import exit_code
+from hsm_shipper.process.output import SHIPPER, escape_stdout, print_out, say
 
 if TYPE_CHECKING:
     from hsm_shipper.config import LoadedConfig
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_ALREADY_RUNNING = 3
-EXIT_INTERRUPTED = 130
 
 _DESCRIPTION = """\
 Ships the HSM actions of the MDTs on this metadata server to Redis streams, one for each MDT.
@@ -89,24 +79,16 @@ exit status:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    hold_standard_streams()
-    escape_stdout()
-    try:
-        return _run(_parser().parse_args(arguments))
-    except AlreadyRunning as error:
-        say(f"error: {error}")
-        return EXIT_ALREADY_RUNNING
-    except ConfigError as error:
-        say(f"error: {error}")
-        return EXIT_USAGE
-    except HsmError as error:
-        say(f"error: {error}")
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        give_up_stdout()
-        return EXIT_BROKEN_PIPE
+
+    def work() -> int:
+        escape_stdout()
+        try:
+            return _run(_parser().parse_args(arguments))
+        except AlreadyRunning as error:
+            say(f"error: {error}")
+            return EXIT_ALREADY_RUNNING
+
+    return exit_code(work, lambda text: say(f"error: {text}"))
 
 
 class _Version(argparse.Action):

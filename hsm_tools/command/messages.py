@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hsm_shipper.process.output import say
-from hsm_tools.command.termination import uninterrupted
+from hsm_shipper.process.termination import uninterrupted
 
 if TYPE_CHECKING:  # imported late: --help logs nothing
     import logging

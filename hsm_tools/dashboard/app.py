@@ -20,7 +20,7 @@ from textual.binding import Binding, BindingType
 
 from hsm_shipper.config import Config
 from hsm_shipper.process.signals import handled
-from hsm_tools.command.termination import Terminated
+from hsm_shipper.process.termination import Terminated
 from hsm_tools.dashboard.data.files import Files
 from hsm_tools.dashboard.data.lookup_thread import LookupThread
 from hsm_tools.dashboard.data.update_thread import UpdateThread
