@@ -45,11 +45,11 @@ class MdtStatus:
     mdt: str
     present: bool
     worker: Program | None
-    poll: PollStatus | None
     poll_age_s: float | None
     stale: bool
-    maintenance: RecordedRun | None
     troubles: tuple[str, ...]
+    poll: PollStatus | None
+    maintenance: RecordedRun | None
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _mdt_status(
         troubles.append(str(lost))
     if maintenance is not None and maintenance.error is not None:
         troubles.append(f"last maintenance failed: {maintenance.error}")
-    return MdtStatus(mdt, present, worker, poll, age_s, stale, maintenance, tuple(troubles))
+    return MdtStatus(mdt, present, worker, age_s, stale, tuple(troubles), poll, maintenance)
 
 
 def to_text(status: Status, now: float) -> str:
@@ -230,13 +230,9 @@ def to_json(status: Status, config: Config) -> str:
             "state_dir": config.state_dir,
             "run_dir": config.run_dir,
             "mdts": [
-                {
-                    "mdt": mdt.mdt,
-                    "present": mdt.present,
+                vars(mdt)
+                | {
                     "worker": _program(mdt.worker),
-                    "poll_age_s": mdt.poll_age_s,
-                    "stale": mdt.stale,
-                    "troubles": mdt.troubles,
                     "poll": _poll(mdt.poll),
                     "maintenance": _maintenance(mdt.maintenance),
                 }
