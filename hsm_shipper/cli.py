@@ -102,7 +102,6 @@ class _Version(argparse.Action):
 
 
 def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
     config = CommandLine(add_help=False)
     config.add_argument(
         "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="configuration (YAML)"
@@ -115,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
             const=f"set {key} in the configuration, or HSM_{key.upper()} in the environment",
             help=argparse.SUPPRESS,
         )
-    parser = CommandLine(prog=SHIPPER, description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw, parents=[config])
+    parser = CommandLine(prog=SHIPPER, description=_DESCRIPTION, epilog=_EPILOG, parents=[config])
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--daemon", action="store_true", help="detach, and return once it is up")
@@ -130,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     check = "look for trouble: configuration, MDTs, Redis, folders"
     for name, text, epilog in (("status", status, _STATUS_EPILOG), ("check", check, _CHECK_EPILOG)):
         command = commands.add_parser(
-            name, help=text, description=text.capitalize() + ".", epilog=epilog, formatter_class=raw, parents=[config]
+            name, help=text, description=text.capitalize() + ".", epilog=epilog, parents=[config]
         )
         command.add_argument("--json", action="store_true", help="print JSON")
     maintain = commands.add_parser(
@@ -138,7 +137,6 @@ def _parser() -> argparse.ArgumentParser:
         help="heal and trim streams now",
         description=_MAINTAIN,
         epilog=_MAINTAIN_EPILOG,
-        formatter_class=raw,
         parents=[config],
     )
     maintain.add_argument("mdts", nargs="*", metavar="MDT", help="only these; without any, all on this server")

@@ -77,12 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = CommandLine(
-        prog=PROGRAM,
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandLine(prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("mdts", nargs="*", metavar="MDT", help="only these; without any, all streams and all MDTs here")
     parser.add_argument("--here", action="store_true", help="only the MDTs that are on this server now")
     parser.add_argument("--json", action="store_true", help="print JSON")
