@@ -61,23 +61,23 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
     with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
         client = connect(config)
         poller, replica = make_poller(client, config, mdt, actions)
-        heartbeat = HeartbeatWriter(client, config, mdt, actions)
+        pulse = HeartbeatWriter(client, config, mdt, actions)
         age = ConnectionAge()
         _log.info("polling %s every %g s", actions, config.poll_interval_s)
         cadence = Cadence(config.poll_interval_s)
-        _poll(poller, heartbeat)
+        _poll(poller, pulse)
         while not cadence.wait(stop):
             if age.is_over():
                 client.connection_pool.disconnect()
-            _poll(poller, heartbeat)
+            _poll(poller, pulse)
         replica.close()
     _log.info("stopped")
 
 
-def _poll(poller: Poller, heartbeat: HeartbeatWriter) -> None:
+def _poll(poller: Poller, pulse: HeartbeatWriter) -> None:
     result = poller.poll()
     if result.status is not None and not isinstance(result.error, StreamUnavailable):
-        heartbeat.beat(result.status)
+        pulse.beat(result.status)
 
 
 def main(arguments: list[str] | None = None) -> int:
