@@ -29,7 +29,7 @@ from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.heartbeat_writer import HeartbeatWriter
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller
-from hsm_shipper.worker.replica import StreamReplica
+from hsm_shipper.worker.stream_replica import StreamReplica
 
 _log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import StreamRefused
 from hsm_shipper.stream import lock as lock_module
 from hsm_shipper.stream.connection import connect
-from hsm_shipper.stream.lock import MaintenanceLock
+from hsm_shipper.stream.maintenance_lock import MaintenanceLock
 from hsm_shipper.stream.stream import ActionStream
 from hsm_tools.command.filters import ActionFilter
 from hsm_tools.consumer import StreamReader

@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from hsm_shipper.errors import LockHeld, LockLost, StreamUnavailable
-from hsm_shipper.stream import lock
-from hsm_shipper.stream.lock import TTL_S, MaintenanceLock
+from hsm_shipper.stream import maintenance_lock
+from hsm_shipper.stream.maintenance_lock import TTL_S, MaintenanceLock
 from hsm_shipper.stream.stream import ActionStream
 from tests.conftest import PrivateServer
 from tests.support.core import shipper_client
