@@ -16,9 +16,9 @@ from typing import cast
 import redis
 
 from hsm_shipper.config import Config
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ActionsError, HsmError, StateError, StreamError, StreamRefused, StreamUnavailable
@@ -187,7 +187,7 @@ class PollWatch:
 
     def have_settled(self) -> bool:
         """Whether the worker has had every chance to ship what was in the file when this was made."""
-        if self._begin is None or self._last is None or _failed(self._last):
+        if self._begin is None or self._last is None or self._last.error is not None:
             return False
         return self._last.polls >= self._begin.polls + _POLLS_TO_SETTLE
 
@@ -212,10 +212,6 @@ class PollWatch:
             return read_poll_status(self._path)
         except StateError:
             return None  # as without one: the state file is a reference of its own, and told there
-
-
-def _failed(status: PollStatus) -> bool:
-    return status.last_error_at is not None and status.last_error_at >= status.last_poll_at
 
 
 def _comparison(path: Path, compared: Callable[[], Comparison]) -> Comparison:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from hsm_shipper.contract.heartbeat import EXPIRY_POLLS, Heartbeat, decode
+from hsm_shipper.contract.heartbeat import Heartbeat, decode, late_after_s, poll_troubles
 
 ENABLED = "enabled"
 # The clocks of two servers may differ by so much, whatever the interval.
@@ -56,13 +56,13 @@ def worker_health(heartbeat: Heartbeat | None, now_s: float, trouble: str | None
     age_s = max(0.0, now_s - heartbeat.last_poll_at)
     is_old = age_s > old_after_s(heartbeat)
     troubles = [f"last poll {age_s:,.0f} s ago"] if is_old else []
-    if heartbeat.last_error is not None:
-        troubles.append(f"last poll failed: {heartbeat.last_error}")
-    elif heartbeat.last_poll_duration_s > heartbeat.poll_interval_s:
-        troubles.append(f"polls take {heartbeat.last_poll_duration_s:,.1f} s, longer than poll_interval")
-    if heartbeat.lines_not_understood:
-        lines = f"{heartbeat.lines_not_understood:,} of {heartbeat.lines:,} lines of the actions file"
-        troubles.append(f"{lines} are not understood, and not shipped")
+    troubles += poll_troubles(
+        heartbeat.last_error,
+        heartbeat.last_poll_duration_s,
+        heartbeat.poll_interval_s,
+        heartbeat.lines,
+        heartbeat.lines_not_understood,
+    )
     if heartbeat.hsm_control not in (ENABLED, None):
         troubles.append(f"coordinator is {heartbeat.hsm_control}")
     if heartbeat.agents_not_understood:
@@ -76,5 +76,4 @@ def worker_health(heartbeat: Heartbeat | None, now_s: float, trouble: str | None
 
 def old_after_s(heartbeat: Heartbeat) -> float:
     """The age, in seconds, above which a poll is old: as many missed polls as a heartbeat outlives."""
-    longest_poll_s = max(heartbeat.poll_interval_s, heartbeat.last_poll_duration_s)
-    return max(EXPIRY_POLLS * longest_poll_s, _CLOCK_DIFFERENCE_S)
+    return max(late_after_s(heartbeat.poll_interval_s, heartbeat.last_poll_duration_s), _CLOCK_DIFFERENCE_S)
