@@ -16,8 +16,8 @@ from hsm_shipper.contract.stream_ids import unpack_id
 from hsm_shipper.errors import HsmError, StateCorrupt
 from hsm_shipper.lustre.actions_file import ActionsFile, RawFile
 from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
-from hsm_shipper.state import integrity
-from hsm_shipper.state.database import set_aside
+from hsm_shipper.state.damage import check_for_damage, set_aside
+from hsm_shipper.state.database import tidy
 from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.poll_result import PollResult
@@ -224,7 +224,7 @@ class Life:
             try:
                 result = self._cycle(worker, stream or own, threshold)
                 worker.was_tidied = True
-                integrity.tidy(worker.state_path)
+                tidy(worker.state_path)
             except HsmError as error:
                 result = error
         for database in list(process.databases):
@@ -233,7 +233,7 @@ class Life:
 
     def _cycle(self, worker: Worker, stream: ActionStream, threshold: int) -> CycleResult:
         try:
-            integrity.check(worker.state_path)
+            check_for_damage(worker.state_path)
             return run_cycle(
                 worker.mdt.name,
                 worker.state_path,

@@ -260,7 +260,7 @@ class RedisModel:
     # -- the shipper's scripts
 
     def append(self, key: bytes, args: Sequence[bytes]) -> list[Any]:
-        """`append.lua`."""
+        """`compare_and_append.lua`."""
         last_id, newest_id, newest_sha1, first_id, length, deleted, *payloads = args
         if not payloads:
             self._xtrim(key, b"MAXLEN", b"9223372036854775807")
@@ -305,7 +305,7 @@ def _sha(script: str) -> bytes:
 
 
 _SCRIPTS: dict[bytes, Callable[[RedisModel, bytes, Sequence[bytes]], Any]] = {
-    _sha("append.lua"): RedisModel.append,
+    _sha("compare_and_append.lua"): RedisModel.append,
     _sha("trim.lua"): RedisModel.trim,
 }
 
