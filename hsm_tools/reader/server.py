@@ -11,7 +11,8 @@ import redis
 from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_address import RedisAddress
 from hsm_shipper.errors import ConfigError
-from hsm_shipper.stream.connection import client_kwargs
+from hsm_shipper.stream.connection import client_kwargs, sentinel_finder
+from hsm_shipper.stream.sentinel import find_by
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -28,6 +29,7 @@ class Server:
         self._kwargs = client_kwargs(config, redis_kwargs)
         self.address = str(_named(config.redis_address, redis_kwargs))
         """Where it is, for messages."""
+        self._finder = sentinel_finder(config, self._kwargs, config.redis_read_from)
         redis.Redis(**self._kwargs).close()  # an unknown argument is an error now, not at the first event
 
     @classmethod
@@ -51,6 +53,8 @@ class Server:
     def client(self, block_s: float) -> redis.Redis:
         """A client for a reading that is to be told of silence every `block_s` seconds."""
         client: redis.Redis = self._prepared(redis.Redis, self._kwargs, block_s)
+        if self._finder is not None:
+            find_by(self._finder, client)
         return client
 
     def async_client(self, block_s: float) -> redis.asyncio.Redis:
@@ -63,6 +67,10 @@ class Server:
         if isinstance(kwargs["retry"], redis.retry.Retry):
             kwargs = kwargs | {"retry": Retry(NoBackoff(), 0)}
         client: redis.asyncio.Redis = self._prepared(redis.asyncio.Redis, kwargs, block_s)
+        if self._finder is not None:
+            from hsm_tools.reader import sentinel_aio
+
+            sentinel_aio.find_by(self._finder, client)
         return client
 
     def reply_timeout_s(self, block_s: float) -> float:

@@ -99,15 +99,18 @@ class RedisServer:
         Call it from the main thread: the kernel ends the server with the thread that started it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._process = subprocess.Popen(
+            self._command(), stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
+        )
+        eventually(self._answers)
+        return self
+
+    def _command(self) -> list[str]:
         command = [str(server_binary()), "--bind", self.host, "--port", str(self.port), "--dir", str(self.folder)]
         command += ["--daemonize", "no", "--logfile", str(self.folder / "server.log")]
         for name, value in self.options.items():
             command += [f"--{name}", value]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
-        )
-        eventually(self._answers)
-        return self
+        return command
 
     def stop(self) -> None:
         """End in good order: the data is saved as the options say."""
