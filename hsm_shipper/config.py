@@ -87,6 +87,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return address_of(self.redis_host, self.redis_port, self.redis_db, tls=tls)
 
     @property
+    def read_from(self) -> str:
+        """Whether those who only read ask the `primary` or a `replica`."""
+        return str(self.redis_address.options.get("read_from", self.redis_read_from))
+
+    @property
     def state_path(self) -> Path:
         """`state_dir` as a path."""
         return Path(self.state_dir)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import TYPE_CHECKING
 
-from hsm_shipper.contract.redis_address_options import FILE_OPTIONS, SENTINEL_OPTIONS
+from hsm_shipper.contract.redis_address_options import FILE_OPTIONS
 from hsm_shipper.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +23,11 @@ TLS_KEYS = {
     "redis_tls_key_password_file": "ssl_password",
 }
 _USER_KEYS = {"redis_username": "username", "redis_password_file": "password"}
-_SENTINEL_KEYS = {"redis_sentinel_username": "sentinel_username", "redis_sentinel_password_file": "sentinel_password"}
+_SENTINEL_KEYS = {
+    "redis_sentinel_username": "sentinel_username",
+    "redis_sentinel_password_file": "sentinel_password",
+    "redis_read_from": "read_from",
+}
 PASSWORD_FILE_KEYS = ("redis_password_file", "redis_sentinel_password_file", "redis_tls_key_password_file")
 FILE_KEYS = (*PASSWORD_FILE_KEYS, "redis_tls_ca_file", "redis_tls_cert_file", "redis_tls_key_file")
 
@@ -39,13 +43,13 @@ def unused_keys(config: Config, given: Container[str]) -> list[str]:
     for key, option in (TLS_KEYS | _USER_KEYS | _SENTINEL_KEYS).items():
         if key in given and option in address.options:
             warnings.append(f"redis_url names {_named(option)} itself, so {key} is not used")
-        elif key in given and option in SENTINEL_OPTIONS and not address.is_sentinel:
+        elif key in given and key in _SENTINEL_KEYS and not address.is_sentinel:
             warnings.append(f"redis_url names no Sentinels, so {key} is not used")
     return warnings
 
 
 def _named(option: str) -> str:
-    return option if option.startswith("ssl") else f"a {option.replace('sentinel_', 'Sentinel ')}"
+    return option if option.startswith(("ssl", "read", "sentinel")) else f"a {option}"
 
 
 def check_settings(config: Config) -> None:

@@ -267,9 +267,11 @@ class AsyncStreamReader(Reader):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    def link(self, reading: EventReading | None = None) -> _Link:
-        """A connection of its own."""
-        return _Link(self._server.async_client(math.inf if reading is None else reading.block_s), reading)
+    def link(self, reading: EventReading | None = None, *, writes: bool = False) -> _Link:
+        """A connection of its own; to the primary if it `writes`, and for a reading that does."""
+        if reading is None:
+            return _Link(self._server.async_client(math.inf, writes=writes))
+        return _Link(self._server.async_client(reading.block_s, writes=reading.source.writes), reading)
 
 
 class AsyncConsumerGroup(GroupBase):
@@ -278,7 +280,7 @@ class AsyncConsumerGroup(GroupBase):
     def __init__(self, reader: AsyncStreamReader, *args: Any) -> None:
         super().__init__(reader, *args)
         self._reader: AsyncStreamReader = reader
-        self._link = reader.link()
+        self._link = reader.link(writes=True)
         reader.groups.add(self)
 
     @overload

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from hsm_shipper.config import Config
-from hsm_shipper.contract.redis_address_options import SENTINEL_OPTIONS
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.redis_settings import REPLY_TIMEOUT_S, TLS_KEYS
 from hsm_shipper.stream.certificates import check_certificates
@@ -62,9 +61,7 @@ def connect(config: Config) -> redis.Redis:
     return client
 
 
-def sentinel_finder(
-    config: Config, kwargs: Mapping[str, Any], read_from: Literal["primary", "replica"] = "primary"
-) -> SentinelFinder | None:
+def sentinel_finder(config: Config, kwargs: Mapping[str, Any], read_from: str = "primary") -> SentinelFinder | None:
     """What finds the server for a client with `kwargs` (of `client_kwargs`); None where the address names it.
 
     Raises `ConfigError` for a password file that cannot be used.
@@ -81,7 +78,8 @@ def sentinel_finder(
     if config.redis_sentinel_password_file is not None:
         told["password"] = _read_secret("redis_sentinel_password_file", config.redis_sentinel_password_file)
     options = address.options
-    told |= {name.removeprefix("sentinel_"): options[name] for name in SENTINEL_OPTIONS & options.keys()}
+    for name in ("username", "password"):
+        told |= {name: options[f"sentinel_{name}"]} if f"sentinel_{name}" in options else {}
     return SentinelFinder(address, read_from, told)
 
 

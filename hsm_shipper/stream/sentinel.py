@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator, Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import redis
 import redis.exceptions
@@ -58,12 +58,11 @@ Questions: TypeAlias = Generator[Question, Any, list[Node]]
 class SentinelFinder:
     """Finds the servers of the service that `address` names; one for all connections of a client, of any thread.
 
+    `read_from` is `primary`, or `replica` for those who only read.
     `sentinel_kwargs` are redis-py's arguments for a client of a Sentinel, without host and port.
     """
 
-    def __init__(
-        self, address: RedisAddress, read_from: Literal["primary", "replica"], sentinel_kwargs: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, address: RedisAddress, read_from: str, sentinel_kwargs: Mapping[str, Any]) -> None:
         self._service = address.service
         self._sentinels = address.nodes
         self._read_from = read_from

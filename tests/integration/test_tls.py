@@ -139,7 +139,7 @@ def test_a_certificate_of_an_unknown_authority(
 ) -> None:
     for ca in (Authority(tmp_path, "other").certificate, None):
         [(kind, hint)] = told(config_for(servers["good"].tls_port, ca))
-        assert kind is StreamRefused and "signed by none that is trusted here: name its CA in ssl_ca_certs" in hint
+        assert kind is StreamRefused and "signed by none that is trusted here: name its CA in redis_tls_ca_file" in hint
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_a_certificate_of_the_client_is_wanted(
 ) -> None:
     # From TLS 1.3 on the server says so only after the handshake: whoever is writing by then learns that it hung up.
     port = servers["strict"].tls_port
-    maybe = "does it want a certificate (ssl_certfile)?"
+    maybe = "does it want a certificate (redis_tls_cert_file)?"
     for _, hint in told(config_for(port, authority.certificate)):
-        assert "give ssl_certfile and ssl_keyfile" in hint or maybe in hint
+        assert "set redis_tls_cert_file and redis_tls_key_file" in hint or maybe in hint
     certificate, key = Authority(tmp_path, "other").issue("client")
     for _, hint in told(config_for(port, authority.certificate, f"ssl_certfile={certificate}", f"ssl_keyfile={key}")):
         assert "does not accept the certificate of this client" in hint or maybe in hint
