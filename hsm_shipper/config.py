@@ -70,6 +70,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     redis_sentinel_username: str | None = None
     redis_sentinel_password_file: str | None = None
     redis_read_from: Literal["primary", "replica"] = "primary"
+    redis_wait_replicas: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    redis_wait_fsync: bool = False
+    redis_wait_timeout_s: Seconds = msgspec.field(default=5.0, name="redis_wait_timeout")
     redis_stream_prefix: str = DEFAULT_PREFIX
     state_dir: str = "/var/lib/hsm-shipper"
     run_dir: str = "/run/hsm-shipper"

@@ -69,3 +69,13 @@ def check_settings(config: Config) -> None:
             f"redis_read_from: 'replica' cannot be used with {address}",
             "replicas are found by Sentinels: name them in redis_url (redis+sentinel://)",
         )
+    _check_wait(config, address.options.get("socket_timeout", REPLY_TIMEOUT_S))
+
+
+def _check_wait(config: Config, reply_timeout_s: float) -> None:
+    waits = config.redis_wait_replicas > 0 or config.redis_wait_fsync
+    if waits and not 0.001 <= config.redis_wait_timeout_s < reply_timeout_s:
+        raise ConfigError(
+            f"redis_wait_timeout: {config.redis_wait_timeout_s:g} cannot be used",
+            f"give 0.001 s or more, and less than the time that any reply may take ({reply_timeout_s:g} s)",
+        )

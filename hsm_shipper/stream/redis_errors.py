@@ -23,6 +23,7 @@ _HINTS = {
     "NOAUTH": "set redis_username and redis_password_file",
     "WRONGPASS": "check redis_username and redis_password_file",
     "WRONGTYPE": "the key is no stream: another program uses this prefix; rename the key or change the prefix",
+    "UNBLOCKED": "it has just become a replica: the next poll looks for the primary",
     "NOREPLICAS": "too few replicas are in step (min-replicas-to-write): look at the replicas",
 }
 
@@ -57,6 +58,10 @@ def refusal_hint(error: redis.RedisError) -> str:
         return "the server has fewer databases: look at redis_db, or at the database in redis_url"
     if "unauthenticated" in str(error):  # so Redis 7 refuses a long command of a client that gave no password
         return _HINTS["NOAUTH"]
+    if "WAITAOF" in str(error):
+        return (
+            "redis_wait_fsync needs `appendonly yes`, and Redis 7.2 or Valkey: set it there, or redis_wait_fsync: false"
+        )
     if isinstance(error, redis.exceptions.InvalidResponse):
         return "is that Redis? Look at the host and the port"
     return _HINTS.get(error_code(error), "look at the server's log")

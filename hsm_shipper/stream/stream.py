@@ -26,6 +26,7 @@ from hsm_shipper.errors import (
     StreamRefused,
     StreamUnavailable,
 )
+from hsm_shipper.stream.keeping import Keeping
 from hsm_shipper.stream.page_reader import PAGE_ENTRIES, Entry, PageReader
 from hsm_shipper.stream.redis_errors import is_denied, permission_hint, reach_hint, refusal_hint, tls_hint
 
@@ -51,7 +52,9 @@ class GroupPosition(NamedTuple):
 class ActionStream:
     """The stream `key`. Every method raises `StreamUnavailable` or `StreamRefused` as the server's answer is."""
 
-    def __init__(self, client: redis.Redis, key: str, address: str) -> None:
+    def __init__(self, client: redis.Redis, key: str, address: str, keeping: Keeping | None = None) -> None:
+        """`keeping` is who has to have what is appended before an append is finished; None for the server alone."""
+        self.keeping = keeping
         self._client = client
         self.pool = client.connection_pool
         self.key = key
@@ -71,6 +74,13 @@ class ActionStream:
     def compare(self, expected: Head) -> Head:
         """The stream as it is; `StreamMoved` unless it still ends at `expected`. It is tried as a write."""
         return self.start_append(expected, ()).finish()
+
+    def confirm_kept(self) -> None:
+        """Make sure that all that the stream holds now is kept as is asked for; `StreamNotKept` if not in time."""
+        if self.keeping is None:
+            return
+        with self.translated("wait until all is kept of"):
+            self.keeping.confirm(self.pool, self.key, f"what stream {self.key} at {self.address} holds")
 
     def entries_lost(self, found: Head) -> EntriesLost:
         """What to raise where the stream as it was `found` has lost entries (`stream_head.has_losses`)."""
@@ -230,9 +240,9 @@ class PendingAppend:
     def finish(self) -> Head:
         """The stream now; `StreamMoved` if it was not as expected, and then nothing was added.
 
-        Without payloads this only compares. After `StreamUnavailable` it is not known whether they were added. That the
-        stream ends as expected does not say that it still holds everything that it should: see
-        `stream_head.has_losses` for `found`.
+        Without payloads this only compares. After `StreamNotKept` they were added, after `StreamUnavailable` it is not
+        known whether they were. That the stream ends as expected does not say that it still holds everything that it
+        should: see `stream_head.has_losses` for `found`.
         """
         matched, self.found, self.entry_ids = self._reply()
         if not matched:
@@ -261,10 +271,23 @@ class PendingAppend:
             except redis.exceptions.NoScriptError:  # a server that was restarted, or has never seen it
                 self._send("EVAL", _APPEND)
                 reply = self._read()
+            if self._payloads and reply[0]:
+                self._wait_until_kept()
         self._stream.pool.release(self._connection)
         self._connection = None
         matched, *told, entry_ids = reply
         return bool(matched), Head.told(*told), entry_ids
+
+    def _wait_until_kept(self) -> None:
+        stream, number = self._stream, len(self._payloads)
+        if stream.keeping is None:
+            return
+        entries = "an entry" if number == 1 else f"{number:,} entries"
+        try:
+            stream.keeping.wait(self._connection, f"{entries} of stream {stream.key} at {stream.address}: it")
+        except BaseException:
+            self.abandon()
+            raise
 
     def _read(self) -> Any:
         assert self._connection is not None, "finish an append once"

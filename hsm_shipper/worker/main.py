@@ -24,6 +24,7 @@ from hsm_shipper.state.locks import FileLock, worker_lock_path
 from hsm_shipper.state.poll_status import state_file
 from hsm_shipper.stream.connection import address, connect
 from hsm_shipper.stream.connection_age import ConnectionAge
+from hsm_shipper.stream.keeping import Keeping
 from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.heartbeat_writer import HeartbeatWriter
@@ -37,7 +38,8 @@ _log = logging.getLogger(__name__)
 def make_poller(client: redis.Redis, config: Config, mdt: str, actions: Path) -> tuple[Poller, StreamReplica]:
     """A poller of `mdt` and what it keeps open. The caller holds the worker's lock."""
     relax_collector()
-    stream = ActionStream(client, stream_key(config.redis_stream_prefix, mdt), address(config))
+    key, keeping = stream_key(config.redis_stream_prefix, mdt), Keeping.configured(config)
+    stream = ActionStream(client, key, address(config), keeping)
     replica = StreamReplica(state_file(config.state_path, mdt), stream, config.host)
     writer = ChangeWriter(mdt, config.host, config.include_raw)
     return Poller(ActionsFile(actions), replica, writer, partial(read_hsm_control, actions)), replica
