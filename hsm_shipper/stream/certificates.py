@@ -95,7 +95,7 @@ def check_certificates(kwargs: Mapping[str, Any], keys: Mapping[str, str]) -> No
 
 
 def valid_until(file: Path) -> datetime | None:
-    """When the first certificate in a PEM file expires; None where that cannot be told."""
+    """When the certificate in a PEM file expires, of a chain the first; None where that cannot be told."""
     try:
         _, _, rest = file.read_text(encoding="utf-8", errors="replace").partition("-----BEGIN CERTIFICATE-----")
         body, end, _ = rest.partition("-----END CERTIFICATE-----")

@@ -11,9 +11,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from hsm_shipper.config import Config
-from hsm_shipper.errors import ConfigError
+from hsm_shipper.errors import ConfigError, StreamUnavailable
 from hsm_shipper.redis_settings import REPLY_TIMEOUT_S, TLS_KEYS
 from hsm_shipper.stream.certificates import check_certificates
+from hsm_shipper.stream.redis_errors import tls_hint
 from hsm_shipper.stream.sentinel import SENTINEL_TIMEOUT_S, SentinelFinder, find_by
 
 CONNECT_TIMEOUT_S = 5.0
@@ -59,6 +60,21 @@ def connect(config: Config) -> redis.Redis:
     if finder is not None:
         find_by(finder, client)
     return client
+
+
+def primary_now(config: Config) -> str | None:
+    """The primary that the Sentinels name now; None where none are configured.
+
+    Raises `ConfigError`, or `StreamError` where they name none.
+    """
+    finder = sentinel_finder(config, client_kwargs(config))
+    if finder is None:
+        return None
+    try:
+        return str(finder.find()[0])
+    except redis.RedisError as error:
+        hint = tls_hint(error) or str(getattr(error, "hint", ""))
+        raise StreamUnavailable(f"which server is the primary is not known: {error}", hint) from error
 
 
 def sentinel_finder(config: Config, kwargs: Mapping[str, Any], read_from: str = "primary") -> SentinelFinder | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import redis
@@ -63,8 +64,10 @@ class SentinelFinder:
     """
 
     def __init__(self, address: RedisAddress, read_from: str, sentinel_kwargs: Mapping[str, Any]) -> None:
+        self._address = address
         self._service = address.service
-        self._sentinels = address.nodes
+        self.sentinels = address.nodes
+        """The first to be asked first."""
         self._read_from = read_from
         self.sentinel_kwargs = sentinel_kwargs
         self.connected_to: Node | None = None
@@ -73,7 +76,7 @@ class SentinelFinder:
     def candidates(self) -> Questions:
         """Where to connect, the best first. Raises `SentinelUnavailable` or `SentinelRefused`."""
         failures: dict[Node, redis.RedisError] = {}
-        for sentinel in self._sentinels:
+        for sentinel in self.sentinels:
             try:
                 found = yield Question(sentinel, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
                 replicas = []
@@ -85,9 +88,30 @@ class SentinelFinder:
             if found is None:
                 failures[sentinel] = redis.ResponseError(f"it knows no service {self._service!r}")
                 continue
-            self._sentinels = (sentinel, *(other for other in self._sentinels if other != sentinel))
+            self.sentinels = (sentinel, *(other for other in self.sentinels if other != sentinel))
             return _in_order(Node(text_of(found[0]), int(found[1])), replicas)
         raise self._nothing_found(failures)
+
+    def find(self) -> list[Node]:
+        """The candidates, asked for by a blocking client for each question."""
+        questions = self.candidates()
+        try:
+            question = next(questions)
+            while True:
+                try:
+                    with redis.Redis(*question.sentinel, **self.sentinel_kwargs) as client:
+                        reply = client.execute_command(*question.command)
+                except redis.RedisError as error:
+                    question = questions.throw(error)
+                else:
+                    question = questions.send(reply)
+        except StopIteration as end:
+            found: list[Node] = end.value
+            return found
+
+    def alone(self, sentinel: Node) -> SentinelFinder:
+        """One that asks but this Sentinel."""
+        return SentinelFinder(replace(self._address, nodes=(sentinel,)), self._read_from, self.sentinel_kwargs)
 
     def check_role(self, node: Node, role: Any) -> None:
         """Raise unless the server at `node` may be used, as it answers to ROLE, or with that error, itself."""
@@ -141,7 +165,7 @@ class _SentinelConnection:
         if connection.is_connected:
             return
         failure: redis.RedisError | None = None
-        for node in self._ask_sentinels():
+        for node in self._finder.find():
             connection.host, connection.port = node
             try:
                 super().connect()  # type: ignore[misc]
@@ -158,22 +182,6 @@ class _SentinelConnection:
         assert failure is not None, "there is one candidate at least"
         raise failure
 
-    def _ask_sentinels(self) -> list[Node]:
-        questions = self._finder.candidates()
-        try:
-            question = next(questions)
-            while True:
-                try:
-                    with redis.Redis(*question.sentinel, **self._finder.sentinel_kwargs) as client:
-                        reply = client.execute_command(*question.command)
-                except redis.RedisError as error:
-                    question = questions.throw(error)
-                else:
-                    question = questions.send(reply)
-        except StopIteration as end:
-            found: list[Node] = end.value
-            return found
-
 
 class _PlainConnection(_SentinelConnection, redis.Connection):
     pass
@@ -188,6 +196,17 @@ def find_by(finder: SentinelFinder, client: redis.Redis) -> None:
     pool = client.connection_pool
     pool.connection_class = _TlsConnection if pool.connection_class is redis.SSLConnection else _PlainConnection
     pool.connection_kwargs["finder"] = finder
+
+
+def told_by_each(finder: SentinelFinder) -> dict[Node, Node | redis.RedisError]:
+    """By Sentinel, the primary that it names, or why it does not."""
+    told: dict[Node, Node | redis.RedisError] = {}
+    for sentinel in finder.sentinels:
+        try:
+            told[sentinel] = finder.alone(sentinel).find()[0]
+        except redis.RedisError as error:
+            told[sentinel] = error
+    return told
 
 
 def _role(connection: Any) -> Any:
