@@ -94,24 +94,32 @@ class SentinelService:
         """Whether all Sentinels name one primary, and know that all other servers follow it."""
         return self._agreed_port() is not None and all(self._is_whole(one) for one in self.sentinels)
 
-    def switch(self) -> RedisServer:
-        """Have the Sentinels fail over while all are well; returns the new primary."""
+    def switch(self, meanwhile: Callable[[], object] = lambda: None) -> RedisServer:
+        """Have the Sentinels fail over, all being well; returns the new primary. `meanwhile` is done all the time."""
         before = self.primary
-        eventually(self._may_switch, DEADLINE_S, 0.2)
-        return self._next_after(before)
+        eventually(lambda: meanwhile() or self._may_switch(), DEADLINE_S, 0.05)
+        return self.next_after(before, meanwhile)
 
-    def lose_primary(self) -> RedisServer:
-        """`kill -9` the primary; returns the next one. The old one stays down."""
-        before = self.primary
-        before.kill()
-        return self._next_after(before)
+    def restart_dead(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Start what was killed; returns once it follows the primary. `meanwhile` is done all the time."""
+        for server in self.servers:
+            if not server.is_running:
+                server.start()
+        eventually(lambda: meanwhile() or self._all_follow(), DEADLINE_S, 0.05)
 
-    def _next_after(self, before: RedisServer) -> RedisServer:
+    def _all_follow(self) -> bool:
+        return all(_follows(server) for server in self.replicas)
+
+    def next_after(self, before: RedisServer, meanwhile: Callable[[], object] = lambda: None) -> RedisServer:
+        """The next primary, once there is one; `meanwhile` is done all the time."""
+
         def other() -> RedisServer | None:
-            found = self.primary
+            meanwhile()
+            port = self._agreed_port()
+            found = next((server for server in self.servers if server.port == port), before)
             return found if found is not before and _takes_writes(found) else None
 
-        found = eventually(other, DEADLINE_S, 0.1)
+        found = eventually(other, DEADLINE_S, 0.05)
         assert found is not None
         return found
 
@@ -140,6 +148,12 @@ def _named(client: Any) -> int:
 def _ask(sentinel: SentinelServer, question: Callable[[Any], Any]) -> Any:
     with sentinel.client() as client:
         return question(client)
+
+
+def _follows(server: RedisServer) -> bool:
+    with server.client() as client:
+        told = client.info("replication")
+    return bool(told["role"] == "slave" and told["master_link_status"] == "up")
 
 
 def _takes_writes(server: RedisServer) -> bool:

@@ -83,6 +83,11 @@ class RedisServer:
         assert self._process is not None, "the server is not running"
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and neither stopped nor killed since."""
+        return self._process is not None
+
     def client(self, db: int = 0, **kwargs: Any) -> redis.Redis:
         """A client that does not retry, as the project's own."""
         settings: dict[str, Any] = {
