@@ -19,14 +19,14 @@ _DOWN_AFTER_MS = 3000
 
 
 class SentinelServer(RedisServer):
-    """One Sentinel, which watches `primary`; `options` are lines of its configuration."""
+    """One Sentinel, which watches `primary` (at its `port`); `options` are lines of its configuration."""
 
-    def __init__(self, folder: Path, primary: RedisServer, *options: str) -> None:
+    def __init__(self, folder: Path, primary: RedisServer, *options: str, port: int | None = None) -> None:
         super().__init__(folder)
         self._file = folder / "sentinel.conf"
         folder.mkdir(parents=True)
         lines = [f"port {self.port}", f"bind {self.host}", f"dir {folder}", f"logfile {folder / 'server.log'}"]
-        lines += [f"sentinel monitor {SERVICE} {primary.host} {primary.port} 2"]
+        lines += [f"sentinel monitor {SERVICE} {primary.host} {port or primary.port} 2"]
         lines += [f"sentinel down-after-milliseconds {SERVICE} {_DOWN_AFTER_MS}"]
         lines += [f"sentinel failover-timeout {SERVICE} 5000"]
         self._file.write_text("\n".join([*lines, *options]) + "\n")
