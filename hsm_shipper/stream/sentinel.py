@@ -10,7 +10,7 @@ password for one that is down, and does not ask for the role.
 from __future__ import annotations
 
 import random
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -68,10 +68,12 @@ class SentinelFinder:
         self._service = address.service
         self.sentinels = address.nodes
         """The first to be asked first."""
-        self._read_from = read_from
+        self.read_from = read_from
         self.sentinel_kwargs = sentinel_kwargs
         self.connected_to: Node | None = None
         """The server that the newest connection was made to."""
+        self.on_replica: Callable[[Node, bool], None] = lambda _node, _is_linked: None
+        """Called with every connection to a replica, and whether that is connected to its primary."""
 
     def candidates(self) -> Questions:
         """Where to connect, the best first. Raises `SentinelUnavailable` or `SentinelRefused`."""
@@ -80,7 +82,7 @@ class SentinelFinder:
             try:
                 found = yield Question(sentinel, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
                 replicas = []
-                if found is not None and self._read_from == "replica":
+                if found is not None and self.read_from == "replica":
                     replicas = yield Question(sentinel, ("SENTINEL", "REPLICAS", self._service))
             except redis.RedisError as error:
                 failures[sentinel] = error
@@ -111,7 +113,7 @@ class SentinelFinder:
 
     def alone(self, sentinel: Node) -> SentinelFinder:
         """One that asks but this Sentinel."""
-        return SentinelFinder(replace(self._address, nodes=(sentinel,)), self._read_from, self.sentinel_kwargs)
+        return SentinelFinder(replace(self._address, nodes=(sentinel,)), self.read_from, self.sentinel_kwargs)
 
     def check_role(self, node: Node, role: Any) -> None:
         """Raise unless the server at `node` may be used, as it answers to ROLE, or with that error, itself."""
@@ -122,10 +124,11 @@ class SentinelFinder:
         if kind == "master":
             return
         hint = "a failover may be under way; if it lasts, look at the Sentinels' logs"
-        if self._read_from == "primary":
+        if self.read_from == "primary":
             raise SentinelUnavailable(f"{where} is no primary, it says that it is a {kind}", hint)
         if kind != "slave" or role[4] < 0:  # its offset: nothing was copied yet, and it would seem empty
             raise SentinelUnavailable(f"{where} has not copied its primary yet", hint)
+        self.on_replica(node, text_of(role[3]) == "connected")
 
     def no_answer(self, node: Node, error: redis.RedisError) -> redis.RedisError:
         """What to raise where the server at `node` cannot be reached."""

@@ -13,6 +13,7 @@ from hsm_shipper.contract.redis_address import RedisAddress
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.stream.connection import client_kwargs, sentinel_finder
 from hsm_shipper.stream.sentinel import find_by
+from hsm_tools.reader.replica import ReplicaLog, ReplicaState, replica_state
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -31,6 +32,10 @@ class Server:
         """Where it is, for messages."""
         self._reading = sentinel_finder(config, self._kwargs, "primary" if from_primary else config.read_from)
         self._writing = sentinel_finder(config, self._kwargs)
+        self.may_read_replica = self._reading is not None and self._reading.read_from == "replica"
+        """Whether what is read may be older than what the primary says."""
+        if self._reading is not None:
+            self._reading.on_replica = ReplicaLog().connected
         redis.Redis(**self._kwargs).close()  # an unknown argument is an error now, not at the first event
 
     @classmethod
@@ -78,6 +83,10 @@ class Server:
 
             sentinel_aio.find_by(finder, client)
         return client
+
+    def replica_state(self, info: Any) -> ReplicaState | None:
+        """The replica that is read from, as the reply to INFO replication tells; None where it is the primary."""
+        return replica_state(None if self._reading is None else self._reading.connected_to, info)
 
     def reply_timeout_s(self, block_s: float) -> float:
         """How long such a client waits for a reply."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ from hsm_shipper.stream.stream import ActionStream
 from hsm_tools.aio import AsyncStreamReader
 from hsm_tools.consumer import StreamReader
 from hsm_tools.live_view import LiveView
+from hsm_tools.reader.replica import ReplicaLog, ReplicaState, replica_state
+from hsm_tools.stats import main as stats
+from hsm_tools.top import main as top
 from tests.conftest import PrivateServer
 from tests.support.core import KEY, add
 from tests.support.sentinels import SERVICE, SentinelServer, SentinelService
@@ -91,6 +96,67 @@ def test_who_only_reads_may_read_from_a_replica(service: SentinelService) -> Non
                 assert client.info("replication")["role"] == "master"
         with StreamReader.from_config(config, from_primary=True) as reader:
             assert reader.streams() == [KEY]
+
+
+def test_tools_show_how_old_the_data_of_a_replica_may_be(
+    service: SentinelService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    eventually(service.is_settled)
+    url = f"{service.url}?read_from=replica"
+    with LiveView(redis_url=url) as view, LiveView(redis_url=service.url) as plain:
+        view.refresh()
+        plain.refresh()
+        assert plain.replica is None
+        assert view.replica is not None
+        assert view.replica.server in {f"127.0.0.1:{one.port}" for one in service.replicas}
+        assert (view.replica.is_linked, view.replica.is_behind) == (True, False)
+    assert stats(["--redis-url", url, "--format", "table"]) == 0
+    assert "Read from:     replica 127.0.0.1:" in capsys.readouterr().out
+    assert stats(["--redis-url", url, "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)["summary"]["replica"]
+    assert told["is_linked"] and told["silent_seconds"] < 60
+    assert top(["--redis-url", url, "--run-once"]) == 0
+    assert "| Redis: Connected to replica 127.0.0.1:" in capsys.readouterr().out
+
+
+def test_a_replica_that_lost_its_primary_says_since_when(private_server: PrivateServer) -> None:
+    primary, replica = (private_server(repl_diskless_sync_delay="0") for _ in range(2))
+    node = Node("h", 1)
+    with primary.client() as client:
+        add(client, b"{}")
+        assert replica_state(node, b"# Replication\r\nrole:master\r\n") is None
+    replica.follow(primary)
+    with replica.client() as client:
+        client.response_callbacks.clear()
+        told = replica_state(node, client.execute_command("INFO", "replication"))
+        assert told is not None
+        assert str(told).startswith("replica h:1, heard of its primary ")
+        primary.kill()
+
+        def lost() -> ReplicaState | None:
+            found = replica_state(node, client.execute_command("INFO", "replication"))
+            return found if found is not None and found.is_behind else None
+
+        found = eventually(lost)
+    assert found is not None
+    assert str(found) in {
+        f"replica h:1, which has lost its primary {s}s ago: what is shown is of then" for s in range(60)
+    }
+    refused = replica_state(node, redis.exceptions.NoPermissionError("no"))
+    assert refused is not None and refused.is_behind
+    assert "allow this Redis user +info" in str(refused)
+
+
+def test_what_a_tail_reads_from_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    log, node = ReplicaLog(), Node("h", 1)
+    for is_linked in (True, True, False, False, True):
+        log.connected(node, is_linked)
+    assert caplog.messages == [
+        "reading from replica h:1, which has its primary",
+        "replica h:1 has lost its primary: what it says is as old as that",
+        "reading from replica h:1, which has its primary again",
+    ]
 
 
 def test_a_replica_that_copied_nothing_yet_is_not_read_from() -> None:

@@ -138,7 +138,7 @@ class Viewer:
         self._show(
             picture=self._picture(self._followed),
             before=self.view.picture,
-            connection=CONNECTED,
+            connection=Connection(replica=self._followed.replica),
             failure=None,
             progress=None,
             asked_at=None,
