@@ -175,6 +175,8 @@ class _SentinelConnection:
                 self._finder.check_role(node, _role(connection))
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 connection.disconnect()
+                if isinstance(error, redis.AuthenticationError):
+                    raise  # a person has to put that right, and another server would only hide it
                 failure = failure or self._finder.no_answer(node, error)
             except BaseException:
                 connection.disconnect()

@@ -32,6 +32,8 @@ class _SentinelConnection:
                 self._finder.check_role(node, await _role(connection))
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 await connection.disconnect()
+                if isinstance(error, redis.AuthenticationError):
+                    raise  # a person has to put that right, and another server would only hide it
                 failure = failure or self._finder.no_answer(node, error)
             except BaseException:
                 await connection.disconnect(nowait=True)
