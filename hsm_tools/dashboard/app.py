@@ -9,7 +9,7 @@ import sys
 import termios
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import ClassVar
 
 # Read when Textual is imported. No key here needs that protocol, and a terminal is left in it by a `kill -9`.
@@ -19,11 +19,12 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 
 from hsm_shipper.config import Config
-from hsm_tools.command.termination import Terminated
-from hsm_tools.dashboard.data.background import Background
+from hsm_shipper.process.signals import handled
+from hsm_shipper.process.termination import Terminated
 from hsm_tools.dashboard.data.files import Files
-from hsm_tools.dashboard.data.viewer import StreamsView
-from hsm_tools.dashboard.data.watcher import Watcher
+from hsm_tools.dashboard.data.lookup_thread import LookupThread
+from hsm_tools.dashboard.data.update_thread import UpdateThread
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.help import Help
 from hsm_tools.dashboard.screens.mdts import Mdts
 from hsm_tools.dashboard.screens.overview import Overview
@@ -54,11 +55,11 @@ class Dashboard(App[None]):
         Binding("minus", "faster", show=False),
     ]
 
-    def __init__(self, config: Config, watcher: Watcher, mounts: dict[str, str] | None) -> None:
+    def __init__(self, config: Config, update_thread: UpdateThread, mounts: dict[str, str] | None) -> None:
         super().__init__(ansi_color=True)
-        self.watcher = watcher
-        self.background = Background(config, self.deliver)
-        self.files = Files(mounts, watcher.viewer.remark)
+        self.update_thread = update_thread
+        self.lookup_thread = LookupThread(config, self.deliver)
+        self.files = Files(mounts, update_thread.updater.remark)
         self.ascii_only = os.environ.get("TERM") == "linux" or not _is_unicode()
         self.ended_by: int | None = None
         """The signal that has ended it."""
@@ -66,7 +67,7 @@ class Dashboard(App[None]):
         self._paused_at: float | None = None
         self._drawn: StreamsView | None = None
         self._drawn_at_s = 0.0
-        self._picture_of: object = None
+        self._state_of: object = None
 
     def deliver(self, call: Callable[[], None]) -> None:
         """Have `call` made where drawing is allowed; from any thread."""
@@ -87,7 +88,7 @@ class Dashboard(App[None]):
     def _tick(self) -> None:
         if not self.is_headless and not _terminal_is_there():
             self.die_without_terminal(signal.SIGHUP)
-        if self.watcher.failure is not None or self.ended_by is not None:
+        if self.update_thread.failure is not None or self.ended_by is not None:
             self.exit()
             return
         page = self.screen_stack[-1] if self.screen_stack else None
@@ -95,9 +96,9 @@ class Dashboard(App[None]):
             return
         while self._inbox:
             self._inbox.popleft()()
-        view = self.watcher.viewer.view
-        if view.picture is not self._picture_of:
-            self._picture_of = view.picture
+        view = self.update_thread.updater.view
+        if view.state is not self._state_of:
+            self._state_of = view.state
             page.news()
         elif not self._is_due(view):
             return
@@ -106,7 +107,7 @@ class Dashboard(App[None]):
         page.redraw()
         if is_first:
             # Not before: two threads that both compute take longer than one after the other, and the screen was empty.
-            self.watcher.start()
+            self.update_thread.start()
 
     def _is_due(self, view: StreamsView) -> bool:
         since_s = time.monotonic() - self._drawn_at_s
@@ -143,24 +144,24 @@ class Dashboard(App[None]):
 
     def action_pause(self) -> None:
         """Look no more, or go on."""
-        self.watcher.paused = not self.watcher.paused
-        self._paused_at = time.time() if self.watcher.paused else None
+        self.update_thread.paused = not self.update_thread.paused
+        self._paused_at = time.time() if self.update_thread.paused else None
         self._redraw()
 
     def action_look_now(self) -> None:
         """Look before it is due."""
-        self.watcher.look_now()
+        self.update_thread.look_now()
 
     def action_slower(self) -> None:
         """Look less often."""
-        self._look_every(min((s for s in INTERVALS_S if s > self.watcher.interval_s), default=INTERVALS_S[-1]))
+        self._look_every(min((s for s in INTERVALS_S if s > self.update_thread.interval_s), default=INTERVALS_S[-1]))
 
     def action_faster(self) -> None:
         """Look more often."""
-        self._look_every(max((s for s in INTERVALS_S if s < self.watcher.interval_s), default=INTERVALS_S[0]))
+        self._look_every(max((s for s in INTERVALS_S if s < self.update_thread.interval_s), default=INTERVALS_S[0]))
 
     def _look_every(self, seconds: float) -> None:
-        self.watcher.interval_s = seconds
+        self.update_thread.interval_s = seconds
         self._redraw()
 
     def _show_once(self, page: type[Page]) -> None:
@@ -171,16 +172,16 @@ class Dashboard(App[None]):
         self._drawn_at_s = 0.0
 
 
-def run(config: Config, watcher: Watcher, mounts: dict[str, str] | None) -> int:
+def run(config: Config, update_thread: UpdateThread, mounts: dict[str, str] | None) -> int:
     """Show the dashboard until it is quit; returns the exit code, or raises what ended it."""
-    app = Dashboard(config, watcher, mounts)
+    app = Dashboard(config, update_thread, mounts)
     with _signals(app):
         try:
             app.run(mouse=False)
         finally:
             app.files.close()
-    if watcher.failure is not None:
-        raise watcher.failure
+    if update_thread.failure is not None:
+        raise update_thread.failure
     if app.ended_by == signal.SIGINT:
         raise KeyboardInterrupt
     if app.ended_by is not None:
@@ -188,8 +189,7 @@ def run(config: Config, watcher: Watcher, mounts: dict[str, str] | None) -> int:
     return app.return_code or 0
 
 
-@contextlib.contextmanager
-def _signals(app: Dashboard) -> Iterator[None]:
+def _signals(app: Dashboard) -> contextlib.AbstractContextManager[None]:
     """Signals that end the process end the dashboard first, so that the terminal is as it was before."""
 
     def end(number: int, _frame: object) -> None:
@@ -197,15 +197,8 @@ def _signals(app: Dashboard) -> Iterator[None]:
         if not _terminal_is_there():
             app.die_without_terminal(number)
 
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            before[number] = signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return handled([number for number in heard if signal.getsignal(number) != signal.SIG_IGN], end)
 
 
 def _terminal_is_there() -> bool:
