@@ -25,9 +25,9 @@ from hsm_shipper.worker.missed_states import MissedStates
 from hsm_shipper.worker.poll_log import PollLog
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.purge_decision import decide_purges
-from hsm_shipper.worker.replica import StreamReplica
 from hsm_shipper.worker.snapshot import Snapshot, ascends
 from hsm_shipper.worker.snapshot_diff import HELD_OPEN_MAX, NewLine, SnapshotDiff
+from hsm_shipper.worker.stream_replica import StreamReplica
 
 _log = logging.getLogger(__name__)
 
