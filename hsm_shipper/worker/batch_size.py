@@ -9,8 +9,9 @@ from __future__ import annotations
 # 1,000 events of 500 B hold a server that is left alone for 3 to 4 ms, and no reply is worth more.
 BATCH_EVENTS = 1000
 BATCH_BYTES = 1024 * 1024
-# Such a batch takes half a millisecond, of which a tenth is spent on what does not depend on its size.
-SMALLEST_EVENTS = 100
+# Such a batch takes a millisecond. Still smaller ones cost more, most of all in transactions of the state file, and
+# what keeps their reply waiting is somebody else.
+SMALLEST_EVENTS = 250
 HELD_MAX_S = 0.005
 _GROWTH_EVENTS = 50
 # Every so many calls one is waited for at once. While the next batch is prepared, nobody sees how long the server
