@@ -79,7 +79,7 @@ def test_everything_is_at_the_primary_before_and_after_a_failover(
     assert not [finding for finding in found if finding["level"] == "problem"]
     texts = [finding["text"] for finding in found]
     assert any(text.startswith("3 of 3 name 127.0.0.1:") for text in texts)
-    assert "a write is kept on 1 replicas within 10 s" in texts
+    assert "a write is kept on 1 replica within 10 s" in texts
 
 
 def test_a_poll_without_any_sentinel_says_so(service: SentinelService, server: SimulatedServer) -> None:
