@@ -157,13 +157,14 @@ class SentinelFinder:
 
 
 class _SentinelConnection:
-    """Put before a connection class of redis-py: `connect` goes to a server that the Sentinels name."""
+    """Put before a connection class of redis-py: it connects to a server that the Sentinels name."""
 
     def __init__(self, *, finder: SentinelFinder, **kwargs: Any) -> None:
         self._finder = finder
         super().__init__(**kwargs)
 
-    def connect(self) -> None:
+    def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
+        """What redis-py does whenever there is no connection: in `connect`, and where one is lost in use."""
         connection: Any = self  # redis-py's connections are but half typed
         if connection.is_connected:
             return
@@ -171,7 +172,7 @@ class _SentinelConnection:
         for node in self._finder.find():
             connection.host, connection.port = node
             try:
-                super().connect()  # type: ignore[misc]
+                super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
                 self._finder.check_role(node, _role(connection))
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 connection.disconnect()

@@ -335,6 +335,11 @@ def test_the_primary_is_looked_up_whenever_a_connection_is_made(service: Sentine
             with service.primary.client() as there:
                 assert last_id(client) == last_id(there)
             before = service.primary
+            in_use = client.connection_pool.get_connection()
+            in_use.disconnect()
             assert service.switch() is not before
+            in_use.send_command("ROLE")  # as where it was lost in use
+            assert in_use.read_response()[0] == b"master"
+            client.connection_pool.release(in_use)
             client.connection_pool.disconnect()
     assert primary_now(service.config()) == f"127.0.0.1:{service.primary.port}"
