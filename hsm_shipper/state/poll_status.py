@@ -67,6 +67,13 @@ def read_poll_status(path: Path) -> PollStatus | None:
 
 
 def status_in(connection: sqlite3.Connection) -> PollStatus | None:
-    """The status in an open state file; None before the first poll. Raises sqlite3's errors and `ImpossibleValue`."""
-    row = connection.execute(f"SELECT {', '.join(PollStatus.__struct_fields__)} FROM poll_status").fetchone()
-    return None if row is None else struct(row, PollStatus)
+    """The status in an open state file; None before the first poll. Raises sqlite3's errors and `ImpossibleValue`.
+
+    Also of a file that its worker has not migrated yet: it may be the earlier release's, still running.
+    """
+    cursor = connection.execute("SELECT * FROM poll_status")
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    found = dict(zip((column[0] for column in cursor.description), row, strict=True))
+    return struct([found.get(name) for name in PollStatus.__struct_fields__], PollStatus)
