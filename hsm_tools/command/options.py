@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hsm_shipper.process.command_line import Retired
+from hsm_shipper.process.command_line import Retired, Version
 
 if TYPE_CHECKING:  # imported late: a tool's --help needs neither msgspec nor Redis
     from hsm_shipper.config import LoadedConfig
@@ -18,7 +18,8 @@ _LOG_OPTIONS = {"--log-level": f"{_TO_STDERR}, and nothing else is", "--log-file
 
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `load` reads."""
+    """Add the options that `load` reads, and `--version`."""
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     group = parser.add_argument_group(
         "connection", "By default as in the configuration file and the environment (HSM_REDIS_HOST and so on)."
     )
