@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test demo lint docs bench soak clean
+.PHONY: test demo lint docs bench soak packages clean
 
 test: lint
 	$(BIN)/pytest
@@ -36,6 +36,17 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; name one with: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# rpm and deb in dist/packages: docs/packages.md. From a source distribution, so that nothing else of this folder gets in.
+packages: $(VENV)/.packages
+	rm -f dist/*.whl dist/*.tar.gz
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python deploy/packages/download.py build/wheels
+	$(BIN)/python deploy/packages/pack.py dist/*.whl
+
+$(VENV)/.packages: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[packages]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed
