@@ -256,7 +256,7 @@ def _check(config: Config) -> None:
             f"host: {_shown('host', config.host)} cannot be used", "give the name of this metadata server"
         )
     if config.reconcile_schedule:
-        from hsm_shipper.cron import check_cron  # late: 80 ms that nobody without a schedule need pay
+        from hsm_shipper.cron_expression import check_cron  # late: 80 ms that nobody without a schedule need pay
 
         check_cron(config.reconcile_schedule)
 

@@ -25,7 +25,7 @@ import redis.asyncio
 from hsm_shipper.stream.connection_age import ConnectionAge
 from hsm_tools.event import StreamEvent
 from hsm_tools.reader.batches import EventReading, Where
-from hsm_tools.reader.groups import GroupBase
+from hsm_tools.reader.consumer_group_base import ConsumerGroupBase
 from hsm_tools.reader.outages import may_be_another_server
 from hsm_tools.reader.reader import Reader
 from hsm_tools.reader.server import Server
@@ -39,8 +39,8 @@ E = TypeVar("E", bound=StreamEvent | None)
 _PAUSE_STEP_S = 0.5
 
 
-class _Link:
-    """What `link.Link` is for a blocking client."""
+class _AsyncStepRunner:
+    """What `step_runner.StepRunner` is for a blocking client."""
 
     def __init__(self, client: redis.asyncio.Redis, reading: EventReading | None = None) -> None:
         self._client: Any = client
@@ -127,7 +127,7 @@ class AsyncBatches(AsyncIterator[list[StreamEvent]]):
     ) -> None:
         self._reading = reading
         self._left = deque[StreamEvent]() if left is None else left
-        self._link = reader.link(reading)
+        self._runner = reader._runner(reading)
         self._siblings = reader.readings
         self._siblings.add(self)
         self._in_use = False
@@ -150,7 +150,7 @@ class AsyncBatches(AsyncIterator[list[StreamEvent]]):
         """The next batch, of which nothing counts as handed out yet."""
         self._in_use = True
         try:
-            batch = await self._link.run(self._reading.next_batch())
+            batch = await self._runner.run(self._reading.next_batch())
         finally:
             self._in_use = False
         if batch is None:
@@ -163,7 +163,7 @@ class AsyncBatches(AsyncIterator[list[StreamEvent]]):
         self._reading.ending.set()
         if not self._in_use:
             self._siblings.discard(self)
-            await self._link.close()
+            await self._runner.close()
 
 
 class AsyncEvents(AsyncIterator[E]):
@@ -230,11 +230,11 @@ class AsyncStreamReader(Reader):
 
     async def streams(self) -> list[str]:
         """As `StreamReader.streams`."""
-        link = self.link()
+        runner = self._runner()
         try:
-            return await link.run(self._list())
+            return await runner.run(self._list())
         finally:
-            await link.close()
+            await runner.close()
 
     async def discover_streams(self) -> list[str]:
         """As `StreamReader.discover_streams`."""
@@ -267,18 +267,18 @@ class AsyncStreamReader(Reader):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    def link(self, reading: EventReading | None = None) -> _Link:
+    def _runner(self, reading: EventReading | None = None) -> _AsyncStepRunner:
         """A connection of its own."""
-        return _Link(self._server.async_client(math.inf if reading is None else reading.block_s), reading)
+        return _AsyncStepRunner(self._server.async_client(math.inf if reading is None else reading.block_s), reading)
 
 
-class AsyncConsumerGroup(GroupBase):
+class AsyncConsumerGroup(ConsumerGroupBase):
     """`ConsumerGroup` for asyncio, made by `AsyncStreamReader.group`."""
 
     def __init__(self, reader: AsyncStreamReader, *args: Any) -> None:
         super().__init__(reader, *args)
         self._reader: AsyncStreamReader = reader
-        self._link = reader.link()
+        self._runner = reader._runner()
         reader.groups.add(self)
 
     @overload
@@ -297,18 +297,18 @@ class AsyncConsumerGroup(GroupBase):
 
     async def ack(self, *events: StreamEvent) -> None:
         """As `ConsumerGroup.ack`."""
-        await self._link.run(self._ack(events))
+        await self._runner.run(self._ack(events))
 
     async def deliveries(self, event: StreamEvent) -> int:
         """As `ConsumerGroup.deliveries`."""
-        return await self._link.run(self._deliveries(event))
+        return await self._runner.run(self._deliveries(event))
 
     async def aclose(self) -> None:
         """As `ConsumerGroup.close`."""
         self._reader.groups.discard(self)
         self._end()
-        await self._link.run(self._finish())
-        await self._link.close()
+        await self._runner.run(self._finish())
+        await self._runner.close()
 
     async def __aenter__(self) -> Self:
         return self

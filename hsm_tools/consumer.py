@@ -30,11 +30,11 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from hsm_tools.event import StreamEvent
 from hsm_tools.reader.batches import EventReading, Where
-from hsm_tools.reader.groups import GroupBase
-from hsm_tools.reader.link import Link
+from hsm_tools.reader.consumer_group_base import ConsumerGroupBase
 from hsm_tools.reader.reader import Reader
 from hsm_tools.reader.server import Server
 from hsm_tools.reader.starts import StartArgument
+from hsm_tools.reader.step_runner import StepRunner
 
 __all__ = ["ConsumerGroup", "StreamEvent", "StreamReader"]
 
@@ -116,8 +116,8 @@ class StreamReader(Reader):
 
         Raises `StreamUnavailable` without a server, `StreamRefused` if it refuses.
         """
-        with closing(self.link()) as link:
-            return link.run(self._list())
+        with closing(self._runner()) as runner:
+            return runner.run(self._list())
 
     def discover_streams(self) -> list[str]:
         """`streams` by its name in earlier releases; a reading finds its streams by itself."""
@@ -160,9 +160,9 @@ class StreamReader(Reader):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def link(self, reading: EventReading | None = None) -> Link:
+    def _runner(self, reading: EventReading | None = None) -> StepRunner:
         """A connection of its own."""
-        return Link(self._server.client(math.inf if reading is None else reading.block_s), reading)
+        return StepRunner(self._server.client(math.inf if reading is None else reading.block_s), reading)
 
     def tracked(self, reading: EventReading, generator: Generator[T]) -> Generator[T]:
         """`generator`, which `close` will end."""
@@ -171,12 +171,12 @@ class StreamReader(Reader):
 
     def run(self, reading: EventReading) -> Generator[list[StreamEvent]]:
         """The batches of a reading."""
-        with closing(self.link(reading)) as link:
-            while (batch := link.run(reading.next_batch())) is not None:
+        with closing(self._runner(reading)) as runner:
+            while (batch := runner.run(reading.next_batch())) is not None:
                 yield batch
 
 
-class ConsumerGroup(GroupBase):
+class ConsumerGroup(ConsumerGroupBase):
     """One consumer of a consumer group, made by `StreamReader.group`: events come at least once.
 
         with reader.group("alerts") as group:
@@ -195,7 +195,7 @@ class ConsumerGroup(GroupBase):
     def __init__(self, reader: StreamReader, *args: Any) -> None:
         super().__init__(reader, *args)
         self._reader: StreamReader = reader
-        self._link = reader.link()
+        self._runner = reader._runner()
         reader.groups.add(self)
 
     @overload
@@ -223,20 +223,20 @@ class ConsumerGroup(GroupBase):
 
         Without a server it is told later: before the next reading, or by `close`. `StreamRefused` if it refuses.
         """
-        self._link.run(self._ack(events))
+        self._runner.run(self._ack(events))
 
     def deliveries(self, event: StreamEvent) -> int:
         """How often an event was given to a consumer so far; 0 once it is acknowledged. One round trip.
 
         Raises `StreamUnavailable` without a server, `StreamRefused` if it refuses.
         """
-        return self._link.run(self._deliveries(event))
+        return self._runner.run(self._deliveries(event))
 
     def close(self) -> None:
         """End the readings, and acknowledge what could not be acknowledged before; the reader stays open."""
         self._end()
-        self._link.run(self._finish())
-        self._link.close()
+        self._runner.run(self._finish())
+        self._runner.close()
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ import msgspec
 from hsm_shipper.contract.event import PURGED, UPDATE, Event, decode, encode
 from hsm_shipper.contract.redis_keys import DATA_FIELD, data_of
 from hsm_shipper.errors import MalformedEvent
-from hsm_tools.command.labels import FINAL_STATUSES
+from hsm_tools.command.kernel_words import FINAL_STATUSES
 from hsm_tools.record import HsmRecord, parse_record
 
 _MALFORMED_REPORT_INTERVAL_S = 60.0

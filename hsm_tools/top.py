@@ -20,7 +20,7 @@ from hsm_tools.dashboard.top_options import PROGRAM, check, parser
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client, and text no Textual
     from hsm_shipper.config import LoadedConfig
-    from hsm_tools.dashboard.data.viewer import Viewer
+    from hsm_tools.dashboard.data.view_updater import ViewUpdater
 
 ONE_LOOK = "One look at the streams"
 
@@ -43,23 +43,23 @@ def _run(argv: Sequence[str] | None) -> int:
     import logging
 
     from hsm_shipper.process.gc_tuning import relax_collector
-    from hsm_tools.dashboard.data.viewer import Viewer
+    from hsm_tools.dashboard.data.view_updater import ViewUpdater
 
     # What following streams would say there is in the view, and the terminal is not ours alone while it is drawn on.
     logging.getLogger("hsm_tools").addHandler(logging.NullHandler())
     relax_collector()
-    viewer = Viewer(loaded.config, ActionFilter.from_args(args))
+    updater = ViewUpdater(loaded.config, ActionFilter.from_args(args))
     terminable()
     if not is_text:
-        return _dashboard(args, loaded, viewer)
+        return _dashboard(args, loaded, updater)
     escape_stdout()
     try:
-        return _frames(viewer, 1 if args.run_once else args.count, args.delay, ONE_LOOK if args.run_once else None)
+        return _frames(updater, 1 if args.run_once else args.count, args.delay, ONE_LOOK if args.run_once else None)
     finally:
-        viewer.close()
+        updater.close()
 
 
-def _frames(viewer: Viewer, count: int | None, delay_s: float, status: str | None) -> int:
+def _frames(updater: ViewUpdater, count: int | None, delay_s: float, status: str | None) -> int:
     """Print `count` frames, or frames for ever; each shows what is known, as soon as that is known at all."""
     from hsm_tools.dashboard.text_frame import frame
 
@@ -67,15 +67,15 @@ def _frames(viewer: Viewer, count: int | None, delay_s: float, status: str | Non
     printed = 0
     said_until_s = 0.0
     while True:
-        viewer.look()
-        view, now_s = viewer.view, time.time()
+        updater.look()
+        view, now_s = updater.view, time.time()
         for at, remark in view.remarks:
             if at > said_until_s:
                 said_until_s = at
                 _remarks.say(remark)
-        if view.picture is None:
+        if view.state is None:
             raise StreamUnavailable(view.connection.why)
-        text = frame(view.picture, view.before, view.connection, status or view.status(now_s), now_s)
+        text = frame(view.state, view.before, view.connection, status or view.status(now_s), now_s)
         print_out(f"\n{text}" if printed else text)
         printed += 1
         if printed == count:
@@ -86,18 +86,18 @@ def _frames(viewer: Viewer, count: int | None, delay_s: float, status: str | Non
         time.sleep(due_s - begun_s)
 
 
-def _dashboard(args: argparse.Namespace, loaded: LoadedConfig, viewer: Viewer) -> int:
+def _dashboard(args: argparse.Namespace, loaded: LoadedConfig, updater: ViewUpdater) -> int:
     from hsm_tools.dashboard.app import run
-    from hsm_tools.dashboard.data.watcher import Watcher
+    from hsm_tools.dashboard.data.update_thread import UpdateThread
     from hsm_tools.fid_paths.mounts import mounts_to_ask
 
     mounts = mounts_to_ask(args.mount, loaded.mountpoint, _remarks.say) if args.paths else None
-    watcher = Watcher(viewer, args.delay)
+    update_thread = UpdateThread(updater, args.delay)
     try:
         with _remarks.errors_afterwards():
-            return run(loaded.config, watcher, mounts)
+            return run(loaded.config, update_thread, mounts)
     finally:
-        watcher.close()
+        update_thread.close()
 
 
 def _check_terminal() -> None:

@@ -36,7 +36,7 @@ _EXPECTED = ("no such key", "NOGROUP")
 
 def maintenance_findings(config: Config, mdts: Iterable[str], *, redis_answers: bool) -> Iterator[Finding]:
     """Everything about the maintenance of `mdts`, those on this server."""
-    from hsm_shipper.maintenance.schedule import in_words, next_due, trigger_of  # late: 80 ms
+    from hsm_shipper.maintenance.due_times import in_words, next_due, trigger_of  # late: 80 ms
 
     mdts = sorted(mdts)
     text = in_words(config)
@@ -69,7 +69,7 @@ def _past(config: Config, mdts: list[str]) -> Iterator[Finding]:
 
 
 def _is_late(config: Config, run: RecordedRun) -> bool:
-    from hsm_shipper.maintenance.schedule import times_missed, trigger_of
+    from hsm_shipper.maintenance.due_times import times_missed, trigger_of
 
     begun = datetime.fromtimestamp(run.started_at, UTC)
     return times_missed(trigger_of(config, run.mdt), begun, datetime.now(UTC)) > 1

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from sys import intern
 
+from hsm_shipper.contract.action_state import NO_DIGEST, ActionState
 from hsm_shipper.contract.event import PURGED, Event, decode
-from hsm_shipper.contract.live_action import NO_DIGEST, ActionState
 from hsm_shipper.errors import MalformedEvent
 
 DigestOf = Callable[[bytes], bytes | None]

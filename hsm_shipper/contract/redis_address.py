@@ -9,66 +9,98 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from hsm_shipper.contract.redis_address_options import read_options, whole_number
+from hsm_shipper.contract.redis_address_options import SENTINEL_OPTIONS, read_options, whole_number
 from hsm_shipper.errors import ConfigError
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 6379
+DEFAULT_SENTINEL_PORT = 26379
 DEFAULT_DB = 1
 LARGEST_DB = 2**31 - 1  # SELECT takes an int
 
 # Names, IPv4 and IPv6. A name is looked up as it is, so nothing is said about its length or its dots.
 _HOST = re.compile(r"[\w.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+# What `sentinel monitor` takes for a name (https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/).
+_SERVICE = re.compile(r"[A-Za-z0-9._-]+")
 _ENCODE = "in a user or password write '/' as %2F, '?' as %3F, '#' as %23, '@' as %40, ':' as %3A, '%' as %25"
+
+
+class Node(NamedTuple):
+    """Where one server listens: a name or an address, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
 class RedisAddress:
-    """One Redis database. `str()` is what every message shows; `place` is a host, or the path of a Unix socket.
+    """One Redis database. `str()` is what every message shows.
 
-    `options` are redis-py's, user and password among them.
+    `nodes` are one server, the Sentinels that know the server of `service`, or some nodes of a cluster; none with
+    `socket_path`. `options` are redis-py's, user and password among them.
     """
 
     scheme: str
-    place: str
-    port: int
+    nodes: tuple[Node, ...]
     db: int
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    service: str = ""
+    socket_path: str = ""
 
     def __str__(self) -> str:
-        if self.scheme == "unix":
-            return f"unix://{self.place}?db={self.db}"
-        host = f"[{self.place}]" if ":" in self.place else self.place
-        return f"{self.scheme}://{host}:{self.port}/{self.db}"
+        if self.socket_path:
+            return f"unix://{self.socket_path}?db={self.db}"
+        listed = f"{self.scheme}://{','.join(map(str, self.nodes))}"
+        if self.is_cluster:
+            return listed
+        return f"{listed}/{self.service}/{self.db}" if self.service else f"{listed}/{self.db}"
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether all that is said to it is encrypted."""
+        return self.scheme.startswith("rediss")
+
+    @property
+    def is_sentinel(self) -> bool:
+        """Whether `nodes` are Sentinels, who are asked where the server is."""
+        return self.scheme.endswith("+sentinel")
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether `nodes` are of a cluster, who are asked where a key is."""
+        return self.scheme.endswith("+cluster")
 
     def client_kwargs(self) -> dict[str, Any]:
-        """Arguments for `redis.Redis`."""
-        kwargs = dict(self.options) | {"db": self.db}
-        if self.scheme == "unix":
-            return kwargs | {"unix_socket_path": self.place}
-        if self.scheme == "rediss":
+        """Arguments for `redis.Redis`; host and port are those of the first node."""
+        kwargs = {name: value for name, value in self.options.items() if name not in SENTINEL_OPTIONS}
+        kwargs["db"] = self.db
+        if self.socket_path:
+            return kwargs | {"unix_socket_path": self.socket_path}
+        if self.is_tls:
             kwargs = {"ssl_check_hostname": True, "ssl": True} | kwargs
-        return kwargs | {"host": self.place, "port": self.port}
+        return kwargs | self.nodes[0]._asdict()
 
 
-def address_of(host: str, port: int | str, db: int | str) -> RedisAddress:
+def address_of(host: str, port: int | str, db: int | str, *, tls: bool = False) -> RedisAddress:
     """The address of these parts. Raises `ConfigError`, which names the part."""
     if not _HOST.fullmatch(host):
         raise ConfigError("redis_host: what it holds is no name of a host", "a URL goes into redis_url")
     return RedisAddress(
-        "redis",
-        host,
-        _number("redis_port", str(port), 1, 65_535),
+        "rediss" if tls else "redis",
+        (Node(host, _number("redis_port", str(port), 1, 65_535)),),
         _number("redis_db", str(db), 0, LARGEST_DB),
     )
 
 
 def parse_url(url: str) -> RedisAddress:
-    """The address that `url` names, checked whole: scheme, host, port, database, and each parameter and its value.
+    """The address that `url` names, checked whole: scheme, hosts, database, and each parameter and its value.
 
     Raises `ConfigError`, which shows nothing of it that could be a secret.
     """
@@ -89,36 +121,80 @@ def parse_url(url: str) -> RedisAddress:
     options = read_options(query.removeprefix("?"), scheme.lower())
     user, _, password = userinfo.partition(":")
     options |= {name: _decoded(text) for name, text in (("username", user), ("password", password)) if text}
+    if make is not _over_tcp and "@" in userinfo:  # a user for each host, perhaps: the hosts would pass for a password
+        raise _wrong("more than one '@' stands in it", f"write user and password once; {_ENCODE}")
     return make(scheme.lower(), place, path, options)
 
 
 def _over_tcp(scheme: str, place: str, path: str, options: dict[str, Any]) -> RedisAddress:
-    bracketed = re.fullmatch(r"\[(.*)\](?::(.*))?", place)
-    host, port = (_decoded(bracketed[1]), bracketed[2]) if bracketed else place.partition(":")[::2]
-    if host and (not _HOST.fullmatch(host) or bool(bracketed) != (":" in host)):
-        raise _wrong("what stands for the host is none", f"{_ENCODE}; an IPv6 address goes in brackets")
-    number = _number("redis_url: the port", port, 1, 65_535, _ENCODE) if port else DEFAULT_PORT
-    in_path = path.removeprefix("/").removesuffix("/")
-    in_query = options.pop("db", None)
-    db = _number("redis_url: the database behind the host", in_path, 0, LARGEST_DB) if in_path else in_query
-    if in_query not in (None, db):
-        raise _wrong("it names two databases", "leave one of them out")
-    return RedisAddress(scheme, host or DEFAULT_HOST, number, DEFAULT_DB if db is None else db, options)
+    if "," in place:
+        raise _wrong("what stands for the host is none", f"several are named by {_SHAPES['redis+sentinel']}; {_ENCODE}")
+    node = _node(place, DEFAULT_PORT)
+    node = node if node.host else node._replace(host=DEFAULT_HOST)
+    return RedisAddress(scheme, (node,), _database(path.removeprefix("/").removesuffix("/"), options), options)
+
+
+def _by_sentinels(scheme: str, place: str, path: str, options: dict[str, Any]) -> RedisAddress:
+    service, _, db = path.removeprefix("/").removesuffix("/").partition("/")
+    if not _SERVICE.fullmatch(service):
+        raise _wrong("behind the Sentinels stands no name of a service", f"write {_SHAPES['redis+sentinel']}")
+    nodes = _nodes(place, DEFAULT_SENTINEL_PORT)
+    return RedisAddress(scheme, nodes, _database(db, options), options, service=service)
+
+
+def _in_cluster(scheme: str, place: str, path: str, options: dict[str, Any]) -> RedisAddress:
+    if _database(path.removeprefix("/").removesuffix("/"), options, default=0) != 0:
+        raise _wrong("it names a database, and a cluster has but the database 0", "leave the database out")
+    return RedisAddress(scheme, _nodes(place, DEFAULT_PORT), 0, options)
 
 
 def _on_this_host(scheme: str, place: str, path: str, options: dict[str, Any]) -> RedisAddress:
     if place or path in ("", "/"):
         raise _wrong("it does not name a socket", f"write {_SHAPES['unix']}")
     db = options.pop("db", DEFAULT_DB)
-    return RedisAddress(scheme, _decoded(path), 0, db, options)
+    return RedisAddress(scheme, (), db, options, socket_path=_decoded(path))
 
 
 _SCHEMES: dict[str, Callable[[str, str, str, dict[str, Any]], RedisAddress]] = {
     "redis": _over_tcp,
     "rediss": _over_tcp,
     "unix": _on_this_host,
+    "redis+sentinel": _by_sentinels,
+    "rediss+sentinel": _by_sentinels,
+    "redis+cluster": _in_cluster,
+    "rediss+cluster": _in_cluster,
 }
-_SHAPES = {"redis": "redis://HOST:PORT/DB", "rediss": "rediss://HOST:PORT/DB (TLS)", "unix": "unix:///PATH?db=DB"}
+_SHAPES = {
+    "redis": "redis://HOST:PORT/DB",
+    "rediss": "rediss://HOST:PORT/DB (TLS)",
+    "unix": "unix:///PATH?db=DB",
+    "redis+sentinel": "redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB",
+    "redis+cluster": "redis+cluster://HOST:PORT,HOST:PORT",
+}
+
+
+def _nodes(place: str, default_port: int) -> tuple[Node, ...]:
+    nodes = tuple(_node(text, default_port) for text in place.split(","))
+    if not all(node.host for node in nodes):
+        raise _wrong("a host is missing", f"write {_SHAPES['redis+sentinel']}, or {_SHAPES['redis+cluster']}")
+    return nodes
+
+
+def _node(text: str, default_port: int) -> Node:
+    bracketed = re.fullmatch(r"\[(.*)\](?::(.*))?", text)
+    host, port = (_decoded(bracketed[1]), bracketed[2]) if bracketed else text.partition(":")[::2]
+    if host and (not _HOST.fullmatch(host) or bool(bracketed) != (":" in host)):
+        raise _wrong("what stands for the host is none", f"{_ENCODE}; an IPv6 address goes in brackets")
+    return Node(host, _number("redis_url: the port", port, 1, 65_535, _ENCODE) if port else default_port)
+
+
+def _database(in_path: str, options: dict[str, Any], default: int = DEFAULT_DB) -> int:
+    """The database that the path or the parameter `db` names; the parameter is taken out."""
+    in_query = options.pop("db", None)
+    db = _number("redis_url: the database in its path", in_path, 0, LARGEST_DB) if in_path else in_query
+    if in_query not in (None, db):
+        raise _wrong("it names two databases", "leave one of them out")
+    return default if db is None else db
 
 
 def _forms() -> str:

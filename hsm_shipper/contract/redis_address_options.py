@@ -12,12 +12,17 @@ from urllib.parse import unquote_plus
 
 from hsm_shipper.errors import ConfigError
 
-SECRET_OPTIONS = frozenset({"password", "ssl_password"})
+SECRET_OPTIONS = frozenset({"password", "ssl_password", "sentinel_password"})
+SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password"})
+"""Ours, not redis-py's: the Sentinels have users of their own."""
 FILE_OPTIONS = ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs", "ssl_ca_path")
 
 _MOST = 2**31 - 1
 _YES, _NO = ("1", "t", "true", "y", "yes", "on"), ("0", "f", "false", "n", "no", "off")
-_TCP, _TLS, _ANY = ("redis", "rediss"), ("rediss",), ("redis", "rediss", "unix")
+_SENTINEL = ("redis+sentinel", "rediss+sentinel")
+_TLS = ("rediss", "rediss+sentinel", "rediss+cluster")
+_TCP = ("redis", "redis+sentinel", "redis+cluster", *_TLS)
+_ANY = (*_TCP, "unix")
 
 
 class _Option(NamedTuple):
@@ -118,6 +123,8 @@ _OPTIONS: dict[str, _Option] = {
     "db": _Option(*_at_least(0)),
     "username": _Option(*_SECRET),
     "password": _Option(*_SECRET),
+    "sentinel_username": _Option(*_SECRET, _SENTINEL),
+    "sentinel_password": _Option(*_SECRET, _SENTINEL),
     "client_name": _Option(*_NAME),
     "socket_timeout": _Option(*_TIME),
     "socket_connect_timeout": _Option(*_TIME),
@@ -186,7 +193,8 @@ def _unknown(names: list[str], number: int, *, has_value: bool) -> ConfigError:
 
 
 def _listed(schemes: tuple[str, ...]) -> str:
-    return " and ".join(f"{scheme}://" for scheme in schemes)
+    *others, last = (f"{scheme}://" for scheme in schemes)
+    return f"{', '.join(others)} and {last}"
 
 
 def _wrong(what: str, hint: str) -> ConfigError:

@@ -93,5 +93,5 @@ def _may_hide_a_deletion(now: Head) -> bool:
 
 
 def entry_sha1(parts: Sequence[bytes]) -> str:
-    """The digest of an entry's fields and values, as `append.lua` computes it."""
+    """The digest of an entry's fields and values, as `compare_and_append.lua` computes it."""
     return sha1(b"\0".join(parts), usedforsecurity=False).hexdigest()

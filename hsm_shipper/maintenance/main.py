@@ -24,9 +24,9 @@ from hsm_shipper.contract.trim_bound import length_bound
 from hsm_shipper.errors import AlreadyRunning, CalledOff, HsmError, LockHeld, StateError, unexpected
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.maintenance.cycle import CycleResult
+from hsm_shipper.maintenance.due_times import in_words, times_missed, trigger_of
 from hsm_shipper.maintenance.length_watch import LengthWatch
 from hsm_shipper.maintenance.run import MaintenanceRun
-from hsm_shipper.maintenance.schedule import in_words, times_missed, trigger_of
 from hsm_shipper.maintenance.scheduler import Scheduler
 from hsm_shipper.process import log
 from hsm_shipper.process.program import command_line, run_program

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import msgspec
 
+from hsm_shipper.contract.action_state import ActionState, same_state
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.kernel_line import unpack_place
-from hsm_shipper.contract.live_action import ActionState, same_state
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import StreamMoved

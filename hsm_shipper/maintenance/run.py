@@ -16,8 +16,8 @@ from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_keys import maintenance_key, stream_key
 from hsm_shipper.errors import AlreadyRunning, CalledOff, HsmError, StateCorrupt, StateError
 from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
-from hsm_shipper.state import integrity
-from hsm_shipper.state.database import set_aside
+from hsm_shipper.state.damage import check_for_damage, set_aside
+from hsm_shipper.state.database import tidy
 from hsm_shipper.state.forget import maintenance_lock_path
 from hsm_shipper.state.locks import FileLock
 from hsm_shipper.state.maintenance_log import RecordedRun, record
@@ -85,7 +85,7 @@ class MaintenanceRun:
                     lock.keep()
 
                 try:
-                    integrity.check(state_path)
+                    check_for_damage(state_path)
                     result = run_cycle(
                         self.mdt,
                         state_path,
@@ -97,7 +97,7 @@ class MaintenanceRun:
                 except StateCorrupt as damage:
                     raise set_aside(state_path, damage) from damage
         try:
-            integrity.tidy(state_path)
+            tidy(state_path)
         except StateError as error:
             _log.warning("%s: %s; it is tried again at the next run", self.mdt, error)
         return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from hsm_shipper.contract.live_action import ActionState
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.stream_ids import pack_id, unpack_id
 from hsm_shipper.contract.trim_bound import length_bound
 from hsm_shipper.stream.replay import Replay

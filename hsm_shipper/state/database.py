@@ -1,10 +1,11 @@
-"""Files that SQLite keeps: the one place that opens them, reads beside their writers, and sets what is broken aside.
+"""Files that SQLite keeps: the one place that opens them, reads beside their writers, and tidies them.
 
 SQLite's exceptions become errors of ours here and nowhere else.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ _HINTS = {
     sqlite3.SQLITE_FULL: "make room on its file system: polling goes on and recovers by itself",
     sqlite3.SQLITE_BUSY: "another program holds it locked: look for an open sqlite3 shell with a transaction",
 }
+
+_log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
@@ -88,30 +91,21 @@ def roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
-def refuse_damage(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise `StateCorrupt` if SQLite finds damage. Reads the whole file."""
-    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if verdict != "ok":
-        told = " ".join(str(verdict).split())  # SQLite's words have lines
-        raise StateCorrupt(f"state file {path} is damaged: {told}")
+def tidy(path: Path) -> None:
+    """Let SQLite renew its statistics, and bring its log into the file. Never waits for the worker.
 
-
-def set_aside(path: Path, damage: StateCorrupt) -> StateCorrupt:
-    """Put a damaged file where it can be looked at; who writes it notices, and makes it anew.
-
-    Returns `damage` with what became of the file. Raises `StateUnwritable` if it cannot be renamed.
+    Commits nothing as long as SQLite has nothing to gain: a commit by another process makes the worker load
+    everything again.
+    Once all of the log is in the file, the worker writes it over from its beginning, and cuts what is beyond
+    `LOG_MAX_BYTES`. Raises `StateError`.
     """
-    aside = path.with_name(f"{path.name}.broken")
-    try:
-        # The file last: as long as it is there this is tried again.
-        for suffix in ("-wal", "-shm", "-journal"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        path.replace(aside)
-    except OSError as failure:
-        raise StateUnwritable(
-            f"cannot set the broken state file {path} aside: {failure.strerror}", "remove it by hand"
-        ) from damage
-    return StateCorrupt(f"{damage.message}; it is set aside as {aside}", "its worker makes it anew from the stream")
+    with opened(path, "rw", "tidy", 0.0) as connection:
+        connection.execute("PRAGMA optimize")
+        _, pages, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        left_bytes = (pages - moved) * connection.execute("PRAGMA page_size").fetchone()[0]
+        if left_bytes > LOG_MAX_BYTES:
+            text = "is in use and stays so: it is tried again next time"
+            _log.info("the log of state file %s (%.0f MB) %s", path, left_bytes / 1e6, text)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from hsm_shipper.errors import AlreadyRunning, StateCorrupt
-from hsm_shipper.state.database import immediate, opened, read, set_aside, translated
+from hsm_shipper.state.damage import set_aside
+from hsm_shipper.state.database import immediate, opened, read, translated
 from hsm_shipper.state.locks import FileLock
 from hsm_shipper.state.values import Count, Time, struct
 

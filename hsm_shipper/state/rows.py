@@ -11,8 +11,8 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
+from hsm_shipper.contract.action_state import NO_DIGEST, UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.kernel_line import unpack_place
-from hsm_shipper.contract.live_action import NO_DIGEST, UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateError
 from hsm_shipper.process.batched import batched

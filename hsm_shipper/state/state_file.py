@@ -16,22 +16,15 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 from sqlite_utils import Database
 
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.fold import ActionFold, Observer
 from hsm_shipper.contract.kernel_line import unpack_place
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew
 from hsm_shipper.migrations import SET, STEPS, migrations
 from hsm_shipper.process.batched import batched
-from hsm_shipper.state.database import (
-    BUSY_TIMEOUT_S,
-    LOG_MAX_BYTES,
-    connect,
-    immediate,
-    refuse_damage,
-    set_aside,
-    translated,
-)
+from hsm_shipper.state.damage import refuse_damage, set_aside
+from hsm_shipper.state.database import BUSY_TIMEOUT_S, LOG_MAX_BYTES, connect, immediate, translated
 from hsm_shipper.state.poll_status import PollStatus, status_in
 from hsm_shipper.state.rows import (
     COLUMNS,

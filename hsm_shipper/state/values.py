@@ -12,9 +12,9 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from hsm_shipper.contract.action_state import NO_DIGEST, UNKNOWN_ENTRY
 from hsm_shipper.contract.event import SECONDS_MAX
 from hsm_shipper.contract.kernel_line import INDEX_MAX
-from hsm_shipper.contract.live_action import NO_DIGEST, UNKNOWN_ENTRY
 from hsm_shipper.contract.stream_ids import is_entry_id
 
 # Half of what SQLite holds: a counter that is read goes on, and must be written again.

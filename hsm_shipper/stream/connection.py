@@ -27,6 +27,8 @@ def client_kwargs(config: Config, more: Mapping[str, Any] | None = None) -> dict
     for an address, a password file or a certificate that cannot be used.
     """
     address = config.redis_address
+    if address.is_sentinel or address.is_cluster:
+        raise ConfigError(f"{address}: {address.scheme}:// is not supported yet", "name one server by redis://")
     kwargs: dict[str, Any] = {
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),

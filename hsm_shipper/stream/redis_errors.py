@@ -93,10 +93,10 @@ def tls_hint(error: BaseException) -> str | None:
 
 def reach_hint(error: BaseException, address: str, otherwise: str) -> str:
     """What to look at where a server does not answer: with TLS on one side only, it looks as if it were down."""
-    if address.startswith("rediss:"):
+    if address.startswith("rediss"):
         return "is Redis up, is that its port for TLS, and does it want a certificate (ssl_certfile)?"
     cut = any(isinstance(cause, (ConnectionResetError, BrokenPipeError)) for cause in _causes(error))
-    if address.startswith("redis:") and (cut or "closed by server" in str(error)):
+    if address.startswith("redis") and (cut or "closed by server" in str(error)):
         return "is Redis up, and does it want TLS on that port (rediss://)?"
     return otherwise
 

@@ -1,11 +1,10 @@
-"""One MDT's stream in Redis: where its head is, compare-and-append, and replay. Redis' errors are translated here."""
+"""One MDT's stream in Redis: where it ends, what it holds, replay and trim. Redis' errors are translated here."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from hashlib import sha1
 from importlib.resources import files
 from typing import Any, NamedTuple, cast
 
@@ -26,12 +25,11 @@ from hsm_shipper.errors import (
     StreamRefused,
     StreamUnavailable,
 )
+from hsm_shipper.stream.compare_and_append import PendingAppend
 from hsm_shipper.stream.page_reader import PAGE_ENTRIES, Entry, PageReader
 from hsm_shipper.stream.redis_errors import is_denied, permission_hint, reach_hint, refusal_hint, tls_hint
 
-_APPEND = (files("hsm_shipper.stream") / "append.lua").read_text(encoding="ascii")
 _TRIM = (files("hsm_shipper.stream") / "trim.lua").read_text(encoding="ascii")
-_APPEND_SHA = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
 
 _PASSING = (
     redis.ConnectionError,
@@ -197,96 +195,3 @@ class ActionStream:
         if is_denied(error):
             return permission_hint(error, f"{self.key} and {{{self.key}}}:*", SHIPPER_COMMANDS)
         return refusal_hint(error)
-
-
-class PendingAppend:
-    """A compare-and-append on its way: `finish` or `abandon` it."""
-
-    def __init__(
-        self,
-        stream: ActionStream,
-        connection: Any,
-        expected: Head,
-        payloads: Sequence[bytes],
-    ) -> None:
-        self._stream = stream
-        self._connection = connection  # redis-py's connections are but half typed
-        self._expected = expected
-        self._payloads = payloads
-        self._position = (
-            expected.last_id,
-            expected.newest_id or "",
-            expected.newest_sha1 or "",
-            expected.first_id or "",
-            "" if expected.length is None else str(expected.length),
-            expected.max_deleted_id or "",
-        )
-        self.found = expected
-        """The stream before anything was added, once it is finished."""
-        self.entry_ids: list[bytes] = []
-        """The ids of the entries that were added, in order of the payloads, once it is finished."""
-        self._send("EVALSHA", _APPEND_SHA)
-
-    def finish(self) -> Head:
-        """The stream now; `StreamMoved` if it was not as expected, and then nothing was added.
-
-        Without payloads this only compares. After `StreamUnavailable` it is not known whether they were added. That the
-        stream ends as expected does not say that it still holds everything that it should: see
-        `stream_head.has_losses` for `found`.
-        """
-        matched, self.found, self.entry_ids = self._reply()
-        if not matched:
-            raise self._difference()
-        if not self._payloads:
-            return self.found
-        return self.found.grown(list(map(text_of, self.entry_ids)), entry_sha1((DATA_FIELD, self._payloads[-1])))
-
-    def look(self) -> Head:
-        """The stream now, whatever was expected."""
-        return self._reply()[1]
-
-    def _difference(self) -> StreamMoved:
-        found, expected = self.found, self._expected
-        where = f"stream {self._stream.key} at {self._stream.address}"
-        if found.last_id != expected.last_id:
-            return StreamMoved(f"{where} ends at {found.last_id}, not at {expected.last_id} as we left it")
-        if found.newest_id is not None and found.end != expected.end:
-            return StreamMoved(f"{where} has another newest entry than {expected.newest_id}, which we left there")
-        return self._stream.entries_lost(found)
-
-    def _reply(self) -> tuple[bool, Head, list[bytes]]:
-        with self._stream.translated("append to" if self._payloads else "look at"):
-            try:
-                reply = self._read()
-            except redis.exceptions.NoScriptError:  # a server that was restarted, or has never seen it
-                self._send("EVAL", _APPEND)
-                reply = self._read()
-        self._stream.pool.release(self._connection)
-        self._connection = None
-        matched, *told, entry_ids = reply
-        return bool(matched), Head.told(*told), entry_ids
-
-    def _read(self) -> Any:
-        assert self._connection is not None, "finish an append once"
-        try:
-            return self._connection.read_response()
-        except redis.exceptions.NoScriptError:
-            raise
-        except BaseException:
-            self.abandon()
-            raise
-
-    def abandon(self) -> None:
-        """Forget about the reply, and with it the connection that it would come by."""
-        if self._connection is not None:
-            self._connection.disconnect()
-            self._stream.pool.release(self._connection)
-            self._connection = None
-
-    def _send(self, command: str, script: str) -> None:
-        assert self._connection is not None
-        try:
-            self._connection.send_command(command, script, 1, self._stream.key, *self._position, *self._payloads)
-        except BaseException:
-            self.abandon()
-            raise

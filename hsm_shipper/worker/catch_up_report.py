@@ -6,9 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import Event, decode
 from hsm_shipper.contract.fold import Observer
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.errors import MalformedEvent
 from hsm_shipper.stream.page_reader import Entry
 

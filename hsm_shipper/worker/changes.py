@@ -7,9 +7,9 @@ from typing import Final, Literal
 
 import msgspec
 
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import NEW, PURGED, UPDATE, Event, encode
 from hsm_shipper.contract.kernel_line import ActionRecord, unpack_place
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.worker.snapshot_diff import NewLine
 
 ADOPTED: Final = "ADOPTED"

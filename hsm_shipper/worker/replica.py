@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from hsm_shipper.contract.action_state import UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.event import decode
 from hsm_shipper.contract.fold import ActionFold
-from hsm_shipper.contract.live_action import UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.stream_head import Head, has_losses
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import (
@@ -29,11 +29,12 @@ from hsm_shipper.errors import (
     StateError,
     StreamError,
 )
-from hsm_shipper.state.database import set_aside
+from hsm_shipper.state.damage import set_aside
 from hsm_shipper.state.poll_status import PollStatus
 from hsm_shipper.state.state_file import StateFile, open_state_file
+from hsm_shipper.stream.compare_and_append import PendingAppend
 from hsm_shipper.stream.replay import REPLAYS_MAX
-from hsm_shipper.stream.stream import ActionStream, PendingAppend
+from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.catch_up_report import CaughtUp
 from hsm_shipper.worker.changes import Change, rows_of
 from hsm_shipper.worker.line_index import LineIndex

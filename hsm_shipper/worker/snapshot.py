@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from hsm_shipper.contract.live_action import ActionState
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.lustre.actions_file import Reading
 from hsm_shipper.worker.purge_decision import PurgeDecision
 from hsm_shipper.worker.snapshot_diff import HeldLines, NewLine, SnapshotDiff

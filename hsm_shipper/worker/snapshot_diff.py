@@ -10,8 +10,8 @@ from itertools import islice, pairwise
 from operator import lt
 from typing import NamedTuple
 
+from hsm_shipper.contract.action_state import UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.kernel_line import ActionRecord, parse_line, readable_place
-from hsm_shipper.contract.live_action import UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.stream_ids import milliseconds_of, pack_id
 from hsm_shipper.worker.line_index import LineIndex
 

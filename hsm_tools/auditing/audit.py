@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from hsm_shipper.contract.action_state import ActionState, same_action, same_state
 from hsm_shipper.contract.event import NEW, PURGED, Event, line_digest
 from hsm_shipper.contract.fold import ActionFold, Observer
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.kernel_line import parse_line, readable_place
-from hsm_shipper.contract.live_action import ActionState, same_action, same_state
 from hsm_shipper.contract.trim_bound import length_bound
 from hsm_tools.live_state.health import Health, WorkerHealth
 

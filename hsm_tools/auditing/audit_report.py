@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.kernel_line import unpack_place
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.process.output import printable
 from hsm_tools.auditing.audit import (
     EXIT_CONSISTENT,

@@ -16,9 +16,9 @@ from typing import cast
 import redis
 
 from hsm_shipper.config import Config
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
 from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ActionsError, HsmError, StateError, StreamError, StreamRefused, StreamUnavailable

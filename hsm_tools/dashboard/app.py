@@ -20,10 +20,10 @@ from textual.binding import Binding, BindingType
 
 from hsm_shipper.config import Config
 from hsm_tools.command.termination import Terminated
-from hsm_tools.dashboard.data.background import Background
 from hsm_tools.dashboard.data.files import Files
-from hsm_tools.dashboard.data.viewer import StreamsView
-from hsm_tools.dashboard.data.watcher import Watcher
+from hsm_tools.dashboard.data.lookup_thread import LookupThread
+from hsm_tools.dashboard.data.update_thread import UpdateThread
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.help import Help
 from hsm_tools.dashboard.screens.mdts import Mdts
 from hsm_tools.dashboard.screens.overview import Overview
@@ -54,11 +54,11 @@ class Dashboard(App[None]):
         Binding("minus", "faster", show=False),
     ]
 
-    def __init__(self, config: Config, watcher: Watcher, mounts: dict[str, str] | None) -> None:
+    def __init__(self, config: Config, update_thread: UpdateThread, mounts: dict[str, str] | None) -> None:
         super().__init__(ansi_color=True)
-        self.watcher = watcher
-        self.background = Background(config, self.deliver)
-        self.files = Files(mounts, watcher.viewer.remark)
+        self.update_thread = update_thread
+        self.lookup_thread = LookupThread(config, self.deliver)
+        self.files = Files(mounts, update_thread.updater.remark)
         self.ascii_only = os.environ.get("TERM") == "linux" or not _is_unicode()
         self.ended_by: int | None = None
         """The signal that has ended it."""
@@ -66,7 +66,7 @@ class Dashboard(App[None]):
         self._paused_at: float | None = None
         self._drawn: StreamsView | None = None
         self._drawn_at_s = 0.0
-        self._picture_of: object = None
+        self._state_of: object = None
 
     def deliver(self, call: Callable[[], None]) -> None:
         """Have `call` made where drawing is allowed; from any thread."""
@@ -87,7 +87,7 @@ class Dashboard(App[None]):
     def _tick(self) -> None:
         if not self.is_headless and not _terminal_is_there():
             self.die_without_terminal(signal.SIGHUP)
-        if self.watcher.failure is not None or self.ended_by is not None:
+        if self.update_thread.failure is not None or self.ended_by is not None:
             self.exit()
             return
         page = self.screen_stack[-1] if self.screen_stack else None
@@ -95,9 +95,9 @@ class Dashboard(App[None]):
             return
         while self._inbox:
             self._inbox.popleft()()
-        view = self.watcher.viewer.view
-        if view.picture is not self._picture_of:
-            self._picture_of = view.picture
+        view = self.update_thread.updater.view
+        if view.state is not self._state_of:
+            self._state_of = view.state
             page.news()
         elif not self._is_due(view):
             return
@@ -106,7 +106,7 @@ class Dashboard(App[None]):
         page.redraw()
         if is_first:
             # Not before: two threads that both compute take longer than one after the other, and the screen was empty.
-            self.watcher.start()
+            self.update_thread.start()
 
     def _is_due(self, view: StreamsView) -> bool:
         since_s = time.monotonic() - self._drawn_at_s
@@ -143,24 +143,24 @@ class Dashboard(App[None]):
 
     def action_pause(self) -> None:
         """Look no more, or go on."""
-        self.watcher.paused = not self.watcher.paused
-        self._paused_at = time.time() if self.watcher.paused else None
+        self.update_thread.paused = not self.update_thread.paused
+        self._paused_at = time.time() if self.update_thread.paused else None
         self._redraw()
 
     def action_look_now(self) -> None:
         """Look before it is due."""
-        self.watcher.look_now()
+        self.update_thread.look_now()
 
     def action_slower(self) -> None:
         """Look less often."""
-        self._look_every(min((s for s in INTERVALS_S if s > self.watcher.interval_s), default=INTERVALS_S[-1]))
+        self._look_every(min((s for s in INTERVALS_S if s > self.update_thread.interval_s), default=INTERVALS_S[-1]))
 
     def action_faster(self) -> None:
         """Look more often."""
-        self._look_every(max((s for s in INTERVALS_S if s < self.watcher.interval_s), default=INTERVALS_S[0]))
+        self._look_every(max((s for s in INTERVALS_S if s < self.update_thread.interval_s), default=INTERVALS_S[0]))
 
     def _look_every(self, seconds: float) -> None:
-        self.watcher.interval_s = seconds
+        self.update_thread.interval_s = seconds
         self._redraw()
 
     def _show_once(self, page: type[Page]) -> None:
@@ -171,16 +171,16 @@ class Dashboard(App[None]):
         self._drawn_at_s = 0.0
 
 
-def run(config: Config, watcher: Watcher, mounts: dict[str, str] | None) -> int:
+def run(config: Config, update_thread: UpdateThread, mounts: dict[str, str] | None) -> int:
     """Show the dashboard until it is quit; returns the exit code, or raises what ended it."""
-    app = Dashboard(config, watcher, mounts)
+    app = Dashboard(config, update_thread, mounts)
     with _signals(app):
         try:
             app.run(mouse=False)
         finally:
             app.files.close()
-    if watcher.failure is not None:
-        raise watcher.failure
+    if update_thread.failure is not None:
+        raise update_thread.failure
     if app.ended_by == signal.SIGINT:
         raise KeyboardInterrupt
     if app.ended_by is not None:

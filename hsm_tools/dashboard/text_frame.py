@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from hsm_shipper.process.durations import age, span
 from hsm_shipper.process.output import printable
-from hsm_tools.dashboard.data.snapshot import By, Picture, Row, Severity, problems, rows
+from hsm_tools.dashboard.data.action_table import By, Row, rows
+from hsm_tools.dashboard.data.problems import Severity, problems
+from hsm_tools.dashboard.data.streams_state import StreamsState
 
 TITLE = "--- Lustre HSM Action Dashboard ---"
 LISTENING = "Listening for live updates..."
@@ -36,26 +38,26 @@ class Connection(NamedTuple):
 CONNECTED = Connection()
 
 
-def frame(picture: Picture, before: Picture | None, connection: Connection, status: str, now_s: float) -> str:
+def frame(state: StreamsState, before: StreamsState | None, connection: Connection, status: str, now_s: float) -> str:
     """One frame, as `--batch` and `--run-once` print it; `status` is that of the viewer."""
-    table = rows(picture, before)
-    lines = header_lines(picture, connection, status, now_s)
+    table = rows(state, before)
+    lines = header_lines(state, connection, status, now_s)
     lines += ["", section(By.ALL), *table_lines(table, By.ALL)]
     if not table:
-        lines.append(nothing_live(picture))
-    wrong = problem_lines(picture, connection)
+        lines.append(nothing_live(state))
+    wrong = problem_lines(state, connection)
     if wrong:
         lines += ["", *(text for _, text in wrong)]
     return "\n".join(lines)
 
 
-def header_lines(picture: Picture | None, connection: Connection, status: str, now_s: float) -> list[str]:
+def header_lines(state: StreamsState | None, connection: Connection, status: str, now_s: float) -> list[str]:
     """What is above the table."""
     return [
         TITLE,
         f"Time: {_local(now_s, '%Y-%m-%d %H:%M:%S')} | Redis: {redis_status(connection)}",
         f"Viewer Status: {status}",
-        totals(picture, now_s),
+        totals(state, now_s),
     ]
 
 
@@ -66,15 +68,13 @@ def redis_status(connection: Connection) -> str:
     return f"Disconnected since {_local(connection.lost_at, '%H:%M:%S')}"
 
 
-def totals(picture: Picture | None, now_s: float) -> str:
+def totals(state: StreamsState | None, now_s: float) -> str:
     """The line of the totals."""
-    if picture is None:
+    if state is None:
         return "Live Actions: - | Total Events Processed: - | Last Event: -"
-    filtered = "" if picture.shown == picture.live else f"{picture.shown:,} of "
-    last = "never" if picture.last_event_at is None else f"{age(picture.last_event_at, now_s)} ago"
-    return (
-        f"Live Actions: {filtered}{picture.live:,} | Total Events Processed: {picture.entries:,} | Last Event: {last}"
-    )
+    filtered = "" if state.shown == state.live else f"{state.shown:,} of "
+    last = "never" if state.last_event_at is None else f"{age(state.last_event_at, now_s)} ago"
+    return f"Live Actions: {filtered}{state.live:,} | Total Events Processed: {state.entries:,} | Last Event: {last}"
 
 
 def section(by: By) -> str:
@@ -102,11 +102,11 @@ def table_lines(table: Sequence[Row], by: By) -> list[str]:
     return [line(by.value, "COUNT", "DIFF"), rule, *body]
 
 
-def nothing_live(picture: Picture) -> str:
+def nothing_live(state: StreamsState) -> str:
     """What stands in place of rows."""
-    if picture.live:
+    if state.live:
         return "No live action passes the filters."
-    count = len(picture.mdts)
+    count = len(state.mdts)
     return f"No live actions: {'1 stream' if count == 1 else f'{count} streams'}."
 
 
@@ -115,13 +115,13 @@ def diff(difference: int) -> str:
     return f"({difference:+,})" if difference else ""
 
 
-def problem_lines(picture: Picture | None, connection: Connection) -> list[tuple[Severity, str]]:
+def problem_lines(state: StreamsState | None, connection: Connection) -> list[tuple[Severity, str]]:
     """What is wrong, the worst first, a line each."""
     found: list[tuple[Severity, object]] = []
     if connection.lost_at is not None:
         found.append((Severity.BAD, connection.why))
-    if picture is not None:
-        found += [(problem.severity, problem) for problem in problems(picture)]
+    if state is not None:
+        found += [(problem.severity, problem) for problem in problems(state)]
     return [(severity, clipped(printable(f"{severity.value:<5} {what}"), _TROUBLE_MAX)) for severity, what in found]
 
 

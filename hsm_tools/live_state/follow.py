@@ -28,9 +28,9 @@ from hsm_tools.live_state.health import WorkerHealth, read_heartbeat, worker_hea
 from hsm_tools.live_state.observer import ToolsObserver
 from hsm_tools.live_state.tally import Tally
 from hsm_tools.reader.finding import StreamFinder
-from hsm_tools.reader.link import Link
 from hsm_tools.reader.outages import one_try_failed, refusal
 from hsm_tools.reader.server import Server
+from hsm_tools.reader.step_runner import StepRunner
 from hsm_tools.reader.steps import Pipeline, pairs
 
 DISCOVERY_INTERVAL_S = 60.0
@@ -145,7 +145,7 @@ class LiveStreams:
         """Where the server is, for messages."""
         self.prefix = prefix
         self._client = server.client(math.inf)
-        self._link = Link(self._client)
+        self._runner = StepRunner(self._client)
         self._finder = StreamFinder(self.prefix, discovery_interval_s)
         self._on_page = on_page
         self._streams: dict[str, LiveStream] = {}
@@ -168,7 +168,7 @@ class LiveStreams:
 
     def close(self) -> None:
         """Close the connection; the streams stay as they are."""
-        self._link.close()
+        self._runner.close()
 
     def look(self) -> dict[str, StreamEnd | None]:
         """Find the streams and their ends, without folding anything: by MDT, None for one that is gone.
@@ -177,7 +177,7 @@ class LiveStreams:
         """
         try:
             if self._finder.due:
-                self._found({key.decode() for key in self._link.run(self._finder.scan())})
+                self._found({key.decode() for key in self._runner.run(self._finder.scan())})
             return self._ends()
         except redis.RedisError as error:
             raise one_try_failed(error, self.prefix, self.address, LIVE_COMMANDS) from error
@@ -217,7 +217,7 @@ class LiveStreams:
         for mdt, stream in self._streams.items():
             beat_key = heartbeat_key(self.prefix, mdt)
             commands += [("XINFO", "STREAM", stream.key), ("EXISTS", stream.key), ("GET", beat_key)]
-        replies = self._link.ask(Pipeline(commands))
+        replies = self._runner.ask(Pipeline(commands))
         for stream, info, exists, beat in zip(
             self._streams.values(), replies[::3], replies[1::3], replies[2::3], strict=True
         ):

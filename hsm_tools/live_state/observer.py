@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import Event
 from hsm_shipper.contract.fold import Observer
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.stream.page_reader import Entry
 from hsm_tools.live_state.tally import Tally, Told, told_by

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from hsm_shipper.contract.live_action import ActionState
+from hsm_shipper.contract.action_state import ActionState
 from hsm_tools.command.filters import ActionFilter
 from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.live_state.tally import Arrivals

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import PURGED, Event
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.stream.page_reader import Entry
-from hsm_tools.command.labels import FAILED, FINAL_STATUSES, STARTED
+from hsm_tools.command.kernel_words import FAILED, FINAL_STATUSES, STARTED
 
 REFRESH = "REFRESH"
 TIMED = FINAL_STATUSES | {STARTED}

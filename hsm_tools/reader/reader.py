@@ -13,7 +13,7 @@ from hsm_shipper.contract.redis_keys import DEFAULT_PREFIX, check_prefix
 from hsm_tools.event import EntryDecoder
 from hsm_tools.reader.batches import EventReading, Source, Where
 from hsm_tools.reader.finding import StreamFinder, check_discovery_interval
-from hsm_tools.reader.members import GroupMember
+from hsm_tools.reader.group_source import GroupSource
 from hsm_tools.reader.newest import NewestEntries
 from hsm_tools.reader.outages import one_try_failed
 from hsm_tools.reader.server import Server
@@ -114,7 +114,7 @@ class Reader:
             raise ValueError("the reader is closed: make another")
         return EventReading(source, self._decoder, self.prefix, self.address, block_s, ends=ends, where=where)
 
-    def member(
+    def group_source(
         self,
         group: str,
         consumer: str,
@@ -122,15 +122,15 @@ class Reader:
         start: StartArgument,
         reclaim_after_s: float,
         batch_size: int,
-    ) -> GroupMember:
+    ) -> GroupSource:
         """A source of entries by way of a consumer group."""
         begin = start_of(self.prefix, from_beginning, start)
         block_s = self._longest_block_s(math.inf)
-        return GroupMember(self._finder(), begin, group, consumer, reclaim_after_s, batch_size, block_s)
+        return GroupSource(self._finder(), begin, group, consumer, reclaim_after_s, batch_size, block_s)
 
-    def follow_group(self, member: GroupMember, block_ms: int) -> EventReading:
+    def follow_group(self, source: GroupSource, block_ms: int) -> EventReading:
         """A reading by way of a consumer group."""
-        return self._reading_of(member, _block_s(block_ms))
+        return self._reading_of(source, _block_s(block_ms))
 
     @property
     def _numbers(self) -> EntryNumbers:

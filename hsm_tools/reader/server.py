@@ -85,5 +85,5 @@ def _named(address: RedisAddress, redis_kwargs: dict[str, Any]) -> RedisAddress:
     """`address`, as redis-py's own arguments change it."""
     socket = redis_kwargs.get("unix_socket_path")
     if socket is not None:
-        return replace(address, scheme="unix", place=str(socket))
+        return replace(address, scheme="unix", nodes=(), socket_path=str(socket))
     return replace(address, scheme="rediss") if redis_kwargs.get("ssl") else address

@@ -1,7 +1,7 @@
 """The Prometheus metrics: names, help and values, the same for `--listen` and `--format prometheus`.
 
-Labels hold the source, MDT names and, by way of `command.labels`, a bounded number of plain words: a stream full of
-nonsense makes a bounded number of series.
+Labels hold the source, MDT names and, by way of `label_words`, a bounded number of plain words: a
+stream full of nonsense makes a bounded number of series.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from prometheus_client.core import (
 )
 
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_tools.command.labels import ACTIONS, STARTED, Words
+from hsm_tools.command.kernel_words import ACTIONS, STARTED
 from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.live_state.summary import ActionGroup
 from hsm_tools.live_state.tally import Durations
+from hsm_tools.statistics.label_words import LabelWords
 from hsm_tools.statistics.stats_report import ARCHIVES_MAX, ArchiveKey, ReportSource, Stats, by_archive
 
 _MDT = ("mdt",)
@@ -90,10 +91,10 @@ class MetricsMaker:
     """Makes metrics of the streams; keeps what a series of makings must share."""
 
     def __init__(self) -> None:
-        self._words = Words(_WORDS_MAX)
-        self._hosts = Words(_HOSTS_MAX)
-        self._states = Words(_WORDS_MAX)
-        self._archives = Words(ARCHIVES_MAX)
+        self._words = LabelWords(_WORDS_MAX)
+        self._hosts = LabelWords(_HOSTS_MAX)
+        self._states = LabelWords(_WORDS_MAX)
+        self._archives = LabelWords(ARCHIVES_MAX)
 
     def make(self, stats: Stats, *, counting: bool) -> list[Metric]:
         """The metrics of the streams; `counting`: with those that only a program that keeps running can count."""

@@ -1,7 +1,7 @@
 """The report as InfluxDB line protocol, for Telegraf's exec input. Pure.
 
-Tags hold the source, MDT names and plain words only, a bounded number of them; see `command.labels`. Whole numbers are
-integers.
+Tags hold the source, MDT names and plain words only, a bounded number of them; see `label_words`. Whole
+numbers are integers.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from hsm_shipper.process.output import printable
-from hsm_tools.command.labels import Words
 from hsm_tools.live_state.follow import LiveStream
+from hsm_tools.statistics.label_words import LabelWords
 from hsm_tools.statistics.stats_report import ARCHIVES_MAX, Stats, by_archive, rates, times
 
 _WORDS_MAX = 64
@@ -32,7 +32,7 @@ def to_lines(stats: Stats) -> str:
 
 
 def _lines(stats: Stats) -> Iterator[str]:
-    words, hosts = Words(_WORDS_MAX), Words(_HOSTS_MAX)
+    words, hosts = LabelWords(_WORDS_MAX), LabelWords(_HOSTS_MAX)
     per_second = {f"events_per_second_{minutes}m": round(rate, 3) for minutes, rate in rates(stats).items()}
     yield from line(
         "hsm_summary",
@@ -56,7 +56,7 @@ def _lines(stats: Stats) -> Iterator[str]:
                 "oldest_status_age_seconds": stats.age_s(group.oldest_status_since),
             },
         )
-    for archive_key, group in by_archive(stats, words, Words(ARCHIVES_MAX)).items():
+    for archive_key, group in by_archive(stats, words, LabelWords(ARCHIVES_MAX)).items():
         yield from line(
             "hsm_archive_actions",
             archive_key._asdict(),
@@ -76,7 +76,7 @@ def _lines(stats: Stats) -> Iterator[str]:
         )
 
 
-def _stream_lines(stats: Stats, stream: LiveStream, hosts: Words) -> Iterator[str]:
+def _stream_lines(stats: Stats, stream: LiveStream, hosts: LabelWords) -> Iterator[str]:
     yield from line(
         "hsm_stream",
         {"mdt": stream.mdt, "stream": stream.key},

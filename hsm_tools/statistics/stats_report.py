@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_tools.command.labels import STARTED, Words
+from hsm_tools.command.kernel_words import STARTED
 from hsm_tools.live_state.follow import LiveStream, LiveStreams
 from hsm_tools.live_state.summary import ActionGroup, GroupKey, arrivals, oldest_first_seen
 from hsm_tools.live_state.tally import Arrivals, Durations
+from hsm_tools.statistics.label_words import LabelWords
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 RATE_MINUTES = (1, 5, 60)
@@ -112,7 +113,7 @@ class ArchiveKey(NamedTuple):
     status: str
 
 
-def by_archive(stats: Stats, words: Words, archives: Words) -> dict[ArchiveKey, ActionGroup]:
+def by_archive(stats: Stats, words: LabelWords, archives: LabelWords) -> dict[ArchiveKey, ActionGroup]:
     """The live actions that are wanted by archive; few archives and words, as these let pass."""
     found: dict[ArchiveKey, ActionGroup] = {}
     for (mdt, action, status, archive_id), group in stats.groups.items():

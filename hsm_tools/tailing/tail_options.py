@@ -11,7 +11,7 @@ from hsm_shipper.errors import ConfigError
 from hsm_shipper.process.command_line import CommandLine
 from hsm_tools.command.colour import CHOICES
 from hsm_tools.command.filters import add_filter_options, add_glob_option
-from hsm_tools.command.labels import STATUSES
+from hsm_tools.command.kernel_words import STATUSES
 from hsm_tools.command.options import add_connection_options, add_path_options, seconds, whole_number
 from hsm_tools.tailing.since import FORMS
 from hsm_tools.tailing.template import FIELDS

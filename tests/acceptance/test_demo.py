@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import line_digest
 from hsm_shipper.contract.kernel_line import parse_line
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.worker.changes import Change, ChangeWriter
 from hsm_shipper.worker.snapshot_diff import NewLine
 from tests.simulator import SimulatedMdt, populate

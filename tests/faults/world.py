@@ -16,7 +16,8 @@ import redis
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StreamUnavailable
 from hsm_shipper.lustre.actions_file import ActionsFile, RawFile
-from hsm_shipper.stream.stream import ActionStream, PendingAppend
+from hsm_shipper.stream.compare_and_append import PendingAppend
+from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller

@@ -154,23 +154,23 @@ def test_an_interrupted_reading_gives_again_what_nobody_saw(
     client: redis.Redis, reader: StreamReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reply to an XREADGROUP is lost: its entries are pending with us, and unknown to us."""
-    from hsm_tools.reader.members import GroupMember
+    from hsm_tools.reader.group_source import GroupSource
 
     add(client, MDT0, [0])
     group = reader.group("g", from_beginning=True)
     events = group.events(block_ms=50)
     assert numbers(handled(group, 1, events)) == [0]
-    read_group = GroupMember._read_group
+    read_group = GroupSource._read_group
     lost: list[Any] = []
 
-    def loses(self: GroupMember, ids: dict[bytes, bytes], block_s: float | None = None) -> Any:
+    def loses(self: GroupSource, ids: dict[bytes, bytes], block_s: float | None = None) -> Any:
         reply = yield from read_group(self, ids, block_s)
         if reply and not lost:
             lost.append(reply)
             raise redis.TimeoutError("the reply is lost")
         return reply
 
-    monkeypatch.setattr(GroupMember, "_read_group", loses)
+    monkeypatch.setattr(GroupSource, "_read_group", loses)
     add(client, MDT0, [1, 2])
     assert numbers(handled(group, 2, events)) == [1, 2]
     assert lost and pending(client) == 0

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hsm_tools.dashboard.data.viewer import StreamsView
-from hsm_tools.dashboard.data.watcher import Watcher
+from hsm_tools.dashboard.data.update_thread import UpdateThread
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.actions import Actions
 from hsm_tools.dashboard.screens.history import HistoryPage
 from hsm_tools.dashboard.screens.overview import Overview
@@ -69,11 +69,11 @@ def test_sorting(streams: Streams) -> None:
 
 def test_the_page_is_drawn_before_anything_is_looked_at(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    start, draw = Watcher.start, Overview.draw
+    start, draw = UpdateThread.start, Overview.draw
 
-    def started(watcher: Watcher) -> None:
+    def started(update_thread: UpdateThread) -> None:
         done.append("looks")
-        start(watcher)
+        start(update_thread)
 
     def drawn(page: Overview, view: StreamsView) -> None:
         done.append("draws")
@@ -85,7 +85,7 @@ def test_the_page_is_drawn_before_anything_is_looked_at(streams: Streams, monkey
         page.dashboard._tick()  # as the clock does where the machine is busy
         mount(page)
 
-    monkeypatch.setattr(Watcher, "start", started)
+    monkeypatch.setattr(UpdateThread, "start", started)
     monkeypatch.setattr(Overview, "draw", drawn)
     monkeypatch.setattr(Page, "on_mount", mounted_late)
 
@@ -204,12 +204,12 @@ def test_pausing_stops_the_looks_and_not_the_keys(streams: Streams) -> None:
         await top.shows("FAILED")
         await top.press("space")
         await top.shows("Viewer Status: Paused at ")
-        look = top.app.watcher.viewer.view
+        look = top.app.update_thread.updater.view
         streams.new(B, range(50, 60))
         await top.press("g", "down", "m", "escape", "g", "g", "g", "g", "enter")
         await top.until(lambda: isinstance(top.page, Actions) and top.rows)
         await top.press("escape")
-        assert top.app.watcher.viewer.view is look, "nothing was looked at"
+        assert top.app.update_thread.updater.view is look, "nothing was looked at"
         await top.press("r")
         await top.shows("Live Actions: 21 ")
         await top.press("p")

@@ -44,7 +44,7 @@ def test_a_page_that_is_left_before_its_answer_comes_ends_nothing(streams: Strea
 
     async def scenario(top: Driver) -> None:
         await top.shows("elm-MDT0002")
-        top.app.watcher.ask(lambda _: cast(None, held.wait(DEADLINE_S)), lambda error: pytest.fail(str(error)))
+        top.app.update_thread.ask(lambda _: cast(None, held.wait(DEADLINE_S)), lambda error: pytest.fail(str(error)))
         await top.press("enter")
         await top.shows("looking...")
         await top.press("escape")
@@ -229,7 +229,7 @@ def test_a_history_that_cannot_be_asked_for_says_why_and_is_asked_for_again(
             raise error
         return Lookup(config)
 
-    monkeypatch.setattr("hsm_tools.dashboard.data.background.Lookup", lookup)
+    monkeypatch.setattr("hsm_tools.dashboard.data.lookup_thread.Lookup", lookup)
 
     async def scenario(top: Driver) -> None:
         nonlocal fails
@@ -247,7 +247,7 @@ def test_a_history_that_cannot_be_asked_for_says_why_and_is_asked_for_again(
 
 
 def test_actions_that_cannot_be_looked_for_say_why(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hsm_tools.dashboard.screens.actions.oldest", lambda *_: 1 / 0)
+    monkeypatch.setattr("hsm_tools.dashboard.screens.actions.longest_waiting", lambda *_: 1 / 0)
 
     async def scenario(top: Driver) -> None:
         await top.shows("elm-MDT0000 | ARCHIVE")
@@ -261,12 +261,12 @@ def test_actions_that_cannot_be_looked_for_say_why(streams: Streams, monkeypatch
 def test_looks_that_fail_show_it(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(top: Driver) -> None:
         await top.shows("Listening for live updates...")
-        monkeypatch.setattr("hsm_tools.dashboard.data.viewer.mdt_picture", lambda *_: 1 / 0)
+        monkeypatch.setattr("hsm_tools.dashboard.data.view_updater.mdt_state", lambda *_: 1 / 0)
         await top.shows(
             "Viewer Status: Failed ", "ago, trying again; what was last known is shown",
             "ALERT looking at the streams failed: ZeroDivisionError: division by zero",
         )  # fmt: skip
-        assert top.app.watcher.failure is None
+        assert top.app.update_thread.failure is None
         monkeypatch.undo()
         await top.press("r")
         await top.shows("Listening for live updates...")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hsm_shipper.errors import StateCorrupt, StateError
-from hsm_shipper.state.database import connect, immediate, opened, read, refuse_damage, roll_back, set_aside
+from hsm_shipper.state.damage import refuse_damage, set_aside
+from hsm_shipper.state.database import connect, immediate, opened, read, roll_back
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import redis
 
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import decode
 from hsm_shipper.contract.fold import ActionFold
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.redis_keys import stream_key
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_tools.dashboard.data import lookup

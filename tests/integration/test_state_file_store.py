@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.fold import ActionFold
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateUnwritable
 from hsm_shipper.state import state_file as cache_module

@@ -20,8 +20,7 @@ from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateCorrupt, StateError
 from hsm_shipper.maintenance.reconcile import StateFileHealer
 from hsm_shipper.migrations import STEPS
-from hsm_shipper.state.database import set_aside
-from hsm_shipper.state.integrity import check
+from hsm_shipper.state.damage import check_for_damage, set_aside
 from hsm_shipper.state.maintenance_log import RecordedRun, last_runs, record, runs_file
 from hsm_shipper.state.poll_status import read_poll_status
 from hsm_shipper.state.state_file import StateFile, open_state_file
@@ -100,7 +99,7 @@ def test_maintenance_finds_all_of_it(mdt: OneMdt, damage: Damage) -> None:
     mdt.told()
     damage.do(mdt.state)
     with pytest.raises(StateCorrupt) as found:
-        check(mdt.state)
+        check_for_damage(mdt.state)
     assert str(mdt.state) in str(set_aside(mdt.state, found.value))
     mdt.poll(*LATER)
     assert mdt.told() == LATER_TOLD
@@ -191,7 +190,7 @@ def test_whatever_a_stream_may_say_is_no_damage(said: list[dict[str, Any]], ms: 
         cache.load(LineIndex)
         with cache.transaction():
             cache.replace(live, Head(entry_id, entry_id, "ab" * 20, entry_id, 1, None))
-        check(path)
+        check_for_damage(path)
         assert len(cache.load(LineIndex).line_index) == len(live)
         assert rows(cache.live_actions()) == rows(live)
         cache.close()

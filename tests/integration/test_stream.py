@@ -10,7 +10,8 @@ import redis
 
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StreamMoved, StreamRefused, StreamUnavailable
-from hsm_shipper.stream.stream import ActionStream, PendingAppend
+from hsm_shipper.stream.compare_and_append import PendingAppend
+from hsm_shipper.stream.stream import ActionStream
 from tests.conftest import PrivateServer
 from tests.support.core import KEY, Wire, shipper_client
 from tests.support.servers import RedisServer

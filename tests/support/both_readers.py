@@ -12,7 +12,7 @@ import pytest
 from hsm_shipper.config import Config
 from hsm_tools.aio import AsyncConsumerGroup, AsyncStreamReader
 from hsm_tools.consumer import StreamReader
-from hsm_tools.reader import members, streams
+from hsm_tools.reader import group_source, streams
 from tests.support.servers import RedisServer
 
 T = TypeVar("T")
@@ -140,7 +140,7 @@ class Readers:
 @pytest.fixture(params=["blocking", "asyncio"])
 def readers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Readers]:
     """Makes readers: of each kind in turn. Idle ones look more often than a user's: what they notice comes soon."""
-    for module in (streams, members):
+    for module in (streams, group_source):
         monkeypatch.setattr(module, "IDLE_LOOK_INTERVAL_S", 0.1)
     readers = Readers(request.param)
     yield readers

@@ -16,9 +16,9 @@ import pytest
 import redis
 
 from hsm_shipper.config import Config
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.kernel_line import pack_place, parse_line, unpack_place
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.lustre.actions_file import ActionsFile, RawFile, open_raw
 from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.stream.connection import client_kwargs

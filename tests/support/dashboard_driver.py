@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 
 from hsm_tools.command.filters import ActionFilter
 from hsm_tools.dashboard.app import Dashboard
-from hsm_tools.dashboard.data.viewer import Viewer
-from hsm_tools.dashboard.data.watcher import Watcher
+from hsm_tools.dashboard.data.update_thread import UpdateThread
+from hsm_tools.dashboard.data.view_updater import ViewUpdater
 from hsm_tools.dashboard.screens.page import Page
 from hsm_tools.dashboard.widgets.lines import plain
 from tests.support.dashboards import Streams
@@ -68,13 +68,13 @@ Scenario = Callable[[Driver], Awaitable[None]]
 
 
 @contextmanager
-def watcher_of(streams: Streams, **filters: list[str]) -> Iterator[Watcher]:
-    watcher = Watcher(Viewer(streams.config, ActionFilter(**filters)), 0.1)
+def update_thread_of(streams: Streams, **filters: list[str]) -> Iterator[UpdateThread]:
+    update_thread = UpdateThread(ViewUpdater(streams.config, ActionFilter(**filters)), 0.1)
     try:
-        yield watcher
+        yield update_thread
     finally:
-        watcher.close()
-        watcher.viewer.close()
+        update_thread.close()
+        update_thread.updater.close()
 
 
 def drive(
@@ -86,15 +86,15 @@ def drive(
 ) -> None:
     """Run the dashboard and the scenario on it."""
 
-    async def run(watcher: Watcher) -> None:
-        app = Dashboard(streams.config, watcher, mounts)
+    async def run(update_thread: UpdateThread) -> None:
+        app = Dashboard(streams.config, update_thread, mounts)
         try:
             async with app.run_test(size=size) as pilot:
                 await scenario(Driver(app, pilot))
         finally:
             app.files.close()
 
-    with watcher_of(streams, **filters) as watcher:
-        asyncio.run(run(watcher))
-        if watcher.failure is not None:
-            raise watcher.failure
+    with update_thread_of(streams, **filters) as update_thread:
+        asyncio.run(run(update_thread))
+        if update_thread.failure is not None:
+            raise update_thread.failure

@@ -1,4 +1,4 @@
-"""What the tests of `hsm-action-top` share: streams with actions and heartbeats, pictures, and running the command."""
+"""What the tests of `hsm-action-top` share: streams with actions and heartbeats, and running the command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hsm_shipper.config import Config
 from hsm_shipper.contract.agents import Copytool
 from hsm_shipper.contract.heartbeat import Heartbeat, encode
 from hsm_shipper.contract.redis_keys import heartbeat_key, stream_key
-from hsm_tools.dashboard.data.snapshot import MdtPicture, Picture
+from hsm_tools.dashboard.data.streams_state import MdtState, StreamsState
 from hsm_tools.live_state.health import worker_health
 from hsm_tools.live_state.summary import ActionGroup, GroupKey
 from tests.support.core import line
@@ -101,18 +101,18 @@ class Streams:
         )  # fmt: skip
 
 
-def mdt_picture(mdt: str, now_s: float, beat: Heartbeat | None = None, **changes: Any) -> MdtPicture:
-    """One MDT of a picture, by default in good health."""
+def mdt_state(mdt: str, now_s: float, beat: Heartbeat | None = None, **changes: Any) -> MdtState:
+    """One MDT, by default in good health."""
     beat = beat or heartbeat(mdt, last_poll_at=now_s - 5)
-    picture = MdtPicture(mdt, 0, 0, 0, 0, now_s, beat, worker_health(beat, now_s), None)
-    return picture._replace(**changes)
+    state = MdtState(mdt, 0, 0, 0, 0, now_s, beat, worker_health(beat, now_s), None)
+    return state._replace(**changes)
 
 
-def picture(groups: dict[tuple[str, str, str], int], now_s: float, *mdts: MdtPicture, **changes: Any) -> Picture:
-    """A picture with so many live actions, first seen at 1,000 seconds."""
+def state(groups: dict[tuple[str, str, str], int], now_s: float, *mdts: MdtState, **changes: Any) -> StreamsState:
+    """Streams with so many live actions, first seen at 1,000 seconds."""
     counted = {GroupKey(*key): ActionGroup(count, 1000, 1000) for key, count in groups.items()}
     shown = mdts or tuple(
-        mdt_picture(mdt, now_s, live=sum(count for key, count in groups.items() if key[0] == mdt))
+        mdt_state(mdt, now_s, live=sum(count for key, count in groups.items() if key[0] == mdt))
         for mdt in sorted({key[0] for key in groups})
     )
-    return Picture(now_s, shown, counted, (0,) * 360, {})._replace(**changes)
+    return StreamsState(now_s, shown, counted, (0,) * 360, {})._replace(**changes)

@@ -8,10 +8,10 @@ from typing import cast
 
 import redis
 
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import NEW, PURGED, Event, decode, line_digest
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.kernel_line import unpack_place
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.errors import MalformedEvent
 
 Place = tuple[int, int]

@@ -52,6 +52,16 @@ MALFORMED = [
     f"unix:///s?password={SECRET}&db=x",
     f"http://u:x@{SECRET}?@h",
     f"redis://u:x@{SECRET}?username=@h",
+    f"redis+sentinel://:{SECRET}@h1,:{SECRET}@h2/hsm",
+    f"redis+sentinel://:{SECRET},x@h1!/hsm",
+    f"redis+sentinel://h1,h2,{SECRET}:x/hsm",
+    f"redis+sentinel://h1/:{SECRET}",
+    f"redis+sentinel://:a/{SECRET}@h1/hsm",
+    f"redis+sentinel://h1/hsm/{SECRET}",
+    f"redis+sentinel://h1/hsm?sentinel_password={SECRET}&foo=1",
+    f"redis+sentinel://h1/hsm?sentinel_password=a&{SECRET}=1",
+    f"redis+cluster://h1,h2/{SECRET}",
+    f"redis+cluster://:{SECRET}@h1,h2/1",
 ]
 
 
@@ -77,7 +87,10 @@ def test_no_message_about_a_malformed_url_shows_a_secret(url: str, tmp_path: Pat
 JUNK = st.text("ab1:/?#@&=%[]+. ", max_size=8)
 
 
-@given(st.sampled_from(["redis", "rediss", "unix", "http"]), JUNK, JUNK, JUNK, JUNK)
+@given(
+    st.sampled_from(["redis", "rediss", "unix", "http", "redis+sentinel", "rediss+cluster"]),
+    *[JUNK] * 4,
+)
 def test_no_password_is_shown_however_it_is_written(scheme: str, user: str, before: str, after: str, tail: str) -> None:
     url = f"{scheme}://{user}:{before}{SECRET}{after}@host{tail}"
     try:

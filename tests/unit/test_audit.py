@@ -12,11 +12,11 @@ import msgspec
 import pytest
 from msgspec.structs import replace as changed
 
+from hsm_shipper.contract.action_state import ActionState, same_state
 from hsm_shipper.contract.event import Event, decode, encode, line_digest
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.kernel_line import pack_place, parse_line
-from hsm_shipper.contract.live_action import ActionState, same_state
 from hsm_tools.auditing.audit import (
     Comparison,
     Counts,

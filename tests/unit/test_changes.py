@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import NEW, PURGED, UPDATE, decode
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.kernel_line import parse_line
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.worker.changes import ADOPTED, Change, ChangeWriter, same_action
 from hsm_shipper.worker.snapshot_diff import NewLine
 from tests.support.core import HOST, MDT, digest, line, live_action

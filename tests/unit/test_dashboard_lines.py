@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from hsm_tools.dashboard.data.snapshot import Picture
-from hsm_tools.dashboard.data.viewer import ReplayProgress, StreamsView
+from hsm_tools.dashboard.data.streams_state import StreamsState
+from hsm_tools.dashboard.data.view_updater import ReplayProgress, StreamsView
 from hsm_tools.dashboard.text_frame import Connection
 from hsm_tools.dashboard.widgets.header import events_line, health_lines, joined, problem_lines, progress_line
 from hsm_tools.dashboard.widgets.lines import Line, Span, fitted, folded, line
 from hsm_tools.live_state.health import worker_health
-from tests.support.dashboards import heartbeat, mdt_picture, picture
+from tests.support.dashboards import heartbeat, mdt_state, state
 
 NOW_S = 10_000.0
 
@@ -19,12 +19,12 @@ def text(shown: Line) -> str:
     return "".join(span.text for span in shown)
 
 
-def bar(shown: Picture, width: int, *, ascii_only: bool = False) -> str:
+def bar(shown: StreamsState, width: int, *, ascii_only: bool = False) -> str:
     return text(events_line(shown, width, ascii_only=ascii_only)).split("|")[1]
 
 
 def test_the_sparkline_has_the_newest_on_the_right_and_shows_the_least() -> None:
-    shown = picture({}, NOW_S, arrivals=(0,) * 356 + (1, 100, 0, 50))
+    shown = state({}, NOW_S, arrivals=(0,) * 356 + (1, 100, 0, 50))
     assert bar(shown, 80).endswith(" ▁█ ▄")
     assert bar(shown, 80, ascii_only=True).endswith(" .@ =")
     assert text(events_line(shown, 80, ascii_only=False)).startswith("Events: 5.0/s (10s) 2.5/s (1m) |")
@@ -33,13 +33,13 @@ def test_the_sparkline_has_the_newest_on_the_right_and_shows_the_least() -> None
 @pytest.mark.parametrize("most", [0, 1, 99_999_999])
 @pytest.mark.parametrize("width", [80, 81, 132, 400])
 def test_the_sparkline_fits_its_line(width: int, most: int) -> None:
-    shown = picture({}, NOW_S, arrivals=(most,) * 360)
+    shown = state({}, NOW_S, arrivals=(most,) * 360)
     assert len(text(events_line(shown, width, ascii_only=False))) <= width
 
 
 @pytest.mark.parametrize("width", [1, 20])
 def test_where_there_is_no_room_the_sparkline_is_but_short(width: int) -> None:
-    assert len(bar(picture({}, NOW_S), width)) == 1
+    assert len(bar(state({}, NOW_S), width)) == 1
 
 
 def test_the_bar_of_a_replay() -> None:
@@ -60,20 +60,20 @@ def test_workers_and_coordinators_are_counted_by_how_they_are() -> None:
         heartbeat("a-MDT0001", last_poll_at=NOW_S - 500, hsm_control="stopped"),
         heartbeat("a-MDT0002", last_poll_at=NOW_S, hsm_control=None, copytools=None),
     ]
-    mdts = [mdt_picture(beat.mdt, NOW_S, beat) for beat in beats]
-    mdts.append(mdt_picture("a-MDT0003", NOW_S)._replace(heartbeat=None, health=worker_health(None, NOW_S)))
-    assert [text(shown) for shown in health_lines(picture({}, NOW_S, *mdts), 200)] == [
+    mdts = [mdt_state(beat.mdt, NOW_S, beat) for beat in beats]
+    mdts.append(mdt_state("a-MDT0003", NOW_S)._replace(heartbeat=None, health=worker_health(None, NOW_S)))
+    assert [text(shown) for shown in health_lines(state({}, NOW_S, *mdts), 200)] == [
         "Workers: 2 polling, 1 stale, 1 missing | Coordinators: 1 enabled, 1 stopped, 1 unknown | Copytools: 1, 1 busy"
     ]
-    assert [text(shown) for shown in health_lines(picture({}, NOW_S), 200)] == [
+    assert [text(shown) for shown in health_lines(state({}, NOW_S), 200)] == [
         "Workers: 0 polling | Coordinators: unknown | Copytools: 0, 0 busy"
     ]
 
 
 def test_problems_that_do_not_fit_are_counted() -> None:
-    mdts = [mdt_picture(f"a-MDT{n:04x}", NOW_S, malformed=n) for n in range(1, 6)]
+    mdts = [mdt_state(f"a-MDT{n:04x}", NOW_S, malformed=n) for n in range(1, 6)]
     view = StreamsView(
-        picture({}, NOW_S, *mdts), connection=Connection(NOW_S, "gone"), remarks=((NOW_S, "x\x1b"), (0.0, "old"))
+        state({}, NOW_S, *mdts), connection=Connection(NOW_S, "gone"), remarks=((NOW_S, "x\x1b"), (0.0, "old"))
     )
     assert [text(shown) for shown in problem_lines(view, NOW_S, 80, 3)][:2] == [
         "ALERT gone",

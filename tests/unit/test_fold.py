@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import NEW, PURGED, UPDATE, decode
 from hsm_shipper.contract.fold import ActionFold, DigestOf
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.errors import ReplayOvertaken
 from tests.support.core import digest, earlier_event, line, live_action, place
 

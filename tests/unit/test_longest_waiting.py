@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from hsm_shipper.contract.live_action import ActionState
-from hsm_tools.dashboard.data.longest_waiting import oldest
+from hsm_shipper.contract.action_state import ActionState
+from hsm_tools.dashboard.data.longest_waiting import longest_waiting
 from hsm_tools.live_state.summary import GroupKey
 from tests.support.core import line, live_action
 
@@ -22,7 +22,7 @@ def action(rec: int, first_seen: int | None, status: str = "WAITING", archive_id
 
 
 def found(streams: list[Any], groups: set[GroupKey], most: int) -> tuple[int, list[tuple[str, int]]]:
-    result = oldest(streams, groups, most)
+    result = longest_waiting(streams, groups, most)
     return result.total, [(one.mdt, one.action.rec_idx) for one in result.actions]
 
 
@@ -42,6 +42,6 @@ def test_only_the_groups_asked_for_are_looked_at() -> None:
 
 
 def test_the_same_action_in_another_state_is_still_the_same() -> None:
-    [before] = oldest([Stream(A, [action(1, 30)])], {GroupKey(A, "ARCHIVE", "WAITING")}, 1).actions  # type: ignore[list-item]
-    [after] = oldest([Stream(A, [action(1, 30, "STARTED")])], {GroupKey(A, "ARCHIVE", "STARTED")}, 1).actions  # type: ignore[list-item]
+    [before] = longest_waiting([Stream(A, [action(1, 30)])], {GroupKey(A, "ARCHIVE", "WAITING")}, 1).actions  # type: ignore[list-item]
+    [after] = longest_waiting([Stream(A, [action(1, 30, "STARTED")])], {GroupKey(A, "ARCHIVE", "STARTED")}, 1).actions  # type: ignore[list-item]
     assert before.identity == after.identity

@@ -10,7 +10,7 @@ from hsm_tools.command.messages import Remarks
 
 
 def test_errors_of_a_time_without_a_terminal_are_said_afterwards(capsys: pytest.CaptureFixture[str]) -> None:
-    logger = logging.getLogger("hsm_tools.dashboard.data.watcher")
+    logger = logging.getLogger("hsm_tools.dashboard.data.update_thread")
     with Remarks("hsm-action-top").errors_afterwards():
         logger.warning("no error")
         for n in range(20):

@@ -11,7 +11,7 @@ import redis
 import redis.asyncio
 
 from hsm_shipper.config import Config, load_config
-from hsm_shipper.contract.redis_address import RedisAddress, address_of, parse_url
+from hsm_shipper.contract.redis_address import Node, RedisAddress, address_of, parse_url
 from hsm_shipper.contract.redis_address_options import _OPTIONS
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.stream.connection import client_kwargs, connect
@@ -42,6 +42,15 @@ SECRET = "s3cr3t"
         (f"redis://redis/1?username=me&password={SECRET}", "redis://redis:6379/1"),
         (f"unix://me:{SECRET}@/run/redis.sock", "unix:///run/redis.sock?db=1"),
         (f"rediss://redis/1?ssl_password={SECRET}", "rediss://redis:6379/1"),
+        ("redis+sentinel://h1:26380,h2,h3/hsm/2", "redis+sentinel://h1:26380,h2:26379,h3:26379/hsm/2"),
+        ("redis+sentinel://h1/hsm", "redis+sentinel://h1:26379/hsm/1"),
+        ("redis+sentinel://h1/hsm/?db=3", "redis+sentinel://h1:26379/hsm/3"),
+        ("rediss+sentinel://[::1],[::2]:5/my.service_1-a/0", "rediss+sentinel://[::1]:26379,[::2]:5/my.service_1-a/0"),
+        (f"redis+sentinel://me:{SECRET}@h1,h2/hsm", "redis+sentinel://h1:26379,h2:26379/hsm/1"),
+        (f"redis+sentinel://h/hsm?sentinel_username=a&sentinel_password={SECRET}", "redis+sentinel://h:26379/hsm/1"),
+        ("redis+cluster://h1:7000,h2", "redis+cluster://h1:7000,h2:6379"),
+        ("REDISS+CLUSTER://[fe80::1%25eth0]:7000/0", "rediss+cluster://[fe80::1%eth0]:7000"),
+        (f"redis+cluster://:{SECRET}@h1,h2/?db=0", "redis+cluster://h1:6379,h2:6379"),
     ],
 )
 def test_an_address_is_shown_in_one_form_without_secrets(url: str, shown: str) -> None:
@@ -49,6 +58,16 @@ def test_an_address_is_shown_in_one_form_without_secrets(url: str, shown: str) -
     assert str(address) == shown
     assert SECRET not in repr(address)
     assert str(parse_url(shown)) == shown
+
+
+def test_all_hosts_of_a_list_are_taken_apart() -> None:
+    address = parse_url(f"rediss+sentinel://me:{SECRET}@h1:1,[::1],h3/hsm/4?sentinel_password=x")
+    assert address.nodes == (Node("h1", 1), Node("::1", 26379), Node("h3", 26379))
+    assert (address.service, address.db, address.is_tls) == ("hsm", 4, True)
+    assert (address.is_sentinel, address.is_cluster) == (True, False)
+    address = parse_url("redis+cluster://h1:1,h2")
+    assert (address.nodes, address.db) == ((Node("h1", 1), Node("h2", 6379)), 0)
+    assert (address.is_sentinel, address.is_cluster, address.is_tls) == (False, True, False)
 
 
 def test_user_and_password_are_found_wherever_they_stand() -> None:
@@ -112,6 +131,31 @@ def test_user_and_password_are_found_wherever_they_stand() -> None:
         ("rediss://h/1?ssl_keyfile=/key.pem", "ssl_keyfile is there without ssl_certfile"),
         ("redis://%ff:a@h/1", "UTF-8"),
         ("redis://h/1?username=%ff", "username must be"),
+        ("redis://a,b", "several are named by redis\\+sentinel://"),
+        ("redis+sentinel://h1,h2", "no name of a service"),
+        ("redis+sentinel://h1,h2/", "no name of a service"),
+        ("redis+sentinel://h1//1", "no name of a service"),
+        ("redis+sentinel://h1/a,b/1", "no name of a service"),
+        ("redis+sentinel://h1/hsm/one", "database"),
+        ("redis+sentinel://h1/hsm/1/2", "database"),
+        ("redis+sentinel://h1/hsm/1?db=2", "two databases"),
+        ("redis+sentinel://h1,,h2/hsm", "a host is missing"),
+        ("redis+sentinel:///hsm", "a host is missing"),
+        ("redis+sentinel://h1:0,h2/hsm", "port"),
+        ("redis+sentinel://h1,fe80::1/hsm", "port"),
+        ("redis+sentinel://h1,a!/hsm", "host"),
+        ("redis+sentinel://me:a@h1,me:a@h2/hsm", "more than one '@'"),
+        ("redis+sentinel://h1/hsm?ssl_ca_certs=/ca.pem", "ssl_ca_certs does not go with redis\\+sentinel://"),
+        ("redis+sentinel://h1/hsm?sentinel_password=", "sentinel_password must be"),
+        (
+            "redis://h1?sentinel_username=a",
+            "sentinel_username does not go with redis://; it goes with redis\\+sentinel",
+        ),
+        ("redis+cluster://h1?sentinel_username=a", "sentinel_username does not go with"),
+        ("redis+cluster://h1,h2/1", "a cluster has but the database 0"),
+        ("redis+cluster://h1,h2?db=1", "a cluster has but the database 0"),
+        ("redis+cluster://h1,h2/hsm", "database"),
+        ("redis+cluster://,h2", "a host is missing"),
         ("unix://run/redis.sock", "socket"),
         ("unix://", "socket"),
         ("unix:///", "socket"),
@@ -145,7 +189,12 @@ SAMPLES = {
 }
 
 
-@pytest.mark.parametrize("scheme", ["redis://h", "rediss://h", "unix:///s"])
+def test_the_servers_are_not_told_what_is_for_the_sentinels() -> None:
+    kwargs = parse_url("redis+sentinel://h/hsm?sentinel_username=me&sentinel_password=x").client_kwargs()
+    assert kwargs == {"host": "h", "port": 26379, "db": 1}
+
+
+@pytest.mark.parametrize("scheme", ["redis://h", "rediss://h", "unix:///s", "rediss+sentinel://h/hsm"])
 def test_redis_py_takes_every_parameter_that_we_take(scheme: str) -> None:
     names = [name for name, option in _OPTIONS.items() if scheme.partition(":")[0] in option.schemes]
     kwargs = parse_url(f"{scheme}?" + "&".join(f"{name}={SAMPLES.get(name, 'x')}" for name in names)).client_kwargs()
@@ -181,7 +230,7 @@ def test_the_parts_of_an_address_are_checked_as_well(port: Any, db: Any, named: 
         StreamReader("localhost", port, db)
     with pytest.raises(ConfigError, match="redis_host"):
         StreamReader(f"redis://:{SECRET}@localhost")
-    assert address_of("::1", "6379", "0") == RedisAddress("redis", "::1", 6379, 0)
+    assert address_of("::1", "6379", "0") == RedisAddress("redis", (Node("::1", 6379),), 0)
 
 
 def test_redis_pys_own_arguments_change_what_is_shown() -> None:

@@ -7,13 +7,13 @@ import math
 from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
-from hsm_shipper.contract.live_action import ActionState
+from hsm_shipper.contract.action_state import ActionState
 from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.live_state.summary import GroupKey
 
 
-class Found(NamedTuple):
-    """One live action, and its MDT."""
+class ActionRow(NamedTuple):
+    """One live action, and its MDT, as a table shows it."""
 
     mdt: str
     action: ActionState
@@ -24,19 +24,19 @@ class Found(NamedTuple):
         return self.mdt, self.action.place, self.action.cookie, self.action.action_key
 
 
-class Oldest(NamedTuple):
+class LongestWaiting(NamedTuple):
     """The oldest actions of some groups, the oldest first."""
 
     total: int
     """How many there are in all."""
-    actions: tuple[Found, ...]
+    actions: tuple[ActionRow, ...]
 
 
-def oldest(streams: Iterable[LiveStream], groups: Container[GroupKey], most: int) -> Oldest:
+def longest_waiting(streams: Iterable[LiveStream], groups: Container[GroupKey], most: int) -> LongestWaiting:
     """At most `most` of the actions in `groups`; those whose first time is not known come last."""
     total = 0
 
-    def counted() -> Iterator[tuple[float, Found]]:
+    def counted() -> Iterator[tuple[float, ActionRow]]:
         nonlocal total
         for stream in streams:
             verdicts: dict[tuple[str, str, int | None], bool] = {}
@@ -47,7 +47,7 @@ def oldest(streams: Iterable[LiveStream], groups: Container[GroupKey], most: int
                 if verdicts[key]:
                     total += 1
                     first_seen = action.first_seen
-                    yield (math.inf if first_seen is None else first_seen), Found(stream.mdt, action)
+                    yield (math.inf if first_seen is None else first_seen), ActionRow(stream.mdt, action)
 
     actions = tuple(found for _, found in heapq.nsmallest(most, counted(), key=lambda item: item[0]))
-    return Oldest(total, actions)
+    return LongestWaiting(total, actions)

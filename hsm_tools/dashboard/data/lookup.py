@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import redis
 
 from hsm_shipper.config import Config
+from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import NEW, Event, decode
-from hsm_shipper.contract.live_action import ActionState
 from hsm_shipper.contract.redis_keys import data_of, stream_key
 from hsm_shipper.errors import MalformedEvent
 from hsm_tools.fid_paths.fid2path import is_fid
-from hsm_tools.reader.link import Link
 from hsm_tools.reader.outages import one_try_failed
 from hsm_tools.reader.server import Server
+from hsm_tools.reader.step_runner import StepRunner
 from hsm_tools.reader.steps import Command, Pipeline
 from hsm_tools.record import parse_record
 
@@ -62,18 +62,18 @@ class Lookup:
         server = Server.from_config(config)
         self._prefix = config.redis_stream_prefix
         self._address = server.address
-        self._link = Link(server.client(math.inf))
+        self._runner = StepRunner(server.client(math.inf))
 
     def close(self) -> None:
         """Close the connection."""
-        self._link.close()
+        self._runner.close()
 
     def entries(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Entry]:
         """The entries (MDT, id) that are still there and are events."""
         keys = list(wanted)
         commands = [("XRANGE", stream_key(self._prefix, mdt), entry_id, entry_id) for mdt, entry_id in keys]
         with self._translated():
-            pages = self._link.ask(Pipeline(commands))
+            pages = self._runner.ask(Pipeline(commands))
             for refused in (page for page in pages if isinstance(page, Exception)):
                 raise refused
         found: dict[tuple[str, str], Entry] = {}
@@ -129,7 +129,7 @@ class Lookup:
 
     def _page(self, command: str, key: str, start: str, end: str) -> list[Any]:
         with self._translated():
-            page: list[Any] = self._link.ask(Command((command, key, start, end, "COUNT", _PAGE_ENTRIES)))
+            page: list[Any] = self._runner.ask(Command((command, key, start, end, "COUNT", _PAGE_ENTRIES)))
         return page
 
     @contextlib.contextmanager

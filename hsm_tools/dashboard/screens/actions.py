@@ -11,10 +11,10 @@ from textual.binding import Binding, BindingType
 from hsm_shipper.errors import HsmError
 from hsm_shipper.process.durations import age
 from hsm_tools.dashboard import text_frame as frame
-from hsm_tools.dashboard.data.longest_waiting import Found, Oldest, oldest
+from hsm_tools.dashboard.data.action_table import By, rows
+from hsm_tools.dashboard.data.longest_waiting import ActionRow, LongestWaiting, longest_waiting
 from hsm_tools.dashboard.data.lookup import Entry
-from hsm_tools.dashboard.data.snapshot import By, rows
-from hsm_tools.dashboard.data.viewer import StreamsView
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.history import HistoryPage
 from hsm_tools.dashboard.screens.page import Keys, Page
 from hsm_tools.dashboard.widgets import styles
@@ -41,8 +41,8 @@ class Actions(Page):
         self._by = by
         self._names = names
         self._wanted = wanted
-        self._oldest: Oldest | None = None
-        self._by_identity: dict[tuple[str, int, str | None, str], Found] = {}
+        self._oldest: LongestWaiting | None = None
+        self._by_identity: dict[tuple[str, int, str | None, str], ActionRow] = {}
         self._entries: dict[_Key, Entry | None] = {}
         self._unanswered: str | None = None
         self._trouble: str | None = None
@@ -59,23 +59,23 @@ class Actions(Page):
     def news(self) -> None:
         """Look for the oldest actions again."""
         dashboard = self.dashboard  # a page that was left does not know it any more, and may be answered all the same
-        picture = dashboard.watcher.viewer.view.picture
-        if picture is None or self._asked:
+        state = dashboard.update_thread.updater.view.state
+        if state is None or self._asked:
             return
-        table = rows(picture, None, self._by, self._wanted)
+        table = rows(state, None, self._by, self._wanted)
         keys = frozenset(key for row in table if row.names == self._names for key in row.keys)
         self._asked = True
 
         def question(streams: LiveStreams) -> None:
-            found = oldest(streams, keys, ACTIONS_MAX)
+            found = longest_waiting(streams, keys, ACTIONS_MAX)
             dashboard.deliver(lambda: self._found(found))
 
         def failed(error: HsmError) -> None:
             dashboard.deliver(lambda: self._not_found(error))
 
-        dashboard.watcher.ask(question, failed)
+        dashboard.update_thread.ask(question, failed)
 
-    def _found(self, found: Oldest) -> None:
+    def _found(self, found: LongestWaiting) -> None:
         self._asked = False
         self._oldest, self._unanswered = found, None
         self._by_identity = {one.identity: one for one in found.actions}
@@ -84,7 +84,7 @@ class Actions(Page):
         missing = keys - self._entries.keys()
         if missing:
             self._entries |= dict.fromkeys(missing)
-            self.dashboard.background.do(lambda lookup: lookup.entries(missing), self._looked_up, self._failed)
+            self.dashboard.lookup_thread.do(lambda lookup: lookup.entries(missing), self._looked_up, self._failed)
         self.redraw()
 
     def _not_found(self, error: HsmError) -> None:
@@ -126,7 +126,7 @@ class Actions(Page):
             f"--- Oldest {len(found.actions):,} of {found.total:,} Actions: {what} ---", place, self.size.width
         )
 
-    def _shape(self) -> tuple[list[Column], Callable[[Found, float], GridRow]]:
+    def _shape(self) -> tuple[list[Column], Callable[[ActionRow, float], GridRow]]:
         """Columns, and how to fill them: what all rows have in common needs none."""
         shown = self._by is not By.ALL
         columns = [Column("AGE", 7), Column("IN STATE", 7)]
@@ -134,7 +134,7 @@ class Actions(Page):
             columns += [Column("MDT", 11), Column("ACTION", 7), Column("STATUS", 7)]
         columns += [Column("ARCH", 4, right=True), Column("HOST", 4), Column("FILE", 20, flexible=True, keep_end=True)]
 
-        def row(one: Found, now_s: float) -> GridRow:
+        def row(one: ActionRow, now_s: float) -> GridRow:
             action = one.action
             entry = self._entries.get((one.mdt, action.entry_id))
             cells = [Span(age(action.first_seen, now_s)), Span(age(action.status_since, now_s))]

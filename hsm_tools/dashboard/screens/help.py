@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from hsm_tools.dashboard.data.viewer import StreamsView
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.page import Keys, Page
 from hsm_tools.dashboard.widgets.grid import Column, GridRow
 from hsm_tools.dashboard.widgets.lines import Span, line

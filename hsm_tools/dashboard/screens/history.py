@@ -12,9 +12,9 @@ from hsm_shipper.errors import HsmError
 from hsm_shipper.process.durations import span
 from hsm_tools.command.text import event_seconds, event_time
 from hsm_tools.dashboard import text_frame as frame
-from hsm_tools.dashboard.data.longest_waiting import Found
+from hsm_tools.dashboard.data.longest_waiting import ActionRow
 from hsm_tools.dashboard.data.lookup import Entry, History
-from hsm_tools.dashboard.data.viewer import StreamsView
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.page import Keys, Page
 from hsm_tools.dashboard.widgets import styles
 from hsm_tools.dashboard.widgets.grid import Column, GridRow
@@ -39,7 +39,7 @@ class HistoryPage(Page):
     KEYS: ClassVar[Keys] = (("Esc", "Back"), ("p", "Path"), ("Space", "Pause"), ("h", "Help"), ("q", "Quit"))
     BINDINGS: ClassVar[list[BindingType]] = [Binding("p", "path", show=False)]
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: ActionRow) -> None:
         super().__init__()
         self._mdt, self._action = found.mdt, found.action
         self._history: History | None = None
@@ -58,9 +58,9 @@ class HistoryPage(Page):
         self._asked = True
         mdt, action, known = self._mdt, self._action, self._history
         if known is None:
-            self.dashboard.background.do(lambda lookup: lookup.history(mdt, action), self._found, self._failed)
+            self.dashboard.lookup_thread.do(lambda lookup: lookup.history(mdt, action), self._found, self._failed)
         else:
-            self.dashboard.background.do(lambda lookup: lookup.since(mdt, action, known), self._found, self._failed)
+            self.dashboard.lookup_thread.do(lambda lookup: lookup.since(mdt, action, known), self._found, self._failed)
 
     def _found(self, history: History) -> None:
         self._asked = False

@@ -10,8 +10,8 @@ from typing import ClassVar
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.process.durations import age, span
 from hsm_tools.dashboard import text_frame as frame
-from hsm_tools.dashboard.data.snapshot import MdtPicture
-from hsm_tools.dashboard.data.viewer import StreamsView
+from hsm_tools.dashboard.data.streams_state import MdtState
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.page import Keys, Page
 from hsm_tools.dashboard.widgets import styles
 from hsm_tools.dashboard.widgets.grid import Column, GridRow
@@ -50,10 +50,10 @@ class Mdts(Page):
         """What the heartbeats say."""
         now_s = time.time()
         lines = status_lines(view, self.dashboard.status(view, now_s), now_s, self.size.width)
-        mdts = () if view.picture is None else view.picture.mdts
+        mdts = () if view.state is None else view.state.mdts
         self.grid.show(_COLUMNS, [_row(mdt, now_s) for mdt in mdts], partial(self._heading, len(mdts)))
-        if view.picture is not None:
-            lines += health_lines(view.picture, self.size.width)
+        if view.state is not None:
+            lines += health_lines(view.state, self.size.width)
             lines += problem_lines(view, now_s, self.size.width, _PROBLEMS_MAX)
             current = next((mdt for mdt in mdts if mdt.mdt == self.grid.current), None)
             self.below.show([] if current is None else _details(current, now_s))
@@ -68,7 +68,7 @@ class Mdts(Page):
         self.redraw()
 
 
-def _row(mdt: MdtPicture, now_s: float) -> GridRow:
+def _row(mdt: MdtState, now_s: float) -> GridRow:
     beat = mdt.heartbeat
     if beat is None:
         told: Sequence[Span] = (Span("-"), Span("-"), Span(f"{mdt.live:,}"), Span("-"), Span("-"), Span("-"))
@@ -86,7 +86,7 @@ def _row(mdt: MdtPicture, now_s: float) -> GridRow:
     return GridRow(mdt.mdt, (Span(mdt.mdt), _STATES[mdt.health.state], *told, Span(f"{mdt.length:,}")))
 
 
-def _details(mdt: MdtPicture, now_s: float) -> list[Line]:
+def _details(mdt: MdtState, now_s: float) -> list[Line]:
     malformed = f", {mdt.malformed:,} malformed" if mdt.malformed else ""
     last = "never" if mdt.last_event_at is None else f"{age(mdt.last_event_at, now_s)} ago"
     lines = [line(f"{mdt.mdt}: {mdt.length:,} entries, the last {last}; {mdt.entries:,} read{malformed}")]

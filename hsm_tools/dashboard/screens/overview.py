@@ -14,8 +14,8 @@ from textual.widgets import Input
 
 from hsm_shipper.process.durations import age
 from hsm_tools.dashboard import text_frame as frame
-from hsm_tools.dashboard.data.snapshot import By, Row, rows
-from hsm_tools.dashboard.data.viewer import StreamsView
+from hsm_tools.dashboard.data.action_table import By, Row, rows
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.actions import Actions
 from hsm_tools.dashboard.screens.page import Keys, Page
 from hsm_tools.dashboard.widgets import styles
@@ -98,11 +98,11 @@ class Overview(Page):
         lines = status_lines(view, self.dashboard.status(view, now_s), now_s, width)
         if view.progress is not None:
             lines.append(progress_line(view.progress))
-        if view.picture is not None:
-            lines += oldest_lines(self._table, now_s, self.dashboard.watcher.interval_s, width)
+        if view.state is not None:
+            lines += oldest_lines(self._table, now_s, self.dashboard.update_thread.interval_s, width)
             if height >= _ROOMY_LINES:
-                lines.append(events_line(view.picture, width, ascii_only=self.dashboard.ascii_only))
-            lines += health_lines(view.picture, width)
+                lines.append(events_line(view.state, width, ascii_only=self.dashboard.ascii_only))
+            lines += health_lines(view.state, width)
         lines += problem_lines(view, now_s, width, _PROBLEMS_MAX if height >= _ROOMY_LINES else 1)
         self.above.show([*lines, *([line()] if height >= _ROOMY_LINES else [])])
         self.grid.show(self._columns(), [self._row(row, now_s) for row in self._table], self._heading)
@@ -119,11 +119,11 @@ class Overview(Page):
         return titled(frame.section(self._by), ", ".join(extra), self.size.width)
 
     def _nothing(self, view: StreamsView) -> list[Line]:
-        if view.picture is None or self._table:
+        if view.state is None or self._table:
             return []
         if self._words:
             return [line("No live action passes the filter; Esc clears it.")]
-        return [line(frame.nothing_live(view.picture))]
+        return [line(frame.nothing_live(view.state))]
 
     def _columns(self) -> list[Column]:
         names = [Column(name, width, flexible=name == "STATUS") for name, width in self._names()]
@@ -142,9 +142,9 @@ class Overview(Page):
         return GridRow((self._by, row.names), (*names, Span(f"{row.live:,}"), difference, oldest))
 
     def _sorted(self, view: StreamsView) -> list[Row]:
-        if view.picture is None:
+        if view.state is None:
             return []
-        table = rows(view.picture, view.before, self._by, self.wanted)
+        table = rows(view.state, view.before, self._by, self.wanted)
         sort = self._sort
         if sort in _SORT_BY:
             table.sort(key=_SORT_BY[sort])

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from hsm_tools.dashboard.data.viewer import StreamsView
+from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.widgets.grid import Grid
 from hsm_tools.dashboard.widgets.lines import Line, Lines, Span, line
 from hsm_tools.dashboard.widgets.styles import KEY
@@ -65,10 +65,10 @@ class Page(Screen[None]):
     def redraw(self) -> None:
         """Draw what may have changed: the clock, what was answered meanwhile."""
         if self.is_complete and self.is_current:
-            self.draw(self.dashboard.watcher.viewer.view)
+            self.draw(self.dashboard.update_thread.updater.view)
 
     def news(self) -> None:
-        """There is a new picture."""
+        """There is a new state."""
 
     @abstractmethod
     def draw(self, view: StreamsView) -> None:

@@ -10,8 +10,10 @@ from rich.cells import cell_len
 
 from hsm_shipper.process.durations import span
 from hsm_tools.dashboard import text_frame as frame
-from hsm_tools.dashboard.data.snapshot import STEP_S, Picture, Row, Severity
-from hsm_tools.dashboard.data.viewer import ReplayProgress, StreamsView, recent
+from hsm_tools.dashboard.data.action_table import Row
+from hsm_tools.dashboard.data.problems import Severity
+from hsm_tools.dashboard.data.streams_state import STEP_S, StreamsState
+from hsm_tools.dashboard.data.view_updater import ReplayProgress, StreamsView, recent
 from hsm_tools.dashboard.widgets import styles
 from hsm_tools.dashboard.widgets.lines import Line, Span, line
 from hsm_tools.live_state.health import ENABLED, Health
@@ -27,7 +29,7 @@ _SEVERITIES = {Severity.BAD: styles.BAD, Severity.ODD: styles.ODD}
 
 def status_lines(view: StreamsView, status: str, now_s: float, width: int) -> list[Line]:
     """The header as in the plain frame, in colour."""
-    title, time_line, status_line, totals = frame.header_lines(view.picture, view.connection, status, now_s)
+    title, time_line, status_line, totals = frame.header_lines(view.state, view.connection, status, now_s)
     before, separator, redis = time_line.partition("Redis: ")
     redis_style = styles.GOOD if view.connection.lost_at is None else styles.ALARM
     status_style = styles.PLAIN if view.connection.lost_at is None and view.failure is None else styles.BAD
@@ -68,13 +70,13 @@ def oldest_lines(table: Sequence[Row], now_s: float, interval_s: float, width: i
     return joined([[f"Oldest Live Action: {frame.oldest(table, now_s)}"], [f"Interval: {interval_s:g}s"]], width)
 
 
-def events_line(picture: Picture, width: int, *, ascii_only: bool) -> Line:
+def events_line(state: StreamsState, width: int, *, ascii_only: bool) -> Line:
     """Events a second, and those of each ten seconds as a sparkline, the newest on the right."""
     blocks = _ASCII_BLOCKS if ascii_only else _BLOCKS
-    label = f"Events: {picture.rate(10):,.1f}/s (10s) {picture.rate(60):,.1f}/s (1m) "
-    highest = max(picture.arrivals) / STEP_S
+    label = f"Events: {state.rate(10):,.1f}/s (10s) {state.rate(60):,.1f}/s (1m) "
+    highest = max(state.arrivals) / STEP_S
     room = width - len(label) - len(f"|| 00m 00s, most {highest:,.1f}/s")
-    steps = picture.arrivals[-max(1, min(room, len(picture.arrivals))) :]
+    steps = state.arrivals[-max(1, min(room, len(state.arrivals))) :]
     most = max(steps)
     # What is more than nothing is always seen.
     heights = [0 if not count else max(1, round(count / most * (len(blocks) - 1))) for count in steps]
@@ -83,27 +85,27 @@ def events_line(picture: Picture, width: int, *, ascii_only: bool) -> Line:
     return line(label, Span("|", styles.QUIET), Span(bar, styles.GOOD), Span("|", styles.QUIET), f" {note}")
 
 
-def health_lines(picture: Picture, width: int) -> list[Line]:
+def health_lines(state: StreamsState, width: int) -> list[Line]:
     """Workers, coordinators and copytools in numbers."""
-    return joined([_workers(picture), _coordinators(picture), _copytools(picture)], width)
+    return joined([_workers(state), _coordinators(state), _copytools(state)], width)
 
 
-def _workers(picture: Picture) -> list[Span | str]:
-    states = Counter(mdt.health.state for mdt in picture.mdts)
+def _workers(state: StreamsState) -> list[Span | str]:
+    states = Counter(mdt.health.state for mdt in state.mdts)
     spans: list[Span | str] = [f"Workers: {states[Health.FRESH]} polling"]
     others = (
         (Health.OLD, "stale", styles.ALARM),
         (Health.MISSING, "missing", styles.ALARM),
         (Health.UNREADABLE, "unreadable", styles.ODD),
     )
-    for state, word, style in others:
-        if states[state]:
-            spans += [", ", Span(f"{states[state]} {word}", style)]
+    for health, word, style in others:
+        if states[health]:
+            spans += [", ", Span(f"{states[health]} {word}", style)]
     return spans
 
 
-def _coordinators(picture: Picture) -> list[Span | str]:
-    controls = Counter(mdt.heartbeat.hsm_control or _UNKNOWN for mdt in picture.mdts if mdt.heartbeat is not None)
+def _coordinators(state: StreamsState) -> list[Span | str]:
+    controls = Counter(mdt.heartbeat.hsm_control or _UNKNOWN for mdt in state.mdts if mdt.heartbeat is not None)
     spans: list[Span | str] = ["Coordinators: ", "" if controls else _UNKNOWN]
     for at, (control, count) in enumerate(sorted(controls.items(), key=lambda item: (item[0] != ENABLED, item[0]))):
         style = styles.PLAIN if control in (ENABLED, _UNKNOWN) else styles.ALARM
@@ -111,16 +113,16 @@ def _coordinators(picture: Picture) -> list[Span | str]:
     return spans
 
 
-def _copytools(picture: Picture) -> list[Span | str]:
+def _copytools(state: StreamsState) -> list[Span | str]:
     """One copytool may serve every MDT of its file system."""
-    tools = [tool for mdt in picture.mdts if mdt.heartbeat is not None for tool in mdt.heartbeat.copytools or ()]
+    tools = [tool for mdt in state.mdts if mdt.heartbeat is not None for tool in mdt.heartbeat.copytools or ()]
     busy = {tool.uuid for tool in tools if tool.current}
     return [f"Copytools: {len({tool.uuid for tool in tools})}, {len(busy)} busy"]
 
 
 def problem_lines(view: StreamsView, now_s: float, width: int, most: int) -> list[Line]:
     """What is wrong, the worst first, in at most so many lines."""
-    found = frame.problem_lines(view.picture, view.connection)
+    found = frame.problem_lines(view.state, view.connection)
     texts = [(text, _SEVERITIES[severity]) for severity, text in found]
     if view.failure is not None:
         texts.insert(0, (f"{Severity.BAD.value} {view.failure.why}", styles.BAD))

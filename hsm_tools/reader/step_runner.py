@@ -16,7 +16,7 @@ from hsm_tools.reader.steps import Command, Pause, Pipeline, Request, Steps
 T = TypeVar("T")
 
 
-class Link:
+class StepRunner:
     """One client, for one thread; `reading` is told of every connection that it makes."""
 
     def __init__(self, client: Any, reading: EventReading | None = None) -> None:

@@ -8,9 +8,9 @@ import pytest
 from apscheduler.triggers.base import BaseTrigger
 
 from hsm_shipper.config import Config
-from hsm_shipper.cron import check_cron
+from hsm_shipper.cron_expression import check_cron
 from hsm_shipper.errors import ConfigError
-from hsm_shipper.maintenance.schedule import in_words, next_due, offset_s, times_missed, trigger_of
+from hsm_shipper.maintenance.due_times import in_words, next_due, offset_s, times_missed, trigger_of
 
 NOW = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)  # a Sunday
 MDTS = [f"elm-MDT{number:04x}" for number in range(40)]

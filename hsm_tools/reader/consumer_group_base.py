@@ -22,7 +22,7 @@ from hsm_tools.reader.steps import Steps
 logger = logging.getLogger("hsm_tools.consumer")
 
 
-class GroupBase:
+class ConsumerGroupBase:
     """Base of `ConsumerGroup` and `AsyncConsumerGroup`; see the former."""
 
     def __init__(
@@ -42,17 +42,17 @@ class GroupBase:
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size!r} is less than 1")
         self._reader = reader
-        self._member = reader.member(self.name, self.consumer, from_beginning, start, reclaim_after_s, batch_size)
+        self._source = reader.group_source(self.name, self.consumer, from_beginning, start, reclaim_after_s, batch_size)
         self._readings: WeakSet[EventReading] = WeakSet()
         self._left: deque[StreamEvent] = deque()  # given to us, and not handed out yet
 
     @property
     def reclaimed(self) -> int:
         """How many entries were given to this consumer because nobody had acknowledged them in time."""
-        return self._member.reclaimed
+        return self._source.reclaimed
 
     def _follow(self, block_ms: int) -> EventReading:
-        reading = self._reader.follow_group(self._member, block_ms)
+        reading = self._reader.follow_group(self._source, block_ms)
         self._readings.add(reading)
         return reading
 
@@ -61,27 +61,27 @@ class GroupBase:
             reading.ending.set()
 
     def _ack(self, events: Iterable[StreamEvent]) -> Steps[None]:
-        self._member.add_acks((event.stream.encode(), event.id.encode()) for event in events)
+        self._source.add_acks((event.stream.encode(), event.id.encode()) for event in events)
         try:
-            yield from self._member.send_acks()
+            yield from self._source.send_acks()
         except redis.RedisError as error:
             if not passes(error):
                 raise refusal(error, self._reader.prefix, self._reader.address, GROUP_COMMANDS) from error
 
     def _deliveries(self, event: StreamEvent) -> Steps[int]:
         try:
-            return (yield from self._member.deliveries(event.stream.encode(), event.id.encode()))
+            return (yield from self._source.deliveries(event.stream.encode(), event.id.encode()))
         except redis.RedisError as error:
             raise one_try_failed(error, self._reader.prefix, self._reader.address, GROUP_COMMANDS) from error
 
     def _finish(self) -> Steps[None]:
         """One more try to acknowledge what could not be yet."""
         try:
-            yield from self._member.send_acks()
+            yield from self._source.send_acks()
         except redis.RedisError as error:
             logger.warning(
                 "%d acknowledgements to group %s could not be sent (%s): these events are given again",
-                self._member.unsent_acks, self.name, error,
+                self._source.unsent_acks, self.name, error,
             )  # fmt: skip
 
 

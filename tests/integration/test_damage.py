@@ -13,9 +13,9 @@ import pytest
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateCorrupt, StateError
-from hsm_shipper.state import integrity, state_file
-from hsm_shipper.state.database import set_aside
-from hsm_shipper.state.integrity import check, tidy
+from hsm_shipper.state import database, state_file
+from hsm_shipper.state.damage import check_for_damage, set_aside
+from hsm_shipper.state.database import tidy
 from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.worker.line_index import LineIndex
 from tests.support.core import line, live_action
@@ -48,7 +48,7 @@ def log_of(path: Path) -> Path:
 
 
 def test_upkeep_of_a_sound_file_does_not_disturb_its_worker(worker: StateFile, path: Path) -> None:
-    check(path)
+    check_for_damage(path)
     tidy(path)
     assert not worker.is_changed()
     assert log_of(path).stat().st_size > 0
@@ -57,7 +57,7 @@ def test_upkeep_of_a_sound_file_does_not_disturb_its_worker(worker: StateFile, p
 def test_a_long_log_is_cut_by_its_worker_unless_somebody_needs_it(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for module in (integrity, state_file):
+    for module in (database, state_file):
         monkeypatch.setattr(module, "LOG_MAX_BYTES", 100_000)
     caplog.set_level("INFO")
     with closing(StateFile(path)) as worker:
@@ -86,7 +86,7 @@ def test_damage_is_found_and_the_file_set_aside(worker: StateFile, path: Path) -
         file.seek(8 * 4096)
         file.write(os.urandom(20 * 4096))
     with pytest.raises(StateCorrupt) as damage:
-        check(path)
+        check_for_damage(path)
     told = set_aside(path, damage.value)
     assert str(path) in str(told) and f"set aside as {path}.broken" in str(told) and "\n" not in str(told)
     assert not worker.is_current() and not path.exists() and not log_of(path).exists()
@@ -96,11 +96,11 @@ def test_damage_is_found_and_the_file_set_aside(worker: StateFile, path: Path) -
 def test_what_is_no_database(path: Path) -> None:
     path.write_bytes(b"no database " * 1000)
     with pytest.raises(StateCorrupt):
-        check(path)
+        check_for_damage(path)
 
 
 def test_a_file_that_is_not_there_is_not_made(path: Path) -> None:
-    for look in (check, tidy):
+    for look in (check_for_damage, tidy):
         with pytest.raises(StateError):
             look(path)
     assert not path.exists()

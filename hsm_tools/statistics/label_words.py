@@ -1,26 +1,17 @@
-"""The kernel's words; and words from a stream as labels of metrics: few of them, and plain. Pure."""
+"""Words from a stream as labels of metrics: few of them, and plain. Pure."""
 
 from __future__ import annotations
 
 import re
 
+from hsm_tools.command.kernel_words import KERNEL_WORDS
+
 OTHER = "other"
 UNKNOWN = "unknown"
-
-# `hsm_copytool_action`, `agent_req_status` and `mdt_hsm_cdt` states of Lustre; anything else is new, or nonsense.
-ACTIONS = ("ARCHIVE", "RESTORE", "REMOVE", "CANCEL")
-STARTED = "STARTED"
-FAILED = "FAILED"
-STATUSES = ("WAITING", STARTED, "SUCCEED", FAILED, "CANCELED")
-# A record in one of these waits for its grace delay to be over.
-FINAL_STATUSES = frozenset(STATUSES[2:])
-_KERNEL_WORDS = frozenset(
-    {*ACTIONS, "NOOP", "UNKNOWN", *STATUSES, "init", "enabled", "disabled", "stopping", "stopped"}
-)
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 
 
-class Words:
+class LabelWords:
     """Passes the kernel's words, and the first few others that look like words; the rest is `other`.
 
     What a word has become it stays: a counter never moves to another series.
@@ -34,7 +25,7 @@ class Words:
         """The label for `word`; `unknown` for None and nothing."""
         if not word:
             return UNKNOWN
-        if word in _KERNEL_WORDS or word in self._others:
+        if word in KERNEL_WORDS or word in self._others:
             return word
         if word.lower() == OTHER or len(self._others) >= self._others_max or _PLAIN.fullmatch(word) is None:
             return OTHER

@@ -1,4 +1,4 @@
-"""Looks at the streams again and again: one picture after another, whatever happens to Redis meanwhile."""
+"""Keeps the view up to date: one look at the streams after another, whatever happens to Redis meanwhile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hsm_shipper.process.durations import span
 from hsm_shipper.process.output import printable
 from hsm_tools.command.filters import ActionFilter
 from hsm_tools.dashboard import text_frame as frame
-from hsm_tools.dashboard.data.snapshot import Picture, mdt_picture, read_anew, some, vanished
+from hsm_tools.dashboard.data.streams_state import StreamsState, mdt_state, read_anew, some, vanished
 from hsm_tools.dashboard.text_frame import CONNECTED, Connection
 from hsm_tools.live_state.follow import LiveStreams
 from hsm_tools.live_state.summary import Summaries, arrivals
@@ -54,10 +54,10 @@ class Failure(NamedTuple):
 class StreamsView(NamedTuple):
     """What there is to show now."""
 
-    picture: Picture | None = None
+    state: StreamsState | None = None
     """None until the streams have been read once."""
-    before: Picture | None = None
-    """The picture before it."""
+    before: StreamsState | None = None
+    """The state before it."""
     connection: Connection = CONNECTED
     failure: Failure | None = None
     """Set while looks fail as nobody foresaw."""
@@ -78,10 +78,10 @@ class StreamsView(NamedTuple):
             return str(self.progress)
         if self.asked_at is not None and now_s - self.asked_at > _QUICK_S:
             return f"Redis has not answered for {span(now_s - self.asked_at)}"
-        return frame.LISTENING if self.picture is not None else "Asking Redis for the streams..."
+        return frame.LISTENING if self.state is not None else "Asking Redis for the streams..."
 
 
-class Viewer:
+class ViewUpdater:
     """Makes the `view`, which any thread may read; everything else but `stop` and `remark` is for one thread.
 
     Raises `ConfigError` for a server or prefix that cannot be used.
@@ -113,22 +113,22 @@ class Viewer:
         self._remarks.append((time.time(), text))
 
     def look(self) -> None:
-        """Bring the view up to date, or make it say why it is not; `StreamRefused` only before the first picture."""
+        """Bring the view up to date, or make it say why it is not; `StreamRefused` only before the first state."""
         self._done = 0
         self._show(asked_at=time.time())
         if self._followed is None:
             self._followed = LiveStreams.from_config(self._config, on_page=self._page)
         try:
             ends = self._followed.look()
-            if self.view.picture is None:
+            if self.view.state is None:
                 self._total = sum(end.length for end in ends.values() if end is not None)
             self._followed.follow(ends)
         except (StreamUnavailable, StreamRefused) as error:
-            if isinstance(error, StreamRefused) and self.view.picture is None:
+            if isinstance(error, StreamRefused) and self.view.state is None:
                 raise
             lost_at = self.view.connection.lost_at
             self._show(
-                before=self.view.picture,  # nothing has changed since
+                before=self.view.state,  # nothing has changed since
                 connection=Connection(lost_at or time.time(), str(error)),
                 failure=None,
                 progress=None,
@@ -136,8 +136,8 @@ class Viewer:
             )
             return
         self._show(
-            picture=self._picture(self._followed),
-            before=self.view.picture,
+            state=self._state(self._followed),
+            before=self.view.state,
             connection=CONNECTED,
             failure=None,
             progress=None,
@@ -148,19 +148,19 @@ class Viewer:
     def failed(self, error: HsmError) -> None:
         """A look has failed as nobody foresaw: say so, and read everything anew the next time.
 
-        What was folded may be half of a page. It is shown until there is a whole picture again.
+        What was folded may be half of a page. It is shown until there is a whole one again.
         """
         if self._followed is not None:
             self._followed.close()
         self._followed = None
         since = time.time() if self.view.failure is None else self.view.failure.since
-        self._show(before=self.view.picture, failure=Failure(since, str(error)), progress=None, asked_at=None)
+        self._show(before=self.view.state, failure=Failure(since, str(error)), progress=None, asked_at=None)
 
-    def _picture(self, followed: LiveStreams) -> Picture:
+    def _state(self, followed: LiveStreams) -> StreamsState:
         now_s = time.time()
         streams = list(followed)
-        before = self.view.picture
-        mdts = tuple(mdt_picture(stream, now_s) for stream in streams)
+        before = self.view.state
+        mdts = tuple(mdt_state(stream, now_s) for stream in streams)
         anew = read_anew(before, mdts) if followed is self.streams else []
         self.streams = followed
         if anew:
@@ -168,13 +168,13 @@ class Viewer:
         # The server's clock may be ahead of ours, and the ids are by its clock.
         newest_s = max((mdt.last_event_at for mdt in mdts if mdt.last_event_at is not None), default=0.0)
         arrived = arrivals(streams, max(now_s, newest_s))
-        return Picture(now_s, mdts, self._summaries.groups(streams), arrived, vanished(before, mdts, now_s))
+        return StreamsState(now_s, mdts, self._summaries.groups(streams), arrived, vanished(before, mdts, now_s))
 
     def _page(self, entries: int) -> None:
         if self._stopped:
-            raise CalledOff("this viewer is to stop")
+            raise CalledOff("the dashboard is to stop")
         self._done += entries
-        if self.view.picture is None and self._followed is not None:
+        if self.view.state is None and self._followed is not None:
             self._show(progress=ReplayProgress(sum(stream.entries for stream in self._followed), self._total))
         elif self._done > _LONG_ENTRIES:
             self._show(progress=ReplayProgress(self._done))

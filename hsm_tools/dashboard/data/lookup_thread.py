@@ -19,7 +19,7 @@ T = TypeVar("T")
 Deliver = Callable[[Callable[[], None]], None]
 
 
-class Background:
+class LookupThread:
     """One thread with a `Lookup`, which does one thing after another; nobody waits for its end.
 
     `deliver` takes what is to be called with a result, to call it where drawing is allowed.

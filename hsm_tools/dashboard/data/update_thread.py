@@ -11,7 +11,7 @@ from functools import partial
 
 from hsm_shipper.errors import CalledOff, HsmError, unexpected
 from hsm_shipper.process.backoff import backoff_s
-from hsm_tools.dashboard.data.viewer import Viewer
+from hsm_tools.dashboard.data.view_updater import ViewUpdater
 from hsm_tools.live_state.follow import LiveStreams
 
 _CLOSE_TIMEOUT_S = 0.5
@@ -22,15 +22,15 @@ _LONGEST_REST_S = 300.0
 logger = logging.getLogger(__name__)
 
 
-class Watcher:
-    """Lets `viewer` look every `interval_s` seconds, and answers questions about the streams between two looks.
+class UpdateThread:
+    """Lets `updater` look every `interval_s` seconds, and answers questions about the streams between two looks.
 
     An error that nobody foresaw is said by the view and in the log, and the looks go on after a rest of `first_rest_s`
     or more. `failure` is what has ended the thread, None while that goes on: an address that was never of use, say.
     """
 
-    def __init__(self, viewer: Viewer, interval_s: float, *, first_rest_s: float = _FIRST_REST_S) -> None:
-        self.viewer = viewer
+    def __init__(self, updater: ViewUpdater, interval_s: float, *, first_rest_s: float = _FIRST_REST_S) -> None:
+        self.updater = updater
         self.failure: BaseException | None = None
         self._interval_s = interval_s
         self._paused = False
@@ -49,7 +49,7 @@ class Watcher:
 
     def close(self) -> None:
         """End; a look that waits for a server that does not answer is left alone."""
-        self.viewer.stop()
+        self.updater.stop()
         with self._woken:
             self._ended = True
             self._woken.notify()
@@ -95,17 +95,17 @@ class Watcher:
 
     def _answer(self, question: Callable[[LiveStreams], None], failed: Callable[[HsmError], None]) -> None:
         try:
-            question(self.viewer.streams)
+            question(self.updater.streams)
         except Exception as error:  # noqa: BLE001 - whoever asked shows it
             failed(_said("looking through the streams failed", error))
 
     def _look(self) -> None:
         try:
-            self.viewer.look()
+            self.updater.look()
         except Exception as error:
-            if isinstance(error, CalledOff) or (isinstance(error, HsmError) and self.viewer.view.picture is None):
+            if isinstance(error, CalledOff) or (isinstance(error, HsmError) and self.updater.view.state is None):
                 raise
-            self.viewer.failed(_said("looking at the streams failed", error))
+            self.updater.failed(_said("looking at the streams failed", error))
             self._failures += 1
             with self._woken:
                 self._due_s = time.monotonic() + backoff_s(self._failures, self._first_rest_s, _LONGEST_REST_S)

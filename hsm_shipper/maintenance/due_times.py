@@ -9,7 +9,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from hsm_shipper.config import Config
-from hsm_shipper.cron import cron_trigger
+from hsm_shipper.cron_expression import cron_trigger
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

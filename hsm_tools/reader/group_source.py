@@ -31,7 +31,7 @@ _LOOK_AGAIN = frozenset({"NOGROUP", "WRONGTYPE", "UNBLOCKED"})
 logger = logging.getLogger("hsm_tools.consumer")
 
 
-class GroupMember:
+class GroupSource:
     """A source of entries for one consumer of one group; see `consumer.ConsumerGroup`."""
 
     commands = GROUP_COMMANDS
