@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test demo lint docs bench soak packages clean
+.PHONY: test demo lint docs bench soak packages packages-test clean
 
 test: lint
 	$(BIN)/pytest
@@ -44,6 +44,14 @@ packages: $(VENV)/.packages
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python deploy/packages/download.py build/wheels
 	$(BIN)/python deploy/packages/pack.py dist/*.whl
+
+# Installs them in clean roots without a network, as root: needs mmdebstrap, rpm and rpmlint.
+packages-test: packages build/bookworm.tar
+	unshare --net --mount sh -c 'ip link set lo up && exec $(BIN)/pytest -m packages -n 0 tests/packages'
+
+build/bookworm.tar:
+	mkdir -p build
+	mmdebstrap --quiet --variant=apt --include=python3 bookworm $@
 
 $(VENV)/.packages: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[packages]'

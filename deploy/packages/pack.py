@@ -31,10 +31,8 @@ _SERVICES = {
     "hsm-action-shipper": ("hsm-action-shipper.service", "hsm-stream-stats.service"),
     "hsm-action-tools": ("hsm-stream-stats.service",),
 }
-_OTHER_UNITS = {
-    "hsm-action-shipper": ("hsm-stream-reconciler.timer", "hsm-stream-reconciler.service"),
-    "hsm-action-tools": (),
-}
+_TIMERS = {"hsm-action-shipper": ("hsm-stream-reconciler.timer",), "hsm-action-tools": ()}
+_STARTED_BY_TIMER = {"hsm-action-shipper": ("hsm-stream-reconciler.service",), "hsm-action-tools": ()}
 _START = {
     "hsm-action-shipper": "systemctl enable --now hsm-action-shipper",
     "hsm-action-tools": "hsm-action-top",
@@ -44,7 +42,7 @@ _ELSEWHERE = ("packages", "systemd", "logrotate")
 
 
 def pack(package: str, wheel: Path, wheels: Path, manuals: Path, out: Path) -> None:
-    """Write the rpm and the deb of `package` into `out`. Raises `CalledProcessError` where nfpm fails, which says why."""
+    """Write the rpm and the deb of `package` into `out`. Raises `CalledProcessError` where nfpm fails: it says why."""
     with tempfile.TemporaryDirectory() as scratch:
         stage = Path(scratch)
         names = {
@@ -52,7 +50,7 @@ def pack(package: str, wheel: Path, wheels: Path, manuals: Path, out: Path) -> N
             "VERSION": str(parse_wheel_filename(wheel.name)[1]),
             "STAGE": scratch,
             "SERVICES": " ".join(_SERVICES[package]),
-            "TIMERS": " ".join(unit for unit in _OTHER_UNITS[package] if unit.endswith(".timer")),
+            "UNITS": " ".join((*_SERVICES[package], *_TIMERS[package])),
             "START": _START[package],
         }
         _stage_programs(stage, package, wheel, wheels, names)
@@ -81,7 +79,7 @@ def _stage_programs(stage: Path, package: str, wheel: Path, wheels: Path, names:
 def _stage_texts(stage: Path, package: str, manuals: Path) -> None:
     for folder in ("units", "man", "bash", "zsh"):
         (stage / folder).mkdir()
-    for unit in (*_SERVICES[package], *_OTHER_UNITS[package]):
+    for unit in (*_SERVICES[package], *_TIMERS[package], *_STARTED_BY_TIMER[package]):
         shutil.copy(TREE / "deploy/systemd" / unit, stage / "units")
     for command in COMMANDS[package]:
         page = (manuals / "man" / f"{command}.1").read_bytes()

@@ -2,6 +2,8 @@
 # dpkg: `configure [OLD-VERSION]`, `triggered`, or `abort-…` where nothing was changed. rpm: how many are installed then.
 set -eu
 home=/opt/hsm-shipper
+services="@SERVICES@"
+start="@START@"
 case "${1-}" in
 configure) upgrade=${2:+yes} ;;
 triggered) upgrade= ;;
@@ -19,7 +21,7 @@ fi
 
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload
-    for unit in @SERVICES@; do
+    for unit in $services; do
         # The package is installed whatever becomes of the service.
         if [ -n "$upgrade" ] && ! systemctl try-restart "$unit"; then
             echo "hsm-shipper: $unit did not start again: see systemctl status $unit" >&2
@@ -27,5 +29,5 @@ if [ -d /run/systemd/system ]; then
     done
 fi
 if [ -z "$upgrade" ] && [ "${1-}" != triggered ]; then
-    echo "hsm-shipper: say where Redis is in /etc/hsm-shipper/hsm-shipper.yaml, then: @START@"
+    echo "hsm-shipper: say where Redis is in /etc/hsm-shipper/hsm-shipper.yaml, then: $start"
 fi

@@ -14,6 +14,6 @@ if [ ! -e "$home/bin/make-venv" ]; then
     rm -rf "$home/venvs" "$home/current"
     rmdir "$home" 2>/dev/null || :
 fi
-if [ -n "$(ls -A /var/lib/hsm-shipper 2>/dev/null)" ]; then
+if [ "$1" != purge ] && [ -n "$(ls -A /var/lib/hsm-shipper 2>/dev/null)" ]; then
     echo "hsm-shipper: /var/lib/hsm-shipper is left as it is; the streams know all that is in it"
 fi
