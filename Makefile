@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test demo lint docs bench soak packages packages-test clean
+.PHONY: test demo lint docs man bench soak packages packages-test clean
 
 test: lint
 	$(BIN)/pytest
@@ -25,6 +25,11 @@ docs: $(VENV)/.docs
 	cp --parents --recursive $(PAGES) build/pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
+# Man pages in build/man, and completion of the commands in shells in build/completion, from the parsers.
+man: $(VENV)/.installed
+	rm -rf build/man build/completion
+	$(BIN)/python deploy/manual.py build
+
 # Long runs that print their figures; left out of `make test`.
 soak: $(VENV)/.installed
 	$(BIN)/pytest -m soak -n 0 -s --timeout 7200 $(SOAK_ARGS)
@@ -39,7 +44,7 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 # rpm and deb in dist/packages: docs/packages.md. From a source distribution, so that nothing else of this folder gets in.
-packages: $(VENV)/.packages
+packages: $(VENV)/.packages man
 	rm -f dist/*.whl dist/*.tar.gz
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python deploy/packages/download.py build/wheels

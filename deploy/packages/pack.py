@@ -37,8 +37,8 @@ _START = {
     "hsm-action-shipper": "systemctl enable --now hsm-action-shipper",
     "hsm-action-tools": "hsm-action-top",
 }
-# Of deploy/: in other places of the package, or to make it with.
-_ELSEWHERE = ("packages", "systemd", "logrotate")
+_COMPLETION = {"bash": "{}", "zsh": "_{}", "fish": "{}.fish"}
+_NOT_FOR_USERS = ("packages", "manual.py")  # of deploy/
 
 
 def pack(package: str, wheel: Path, wheels: Path, manuals: Path, out: Path) -> None:
@@ -77,18 +77,18 @@ def _stage_programs(stage: Path, package: str, wheel: Path, wheels: Path, names:
 
 
 def _stage_texts(stage: Path, package: str, manuals: Path) -> None:
-    for folder in ("units", "man", "bash", "zsh"):
+    for folder in ("units", "man", *_COMPLETION):
         (stage / folder).mkdir()
     for unit in (*_SERVICES[package], *_TIMERS[package], *_STARTED_BY_TIMER[package]):
-        shutil.copy(TREE / "deploy/systemd" / unit, stage / "units")
+        shutil.copy(next((TREE / "deploy").rglob(unit)), stage / "units")
     for command in COMMANDS[package]:
         page = (manuals / "man" / f"{command}.1").read_bytes()
         (stage / f"man/{command}.1.gz").write_bytes(gzip.compress(page, mtime=0))
-        shutil.copy(manuals / "completion/bash" / command, stage / "bash" / command)
-        shutil.copy(manuals / "completion/zsh" / f"_{command}", stage / "zsh" / f"_{command}")
+        for shell, name in _COMPLETION.items():
+            shutil.copy(manuals / "completion" / shell / name.format(command), stage / shell)
     shutil.copy(TREE / "deploy/hsm-shipper.yaml", stage)
     shutil.copy(TREE / "deploy/logrotate/hsm-shipper", stage / "logrotate")
-    shutil.copytree(TREE / "deploy", stage / "share", ignore=shutil.ignore_patterns(*_ELSEWHERE))
+    shutil.copytree(TREE / "deploy", stage / "share", ignore=shutil.ignore_patterns(*_NOT_FOR_USERS))
     shutil.copytree(TREE / "docs", stage / "doc/docs")
     for page_name in ("README.md", "CHANGELOG.md", "SECURITY.md"):
         shutil.copy(TREE / page_name, stage / "doc")
