@@ -1,7 +1,7 @@
 """`python deploy/packages/download.py DIR`: what the packages need, for each Python that they promise.
 
-DIR gets the wheels, `pip.whl` to install them with, and for each Python a `python3.X.txt`: exact versions with their
-digests, as `pip install --require-hashes` takes them. The wheels run on glibc 2.28 (EL 8) and later, on x86-64.
+DIR gets the wheels, that of pip to install them with among them, and for each Python a `python3.X.txt`: exact versions
+with their digests, as `pip install --require-hashes` takes them. They run on glibc 2.28 (EL 8) and later, on x86-64.
 """
 
 from __future__ import annotations
@@ -32,15 +32,13 @@ def download(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     requirements = tomllib.loads(PROJECT.read_text())["project"]["dependencies"]
+    requirements.append("pip")
     for python in PYTHONS:
         with tempfile.TemporaryDirectory() as scratch:
             wheels = _closure(python, requirements, Path(scratch))
             (folder / f"python{python}.txt").write_text("".join(f"{pinned(wheel)}\n" for wheel in wheels))
             for wheel in wheels:
                 shutil.copy(wheel, folder)
-    with tempfile.TemporaryDirectory() as scratch:
-        _pip("--no-deps", "--dest", scratch, "pip")
-        shutil.move(next(Path(scratch).glob("pip-*.whl")), folder / "pip.whl")
 
 
 def pinned(wheel: Path) -> str:

@@ -6,11 +6,14 @@ Its commands see no other files (chroot), and have no network where `make packag
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
+from tests.support.units import Systemd, setting
 from tests.support.waiting import DEADLINE_S
 
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -74,6 +77,19 @@ class CleanRoot:
         systemctl = self.path / "usr/bin/systemctl"
         systemctl.write_text(f'#!/bin/sh\necho "$*" >>/{_ASKED}\n')
         systemctl.chmod(0o755)
+
+    def start(self, unit: str, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Run the ExecStart of an installed unit as it stands; returns once it says that it is ready."""
+        systemd = Systemd(self.path / "run")
+        try:
+            words = shlex.split(setting(self.path / "usr/lib/systemd/system" / unit, "Service.ExecStart"))
+            environment = {"PATH": _PATH, "NOTIFY_SOCKET": "/run/notify"}
+            process = subprocess.Popen(self.words(*words), env=environment, stdin=subprocess.DEVNULL, stderr=log)
+            systemd.hear_until(READY="1")
+        finally:
+            systemd.close()
+            (self.path / "run/notify").unlink()
+        return process
 
     def asked(self) -> list[str]:
         """What systemctl was asked since the last time."""
