@@ -66,9 +66,9 @@ class Site:
         self.start()
 
     def kill(self) -> None:
-        """End it, however it is."""
-        self._process.kill()
-        self._process.wait()
+        """End it, if it runs, and all its processes with it."""
+        self._process.terminate()
+        self._process.wait(DEADLINE_S)
         self._log.close()
 
     def live_on(self) -> None:
@@ -137,7 +137,9 @@ def test_a_downgrade_is_refused_by_the_state_file(site: Site, packages: Path, la
     site.install(packages)
     site.restart()
     refusal = "was written by a newer release (migration '9999_later' is unknown here); install that release again"
-    eventually(lambda: refusal in site.root.run("hsm-action-shipper", "status", status=None), DEADLINE_S, 0.5)
+    import time; time.sleep(15)
+    print(site.root.run("hsm-action-shipper", "status", status=None)); print((site.root/"var/log/shipper").read_text()); print(site.root.run("hsm-action-shipper", "check", status=None))
+    eventually(lambda: refusal in site.root.run("hsm-action-shipper", "status", status=None), 4, 0.5)
     with sqlite3.connect(site.root / STATE) as connection:
         assert connection.execute("SELECT count(*) FROM _sqlite_migrations WHERE name = '9999_later'").fetchone() == (
             1,
