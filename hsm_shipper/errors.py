@@ -18,9 +18,10 @@
     ├── StreamError            a stream in Redis
     │   ├── StreamUnavailable  no server, or none that answered in time: tried again at the next poll
     │   ├── StreamRefused      the server answered no: permissions, memory, a read-only replica, a wrong type
+    │   ├── StreamNotKept      it took the entries, and too few replicas or disks have them: not committed, tried again
     │   ├── StreamMoved        it is not where it was left (another writer, a lost reply, a flush): catch up
     │   │   ├── EntriesLost    it ends there, but entries before that are gone: read it from its beginning
-    │   │   └── StreamBehind   it ends before what is known of it: another server, which changes no belief
+    │   │   └── StreamBehind   it ends before what is known of it: another server, which changes nothing that is known
     │   ├── LockLost           the lock of its maintenance expired or was taken away: the run ends where it stands
     │   └── ReplayOvertaken    what was being read was trimmed away meanwhile: start the replay again
     └── MalformedEvent         a stream entry that says nothing we can use: counted and passed over
@@ -124,6 +125,10 @@ class StreamUnavailable(StreamError):
 
 class StreamRefused(StreamError):
     """The server answered, and refused."""
+
+
+class StreamNotKept(StreamError):
+    """The entries are in the stream, but not yet with as many replicas, or on disk, as is asked for."""
 
 
 class StreamMoved(StreamError):

@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hsm_shipper.commands import findings as found
+from hsm_shipper.commands.check_certificates import certificate_findings
 from hsm_shipper.commands.check_maintenance import maintenance_findings
 from hsm_shipper.commands.check_redis import redis_findings
 from hsm_shipper.commands.check_secrets import secrets_findings
+from hsm_shipper.commands.check_sentinel import sentinel_findings
 from hsm_shipper.commands.findings import Finding, Level, ok, problem, warning
 from hsm_shipper.config import Config, LoadedConfig, load_config
+from hsm_shipper.contract.heartbeat import took
 from hsm_shipper.errors import ConfigError, NotRunning, StateError, SupervisorError
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.lustre.coordinator import mdt_folder, read_hsm_control, read_tunable
@@ -52,6 +55,8 @@ def check(config_file: Path | None) -> Iterator[Finding]:
     yield from secrets_findings(loaded)
     present = find_mdts(config.mdt_watch_glob)
     yield from _mdts(config, present)
+    yield from certificate_findings(config)
+    yield from sentinel_findings(config)
     redis_found = list(redis_findings(config, next(iter(present.mdts), None)))
     yield from redis_found
     redis_answers = found.worst(redis_found) < Level.PROBLEM
@@ -145,7 +150,7 @@ def _last_poll(config: Config, mdt: str) -> Iterator[Finding]:
     if poll is not None and poll.last_poll_duration_s > config.poll_interval_s:
         yield warning(
             mdt,
-            f"the last poll took {poll.last_poll_duration_s:.1f} s, longer than poll_interval "
+            f"the last poll took {took(poll.last_poll_duration_s, poll.last_poll_read_s)}, longer than poll_interval "
             f"({config.poll_interval_s:g} s): a rest follows each, and final statuses may be missed",
             f"raise poll_interval, or look what is slow: Redis, state_dir, or reading {poll.lines:,} lines",
         )

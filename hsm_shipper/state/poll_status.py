@@ -9,6 +9,7 @@ import msgspec
 
 from hsm_shipper.errors import StateCorrupt
 from hsm_shipper.state.database import read
+from hsm_shipper.state.newer import refuse_newer
 from hsm_shipper.state.values import Count, Time, struct
 
 _REBUILT = "the worker rebuilds a broken one"
@@ -23,6 +24,8 @@ class PollStatus(msgspec.Struct, frozen=True, kw_only=True):
     polls: Count
     last_poll_at: Time
     last_poll_duration_s: Time
+    last_poll_read_s: Time | None = None
+    """How much of that the kernel took to give the list; None: that poll was an earlier release's."""
     lines: Count
     live: Count
     backlog: Count
@@ -39,6 +42,12 @@ class PollStatus(msgspec.Struct, frozen=True, kw_only=True):
         """Events of every kind."""
         return self.events_new + self.events_update + self.events_purged
 
+    @property
+    def error(self) -> str | None:
+        """What was wrong with this very poll; `last_error` may be of one before."""
+        failed = self.last_error_at is not None and self.last_error_at >= self.last_poll_at
+        return self.last_error if failed else None
+
 
 def state_file(state_dir: Path, mdt: str) -> Path:
     """Where the state of `mdt` is kept."""
@@ -52,8 +61,13 @@ def state_files(state_dir: Path) -> dict[str, Path]:
 
 def read_poll_status(path: Path) -> PollStatus | None:
     """The status in the state file `path`; None without a file or before the first poll. Raises `StateError`."""
+
+    def look(connection: sqlite3.Connection) -> PollStatus | None:
+        refuse_newer(connection, path)
+        return status_in(connection)
+
     try:
-        return read(path, "poll_status", status_in)
+        return read(path, "poll_status", look)
     except StateCorrupt as damage:
         raise StateCorrupt(damage.message, _REBUILT) from None
 

@@ -96,6 +96,8 @@ def test_a_file_of_a_newer_release_is_refused_and_left_as_it_is(path: Path) -> N
         open_state_file(path)
     assert path.read_bytes() == before
     assert [found.name for found in path.parent.iterdir()] == [path.name]
+    with pytest.raises(StateTooNew, match="9999_later"):  # what `status` and `check` say
+        read_poll_status(path)
 
 
 def test_an_empty_file_is_a_new_one(path: Path) -> None:
@@ -250,7 +252,7 @@ def test_view_shipper_status(path: Path, cache: StateFile) -> None:
     cache.save_poll_status(STATUS)
     assert asked(path, "SELECT * FROM shipper_status") == [
         (
-            "elm-MDT0000", "mds1", 7, 3, "2025-10-02 10:32:05Z", 0.123, 9, 8, 1, 20, 30, 12, 2, 1, "5-0",
+            "elm-MDT0000", "mds1", 7, 3, "2025-10-02 10:32:05Z", 0.123, 0.057, 9, 8, 1, 20, 30, 12, 2, 1, "5-0",
             "Redis went away", "2025-10-02 10:31:05Z",
         )
     ]  # fmt: skip
