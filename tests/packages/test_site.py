@@ -206,7 +206,7 @@ def test_a_downgrade_is_refused_by_the_state_file(
     refusal = "was written by a newer release (migration '9999_later' is unknown here); install that release again"
     eventually(lambda: refusal in site.root.run("hsm-action-shipper", "status", status=None), DEADLINE_S, 0.5)
     assert refusal in site.root.run("hsm-action-shipper", "check", status=1)
-    with sqlite3.connect(site.root / STATE) as connection:
+    with contextlib.closing(sqlite3.connect(site.root / STATE)) as connection:
         migrations = {name for (name,) in connection.execute("SELECT name FROM _sqlite_migrations")}
     assert "9999_later" in migrations  # it is as the later release left it
     # The hint, followed.
