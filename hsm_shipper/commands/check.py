@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hsm_shipper.commands import findings as found
 from hsm_shipper.commands.check_certificates import certificate_findings
+from hsm_shipper.commands.check_earlier import earlier_findings
 from hsm_shipper.commands.check_maintenance import maintenance_findings
 from hsm_shipper.commands.check_redis import redis_findings
 from hsm_shipper.commands.check_secrets import secrets_findings
@@ -60,6 +61,8 @@ def check(config_file: Path | None) -> Iterator[Finding]:
     redis_found = list(redis_findings(config, next(iter(present.mdts), None)))
     yield from redis_found
     redis_answers = found.worst(redis_found) < Level.PROBLEM
+    if redis_answers:
+        yield from earlier_findings(config, present.mdts)
     yield from maintenance_findings(config, present.mdts, redis_answers=redis_answers)
     yield from _folder("state_dir", config.state_path)
     yield from _room(config.state_path, len(present.mdts))
