@@ -117,6 +117,8 @@ def test_a_file_of_a_newer_release_is_refused_and_left_as_it_is(path: Path) -> N
         open_state_file(path)
     assert path.read_bytes() == before
     assert [found.name for found in path.parent.iterdir()] == [path.name]
+    with pytest.raises(StateTooNew, match="9999_later"):  # what `status` and `check` say
+        read_poll_status(path)
 
 
 def test_an_empty_file_is_a_new_one(path: Path) -> None:
