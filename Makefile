@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test demo lint docs bench soak clean
+.PHONY: test demo lint docs man bench soak packages packages-test clean
 
 test: lint
 	$(BIN)/pytest
@@ -25,6 +25,11 @@ docs: $(VENV)/.docs
 	cp --parents --recursive $(PAGES) build/pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
+# Man pages in build/man, and completion of the commands in shells in build/completion, from the parsers.
+man: $(VENV)/.installed
+	rm -rf build/man build/completion
+	$(BIN)/python deploy/manual.py build
+
 # Long runs that print their figures; left out of `make test`.
 soak: $(VENV)/.installed
 	$(BIN)/pytest -m soak -n 0 -s --timeout 7200 $(SOAK_ARGS)
@@ -36,6 +41,25 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; name one with: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# rpm and deb in dist/packages: docs/packages.md. From a source distribution, so that nothing else of this folder gets in.
+packages: $(VENV)/.packages man
+	rm -f dist/*.whl dist/*.tar.gz
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python deploy/packages/download.py build/wheels
+	$(BIN)/python deploy/packages/pack.py dist/*.whl
+
+# Installs them in clean roots without a network, as root: needs mmdebstrap, rpm and rpmlint.
+packages-test: packages build/bookworm.tar
+	unshare --net --mount sh -c 'ip link set lo up && exec $(BIN)/pytest -m packages -n 0 tests/packages'
+
+build/bookworm.tar:
+	mkdir -p build
+	mmdebstrap --quiet --variant=apt --include=python3 bookworm $@
+
+$(VENV)/.packages: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[packages]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

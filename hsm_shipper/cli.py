@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import AlreadyRunning, ConfigError
-from hsm_shipper.process.command_line import CommandLine, Retired
+from hsm_shipper.process.command_line import CommandLine, Retired, Version
 from hsm_shipper.process.exit_codes import exit_code
-from hsm_shipper.process.output import SHIPPER, escape_stdout, print_out, say
+from hsm_shipper.process.output import SHIPPER, escape_stdout, say
 
 if TYPE_CHECKING:
     from hsm_shipper.config import LoadedConfig
@@ -42,8 +42,13 @@ examples:
   hsm-action-shipper status
   hsm-action-shipper maintain elm-MDT0000           heal and trim its stream now
 
-Without -c the configuration is /etc/hsm-shipper/hsm-shipper.yaml, if it is there. Any key can be overridden
-by an environment variable, as in HSM_POLL_INTERVAL=5.
+files:
+  /etc/hsm-shipper/hsm-shipper.yaml   the configuration without -c, if it is there
+  /var/lib/hsm-shipper/               state_dir: what is known of each MDT, for sqlite3 to look at
+  /run/hsm-shipper/                   run_dir: supervisor.sock for supervisorctl, and pid files
+
+environment:
+  HSM_<KEY>   overrides a key of the configuration, as in HSM_POLL_INTERVAL=5
 """
 
 _STATUS_EPILOG = """\
@@ -83,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> int:
         escape_stdout()
         try:
-            return _run(_parser().parse_args(arguments))
+            return _run(parser().parse_args(arguments))
         except AlreadyRunning as error:
             say(f"error: {error}")
             return EXIT_ALREADY_RUNNING
@@ -91,17 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_code(work, lambda text: say(f"error: {text}"))
 
 
-class _Version(argparse.Action):
-    """Looks the version up when it is asked for: that costs 35 ms."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        import hsm_shipper
-
-        print_out(f"{parser.prog} {hsm_shipper.__version__}")
-        parser.exit()
-
-
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     config = CommandLine(add_help=False)
     config.add_argument(
         "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="configuration (YAML)"
@@ -115,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
             help=argparse.SUPPRESS,
         )
     parser = CommandLine(prog=SHIPPER, description=_DESCRIPTION, epilog=_EPILOG, parents=[config])
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--daemon", action="store_true", help="detach, and return once it is up")
     mode.add_argument(
@@ -128,9 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     status = "how each MDT is doing"
     check = "look for trouble: configuration, MDTs, Redis, folders"
     for name, text, epilog in (("status", status, _STATUS_EPILOG), ("check", check, _CHECK_EPILOG)):
-        command = commands.add_parser(
-            name, help=text, description=text.capitalize() + ".", epilog=epilog, parents=[config]
-        )
+        description = f"{text[0].upper()}{text[1:]}."  # not capitalize(), which knows no names
+        command = commands.add_parser(name, help=text, description=description, epilog=epilog, parents=[config])
         command.add_argument("--json", action="store_true", help="print JSON")
     maintain = commands.add_parser(
         "maintain",

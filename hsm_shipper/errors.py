@@ -30,11 +30,20 @@ Each says what was tried, on what, and in `hint` what to do. Exceptions of sqlit
 translated where they first reach our code (`state.database`, `stream`, `supervision.supervisord`) and nowhere else.
 """
 
+import errno
+
 
 def with_advice(text: str, advice: str) -> str:
     """What is wrong and what to do about it, in one line: servers and libraries end their words with a full stop."""
     clause = text if text.endswith("..") else text.removesuffix(".")
     return f"{clause}; {advice}" if advice else clause
+
+
+def writing_hint(error: OSError, otherwise: str) -> str:
+    """What to do where a file cannot be written: `otherwise`, unless its file system is read-only to this process."""
+    if error.errno != errno.EROFS:
+        return otherwise
+    return "a service of systemd writes only where its unit lets it: ReadWritePaths= (docs/operations.md)"
 
 
 class HsmError(Exception):

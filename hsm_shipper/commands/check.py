@@ -12,12 +12,14 @@ from pathlib import Path
 
 from hsm_shipper.commands import findings as found
 from hsm_shipper.commands.check_certificates import certificate_findings
+from hsm_shipper.commands.check_earlier import earlier_findings
 from hsm_shipper.commands.check_maintenance import maintenance_findings
 from hsm_shipper.commands.check_redis import redis_findings
 from hsm_shipper.commands.check_secrets import secrets_findings
 from hsm_shipper.commands.check_sentinel import sentinel_findings
 from hsm_shipper.commands.findings import Finding, Level, ok, problem, warning
 from hsm_shipper.config import Config, LoadedConfig, load_config
+from hsm_shipper.contract.heartbeat import took
 from hsm_shipper.errors import ConfigError, NotRunning, StateError, SupervisorError
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.lustre.coordinator import mdt_folder, read_hsm_control, read_tunable
@@ -59,6 +61,8 @@ def check(config_file: Path | None) -> Iterator[Finding]:
     redis_found = list(redis_findings(config, next(iter(present.mdts), None)))
     yield from redis_found
     redis_answers = found.worst(redis_found) < Level.PROBLEM
+    if redis_answers:
+        yield from earlier_findings(config, present.mdts)
     yield from maintenance_findings(config, present.mdts, redis_answers=redis_answers)
     yield from _folder("state_dir", config.state_path)
     yield from _room(config.state_path, len(present.mdts))
@@ -149,7 +153,7 @@ def _last_poll(config: Config, mdt: str) -> Iterator[Finding]:
     if poll is not None and poll.last_poll_duration_s > config.poll_interval_s:
         yield warning(
             mdt,
-            f"the last poll took {poll.last_poll_duration_s:.1f} s, longer than poll_interval "
+            f"the last poll took {took(poll.last_poll_duration_s, poll.last_poll_read_s)}, longer than poll_interval "
             f"({config.poll_interval_s:g} s): a rest follows each, and final statuses may be missed",
             f"raise poll_interval, or look what is slow: Redis, state_dir, or reading {poll.lines:,} lines",
         )

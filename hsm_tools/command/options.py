@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hsm_shipper.process.command_line import Retired
+from hsm_shipper.process.command_line import Retired, Version
 
 if TYPE_CHECKING:  # imported late: a tool's --help needs neither msgspec nor Redis
     from hsm_shipper.config import LoadedConfig
@@ -16,9 +16,19 @@ if TYPE_CHECKING:  # imported late: a tool's --help needs neither msgspec nor Re
 _TO_STDERR = "what is wrong is said on standard error"
 _LOG_OPTIONS = {"--log-level": f"{_TO_STDERR}, and nothing else is", "--log-file": f"{_TO_STDERR}: add 2>>FILE"}
 
+_FILES_AND_ENVIRONMENT = """
+files:
+  /etc/hsm-shipper/hsm-shipper.yaml   the configuration without -c, if it is there
+
+environment:
+  HSM_<KEY>   overrides a key of the configuration, as in HSM_REDIS_HOST=redis.example.org
+"""
+
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `load` reads."""
+    """Add the options that `load` reads, with what else it reads in the epilog, and `--version`."""
+    parser.epilog = (parser.epilog or "") + _FILES_AND_ENVIRONMENT
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     group = parser.add_argument_group(
         "connection", "By default as in the configuration file and the environment (HSM_REDIS_HOST and so on)."
     )

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,7 +30,8 @@ from hsm_shipper.maintenance.reconcile import StateFileHealer
 from hsm_shipper.state.damage import check_for_damage, set_aside
 from hsm_shipper.stream.stream import ActionStream
 from tests.faults.judge import Judge
-from tests.faults.world import KEY, MDT, Bytes, World
+from tests.faults.world import KEY, MDT, World
+from tests.simulator.debugfs import Listing
 from tests.support.core import known_rows, rows
 from tests.support.damage import IMPOSSIBLE, Damage
 from tests.support.servers import RedisServer
@@ -43,6 +43,7 @@ _STATUSES = st.sampled_from(["WAITING", "STARTED", "SUCCEED", "FAILED", "CANCELE
 _FIDS = st.integers(1, 4)  # few files, so that one often has several actions
 _APPEND_FAULTS = st.sampled_from(["unreachable", "reply lost", "killed"])
 _BEHIND_DB = 62
+_SHARES = st.floats(0, 1)
 _READ_ERRORS = st.sampled_from([errno.ENOENT, errno.EIO, errno.ENOMEM, errno.EBADR])
 
 
@@ -113,21 +114,17 @@ class Life(RuleBasedStateMachine):
         self.world.server.poll()
         self.judge.judge()
 
-    @rule(error=_READ_ERRORS, share=st.floats(0, 1), times=st.integers(1, 2))
-    def poll_with_read_error(self, error: int, share: float, times: int) -> None:
-        for _ in range(times):
-            listing = self.world.listing()
-            self.world.server.next_read = partial(Bytes, listing[: int(share * len(listing))], error)
-            self.world.server.poll()
-            self.judge.judge()
+    @rule(error=_READ_ERRORS, share=_SHARES, torn=st.booleans(), polls=st.integers(1, 2), readings=st.integers(1, 2))
+    def poll_with_read_error(self, error: int, share: float, torn: bool, polls: int, readings: int) -> None:
+        """On a descriptor that was held the list is read again in the same poll, and that may fail as well."""
+        for _ in range(polls):
+            broken = Listing(self._beginning(share, torn=torn), error)
+            self._poll_listings(*[broken] * readings)
 
     @rule(torn_bytes=st.integers(1, 60))
     @precondition(lambda self: self.world.lines)
     def poll_with_torn_end(self, torn_bytes: int) -> None:
-        listing = self.world.listing()
-        self.world.server.next_read = lambda: Bytes(listing[:-torn_bytes])
-        self.world.server.poll()
-        self.judge.judge()
+        self._poll_listings(Listing(self.world.listing()[:-torn_bytes]))
 
     @rule(share=st.floats(0, 0.5, exclude_max=True))
     @precondition(lambda self: self._is_settled())
@@ -148,10 +145,21 @@ class Life(RuleBasedStateMachine):
         self.world.order = None
 
     def _poll_beginning(self, share: float) -> None:
+        self._poll_listings(Listing(self._beginning(share)))
+
+    def _beginning(self, share: float, *, torn: bool = False) -> bytes:
+        """The beginning of the listing, to the end of a line unless it is torn."""
+        if torn:
+            listing = self.world.listing()
+            return listing[: int(share * len(listing))]
         places = self.world.places()
-        cut = b"".join(self.world.lines[place] + b"\n" for place in places[: int(share * len(places))])
-        self.world.server.next_read = lambda: Bytes(cut)
-        self.world.server.poll()
+        return b"".join(self.world.lines[place] + b"\n" for place in places[: int(share * len(places))])
+
+    def _poll_listings(self, *listings: Listing) -> None:
+        server = self.world.server
+        server.next_listings.extend(listings)
+        server.poll()
+        server.next_listings.clear()
         self.judge.judge()
 
     @rule()
@@ -178,13 +186,34 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def fail_over(self) -> None:
-        self.world.mounted_on = self.world.other.host
+        self.world.fail_over()
 
     @rule()
     def fail_over_forgetting(self) -> None:
         """As discovery does it: the host that loses the MDT removes its state."""
         self._lose_state()
-        self.fail_over()
+        self.world.fail_over()
+
+    @rule()
+    def remount(self) -> None:
+        """Between two polls: what is held is dead, and the path names another file."""
+        self.world.remount()
+
+    @rule(share=_SHARES, torn=st.booleans(), is_back=st.booleans())
+    def remount_while_reading(self, share: float, torn: bool, is_back: bool) -> None:
+        """Behind a part of the list; `is_back` where it is mounted again before the poll opens it anew."""
+        actions = self.world.server.actions
+        at_end = self.world.remount if is_back else actions.unmount
+        self._poll_listings(Listing(self._beginning(share, torn=torn), errno.EIO, at_end=at_end))
+        if not is_back:
+            actions.mount()
+
+    @rule()
+    def look_for_the_file(self) -> None:
+        """As the worker does once a second between its polls."""
+        for server in self.world.servers.values():
+            server.actions_file.close_if_gone()
+        assert not self.world.other.actions.open_files, "it holds the module of a server that the MDT has left"
 
     @rule()
     def fail_over_while_reading(self) -> None:
@@ -192,10 +221,10 @@ class Life(RuleBasedStateMachine):
         loser, listing = self.world.server, self.world.listing()
 
         def meanwhile() -> None:
-            self.fail_over()
+            self.world.fail_over()
             self.world.server.poll()
 
-        loser.next_read = lambda: Bytes(listing, at_end=meanwhile)
+        loser.next_listings.append(Listing(listing, at_end=meanwhile))
         loser.poll()
         self.judge.judge()
 

@@ -14,6 +14,7 @@ from hsm_shipper.config import Config
 from hsm_shipper.contract.kernel_line import unpack_place
 from hsm_shipper.contract.redis_keys import stream_key
 from hsm_shipper.errors import StreamError
+from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.state.poll_status import state_file
 from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.stream.connection import connect
@@ -47,7 +48,7 @@ class Mdt:
         self._show()
         self._state = state_file(config.state_path, name)
         self.client = connect(config)
-        self.poller, self.replica = make_poller(self.client, config, name, self._actions)
+        self.poller, self.replica = make_poller(self.client, config, name, ActionsFile(self._actions))
 
     @property
     def listing(self) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,14 @@ def test_a_url_beside_a_host_is_said_to_win(load: Any) -> None:
     loaded = load("redis_url: redis://other/3\nredis_host: here")
     assert loaded.config.redis_url == "redis://other/3"
     assert "redis_url is set" in loaded.warnings[0]
+
+
+@pytest.mark.parametrize("line", ['redis_url: "rediss://redis.example.org:6380/1"', 'reconcile_schedule: "30 2 * * *"'])
+def test_one_line_of_the_sample_file_is_edited_and_nothing_is_to_be_said(load: Any, line: str) -> None:
+    sample = (Path(__file__).parents[2] / "deploy/hsm-shipper.yaml").read_text()
+    key = line.partition(":")[0]
+    text, found = re.subn(rf"^(# )?{key}: .*$", line, sample, count=1, flags=re.MULTILINE)
+    assert found and load(text).warnings == ()
 
 
 def test_a_user_or_password_in_the_url_is_said_to_win(load: Any) -> None:
