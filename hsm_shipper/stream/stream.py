@@ -36,6 +36,7 @@ _PASSING = (
     redis.TimeoutError,
     redis.exceptions.ClusterDownError,  # and MASTERDOWN
     redis.exceptions.TryAgainError,
+    redis.exceptions.AskError,  # and MOVED: nodes of a cluster that disagree for a while
 )
 
 

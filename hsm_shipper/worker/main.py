@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 def make_poller(client: redis.Redis, config: Config, mdt: str, actions: Path) -> tuple[Poller, StreamReplica]:
     """A poller of `mdt` and what it keeps open. The caller holds the worker's lock."""
     relax_collector()
-    stream = ActionStream(client, stream_key(config.redis_stream_prefix, mdt), address(config))
+    stream = ActionStream(client, _key(config, mdt), address(config))
     replica = StreamReplica(state_file(config.state_path, mdt), stream, config.host)
     writer = ChangeWriter(mdt, config.host, config.include_raw)
     return Poller(ActionsFile(actions), replica, writer, partial(read_hsm_control, actions)), replica
@@ -46,7 +46,7 @@ def make_poller(client: redis.Redis, config: Config, mdt: str, actions: Path) ->
 def run_once(config: Config, mdt: str, actions: Path) -> PollResult:
     """Poll `mdt` once in this process. Raises `AlreadyRunning`, or the poll's own `HsmError`."""
     with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
-        poller, replica = make_poller(connect(config), config, mdt, actions)
+        poller, replica = make_poller(connect(config, _key(config, mdt)), config, mdt, actions)
         try:
             result = poller.poll()
         finally:
@@ -59,7 +59,7 @@ def run_once(config: Config, mdt: str, actions: Path) -> PollResult:
 def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
     """Poll `mdt` every `poll_interval_s` until told to stop. Raises `AlreadyRunning`."""
     with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
-        client = connect(config)
+        client = connect(config, _key(config, mdt))
         poller, replica = make_poller(client, config, mdt, actions)
         pulse = HeartbeatWriter(client, config, mdt, actions)
         age = ConnectionAge()
@@ -72,6 +72,10 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
             _poll(poller, pulse)
         replica.close()
     _log.info("stopped")
+
+
+def _key(config: Config, mdt: str) -> str:
+    return stream_key(config.redis_stream_prefix, mdt)
 
 
 def _poll(poller: Poller, pulse: HeartbeatWriter) -> None:

@@ -11,7 +11,7 @@ import redis
 from hsm_shipper.contract.acl_commands import LIVE_COMMANDS, READER_COMMANDS
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_shipper.process.backoff import backoff_s
-from hsm_shipper.stream.redis_errors import error_code, is_denied, permission_hint, reach_hint, tls_hint
+from hsm_shipper.stream.redis_errors import error_code, is_denied, own_hint, permission_hint, reach_hint, tls_hint
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 30.0
@@ -56,6 +56,8 @@ def refusal(error: redis.RedisError, prefix: str, address: str, commands: str = 
     elif is_denied(error):
         beside = f" and {{{prefix}:*}}:heartbeat" if commands == LIVE_COMMANDS else ""
         hint = permission_hint(error, f"{prefix}:*{beside}", commands)
+    elif own_hint(error):
+        hint = own_hint(error)
     else:
         hint = "check that this is the right server, port and database"
     return StreamRefused(f"reading the streams {prefix}:* from {address} was refused: {error}", hint)
