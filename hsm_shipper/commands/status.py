@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from hsm_shipper.config import Config
+from hsm_shipper.contract.heartbeat import late_after_s, poll_troubles
 from hsm_shipper.contract.slots import Slots
 from hsm_shipper.errors import NotRunning, StateError, SupervisorError
 from hsm_shipper.lustre.coordinator import lost_slots
@@ -28,9 +29,6 @@ EXIT_OK = 0
 EXIT_TROUBLE = 1
 EXIT_NOT_RUNNING = 2
 
-# A poll older than so many intervals is stale: two may be late on a busy server.
-_STALE_INTERVALS = 3
-
 _HEADERS = ("MDT", "worker", "last poll", "duration", "lines", "live", "shipped", "backlog", "last error")
 _MAINTENANCE_HEADERS = ("MDT", "maintained", "duration", "entries", "healed", "malformed", "trimmed", "length")
 _MAINTENANCE_ALIGN = ("left", "left", *("right",) * 6)
@@ -47,11 +45,11 @@ class MdtStatus:
     mdt: str
     present: bool
     worker: Program | None
-    poll: PollStatus | None
     poll_age_s: float | None
     stale: bool
-    maintenance: RecordedRun | None
     troubles: tuple[str, ...]
+    poll: PollStatus | None
+    maintenance: RecordedRun | None
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,11 @@ def _mdt_status(
         troubles.append(str(error))
     # A clock that was set back makes no poll of the future.
     age_s = max(0.0, now - poll.last_poll_at) if poll else None
-    stale = poll is not None and age_s is not None and age_s > _stale_after_s(config, poll)
+    stale = (
+        poll is not None
+        and age_s is not None
+        and age_s > late_after_s(config.poll_interval_s, poll.last_poll_duration_s)
+    )
     if asked and worker is None:
         troubles.append("no worker" if present else "not on this server: its state is about to be removed")
     if worker is not None and worker.state != "RUNNING":
@@ -152,28 +154,13 @@ def _mdt_status(
     if stale:
         troubles.append("no poll for a long time")
     if poll is not None:
-        troubles += _poll_troubles(config, poll)
+        took_s, interval_s = poll.last_poll_duration_s, config.poll_interval_s
+        troubles += poll_troubles(poll.error, took_s, interval_s, poll.lines, poll.lines_not_understood)
     if lost is not None:
         troubles.append(str(lost))
     if maintenance is not None and maintenance.error is not None:
         troubles.append(f"last maintenance failed: {maintenance.error}")
-    return MdtStatus(mdt, present, worker, poll, age_s, stale, maintenance, tuple(troubles))
-
-
-def _poll_troubles(config: Config, poll: PollStatus) -> list[str]:
-    troubles = []
-    if poll.last_error_at is not None and poll.last_error_at >= poll.last_poll_at:
-        troubles.append(f"last poll failed: {poll.last_error}")
-    elif poll.last_poll_duration_s > config.poll_interval_s:
-        troubles.append(f"last poll took {poll.last_poll_duration_s:.1f} s, longer than poll_interval: fewer are made")
-    if poll.lines_not_understood:
-        lines = f"{poll.lines_not_understood:,} of {poll.lines:,} lines of the actions file"
-        troubles.append(f"{lines} are not understood, and not shipped: `hsm-action-shipper check` shows the first")
-    return troubles
-
-
-def _stale_after_s(config: Config, poll: PollStatus) -> float:
-    return _STALE_INTERVALS * max(config.poll_interval_s, poll.last_poll_duration_s)
+    return MdtStatus(mdt, present, worker, age_s, stale, tuple(troubles), poll, maintenance)
 
 
 def to_text(status: Status, now: float) -> str:
@@ -243,13 +230,9 @@ def to_json(status: Status, config: Config) -> str:
             "state_dir": config.state_dir,
             "run_dir": config.run_dir,
             "mdts": [
-                {
-                    "mdt": mdt.mdt,
-                    "present": mdt.present,
+                vars(mdt)
+                | {
                     "worker": _program(mdt.worker),
-                    "poll_age_s": mdt.poll_age_s,
-                    "stale": mdt.stale,
-                    "troubles": mdt.troubles,
                     "poll": _poll(mdt.poll),
                     "maintenance": _maintenance(mdt.maintenance),
                 }

@@ -1,10 +1,13 @@
-"""Waiting that a stop signal ends at once."""
+"""Waiting that a stop signal ends at once, and handlers of signals for a while."""
 
 from __future__ import annotations
 
 import math
 import signal
 import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 # Of what a turn took: it leaves at least a third of the time free.
 REST = 0.5
@@ -31,6 +34,17 @@ class StopSignal:
             # A process that SIGSTOP held beyond its timeout gets what is no signal at all from CPython (to 3.13).
             self._received = info is not None and info.si_signo in _STOP_SIGNALS
         return self._received
+
+
+@contextmanager
+def handled(signals: Iterable[int], handler: signal.Handlers | Callable[[int, Any], object]) -> Iterator[None]:
+    """In the body these signals meet `handler`; behind it what they met before."""
+    before = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, was in before.items():
+            signal.signal(number, was)
 
 
 class Cadence:

@@ -39,6 +39,12 @@ class PollStatus(msgspec.Struct, frozen=True, kw_only=True):
         """Events of every kind."""
         return self.events_new + self.events_update + self.events_purged
 
+    @property
+    def error(self) -> str | None:
+        """What was wrong with this very poll; `last_error` may be of one before."""
+        failed = self.last_error_at is not None and self.last_error_at >= self.last_poll_at
+        return self.last_error if failed else None
+
 
 def state_file(state_dir: Path, mdt: str) -> Path:
     """Where the state of `mdt` is kept."""

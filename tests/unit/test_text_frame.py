@@ -97,7 +97,8 @@ def test_a_hostile_status_neither_reaches_the_terminal_raw_nor_breaks_the_table(
         ),
         (
             heartbeat("elm-MDT0000", last_poll_at=NOW_S, lines_not_understood=3),
-            "WARN  elm-MDT0000: 3 of 10 lines of the actions file are not understood, and not shipped",
+            "WARN  elm-MDT0000: 3 of 10 lines of the actions file are not understood, and not shipped: "
+            "`hsm-action-shipper check` shows the first",
         ),
         (
             heartbeat("elm-MDT0000", last_poll_at=NOW_S, **LOST),
