@@ -162,7 +162,7 @@ class StreamReader(Reader):
 
     def _runner(self, reading: EventReading | None = None) -> StepRunner:
         """A connection of its own."""
-        return StepRunner(self._server.client(math.inf if reading is None else reading.block_s), reading)
+        return self._server.runner(math.inf if reading is None else reading.block_s, reading)
 
     def tracked(self, reading: EventReading, generator: Generator[T]) -> Generator[T]:
         """`generator`, which `close` will end."""

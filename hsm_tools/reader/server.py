@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
 from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_address import RedisAddress
 from hsm_shipper.errors import ConfigError
+from hsm_shipper.stream.cluster_map import ClusterNodes
 from hsm_shipper.stream.connection import client_kwargs
+from hsm_tools.reader.step_runner import StepRunner
 
 if TYPE_CHECKING:
     import redis.asyncio
+
+    from hsm_tools.reader.batches import EventReading
+    from hsm_tools.reader.step_runner_aio import AsyncStepRunner
+
+T = TypeVar("T", bound="redis.Redis | redis.asyncio.Redis")
 
 # With `block_ms`, a server that no longer answers holds up a None for no longer than this.
 _SHORTEST_TIMEOUT_S = 2.0
@@ -28,6 +35,7 @@ class Server:
         self._kwargs = client_kwargs(config, redis_kwargs)
         self.address = str(_named(config.redis_address, redis_kwargs))
         """Where it is, for messages."""
+        self._cluster = config.redis_address if config.redis_address.is_cluster else None
         redis.Redis(**self._kwargs).close()  # an unknown argument is an error now, not at the first event
 
     @classmethod
@@ -48,37 +56,59 @@ class Server:
         """The server that a configuration names."""
         return cls(config, {})
 
+    def runner(self, block_s: float, reading: EventReading | None = None) -> StepRunner:
+        """What does the steps of a reading that is to be told of silence every `block_s` seconds."""
+        if self._cluster is None:
+            return StepRunner(self.client(block_s), reading)
+        from hsm_tools.reader.cluster_runner import ClusterRunner
+
+        return ClusterRunner(ClusterNodes(self._cluster), self._reader_kwargs(block_s), reading)
+
+    def async_runner(self, block_s: float, reading: EventReading | None = None) -> AsyncStepRunner:
+        """The same for asyncio."""
+        if self._cluster is None:
+            from hsm_tools.reader.step_runner_aio import AsyncStepRunner
+
+            return AsyncStepRunner(self.async_client(block_s), reading)
+        from hsm_tools.reader.cluster_runner_aio import AsyncClusterRunner
+
+        return AsyncClusterRunner(ClusterNodes(self._cluster), self._async_kwargs(block_s), reading)
+
     def client(self, block_s: float) -> redis.Redis:
         """A client for a reading that is to be told of silence every `block_s` seconds."""
-        client: redis.Redis = self._prepared(redis.Redis, self._kwargs, block_s)
-        return client
+        return _with_plain_replies(redis.Redis(**self._reader_kwargs(block_s)))
 
     def async_client(self, block_s: float) -> redis.asyncio.Redis:
         """The same for asyncio."""
         import redis.asyncio
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
 
-        kwargs = self._kwargs
-        if isinstance(kwargs["retry"], redis.retry.Retry):
-            kwargs = kwargs | {"retry": Retry(NoBackoff(), 0)}
-        client: redis.asyncio.Redis = self._prepared(redis.asyncio.Redis, kwargs, block_s)
-        return client
+        return _with_plain_replies(redis.asyncio.Redis(**self._async_kwargs(block_s)))
 
     def reply_timeout_s(self, block_s: float) -> float:
         """How long such a client waits for a reply."""
-        with self.client(block_s) as client:
-            return client.connection_pool.connection_kwargs.get("socket_timeout") or math.inf
+        return self._reader_kwargs(block_s).get("socket_timeout") or math.inf
 
-    def _prepared(self, client_class: Any, kwargs: dict[str, Any], block_s: float) -> Any:
-        client = client_class(**kwargs)
-        client.response_callbacks.clear()  # replies as they were sent: half the cost, and one shape
-        settings = client.connection_pool.connection_kwargs
-        settings["decode_responses"] = False
+    def _reader_kwargs(self, block_s: float) -> dict[str, Any]:
+        kwargs = self._kwargs | {"decode_responses": False}
         for name in ("socket_timeout", "socket_connect_timeout"):
-            if settings.get(name) is not None:
-                settings[name] = min(settings[name], max(_SHORTEST_TIMEOUT_S, block_s))
-        return client
+            if kwargs.get(name) is not None:
+                kwargs[name] = min(kwargs[name], max(_SHORTEST_TIMEOUT_S, block_s))
+        return kwargs
+
+    def _async_kwargs(self, block_s: float) -> dict[str, Any]:
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        kwargs = self._reader_kwargs(block_s)
+        if isinstance(kwargs["retry"], redis.retry.Retry):
+            kwargs["retry"] = Retry(NoBackoff(), 0)
+        return kwargs
+
+
+def _with_plain_replies(client: T) -> T:
+    """Replies as they were sent: half the cost, and one shape."""
+    client.response_callbacks.clear()
+    return client
 
 
 def _named(address: RedisAddress, redis_kwargs: dict[str, Any]) -> RedisAddress:
@@ -86,4 +116,6 @@ def _named(address: RedisAddress, redis_kwargs: dict[str, Any]) -> RedisAddress:
     socket = redis_kwargs.get("unix_socket_path")
     if socket is not None:
         return replace(address, scheme="unix", nodes=(), socket_path=str(socket))
-    return replace(address, scheme="rediss") if redis_kwargs.get("ssl") else address
+    if redis_kwargs.get("ssl") and not address.is_tls:
+        return replace(address, scheme=f"rediss{address.scheme.removeprefix('redis')}")
+    return address
