@@ -36,6 +36,8 @@ class Server:
         self.address = str(_named(config.redis_address, redis_kwargs))
         """Where it is, for messages."""
         self._cluster = config.redis_address if config.redis_address.is_cluster else None
+        if self._cluster and redis_kwargs.get("unix_socket_path"):
+            raise ConfigError("unix_socket_path: a cluster has no socket", "leave it out, or redis_url")
         redis.Redis(**self._kwargs).close()  # an unknown argument is an error now, not at the first event
 
     @classmethod
@@ -55,6 +57,11 @@ class Server:
     def from_config(cls, config: Config) -> Server:
         """The server that a configuration names."""
         return cls(config, {})
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether streams may lie on several nodes: what is done to more than one of them is no transaction."""
+        return self._cluster is not None
 
     def runner(self, block_s: float, reading: EventReading | None = None) -> StepRunner:
         """What does the steps of a reading that is to be told of silence every `block_s` seconds."""

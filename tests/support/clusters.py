@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ class ClusterNode(RedisServer):
         with self.client() as client:
             client.response_callbacks.clear()
             return client.execute_command(*words)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not ended since."""
+        return self._process is not None
 
     @property
     def id(self) -> str:
@@ -98,6 +103,16 @@ class RedisCluster:
         assert sum(role[0] == b"master" for role in roles) == PRIMARIES
         assert all(role[3] == b"connected" for role in roles if role[0] == b"slave")
 
+    def heal(self) -> None:
+        """Start the nodes that were killed, leave no slot on its way, and wait until the cluster is whole."""
+        for node in self.nodes:
+            if not node.is_running:
+                node.start()
+        self.wait_until_whole()
+        for node in self.nodes:
+            for slot in re.findall(r"\[(\d+)-", node.ask("CLUSTER", "NODES").decode()):
+                node.ask("CLUSTER", "SETSLOT", slot, "STABLE")
+
     def kill(self) -> None:
         """End all nodes."""
         for node in self.nodes:
@@ -118,10 +133,9 @@ class RedisCluster:
                         return self._listening_on(port)
         raise AssertionError(f"no node knows where {key} is")
 
-    def replica_of(self, node: ClusterNode) -> ClusterNode:
-        """A replica of a primary."""
-        told = node.ask("CLUSTER", "REPLICAS", node.id)
-        return self._listening_on(int(told[0].decode().split()[1].split("@")[0].rpartition(":")[2]))
+    def partner_of(self, node: ClusterNode) -> ClusterNode:
+        """The node that is its replica, or whose replica it is."""
+        return self.nodes[(self.nodes.index(node) + PRIMARIES) % len(self.nodes)]
 
     def client_of(self, key: str) -> redis.Redis:
         """A client of the node that has `key` now."""
@@ -130,8 +144,8 @@ class RedisCluster:
     def fail_over(self, key: str) -> None:
         """Have the replica of the node of `key` take its place, in good order."""
         old = self.node_of(key)
-        new = self.replica_of(old)
-        eventually(lambda: new.ask("ROLE")[3] == b"connected", _LONG_S)
+        new = self.partner_of(old)
+        eventually(lambda: new.ask("ROLE")[3:4] == [b"connected"], _LONG_S)
         new.ask("CLUSTER", "FAILOVER")
         eventually(lambda: new.is_primary() and not old.is_primary(), _LONG_S, 0.02)
 
@@ -161,7 +175,6 @@ class RedisCluster:
     def move(self, key: str) -> None:
         """Move the slot of `key` to another node."""
         source, target = self.begin_move(key)
-        time.sleep(0)
         self.end_move(key, source, target)
 
     def _listening_on(self, port: int) -> ClusterNode:
