@@ -265,8 +265,8 @@ def key_of(words: Words) -> str | bytes:
     return key
 
 
-# Of commands whose first word is followed by a subcommand.
-_KEY_AT = {"XINFO": 2, "XGROUP": 2}
+# Behind a subcommand, or before the id from which one stream is read.
+_KEY_AT = {"XINFO": 2, "XGROUP": 2, "XREAD": -2, "XREADGROUP": -2}
 
 
 def split_by_stream(words: Words) -> tuple[list[Words], float]:
