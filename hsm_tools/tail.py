@@ -19,15 +19,15 @@ from hsm_tools.command.colour import colours_for_stdout
 from hsm_tools.command.filters import ActionFilter, glob_matcher
 from hsm_tools.command.messages import Remarks
 from hsm_tools.command.options import load
-from hsm_tools.command.text import event_line
+from hsm_tools.tailing.event_line import event_line
 from hsm_tools.tailing.since import entry_id_before, parse_since
 from hsm_tools.tailing.tail_options import PROGRAM, check, parser
 from hsm_tools.tailing.template import parse_template
 from hsm_tools.tailing.view import EventView, RenderLine, json_lines
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
-    from hsm_tools.command.text import Facts
     from hsm_tools.consumer import StreamEvent, StreamReader
+    from hsm_tools.tailing.event_line import Facts
 
 _remarks = Remarks(PROGRAM)
 

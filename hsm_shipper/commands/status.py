@@ -29,10 +29,10 @@ EXIT_OK = 0
 EXIT_TROUBLE = 1
 EXIT_NOT_RUNNING = 2
 
-_HEADERS = ("MDT", "worker", "last poll", "duration", "lines", "live", "shipped", "backlog", "last error")
+_HEADERS = ("MDT", "worker", "last poll", "duration", "read", "lines", "live", "shipped", "backlog", "last error")
 _MAINTENANCE_HEADERS = ("MDT", "maintained", "duration", "entries", "healed", "malformed", "trimmed", "length")
 _MAINTENANCE_ALIGN = ("left", "left", *("right",) * 6)
-_ALIGN = ("left", "left", "left", "right", "right", "right", "right", "right", "left")
+_ALIGN = ("left", "left", "left", "right", "right", "right", "right", "right", "right", "left")
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,14 @@ def _mdt_status(
     if stale:
         troubles.append("no poll for a long time")
     if poll is not None:
-        took_s, interval_s = poll.last_poll_duration_s, config.poll_interval_s
-        troubles += poll_troubles(poll.error, took_s, interval_s, poll.lines, poll.lines_not_understood)
+        troubles += poll_troubles(
+            poll.error,
+            poll.last_poll_duration_s,
+            poll.last_poll_read_s,
+            config.poll_interval_s,
+            poll.lines,
+            poll.lines_not_understood,
+        )
     if lost is not None:
         troubles.append(str(lost))
     if maintenance is not None and maintenance.error is not None:
@@ -192,6 +198,7 @@ def _row(status: Status, mdt: MdtStatus, now: float) -> tuple[str, ...]:
         worker,
         f"{in_one_unit(mdt.poll_age_s or 0.0)} ago" + (" (stale)" if mdt.stale else ""),
         f"{poll.last_poll_duration_s:.2f} s",
+        "-" if poll.last_poll_read_s is None else f"{poll.last_poll_read_s:.2f} s",
         f"{poll.lines:,}",
         f"{poll.live:,}",
         f"{poll.events_shipped:,}",

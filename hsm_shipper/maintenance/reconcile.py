@@ -30,6 +30,7 @@ from hsm_shipper.state.rows import (
     read_entries,
     read_filled_position,
     read_places,
+    renew_content_sum,
     write_actions,
 )
 from hsm_shipper.stream.page_reader import PAGE_ENTRIES
@@ -136,6 +137,8 @@ class StateFileHealer:
         """Make the state file what the stream says."""
         delete_actions(self._connection, healed.missing)
         write_actions(self._connection, healed.orphans + healed.differing + healed.moved)
+        if healed.has_rows:
+            renew_content_sum(self._connection)
 
     def mark_for_refresh(self, actions: list[ActionState]) -> int:
         """Have the next poll append the state of these again; returns how many were not marked yet."""

@@ -55,10 +55,11 @@ class Cadence:
     keep a processor of the metadata server busy all the time, just when it has most to do.
     """
 
-    def __init__(self, interval_s: float) -> None:
+    def __init__(self, interval_s: float, first_tick_s: float | None = None) -> None:
+        """The first tick comes after one interval, or at `first_tick_s` of the monotonic clock."""
         self._interval_s = interval_s
         self._begun = time.monotonic()
-        self._next = self._begun + interval_s
+        self._next = self._begun + interval_s if first_tick_s is None else first_tick_s
 
     def wait(self, stop: StopSignal, at_most_s: float = math.inf) -> bool:
         """Wait for the next tick, or `at_most_s` seconds; True, and at once, if this process has been asked to stop.

@@ -135,9 +135,9 @@ class ChangeWriter(msgspec.Struct, frozen=True):
 
 
 def rows_of(changes: Sequence[Change]) -> tuple[list[ActionState], list[ActionState]]:
-    """What leaves the state file, and what enters it or takes the place of what was there."""
-    gone = [change.before for change in changes if change.after is None and change.before is not None]
-    return gone, [change.after for change in changes if change.after is not None]
+    """What leaves the state file, and what enters it, be it in the place of what was there."""
+    left = [change.before for change in changes if change.before is not None]
+    return left, [change.after for change in changes if change.after is not None]
 
 
 def same_action(before: ActionState, record: ActionRecord) -> bool:

@@ -60,6 +60,7 @@ def worker_health(heartbeat: Heartbeat | None, now_s: float, trouble: str | None
     troubles += poll_troubles(
         heartbeat.last_error,
         heartbeat.last_poll_duration_s,
+        heartbeat.last_poll_read_s,
         heartbeat.poll_interval_s,
         heartbeat.lines,
         heartbeat.lines_not_understood,

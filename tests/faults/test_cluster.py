@@ -56,7 +56,7 @@ def test_primaries_that_change_places_in_good_order_have_nothing_twice(load: Loa
                 changes += 1
 
     with load.under(fail_over):
-        eventually(lambda: load.rounds(5) or changes >= 6, 120.0)
+        load.rounds_until(lambda: changes >= 3)
     assert load.unexpected() == []
     load.settle()
     load.check()
@@ -75,7 +75,7 @@ def test_a_primary_that_is_killed_is_replaced_and_what_it_lost_is_healed(load: L
         is_replaced = True
 
     with load.under(kill):
-        eventually(lambda: load.rounds(2) or is_replaced, 120.0)
+        load.rounds_until(lambda: is_replaced)
     assert load.unexpected() == []
     load.settle()
     load.check()

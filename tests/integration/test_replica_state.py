@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from hsm_shipper.errors import StateChanged, StateTooNew, StateUnwritable
-from hsm_shipper.lustre.actions_file import RawFile, open_raw
+from hsm_shipper.lustre.kernel_file import RawFile, open_raw
 from hsm_shipper.migrations import SET
 from hsm_shipper.state import state_file as cache_module
 from tests.support.core import KEY, FullDisk, OneMdt, Opener, Wire, by_place, digest, line, lines
@@ -224,6 +224,7 @@ def edit(mdt: OneMdt, statement: str) -> None:
     """Commit a change of the state file from another connection."""
     with sqlite3.connect(mdt.state) as connection:
         connection.execute(statement)
+        connection.execute("UPDATE stream_position SET live_actions = NULL")  # whoever heals renews it
     connection.close()
 
 

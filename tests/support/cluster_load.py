@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import HsmError, StreamUnavailable
+from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.maintenance.run import MaintenanceRun
 from hsm_shipper.stream.connection import connect
 from hsm_shipper.worker.main import make_poller
@@ -37,7 +38,7 @@ class BusyMdt:
         """Of all polls and all maintenance."""
         self._client = connect(config, self.key)
         self.change()
-        self._poller, self._replica = make_poller(self._client, config, mdt, self._actions)
+        self._poller, self._replica = make_poller(self._client, config, mdt, ActionsFile(self._actions))
 
     def lines(self) -> list[bytes]:
         """The list as it is now."""
@@ -125,6 +126,15 @@ class Load:
                 mdt.poll()
             if number % 10 == 9:
                 self.mdts[number // 10 % len(self.mdts)].maintain()
+
+    def rounds_until(self, is_over: Callable[[], bool]) -> None:
+        """Rounds as long as `is_over` is not."""
+
+        def over() -> bool:
+            self.rounds(2)
+            return is_over()
+
+        eventually(over)
 
     def settle(self) -> None:
         """Until every stream says what the list does."""
