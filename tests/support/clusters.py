@@ -75,7 +75,7 @@ class RedisCluster:
     def __init__(self, folder: Path, options: Mapping[str, str] | None = None, *, replicas: bool = True) -> None:
         count = 2 * PRIMARIES if replicas else PRIMARIES
         self.nodes = [ClusterNode(folder / f"node-{number}", options).start() for number in range(count)]
-        ends = [SLOTS * number // PRIMARIES for number in range(PRIMARIES + 1)]
+        self._ends = ends = [SLOTS * number // PRIMARIES for number in range(PRIMARIES + 1)]
         for number, node in enumerate(self.nodes):
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
             if number < PRIMARIES:
@@ -112,9 +112,19 @@ class RedisCluster:
             if not node.is_running:
                 node.start()
         self.wait_until_whole()
+        self._bring_slots_home()
+
+    def _bring_slots_home(self) -> None:
         for node in self.nodes:
             for slot in re.findall(r"\[(\d+)-", node.ask("CLUSTER", "NODES").decode()):
                 node.ask("CLUSTER", "SETSLOT", slot, "STABLE")
+        for first, last, (_, port, *_), *_ in self.nodes[0].ask("CLUSTER", "SLOTS"):
+            source = self._listening_on(port)
+            home = self.nodes.index(source) % PRIMARIES
+            for slot in {*range(first, last + 1)} - {*range(self._ends[home], self._ends[home + 1])}:
+                pair = next(number for number in range(PRIMARIES) if slot < self._ends[number + 1])
+                target = next(node for node in self.nodes[pair::PRIMARIES] if node.is_primary())
+                self._give(slot, source, target)
 
     def kill(self) -> None:
         """End all nodes."""
@@ -163,26 +173,40 @@ class RedisCluster:
 
     def begin_move(self, key: str) -> tuple[ClusterNode, ClusterNode]:
         """Let the slot of `key` be on its way to another node; returns from where and to where."""
-        slot, source = key_slot(key.encode()), self.node_of(key)
+        source = self.node_of(key)
         target = next(node for node in self.nodes if node is not source and node.is_primary())
-        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
-        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+        self._begin(key_slot(key.encode()), source, target)
         return source, target
 
-    def move_keys(self, key: str, source: ClusterNode, target: ClusterNode, *, most: int = SLOTS) -> int:
-        """Move keys of the slot of `key`; how many went."""
-        keys = source.ask("CLUSTER", "GETKEYSINSLOT", key_slot(key.encode()), most)
-        if keys:
-            source.ask("MIGRATE", target.host, target.port, "", 0, 5000, "KEYS", *keys)
-        return len(keys)
+    def move_keys(self, key: str, source: ClusterNode, target: ClusterNode) -> None:
+        """Move what is in the slot of `key`."""
+        self._move_keys(key_slot(key.encode()), source, target)
 
     def end_move(self, key: str, source: ClusterNode, target: ClusterNode) -> None:
         """The slot is there: all are told."""
-        while self.move_keys(key, source, target):
+        self._end(key_slot(key.encode()), source, target)
+
+    def _give(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+        self._begin(slot, source, target)
+        self._end(slot, source, target)
+
+    def _begin(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+
+    def _move_keys(self, slot: int, source: ClusterNode, target: ClusterNode) -> bool:
+        keys = source.ask("CLUSTER", "GETKEYSINSLOT", slot, SLOTS)
+        if keys:
+            source.ask("MIGRATE", target.host, target.port, "", 0, 5000, "KEYS", *keys)
+        return bool(keys)
+
+    def _end(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+        while self._move_keys(slot, source, target):
             pass
         new = target.id
-        for node in (target, source, *(n for n in self.nodes if n not in (source, target) and n.is_primary())):
-            node.ask("CLUSTER", "SETSLOT", key_slot(key.encode()), "NODE", new)
+        others = [node for node in self.nodes if node not in (source, target) and node.is_primary()]
+        for node in (target, source, *others):
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", new)
 
     def move(self, key: str) -> None:
         """Move the slot of `key` to another node."""
