@@ -21,7 +21,6 @@ from hsm_shipper.stream.cluster_map import (
     MAP_TIMEOUT_S,
     ClusterNodes,
     Redirection,
-    Slot,
     SlotMap,
     redirection,
     slot_of,
@@ -72,7 +71,7 @@ def map_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 class _SlotConnection(_Connection):  # type: ignore[misc]
     """A connection to the node of a slot."""
 
-    def __init__(self, *, finder: NodeFinder, slot: Slot, **kwargs: Any) -> None:
+    def __init__(self, *, finder: NodeFinder, slot: int, **kwargs: Any) -> None:
         self._finder = finder
         self._slot = slot
         self._redirection: Redirection | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Generator, Iterable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import redis
 import redis.exceptions
@@ -122,10 +122,7 @@ class Redirection(NamedTuple):
     """Whether the key is on its way there: the node serves it to whoever says ASKING before."""
 
 
-Slot: TypeAlias = int
-
-
-def slot_of(key: str | bytes) -> Slot:
+def slot_of(key: str | bytes) -> int:
     """The slot of a key."""
     found: int = key_slot(key.encode() if isinstance(key, str) else key)
     return found

@@ -22,6 +22,7 @@ _HINTS = {
     "WRONGPASS": "check redis_username and redis_password_file",
     "WRONGTYPE": "the key is no stream: another program uses this prefix; rename the key or change the prefix",
     "CLUSTERDOWN": "slots of the cluster are served by no node: CLUSTER NODES tells which node is down",
+    "TRYAGAIN": "its slot is on its way to another node of the cluster: try again",
     "NOREPLICAS": "too few replicas are in step (min-replicas-to-write): look at the replicas",
 }
 

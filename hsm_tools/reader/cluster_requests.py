@@ -163,21 +163,16 @@ class ClusterRequests:
 
     def _one_round(self, asked: dict[int, tuple[Redirection, Words]]) -> ClusterSteps[dict[int, Any]]:
         by_node: dict[Node, list[Words]] = {}
-        places: dict[Node, list[int | None]] = {}
-        for at, (there, words) in asked.items():
-            commands, ats = by_node.setdefault(there.node, []), places.setdefault(there.node, [])
-            if there.asking:
-                commands.append(("ASKING",))
-                ats.append(None)
-            commands.append(words)
-            ats.append(at)
+        for there, words in asked.values():
+            by_node.setdefault(there.node, []).extend([("ASKING",), words] if there.asking else [words])
         answers = yield from self._ask(by_node)
-        return {
-            at: reply
-            for node, its in places.items()
-            for at, reply in zip(its, answers[node], strict=True)
-            if at is not None
-        }
+        left = {node: iter(replies) for node, replies in answers.items()}
+        found = {}
+        for at, (there, _) in asked.items():
+            permitted = next(left[there.node]) if there.asking else None
+            reply = next(left[there.node])
+            found[at] = permitted if isinstance(permitted, redis.RedisError) else reply
+        return found
 
     def _ask(self, by_node: dict[Node, list[Words]]) -> ClusterSteps[dict[Node, list[Any]]]:
         answers: dict[Node, list[Any]] = yield NodeCommands(by_node)
