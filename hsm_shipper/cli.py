@@ -42,8 +42,13 @@ examples:
   hsm-action-shipper status
   hsm-action-shipper maintain elm-MDT0000           heal and trim its stream now
 
-Without -c the configuration is /etc/hsm-shipper/hsm-shipper.yaml, if it is there. Any key can be overridden
-by an environment variable, as in HSM_POLL_INTERVAL=5.
+files:
+  /etc/hsm-shipper/hsm-shipper.yaml   the configuration without -c, if it is there
+  /var/lib/hsm-shipper/               state_dir: what is known of each MDT, for sqlite3 to look at
+  /run/hsm-shipper/                   run_dir: supervisor.sock for supervisorctl, and pid files
+
+environment:
+  HSM_<KEY>   overrides a key of the configuration, as in HSM_POLL_INTERVAL=5
 """
 
 _STATUS_EPILOG = """\
@@ -83,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> int:
         escape_stdout()
         try:
-            return _run(_parser().parse_args(arguments))
+            return _run(parser().parse_args(arguments))
         except AlreadyRunning as error:
             say(f"error: {error}")
             return EXIT_ALREADY_RUNNING
@@ -101,7 +106,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     config = CommandLine(add_help=False)
     config.add_argument(
         "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="configuration (YAML)"
@@ -128,9 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     status = "how each MDT is doing"
     check = "look for trouble: configuration, MDTs, Redis, folders"
     for name, text, epilog in (("status", status, _STATUS_EPILOG), ("check", check, _CHECK_EPILOG)):
-        command = commands.add_parser(
-            name, help=text, description=text.capitalize() + ".", epilog=epilog, parents=[config]
-        )
+        description = f"{text[0].upper()}{text[1:]}."  # not capitalize(), which knows no names
+        command = commands.add_parser(name, help=text, description=description, epilog=epilog, parents=[config])
         command.add_argument("--json", action="store_true", help="print JSON")
     maintain = commands.add_parser(
         "maintain",

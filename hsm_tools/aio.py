@@ -181,9 +181,11 @@ class AsyncStreamReader(Reader):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    def _runner(self, reading: EventReading | None = None) -> AsyncStepRunner:
-        """A connection of its own."""
-        return self._server.async_runner(math.inf if reading is None else reading.block_s, reading)
+    def _runner(self, reading: EventReading | None = None, *, writes: bool = False) -> AsyncStepRunner:
+        """A connection of its own; to the primary if it `writes`, and for a reading that does."""
+        if reading is None:
+            return self._server.async_runner(math.inf, writes=writes)
+        return self._server.async_runner(reading.block_s, reading, writes=reading.source.writes)
 
 
 class AsyncConsumerGroup(ConsumerGroupBase):
@@ -192,7 +194,7 @@ class AsyncConsumerGroup(ConsumerGroupBase):
     def __init__(self, reader: AsyncStreamReader, *args: Any) -> None:
         super().__init__(reader, *args)
         self._reader: AsyncStreamReader = reader
-        self._runner = reader._runner()
+        self._runner = reader._runner(writes=True)
         reader.groups.add(self)
 
     @overload

@@ -181,7 +181,8 @@ def _chosen(named: list[str], config: Config, present: Present) -> list[str]:
     from hsm_tools.consumer import StreamReader
 
     prefix = config.redis_stream_prefix
-    known = {mdt_of(prefix, key) for key in StreamReader.from_config(config).streams()}
+    with StreamReader.from_config(config, from_primary=True) as reader:
+        known = {mdt_of(prefix, key) for key in reader.streams()}
     known |= present.mdts.keys() | set(filter(is_mdt_name, state_files(config.state_path)))
     unknown = sorted({*named} - known)
     if unknown:

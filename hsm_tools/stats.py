@@ -59,7 +59,7 @@ def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> i
 
     replayed = _replayed(config)
     streams = list(replayed)
-    stats = Stats(time.time(), streams, Summaries(wanted).groups(streams), ReportSource.of(replayed))
+    stats = Stats(time.time(), streams, Summaries(wanted).groups(streams), ReportSource.of(replayed), replayed.replica)
     text = render(stats, args.format)
     if args.output is not None:
         write_report(args.output, f"{text}\n")
@@ -69,6 +69,8 @@ def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> i
     troubles = [stream.trouble for stream in streams if stream.trouble is not None]
     for trouble in troubles:
         _remarks.say(trouble)
+    if replayed.replica is not None and replayed.replica.is_behind:
+        _remarks.say(f"read from {replayed.replica}")
     return EXIT_FAILED if troubles else EXIT_OK
 
 

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hsm_shipper.commands import findings as found
+from hsm_shipper.commands.check_certificates import certificate_findings
+from hsm_shipper.commands.check_earlier import earlier_findings
 from hsm_shipper.commands.check_maintenance import maintenance_findings
 from hsm_shipper.commands.check_redis import redis_findings
 from hsm_shipper.commands.check_secrets import secrets_findings
+from hsm_shipper.commands.check_sentinel import sentinel_findings
 from hsm_shipper.commands.findings import Finding, Level, ok, problem, warning
 from hsm_shipper.config import Config, LoadedConfig, load_config
 from hsm_shipper.contract.heartbeat import took
@@ -53,9 +56,13 @@ def check(config_file: Path | None) -> Iterator[Finding]:
     yield from secrets_findings(loaded)
     present = find_mdts(config.mdt_watch_glob)
     yield from _mdts(config, present)
+    yield from certificate_findings(config)
+    yield from sentinel_findings(config)
     redis_found = list(redis_findings(config, next(iter(present.mdts), None)))
     yield from redis_found
     redis_answers = found.worst(redis_found) < Level.PROBLEM
+    if redis_answers:
+        yield from earlier_findings(config, present.mdts)
     yield from maintenance_findings(config, present.mdts, redis_answers=redis_answers)
     yield from _folder("state_dir", config.state_path)
     yield from _room(config.state_path, len(present.mdts))

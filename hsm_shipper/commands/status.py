@@ -12,7 +12,7 @@ import msgspec
 from hsm_shipper.config import Config
 from hsm_shipper.contract.heartbeat import late_after_s, poll_troubles
 from hsm_shipper.contract.slots import Slots
-from hsm_shipper.errors import NotRunning, StateError, SupervisorError
+from hsm_shipper.errors import ConfigError, NotRunning, StateError, StreamError, SupervisorError
 from hsm_shipper.lustre.coordinator import lost_slots
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process.durations import in_one_unit
@@ -62,6 +62,8 @@ class Status:
     maintenance: Program | None
     mdts: tuple[MdtStatus, ...]
     troubles: tuple[str, ...]
+    primary: str | None
+    """Host and port of the primary, where Sentinels are configured and name one."""
 
     @property
     def exit_status(self) -> int:
@@ -104,7 +106,20 @@ def gather(config: Config, now: float) -> Status:
         _mdt_status(config, mdt, mdt in present.mdts, workers.get(mdt), runs.get(mdt), lost.get(mdt), now, asked=asked)
         for mdt in mdts
     )
-    return Status(supervisord, running, discovery, maintenance, rows, tuple(troubles))
+    primary = _primary(config, troubles)
+    return Status(supervisord, running, discovery, maintenance, rows, tuple(troubles), primary)
+
+
+def _primary(config: Config, troubles: list[str]) -> str | None:
+    if not config.redis_address.is_sentinel:
+        return None
+    from hsm_shipper.stream.connection import primary_now  # late: redis-py takes 0.3 s, and few need it here
+
+    try:
+        return primary_now(config)
+    except (ConfigError, StreamError) as error:
+        troubles.append(str(error))
+        return None
 
 
 def _program_troubles(name: str, program: Program | None, consequence: str) -> list[str]:
@@ -183,6 +198,8 @@ def to_text(status: Status, now: float) -> str:
     if runs:
         rows = [_maintenance_row(run, now) for run in runs]
         lines += ["", tabulate(rows, _MAINTENANCE_HEADERS, colalign=_MAINTENANCE_ALIGN, disable_numparse=True)]
+    if status.primary is not None:
+        lines += ["", printable(f"Redis: the Sentinels name {status.primary} as the primary")]
     lines += [printable(f"{mdt.mdt}: {trouble}") for mdt in status.mdts for trouble in mdt.troubles]
     lines += [printable(trouble) for trouble in status.troubles]
     return "\n".join(lines)
@@ -231,6 +248,7 @@ def to_json(status: Status, config: Config) -> str:
             "ok": status.exit_status == EXIT_OK,
             "running": status.running,
             "troubles": status.troubles,
+            "redis": {"address": str(config.redis_address), "primary": status.primary},
             "discovery": _program(status.discovery),
             "maintenance": _program(status.maintenance),
             "poll_interval_s": config.poll_interval_s,

@@ -58,9 +58,9 @@ class PendingAppend:
     def finish(self) -> Head:
         """The stream now; `StreamMoved` if it was not as expected, and then nothing was added.
 
-        Without payloads this only compares. After `StreamUnavailable` it is not known whether they were added. That the
-        stream ends as expected does not say that it still holds everything that it should: see
-        `stream_head.has_losses` for `found`.
+        Without payloads this only compares. After `StreamNotKept` they were added, after `StreamUnavailable` it is not
+        known whether they were. That the stream ends as expected does not say that it still holds everything that it
+        should: see `stream_head.has_losses` for `found`.
         """
         matched, self.found, self.entry_ids = self._reply()
         if not matched:
@@ -85,10 +85,23 @@ class PendingAppend:
     def _reply(self) -> tuple[bool, Head, list[bytes]]:
         with self._stream.translated("append to" if self._payloads else "look at"):
             reply = self._read_from_where_it_is()
+            if self._payloads and reply[0]:
+                self._wait_until_kept()
         self._stream.pool.release(self._connection)
         self._connection = None
         matched, *told, entry_ids = reply
         return bool(matched), Head.told(*told), entry_ids
+
+    def _wait_until_kept(self) -> None:
+        stream, number = self._stream, len(self._payloads)
+        if stream.keeping is None:
+            return
+        entries = "an entry" if number == 1 else f"{number:,} entries"
+        try:
+            stream.keeping.wait(self._connection, f"{entries} of stream {stream.key} at {stream.address}: it")
+        except BaseException:
+            self.abandon()
+            raise
 
     def _read_from_where_it_is(self) -> Any:
         for _ in range(REDIRECTIONS_MAX):

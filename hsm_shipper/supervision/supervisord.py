@@ -24,6 +24,8 @@ from hsm_shipper.state.locks import ONCE, SHIPPER_LOCK, holder
 REPLY_TIMEOUT_S = 10.0
 WORKER_PREFIX = "mdt-"
 DISCOVERY = "discovery"
+WATCHING = "watching"
+"""The type of the message by which discovery tells that it watches."""
 
 # supervisor.xmlrpc.Faults; importing it costs a tool 60 ms, and a test compares them.
 SHUTDOWN_STATE = 6
@@ -109,6 +111,10 @@ class Supervisor:
         if self._call("stopProcessGroup", name, False, ignore=BAD_NAME) is None:
             return True
         return self._call("removeProcessGroup", name, ignore=STILL_RUNNING) is not None
+
+    def tell_watching(self, text: str) -> None:
+        """Tell supervisord, and so systemd, that the MDTs are being watched, and in `text` which."""
+        self._call("sendRemoteCommEvent", WATCHING, text)
 
     def _call(self, method: str, *args: object, ignore: int | None = None) -> Any:
         """The reply to a method of the `supervisor` namespace; None if it faults with `ignore`."""

@@ -27,6 +27,7 @@ from hsm_shipper.state.locks import FileLock, worker_lock_path
 from hsm_shipper.state.poll_status import state_file
 from hsm_shipper.stream.connection import address, connect
 from hsm_shipper.stream.connection_age import ConnectionAge
+from hsm_shipper.stream.keeping import Keeping
 from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.heartbeat_writer import HeartbeatWriter
@@ -43,7 +44,7 @@ def make_poller(
 ) -> tuple[Poller, StreamReplica]:
     """A poller of `mdt` and what it keeps open beside the actions file. The caller holds the worker's lock."""
     relax_collector()
-    stream = ActionStream(client, _key(config, mdt), address(config))
+    stream = ActionStream(client, _key(config, mdt), address(config), Keeping.configured(config))
     replica = StreamReplica(state_file(config.state_path, mdt), stream, config.host)
     writer = ChangeWriter(mdt, config.host, config.include_raw)
     return Poller(actions_file, replica, writer, partial(read_hsm_control, actions_file.path)), replica

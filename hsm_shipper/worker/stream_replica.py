@@ -121,9 +121,11 @@ class StreamReplica:
         with self._guarded():
             head = self._stream.head()
             if self._head is None or head.end != self._head.end:
+                self._stream.confirm_kept()  # first: while it is not, nobody has to read a long stream at each poll
                 self._fold(head)
             elif self._has_losses(head):
                 _log.warning("%s: it is read from its beginning", self._stream.entries_lost(head))
+                self._stream.confirm_kept()
                 self._head = None
                 self._fold(head)
             else:

@@ -30,6 +30,7 @@ from hsm_tools.live_state.tally import Tally
 from hsm_tools.reader.finding import StreamFinder
 from hsm_tools.reader.outages import one_try_failed, refusal
 from hsm_tools.reader.positions import StreamInfo
+from hsm_tools.reader.replica import ReplicaState
 from hsm_tools.reader.server import Server
 from hsm_tools.reader.steps import Pipeline
 
@@ -137,6 +138,9 @@ class LiveStreams:
         self.address = server.address
         """Where the server is, for messages."""
         self.prefix = prefix
+        self.replica: ReplicaState | None = None
+        """The replica that the last look has asked, and how old what it says may be; None where it was the primary."""
+        self._server = server
         self._runner = server.runner(math.inf)
         self._finder = StreamFinder(self.prefix, discovery_interval_s)
         self._on_page = on_page
@@ -209,7 +213,11 @@ class LiveStreams:
         for mdt, stream in self._streams.items():
             beat_key = heartbeat_key(self.prefix, mdt)
             commands += [("XINFO", "STREAM", stream.key), ("EXISTS", stream.key), ("GET", beat_key)]
+        if self._server.may_read_replica:
+            commands.append(("INFO", "replication"))
         replies = self._runner.ask(Pipeline(commands))
+        if self._server.may_read_replica:
+            self.replica = self._server.replica_state(replies.pop())
         for stream, info, exists, beat in zip(
             self._streams.values(), replies[::3], replies[1::3], replies[2::3], strict=True
         ):

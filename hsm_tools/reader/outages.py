@@ -51,13 +51,13 @@ def refusal(error: redis.RedisError, prefix: str, address: str, commands: str = 
     tls = tls_hint(error)
     if tls is not None:
         hint = tls
+    elif own_hint(error):
+        hint = own_hint(error)
     elif isinstance(error, redis.AuthenticationError):
         hint = "give the right user name and password"
     elif is_denied(error):
         beside = f" and {{{prefix}:*}}:heartbeat" if commands == LIVE_COMMANDS else ""
         hint = permission_hint(error, f"{prefix}:*{beside}", commands)
-    elif own_hint(error):
-        hint = own_hint(error)
     else:
         hint = "check that this is the right server, port and database"
     return StreamRefused(f"reading the streams {prefix}:* from {address} was refused: {error}", hint)

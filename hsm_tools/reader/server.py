@@ -12,7 +12,9 @@ from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_address import RedisAddress
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.stream.cluster_map import ClusterNodes
-from hsm_shipper.stream.connection import client_kwargs
+from hsm_shipper.stream.connection import client_kwargs, sentinel_finder
+from hsm_shipper.stream.sentinel import find_by
+from hsm_tools.reader.replica import ReplicaLog, ReplicaState, replica_state
 from hsm_tools.reader.step_runner import StepRunner
 
 if TYPE_CHECKING:
@@ -28,9 +30,9 @@ _SHORTEST_TIMEOUT_S = 2.0
 
 
 class Server:
-    """Makes clients of one server; nothing is sent by making one."""
+    """Makes clients of one server, or of the nodes of a cluster; nothing is sent by making one."""
 
-    def __init__(self, config: Config, redis_kwargs: dict[str, Any]) -> None:
+    def __init__(self, config: Config, redis_kwargs: dict[str, Any], *, from_primary: bool = False) -> None:
         """`redis_kwargs` are further ones of redis-py. Raises `ConfigError`, or redis-py's `TypeError`."""
         self._kwargs = client_kwargs(config, redis_kwargs)
         self.address = str(_named(config.redis_address, redis_kwargs))
@@ -38,6 +40,12 @@ class Server:
         self._cluster = config.redis_address if config.redis_address.is_cluster else None
         if self._cluster and redis_kwargs.get("unix_socket_path"):
             raise ConfigError("unix_socket_path: a cluster has no socket", "leave it out, or redis_url")
+        self._reading = sentinel_finder(config, self._kwargs, "primary" if from_primary else config.read_from)
+        self._writing = sentinel_finder(config, self._kwargs)
+        self.may_read_replica = self._reading is not None and self._reading.read_from == "replica"
+        """Whether what is read may be older than what the primary says."""
+        if self._reading is not None:
+            self._reading.on_replica = ReplicaLog().connected
         redis.Redis(**self._kwargs).close()  # an unknown argument is an error now, not at the first event
 
     @classmethod
@@ -54,42 +62,61 @@ class Server:
         return cls(Config(redis_url=url, **named), redis_kwargs)
 
     @classmethod
-    def from_config(cls, config: Config) -> Server:
+    def from_config(cls, config: Config, *, from_primary: bool = False) -> Server:
         """The server that a configuration names."""
-        return cls(config, {})
+        return cls(config, {}, from_primary=from_primary)
 
     @property
     def is_cluster(self) -> bool:
         """Whether streams may lie on several nodes: what is done to more than one of them is no transaction."""
         return self._cluster is not None
 
-    def runner(self, block_s: float, reading: EventReading | None = None) -> StepRunner:
-        """What does the steps of a reading that is to be told of silence every `block_s` seconds."""
+    def runner(self, block_s: float, reading: EventReading | None = None, *, writes: bool = False) -> StepRunner:
+        """What does the steps of a reading that is to be told of silence every `block_s` seconds.
+
+        It talks to primaries if it `writes`; else to what the configuration says.
+        """
         if self._cluster is None:
-            return StepRunner(self.client(block_s), reading)
+            return StepRunner(self.client(block_s, writes=writes), reading)
         from hsm_tools.reader.cluster_runner import ClusterRunner
 
         return ClusterRunner(ClusterNodes(self._cluster), self._reader_kwargs(block_s), reading)
 
-    def async_runner(self, block_s: float, reading: EventReading | None = None) -> AsyncStepRunner:
+    def async_runner(
+        self, block_s: float, reading: EventReading | None = None, *, writes: bool = False
+    ) -> AsyncStepRunner:
         """The same for asyncio."""
         if self._cluster is None:
             from hsm_tools.reader.step_runner_aio import AsyncStepRunner
 
-            return AsyncStepRunner(self.async_client(block_s), reading)
+            return AsyncStepRunner(self.async_client(block_s, writes=writes), reading)
         from hsm_tools.reader.cluster_runner_aio import AsyncClusterRunner
 
         return AsyncClusterRunner(ClusterNodes(self._cluster), self._async_kwargs(block_s), reading)
 
-    def client(self, block_s: float) -> redis.Redis:
-        """A client for a reading that is to be told of silence every `block_s` seconds."""
-        return _with_plain_replies(redis.Redis(**self._reader_kwargs(block_s)))
+    def client(self, block_s: float, *, writes: bool = False) -> redis.Redis:
+        """The client of such a runner, where it is one server."""
+        client = _with_plain_replies(redis.Redis(**self._reader_kwargs(block_s)))
+        finder = self._writing if writes else self._reading
+        if finder is not None:
+            find_by(finder, client)
+        return client
 
-    def async_client(self, block_s: float) -> redis.asyncio.Redis:
+    def async_client(self, block_s: float, *, writes: bool = False) -> redis.asyncio.Redis:
         """The same for asyncio."""
         import redis.asyncio
 
-        return _with_plain_replies(redis.asyncio.Redis(**self._async_kwargs(block_s)))
+        client = _with_plain_replies(redis.asyncio.Redis(**self._async_kwargs(block_s)))
+        finder = self._writing if writes else self._reading
+        if finder is not None:
+            from hsm_tools.reader import sentinel_aio
+
+            sentinel_aio.find_by(finder, client)
+        return client
+
+    def replica_state(self, info: Any) -> ReplicaState | None:
+        """The replica that is read from, as the reply to INFO replication tells; None where it is the primary."""
+        return replica_state(None if self._reading is None else self._reading.connected_to, info)
 
     def reply_timeout_s(self, block_s: float) -> float:
         """How long such a client waits for a reply."""

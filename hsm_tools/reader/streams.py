@@ -40,6 +40,7 @@ class StreamSet:
     """
 
     commands = READER_COMMANDS
+    writes = False
 
     def __init__(self, finder: StreamFinder, start: Start, longest_block_s: float, *, bounded: bool = False) -> None:
         self.caught_up = start.at_end

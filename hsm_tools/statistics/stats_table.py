@@ -54,6 +54,7 @@ def _summary(stats: Stats) -> str:
             f" {stats.malformed:,} malformed",
             f"Events:        {per_second}",
             f"Failures:      {failed or 'none'}",
+            *([] if stats.replica is None else [printable(f"Read from:     {stats.replica}")]),
         ]
     )
 

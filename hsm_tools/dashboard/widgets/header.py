@@ -31,7 +31,8 @@ def status_lines(view: StreamsView, status: str, now_s: float, width: int) -> li
     """The header as in the plain frame, in colour."""
     title, time_line, status_line, totals = frame.header_lines(view.state, view.connection, status, now_s)
     before, separator, redis = time_line.partition("Redis: ")
-    redis_style = styles.GOOD if view.connection.lost_at is None else styles.ALARM
+    is_old = view.connection.replica is not None and view.connection.replica.is_behind
+    redis_style = styles.GOOD if view.connection.lost_at is None and not is_old else styles.ALARM
     status_style = styles.PLAIN if view.connection.lost_at is None and view.failure is None else styles.BAD
     return [
         line(Span(title, styles.STRONG)),
