@@ -16,7 +16,7 @@ import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -98,7 +98,7 @@ class RedisServer:
         }
         return redis.Redis(self.host, self.port, db, **settings)
 
-    def start(self) -> RedisServer:
+    def start(self) -> Self:
         """Start, and wait until it answers and has loaded its data.
 
         Call it from the main thread: the kernel ends the server with the thread that started it.
@@ -125,7 +125,7 @@ class RedisServer:
         """End at once, whatever is lost by it; nothing happens to a server that is down."""
         self._end(signal.SIGKILL)
 
-    def restart(self) -> RedisServer:
+    def restart(self) -> Self:
         """Stop if it runs, and start with the data in its folder."""
         self.stop()
         return self.start()
