@@ -62,7 +62,7 @@ class Poller:
     def poll(self) -> PollResult:
         """Poll once. Whatever fails is in the result and the log, never raised: polling goes on."""
         result = PollResult(self._writer.mdt)
-        begun = time.monotonic()
+        begun, read_s_before = time.monotonic(), self._actions_file.read_s
         self._replica.shipped.clear()
         try:
             self._settle(result)
@@ -74,6 +74,7 @@ class Poller:
         elif self._status is not None:
             result.hold_over(self._status)
         result.duration_s = time.monotonic() - begun
+        result.read_s = self._actions_file.read_s - read_s_before
         self._poll_log.poll(result)
         self._save_status(result)
         return result
@@ -83,8 +84,10 @@ class Poller:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._replica.open()
-                self._attempt(result)
-                return
+                snapshot = self._attempt(result)
+                # What a held descriptor gave before it failed is shipped by now: a fresh one may give the rest.
+                if not snapshot.reading.broke_off_held:
+                    return
             except (StreamMoved, StateChanged) as error:
                 if attempt == _ATTEMPTS:
                     raise
@@ -95,7 +98,7 @@ class Poller:
                     raise
                 _log.error("%s", damage)
 
-    def _attempt(self, result: PollResult) -> None:
+    def _attempt(self, result: PollResult) -> Snapshot:
         """Read, decide, ship. Without Redis the file is read all the same: what comes and goes meanwhile is counted."""
         result.error = result.remark = None
         snapshot: Snapshot | None = None
@@ -115,6 +118,7 @@ class Poller:
             raise
         if snapshot.reading.fault is None:
             self._end_outage(result)
+        return snapshot
 
     def _begin(self) -> Snapshot:
         reading = self._actions_file.read()

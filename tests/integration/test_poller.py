@@ -187,7 +187,7 @@ def test_a_first_listing_is_shipped_while_it_is_still_read(tmp_path: Path, clien
     shipped: list[int] = []
 
     class Watched(FaultyFile):
-        def read(self, size: int, /) -> bytes | None:
+        def read(self, size: int, /) -> bytes:
             shipped.append(len(entries_of(client, KEY)))
             return super().read(size)
 

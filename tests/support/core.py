@@ -19,7 +19,8 @@ from hsm_shipper.config import Config
 from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.kernel_line import pack_place, parse_line, unpack_place
-from hsm_shipper.lustre.actions_file import ActionsFile, RawFile, open_raw
+from hsm_shipper.lustre.actions_file import ActionsFile
+from hsm_shipper.lustre.kernel_file import KernelFile, RawFile, open_raw
 from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.stream.connection import client_kwargs
 from hsm_shipper.stream.stream import ActionStream
@@ -153,25 +154,21 @@ def shipper_client(server: RedisServer, db: int, wire: Wire | None = None, **kwa
     return redis.Redis(connection_pool=pool)
 
 
-class FaultyFile:
+class FaultyFile(KernelFile):
     """The actions file; with `error`, that comes behind so many bytes or in place of the end of the file."""
 
     def __init__(self, path: Path, after_bytes: int = sys.maxsize, error: int | None = None) -> None:
-        self._file = open_raw(path)
+        super().__init__(path)
         self._left = after_bytes
         self._error = error
 
-    def read(self, size: int, /) -> bytes | None:
+    def read(self, size: int, /) -> bytes:
         """Some of the file, then the error."""
-        chunk = self._file.read(min(size, self._left))
+        chunk = super().read(min(size, self._left))
         if not chunk and self._error is not None:
             raise OSError(self._error, os.strerror(self._error))
-        self._left -= len(chunk or b"")
+        self._left -= len(chunk)
         return chunk
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 class Opener:
