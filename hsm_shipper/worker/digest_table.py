@@ -7,14 +7,14 @@ from collections.abc import Iterable
 _DIGEST_BYTES = 16
 _NUMBER_BYTES = 4
 _ENTRY_BYTES = _DIGEST_BYTES + _NUMBER_BYTES
-# One for each value of an MD5's first two bytes: five entries in each at 350,000 lines.
-_DRAWERS = 65_536
+# One for each value of an MD5's first 14 bits: some 20 entries in each at 350,000 lines.
+_DRAWERS = 16_384
 
 
 class DigestTable:
-    """A whole number from 1 to 2^32 - 1 for each of many MD5s, in some 28 bytes for each of them.
+    """A whole number from 1 to 2^32 - 1 for each of many MD5s, in some 22 bytes for each of them.
 
-    An entry lies in the drawer that the first two bytes of its MD5 name. A drawer is a bytes object in which entry
+    An entry lies in the drawer that the first bits of its MD5 name. A drawer is a bytes object in which entry
     follows entry, so looking in it is one search for the MD5.
     """
 
@@ -26,7 +26,7 @@ class DigestTable:
 
     def get(self, digest: bytes) -> int:
         """The number of `digest`, `NONE` if it has none."""
-        drawer = self._drawers[digest[0] << 8 | digest[1]]
+        drawer = self._drawers[digest[0] << 6 | digest[1] >> 2]
         at = drawer.find(digest)
         if at % _ENTRY_BYTES:  # almost always: it is not there
             at = _entry_of(digest, drawer, at)
@@ -40,13 +40,13 @@ class DigestTable:
 
     def add(self, digest: bytes, number: int) -> None:
         """Give `digest`, which has none, a number."""
-        self._drawers[digest[0] << 8 | digest[1]] += digest + number.to_bytes(_NUMBER_BYTES, "big")
+        self._drawers[digest[0] << 6 | digest[1] >> 2] += digest + number.to_bytes(_NUMBER_BYTES, "big")
 
     def pop(self, digest: bytes) -> int:
         """Take its number from `digest`; `NONE` if it has none."""
         number = self.get(digest)
         if number:
-            which = digest[0] << 8 | digest[1]
+            which = digest[0] << 6 | digest[1] >> 2
             drawer = self._drawers[which]
             at = _entry_of(digest, drawer, drawer.find(digest))
             self._drawers[which] = drawer[:at] + drawer[at + _ENTRY_BYTES :]

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Container, Iterable, Sequence
 
 from hsm_shipper.worker.digest_table import DigestTable
-from hsm_shipper.worker.listing_blocks import Block, KnownChunk
+from hsm_shipper.worker.listing_blocks import Block, BlockRun
 
 
 class LineIndex:
@@ -39,10 +39,8 @@ class LineIndex:
         self._arrived = Block()  # where a line is until it was seen in a listing
         self._block_of = [self._nowhere]
         self._blocks: dict[bytes, Block] = {}  # those whose lines are all known, by SHA-256
-        self.listing_begin = Block()
-        """What stands before the first block of a listing."""
-        self.chunks: list[KnownChunk] = []
-        """How the listing begins, as far as everything in it is known."""
+        self.runs: list[BlockRun] = []
+        """The runs of blocks of the last reading, in the order of the listing."""
         looked_at = []
         for place, digest in actions:
             if digest is not None and place in look_at:
@@ -75,12 +73,12 @@ class LineIndex:
             block.seen_in = self._reading
         return block
 
-    def see_blocks(self, blocks: Sequence[Block]) -> bool:
+    def see_run(self, run: BlockRun) -> bool:
         """Whether every line of these blocks, all of which were known, still is: they are seen from now on."""
-        if not all(block.is_intact for block in blocks):
+        if not all(block.sha256 for block in run.blocks):
             return False
         reading = self._reading
-        for block in blocks:
+        for block in run.blocks:
             block.seen_in = reading
         return True
 
@@ -99,7 +97,7 @@ class LineIndex:
     def keep_block(self, block: Block, digests: Sequence[bytes]) -> None:
         """Know a block by its SHA-256, if those of its lines that were not known when they were seen are by now."""
         slots = self._slots.get_all(digests)
-        if block.is_intact and self.NO_SLOT not in slots:
+        if block.sha256 and self.NO_SLOT not in slots:
             self._move(slots, block)
             self._blocks[block.sha256] = block
 
@@ -174,7 +172,6 @@ class LineIndex:
 
     def _break(self, block: Block) -> None:
         """Know `block` by its SHA-256 no more: a line has left it, or needs a look."""
-        if block.is_intact:
-            block.is_intact = False
-            if self._blocks.get(block.sha256) is block:
-                del self._blocks[block.sha256]
+        if self._blocks.get(block.sha256) is block:
+            del self._blocks[block.sha256]
+        block.sha256 = b""

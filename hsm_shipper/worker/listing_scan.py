@@ -1,8 +1,8 @@
 """The hot loop: every line of every poll passes here, most of them unlooked at. Pure: no I/O, no clock.
 
-As long as a listing is what it was in the last reading, whole chunks of it are known by their SHA-256. From the first
-difference on it is taken block by block (`listing_blocks`): of a block whose SHA-256 is known, every line is known and
-there. Only the lines of other blocks are looked at one by one, by their MD5.
+A listing is taken in runs of blocks that are what they were in the last reading; where there is a difference, block by
+block (`listing_blocks`). If the SHA-256 of a run or of a block is known, every line of it is known and there. Only the
+lines of other blocks are looked at one by one, by their MD5.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hsm_shipper.contract.kernel_line import parse_line, readable_place
 from hsm_shipper.contract.stream_ids import milliseconds_of, pack_id
 from hsm_shipper.worker.held_lines import NewLine
 from hsm_shipper.worker.line_index import LineIndex
-from hsm_shipper.worker.listing_blocks import Block, KnownChunk, block_end
+from hsm_shipper.worker.listing_blocks import RUN_BYTES, UNSORTED, Block, BlockRun, block_end
 
 # A listing of so few lines may be sorted by chance.
 FEW_LINES = 10
@@ -41,12 +41,15 @@ class ListingScan:
     def __init__(self, index: LineIndex, listings_are_sorted: bool = True) -> None:
         """`listings_are_sorted` is what the one before this says."""
         self._index = index
-        self._last_chunks, index.chunks = index.chunks, []
-        self._is_as_before = True  # every chunk so far was what it was in the last reading
-        self._is_all_known = True  # every line so far
-        self._rest = b""  # the beginning of a block that has not ended yet
+        self._last_runs, index.runs = index.runs, []
+        self._run_ends = {run.blocks[-1].sha256: at for at, run in enumerate(self._last_runs)}
+        # Which of them is expected to follow: none behind something new, before one of them has ended again.
+        self._expected: int | None = 0
+        self._run: list[Block] = []  # blocks of a run that has not ended yet
+        self._run_is_known = True
+        self._rest = b""  # the lines from the beginning of that run on
+        self._passed_bytes = 0  # how much of them the blocks of that run have
         self._last_line: bytes | None = None
-        self._before = index.listing_begin  # the block before the next one
         self._last_place = -1
         self._ascends = True  # the places of all lines so far
         # Blocks with new lines, and the MD5s of those, one behind the other.
@@ -64,12 +67,8 @@ class ListingScan:
     def new_lines(self, chunks: Iterable[bytes]) -> Iterator[list[NewLine]]:
         """Run a listing past what is known, some whole lines at a time; yields those that are new and understood."""
         for chunk in chunks:
-            digest = sha256(chunk).digest() if self._is_all_known else b""
-            if not self.known_at_begin:
-                yield self._take_first(chunk, digest)
-            elif not self._see_chunk(chunk, digest):
-                yield self._take(chunk, digest)
-        yield self._take_rest()
+            yield self._take(chunk, is_end=False) if self.known_at_begin else self._take_first(chunk)
+        yield self._take(b"", is_end=True)
 
     @property
     def lines_taken(self) -> int:
@@ -123,79 +122,80 @@ class ListingScan:
         """Places of known actions whose place the listing does not hold."""
         return self._index.unseen() - self._present
 
-    def _take_first(self, lines: bytes, digest: bytes) -> list[NewLine]:
+    def _take_first(self, lines: bytes) -> list[NewLine]:
         """Lines of a listing of which nothing is known: they need no blocks."""
         new: list[NewLine] = []
-        self._pass([self._look_at(lines, digest, new)])
+        self._pass([self._look_at(lines, sha256(lines).digest(), new)])
         self._last_line = _last_line(lines)
         return new
 
-    def _see_chunk(self, chunk: bytes, digest: bytes) -> bool:
-        """Whether the listing is up to the end of this chunk what it was in the last reading: there is nothing new."""
-        at = len(self._index.chunks)
-        known = self._last_chunks[at] if self._is_as_before and at < len(self._last_chunks) else None
-        if known is None or known.sha256 != digest or not self._index.see_blocks(known.blocks):
-            self._is_as_before = False
-            return False
-        self._index.chunks.append(known)
-        self._pass(known.blocks)
-        self._rest = chunk[len(chunk) - known.rest_bytes :]
-        self._last_line = known.last_line
-        return True
-
-    def _take(self, chunk: bytes, digest: bytes) -> list[NewLine]:
-        """Take all blocks that end in this chunk: what is new in them."""
+    def _take(self, chunk: bytes, *, is_end: bool) -> list[NewLine]:
+        """Take the runs and blocks that end in this chunk: what is new in them."""
+        new: list[NewLine] = []
         listing = self._rest + chunk
-        new: list[NewLine] = []
-        blocks, end = self._blocks_of(listing, new, is_end=False)
-        self._rest = listing[end:]
-        if self._is_all_known and len(self._rest) <= len(chunk):
-            self._index.chunks.append(KnownChunk(digest, blocks, len(self._rest), self._last_line))
+        begin, at = 0, self._passed_bytes  # of a run, and of the next block in it
+        while True:
+            if at == begin:
+                begin = at = self._pass_runs(listing, begin, is_end=is_end)
+                if self._expected is not None:
+                    break
+            end = block_end(listing, at)
+            if end < 0 and is_end:
+                end = len(listing)
+            if end <= at:
+                break
+            data = listing[at:end]
+            digest = sha256(data).digest()
+            self._run.append(self._index.see_block(digest) or self._look_at(data, digest, new))
+            at = end
+            if at - begin >= RUN_BYTES or digest in self._run_ends:
+                self._end_run(listing[begin:at])
+                begin = at
+        if is_end and self._run:
+            self._end_run(listing[begin:at])
+            begin = at
+        if at:
+            self._last_line = listing[listing.rfind(b"\n", 0, at - 1) + 1 : at - 1]
+        self._rest, self._passed_bytes = listing[begin:], at - begin
         return new
 
-    def _take_rest(self) -> list[NewLine]:
-        new: list[NewLine] = []
-        self._blocks_of(self._rest, new, is_end=True)
-        self._rest = b""
-        return new
+    def _pass_runs(self, listing: bytes, begin: int, *, is_end: bool) -> int:
+        """Pass the runs that follow as they did in the last reading: where they end.
 
-    def _blocks_of(self, listing: bytes, new: list[NewLine], *, is_end: bool) -> tuple[list[Block], int]:
-        """All blocks that end in `listing`, and where the last of them does; new lines of theirs are added to `new`."""
-        blocks = []
-        begin = 0
-        with memoryview(listing) as view:
-            while begin < len(listing):
-                # Most often what follows is what followed the same block in the last reading, and as long.
-                block, end = None, begin + self._before.next_size_bytes
-                if begin < end <= len(listing):
-                    digest = sha256(view[begin:end]).digest()
-                    block = self._index.see_block(digest)
-                if block is None:
-                    found = block_end(listing, begin)
-                    if found < 0 and not is_end:
-                        break
-                    if found != end:
-                        end = found if found >= 0 else len(listing)
-                        digest = sha256(view[begin:end]).digest()
-                        block = self._index.see_block(digest)
-                    if block is None:
-                        block = self._look_at(listing[begin:end], digest, new)
-                    # Where the listing ended, more may follow next time.
-                    self._before.next_size_bytes = end - begin if found >= 0 else 0
-                blocks.append(block)
-                self._before, begin = block, end
+        If one is expected still, more of the listing has to tell.
+        """
+        view = memoryview(listing)
+        while self._expected is not None:
+            run = self._last_runs[self._expected] if self._expected < len(self._last_runs) else None
+            end = begin if run is None else begin + run.size_bytes
+            if end > len(listing) and not is_end:
+                break
+            if run is not None and sha256(view[begin:end]).digest() == run.sha256 and self._index.see_run(run):
+                self._index.runs.append(run)
+                self._pass(run.blocks)
+                self._expected += 1
+                begin = end
+            else:
+                self._expected = None
+        return begin
+
+    def _end_run(self, data: bytes) -> None:
+        """The blocks since the last run are one."""
+        blocks, self._run = self._run, []
         self._pass(blocks)
-        if begin:
-            self._last_line = _last_line(listing[:begin])
-        return blocks, begin
+        if self._run_is_known:
+            self._index.runs.append(BlockRun(sha256(data).digest(), len(data), blocks))
+            last = self._run_ends.get(blocks[-1].sha256)
+            self._expected = None if last is None else last + 1
+        self._run_is_known = True
 
     def _pass(self, blocks: Iterable[Block]) -> None:
         """Count blocks, in the order of the listing."""
         for block in blocks:
             self.lines += block.line_count
-            if not block.is_sorted or block.first_place <= self._last_place:
+            if block.first_place <= self._last_place:
                 self._ascends = False
-            self._last_place = block.last_place
+            self._last_place = block.first_place + block.span
 
     def _look_at(self, data: bytes, digest: bytes, new: list[NewLine]) -> Block:
         """A block that is not known, line by line: what is new in it is added to `new`."""
@@ -207,7 +207,7 @@ class ListingScan:
         places = self._index.places(slots)
         unknown = slots.count(LineIndex.NO_SLOT)
         if unknown:
-            self._is_all_known = False
+            self._run_is_known = False
             new_digests = []
             for at, slot in enumerate(slots):
                 if slot == LineIndex.NO_SLOT:
@@ -223,7 +223,10 @@ class ListingScan:
             # After a first listing all of it is looked at once more: it is not worth what it takes to know it at once.
             if self.known_at_begin and len(new_digests) == unknown:
                 self._new_blocks.append((block, b"".join(new_digests)))
-        block.first_place, block.last_place, block.is_sorted = places[0], places[-1], _ascend(places)
+        if _ascend(places):
+            block.first_place, block.span = places[0], places[-1] - places[0]
+        else:
+            block.first_place = UNSORTED
         return block
 
 
