@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test demo lint docs bench soak clean
+.PHONY: test demo lint docs man bench soak clean
 
 test: lint
 	$(BIN)/pytest
@@ -24,6 +24,11 @@ docs: $(VENV)/.docs
 	mkdir -p build/pages
 	cp --parents --recursive $(PAGES) build/pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+# Man pages in build/man, and completion of the commands in shells in build/completion, from the parsers.
+man: $(VENV)/.installed
+	rm -rf build/man build/completion
+	$(BIN)/python deploy/manual.py build
 
 # Long runs that print their figures; left out of `make test`.
 soak: $(VENV)/.installed

@@ -6,25 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
+from hsm_shipper.errors import AlreadyRunning, ConfigError
 from hsm_shipper.process.command_line import CommandLine, Retired
-from hsm_shipper.process.output import (
-    EXIT_BROKEN_PIPE,
-    SHIPPER,
-    escape_stdout,
-    give_up_stdout,
-    hold_standard_streams,
-    print_out,
-    say,
-)
+from hsm_shipper.process.exit_codes import exit_code
+from hsm_shipper.process.output import SHIPPER, escape_stdout, print_out, say
 
 if TYPE_CHECKING:
     from hsm_shipper.config import LoadedConfig
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_ALREADY_RUNNING = 3
-EXIT_INTERRUPTED = 130
 
 _DESCRIPTION = """\
 Ships the HSM actions of the MDTs on this metadata server to Redis streams, one for each MDT.
@@ -52,8 +42,13 @@ examples:
   hsm-action-shipper status
   hsm-action-shipper maintain elm-MDT0000           heal and trim its stream now
 
-Without -c the configuration is /etc/hsm-shipper/hsm-shipper.yaml, if it is there. Any key can be overridden
-by an environment variable, as in HSM_POLL_INTERVAL=5.
+files:
+  /etc/hsm-shipper/hsm-shipper.yaml   the configuration without -c, if it is there
+  /var/lib/hsm-shipper/               state_dir: what is known of each MDT, for sqlite3 to look at
+  /run/hsm-shipper/                   run_dir: supervisor.sock for supervisorctl, and pid files
+
+environment:
+  HSM_<KEY>   overrides a key of the configuration, as in HSM_POLL_INTERVAL=5
 """
 
 _STATUS_EPILOG = """\
@@ -89,24 +84,16 @@ exit status:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    hold_standard_streams()
-    escape_stdout()
-    try:
-        return _run(_parser().parse_args(arguments))
-    except AlreadyRunning as error:
-        say(f"error: {error}")
-        return EXIT_ALREADY_RUNNING
-    except ConfigError as error:
-        say(f"error: {error}")
-        return EXIT_USAGE
-    except HsmError as error:
-        say(f"error: {error}")
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        give_up_stdout()
-        return EXIT_BROKEN_PIPE
+
+    def work() -> int:
+        escape_stdout()
+        try:
+            return _run(parser().parse_args(arguments))
+        except AlreadyRunning as error:
+            say(f"error: {error}")
+            return EXIT_ALREADY_RUNNING
+
+    return exit_code(work, lambda text: say(f"error: {text}"))
 
 
 class _Version(argparse.Action):
@@ -119,8 +106,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     config = CommandLine(add_help=False)
     config.add_argument(
         "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="configuration (YAML)"
@@ -133,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
             const=f"set {key} in the configuration, or HSM_{key.upper()} in the environment",
             help=argparse.SUPPRESS,
         )
-    parser = CommandLine(prog=SHIPPER, description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw, parents=[config])
+    parser = CommandLine(prog=SHIPPER, description=_DESCRIPTION, epilog=_EPILOG, parents=[config])
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--daemon", action="store_true", help="detach, and return once it is up")
@@ -147,16 +134,14 @@ def _parser() -> argparse.ArgumentParser:
     status = "how each MDT is doing"
     check = "look for trouble: configuration, MDTs, Redis, folders"
     for name, text, epilog in (("status", status, _STATUS_EPILOG), ("check", check, _CHECK_EPILOG)):
-        command = commands.add_parser(
-            name, help=text, description=text.capitalize() + ".", epilog=epilog, formatter_class=raw, parents=[config]
-        )
+        description = f"{text[0].upper()}{text[1:]}."  # not capitalize(), which knows no names
+        command = commands.add_parser(name, help=text, description=description, epilog=epilog, parents=[config])
         command.add_argument("--json", action="store_true", help="print JSON")
     maintain = commands.add_parser(
         "maintain",
         help="heal and trim streams now",
         description=_MAINTAIN,
         epilog=_MAINTAIN_EPILOG,
-        formatter_class=raw,
         parents=[config],
     )
     maintain.add_argument("mdts", nargs="*", metavar="MDT", help="only these; without any, all on this server")

@@ -26,9 +26,9 @@ from hsm_shipper.contract.redis_address import (
     address_of,
     parse_url,
 )
-from hsm_shipper.contract.redis_address_options import FILE_OPTIONS
 from hsm_shipper.contract.redis_keys import DEFAULT_PREFIX, check_prefix
 from hsm_shipper.errors import ConfigError
+from hsm_shipper.redis_settings import FILE_KEYS, PASSWORD_FILE_KEYS, TLS_KEYS, check_settings, unused_keys
 
 if TYPE_CHECKING:
     import yaml
@@ -64,6 +64,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str | None = None
     redis_username: str | None = None
     redis_password_file: str | None = None
+    redis_tls_ca_file: str | None = None
+    redis_tls_cert_file: str | None = None
+    redis_tls_key_file: str | None = None
+    redis_tls_key_password_file: str | None = None
+    redis_sentinel_username: str | None = None
+    redis_sentinel_password_file: str | None = None
+    redis_read_from: Literal["primary", "replica"] = "primary"
+    redis_wait_replicas: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    redis_wait_fsync: bool = False
+    redis_wait_timeout_s: Seconds = msgspec.field(default=5.0, name="redis_wait_timeout")
     redis_stream_prefix: str = DEFAULT_PREFIX
     state_dir: str = "/var/lib/hsm-shipper"
     run_dir: str = "/run/hsm-shipper"
@@ -77,7 +87,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """Which Redis is meant. Raises `ConfigError` for an address that cannot be used."""
         if self.redis_url is not None:
             return parse_url(self.redis_url)
-        return address_of(self.redis_host, self.redis_port, self.redis_db)
+        tls = any(getattr(self, key) is not None for key in TLS_KEYS)
+        return address_of(self.redis_host, self.redis_port, self.redis_db, tls=tls)
+
+    @property
+    def read_from(self) -> str:
+        """Whether those who only read ask the `primary` or a `replica`."""
+        return str(self.redis_address.options.get("read_from", self.redis_read_from))
 
     @property
     def state_path(self) -> Path:
@@ -96,7 +112,7 @@ class _Key(NamedTuple):
 
 
 # What may hold a password, or be taken for the place of one: their values are in no message.
-_SECRET_KEYS = frozenset({"redis_url", "redis_username", "redis_password_file"})
+_SECRET_KEYS = frozenset({"redis_url", "redis_username", "redis_sentinel_username", *PASSWORD_FILE_KEYS})
 _SECRET_WORDS = re.compile(r"pass|pw|secret|auth|cred|token|url|uri|user", re.IGNORECASE)
 
 # By the name in the file.
@@ -133,11 +149,7 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] = os.enviro
     mountpoint = values.pop(_MOUNTPOINT, None)
     config = msgspec.convert(values, Config)
     _check(config)
-    if config.redis_url is not None and values.keys() & {"redis_host", "redis_port", "redis_db"}:
-        warnings.append("redis_url is set, so redis_host, redis_port and redis_db are not used")
-    for key, option in (("redis_username", "username"), ("redis_password_file", "password")):
-        if key in values and config.redis_url is not None and option in config.redis_address.options:
-            warnings.append(f"redis_url names a {option} itself, so {key} is not used")
+    warnings += unused_keys(config, values.keys())
     if config.reconcile_schedule and "reconcile_interval" in values:
         warnings.append("reconcile_schedule is set, so reconcile_interval is not used")
     return LoadedConfig(config, file, tuple(warnings), mountpoint)
@@ -247,6 +259,7 @@ def _check(config: Config) -> None:
             "the MDT's name is read from the folder above it: '…/mdt/*-MDT????/hsm/actions'",
         )
     _check_paths(config)
+    check_settings(config)
     if len(os.fsencode(config.run_dir)) > _RUN_DIR_MAX_BYTES:
         raise ConfigError(
             f"run_dir: {_shown('run_dir', config.run_dir)} is too long for a Unix socket",
@@ -264,15 +277,12 @@ def _check(config: Config) -> None:
 
 def _check_paths(config: Config) -> None:
     """The shipper runs in '/': all paths are absolute."""
-    for key in ("mdt_watch_glob", "state_dir", "run_dir", "log_file", "redis_password_file"):
+    for key in ("mdt_watch_glob", "state_dir", "run_dir", "log_file", *FILE_KEYS):
         path = getattr(config, key)
         if path is None:
             continue
         if not path.startswith("/"):
             raise ConfigError(f"{key}: {_shown(key, path)} is not absolute", "give a path that begins with '/'")
         # supervisord expands '%' in paths, and ends them at a blank.
-        if key != "redis_password_file" and (not path.isprintable() or " " in path or "%" in path):
+        if key not in FILE_KEYS and (not path.isprintable() or " " in path or "%" in path):
             raise ConfigError(f"{key}: {_shown(key, path)} cannot be used", "give a path without blanks and '%'")
-    for key, path in config.redis_address.options.items():
-        if key in FILE_OPTIONS and not path.startswith("/"):
-            raise ConfigError(f"redis_url: {key} is not absolute", "give a path that begins with '/'")

@@ -18,9 +18,10 @@
     ├── StreamError            a stream in Redis
     │   ├── StreamUnavailable  no server, or none that answered in time: tried again at the next poll
     │   ├── StreamRefused      the server answered no: permissions, memory, a read-only replica, a wrong type
+    │   ├── StreamNotKept      it took the entries, and too few replicas or disks have them: not committed, tried again
     │   ├── StreamMoved        it is not where it was left (another writer, a lost reply, a flush): catch up
     │   │   ├── EntriesLost    it ends there, but entries before that are gone: read it from its beginning
-    │   │   └── StreamBehind   it ends before what is known of it: another server, which changes no belief
+    │   │   └── StreamBehind   it ends before what is known of it: another server, which changes nothing that is known
     │   ├── LockLost           the lock of its maintenance expired or was taken away: the run ends where it stands
     │   └── ReplayOvertaken    what was being read was trimmed away meanwhile: start the replay again
     └── MalformedEvent         a stream entry that says nothing we can use: counted and passed over
@@ -29,11 +30,20 @@ Each says what was tried, on what, and in `hint` what to do. Exceptions of sqlit
 translated where they first reach our code (`state.database`, `stream`, `supervision.supervisord`) and nowhere else.
 """
 
+import errno
+
 
 def with_advice(text: str, advice: str) -> str:
     """What is wrong and what to do about it, in one line: servers and libraries end their words with a full stop."""
     clause = text if text.endswith("..") else text.removesuffix(".")
     return f"{clause}; {advice}" if advice else clause
+
+
+def writing_hint(error: OSError, otherwise: str) -> str:
+    """What to do where a file cannot be written: `otherwise`, unless its file system is read-only to this process."""
+    if error.errno != errno.EROFS:
+        return otherwise
+    return "a service of systemd writes only where its unit lets it: ReadWritePaths= (docs/operations.md)"
 
 
 class HsmError(Exception):
@@ -115,6 +125,10 @@ class StreamUnavailable(StreamError):
 
 class StreamRefused(StreamError):
     """The server answered, and refused."""
+
+
+class StreamNotKept(StreamError):
+    """The entries are in the stream, but not yet with as many replicas, or on disk, as is asked for."""
 
 
 class StreamMoved(StreamError):

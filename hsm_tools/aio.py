@@ -267,9 +267,11 @@ class AsyncStreamReader(Reader):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    def _runner(self, reading: EventReading | None = None) -> _AsyncStepRunner:
-        """A connection of its own."""
-        return _AsyncStepRunner(self._server.async_client(math.inf if reading is None else reading.block_s), reading)
+    def _runner(self, reading: EventReading | None = None, *, writes: bool = False) -> _AsyncStepRunner:
+        """A connection of its own; to the primary if it `writes`, and for a reading that does."""
+        if reading is None:
+            return _AsyncStepRunner(self._server.async_client(math.inf, writes=writes))
+        return _AsyncStepRunner(self._server.async_client(reading.block_s, writes=reading.source.writes), reading)
 
 
 class AsyncConsumerGroup(ConsumerGroupBase):
@@ -278,7 +280,7 @@ class AsyncConsumerGroup(ConsumerGroupBase):
     def __init__(self, reader: AsyncStreamReader, *args: Any) -> None:
         super().__init__(reader, *args)
         self._reader: AsyncStreamReader = reader
-        self._runner = reader._runner()
+        self._runner = reader._runner(writes=True)
         reader.groups.add(self)
 
     @overload

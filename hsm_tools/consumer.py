@@ -160,9 +160,11 @@ class StreamReader(Reader):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _runner(self, reading: EventReading | None = None) -> StepRunner:
-        """A connection of its own."""
-        return StepRunner(self._server.client(math.inf if reading is None else reading.block_s), reading)
+    def _runner(self, reading: EventReading | None = None, *, writes: bool = False) -> StepRunner:
+        """A connection of its own; to the primary if it `writes`, and for a reading that does."""
+        if reading is None:
+            return StepRunner(self._server.client(math.inf, writes=writes))
+        return StepRunner(self._server.client(reading.block_s, writes=reading.source.writes), reading)
 
     def tracked(self, reading: EventReading, generator: Generator[T]) -> Generator[T]:
         """`generator`, which `close` will end."""
@@ -195,7 +197,7 @@ class ConsumerGroup(ConsumerGroupBase):
     def __init__(self, reader: StreamReader, *args: Any) -> None:
         super().__init__(reader, *args)
         self._reader: StreamReader = reader
-        self._runner = reader._runner()
+        self._runner = reader._runner(writes=True)
         reader.groups.add(self)
 
     @overload

@@ -20,6 +20,7 @@ from hsm_shipper.contract.redis_keys import DEFAULT_PREFIX, check_prefix
 from hsm_tools.live import Live
 from hsm_tools.live_state.follow import DISCOVERY_INTERVAL_S, LiveStreams
 from hsm_tools.reader.finding import check_discovery_interval
+from hsm_tools.reader.replica import ReplicaState
 from hsm_tools.reader.server import Server
 
 
@@ -73,6 +74,11 @@ class LiveView(Live):
     def troubles(self) -> dict[str, str]:
         """By MDT, why its stream could not be read by the last refresh: what is live there is of an earlier one."""
         return {stream.mdt: stream.trouble for stream in self._streams if stream.trouble is not None}
+
+    @property
+    def replica(self) -> ReplicaState | None:
+        """The replica that the last refresh has read from, and how old what it says may be; None for the primary."""
+        return self._streams.replica
 
     @property
     def malformed(self) -> int:

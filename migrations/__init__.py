@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 
-from hsm_shipper.migrations import m0001_state, m0002_refresh, m0003_entry, m0004_extent
+from hsm_shipper.migrations import (
+    m0001_state,
+    m0002_refresh,
+    m0003_entry,
+    m0004_extent,
+    m0005_read_seconds,
+    m0006_content_sum,
+)
 
 SET = "hsm_shipper"
 STEPS = {
@@ -15,6 +22,8 @@ STEPS = {
     "0002_refresh": m0002_refresh.migrate,
     "0003_entry": m0003_entry.migrate,
     "0004_extent": m0004_extent.migrate,
+    "0005_read_seconds": m0005_read_seconds.migrate,
+    "0006_content_sum": m0006_content_sum.migrate,
 }
 
 

@@ -1,4 +1,4 @@
-"""Fixtures that every tier shares: real Redis servers."""
+"""Fixtures that several tiers share: real Redis servers, and tails of their streams."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.servers import RedisServer
+from tests.support.tails import Tails, tails_on
 
 PrivateServer = Callable[..., RedisServer]
 
@@ -52,6 +53,13 @@ def redis_db(redis_server: RedisServer) -> int:
     with redis_server.client(db) as client:
         client.flushdb()
     return db
+
+
+@pytest.fixture
+def tails(redis_server: RedisServer, redis_db: int, tmp_path: Path) -> Iterator[Tails]:
+    """Starts `hsm-stream-tail` on an empty database."""
+    with tails_on(redis_server, redis_db, tmp_path) as tails:
+        yield tails
 
 
 @pytest.fixture

@@ -6,16 +6,19 @@ It changes nothing, and needs no running shipper. What one check cannot see neve
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from hsm_shipper.commands import findings as found
+from hsm_shipper.commands.check_certificates import certificate_findings
+from hsm_shipper.commands.check_earlier import earlier_findings
 from hsm_shipper.commands.check_maintenance import maintenance_findings
 from hsm_shipper.commands.check_redis import redis_findings
 from hsm_shipper.commands.check_secrets import secrets_findings
+from hsm_shipper.commands.check_sentinel import sentinel_findings
 from hsm_shipper.commands.findings import Finding, Level, ok, problem, warning
 from hsm_shipper.config import Config, LoadedConfig, load_config
+from hsm_shipper.contract.heartbeat import took
 from hsm_shipper.errors import ConfigError, NotRunning, StateError, SupervisorError
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.lustre.coordinator import mdt_folder, read_hsm_control, read_tunable
@@ -53,9 +56,13 @@ def check(config_file: Path | None) -> Iterator[Finding]:
     yield from secrets_findings(loaded)
     present = find_mdts(config.mdt_watch_glob)
     yield from _mdts(config, present)
+    yield from certificate_findings(config)
+    yield from sentinel_findings(config)
     redis_found = list(redis_findings(config, next(iter(present.mdts), None)))
     yield from redis_found
     redis_answers = found.worst(redis_found) < Level.PROBLEM
+    if redis_answers:
+        yield from earlier_findings(config, present.mdts)
     yield from maintenance_findings(config, present.mdts, redis_answers=redis_answers)
     yield from _folder("state_dir", config.state_path)
     yield from _room(config.state_path, len(present.mdts))
@@ -90,9 +97,8 @@ def _mdts(config: Config, present: Present) -> Iterator[Finding]:
 
 def _actions_file(mdt: str, actions: Path) -> Finding:
     reading, scan = ActionsFile(actions).read(), ListingScan(LineIndex())
-    begun, first_read_s = time.monotonic(), None
+    begun = reading.taken_at
     for new in new_lines_of(reading, scan):
-        first_read_s = first_read_s or time.monotonic() - begun
         scan.claim(new)
     if reading.fault is not None:
         return problem(mdt, f"incomplete reading of {actions}: {reading.fault}", "is the MDT mounted, and are we root?")
@@ -100,9 +106,10 @@ def _actions_file(mdt: str, actions: Path) -> Finding:
         return _not_understood(mdt, actions, scan, scan.example)
     control = read_hsm_control(actions)
     state = f"coordinator {control}" if control else "coordinator's state not readable"
-    if first_read_s is None:
-        return ok(mdt, f"{actions} is empty (first read {time.monotonic() - begun:.2f} s), {state}")
-    return ok(mdt, f"{actions} is readable ({scan.lines:,} lines, first read {first_read_s:.2f} s), {state}")
+    first_read = f"first read {reading.taken_at - begun:.2f} s"
+    if not scan.lines:
+        return ok(mdt, f"{actions} is empty ({first_read}), {state}")
+    return ok(mdt, f"{actions} is readable ({scan.lines:,} lines, {first_read}), {state}")
 
 
 def _not_understood(mdt: str, actions: Path, scan: ListingScan, line: bytes) -> Finding:
@@ -146,7 +153,7 @@ def _last_poll(config: Config, mdt: str) -> Iterator[Finding]:
     if poll is not None and poll.last_poll_duration_s > config.poll_interval_s:
         yield warning(
             mdt,
-            f"the last poll took {poll.last_poll_duration_s:.1f} s, longer than poll_interval "
+            f"the last poll took {took(poll.last_poll_duration_s, poll.last_poll_read_s)}, longer than poll_interval "
             f"({config.poll_interval_s:g} s): a rest follows each, and final statuses may be missed",
             f"raise poll_interval, or look what is slow: Redis, state_dir, or reading {poll.lines:,} lines",
         )

@@ -12,9 +12,11 @@ from hsm_shipper.commands.check_probe import OWN, STREAM, lacking, lacking_for, 
 from hsm_shipper.commands.findings import Finding, ok, problem, warning
 from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_keys import stream_key
-from hsm_shipper.errors import ConfigError
+from hsm_shipper.errors import ConfigError, StreamError
 from hsm_shipper.stream.connection import address, connect
+from hsm_shipper.stream.keeping import Keeping
 from hsm_shipper.stream.redis_errors import is_denied, is_full, reach_hint, refusal_hint, tls_hint
+from hsm_shipper.stream.stream import ActionStream
 
 _SUBJECT = "Redis"
 _OLDEST_VERSION = (6, 2)
@@ -56,6 +58,7 @@ def redis_findings(config: Config, mdt: str | None) -> Iterator[Finding]:
             yield ok(_SUBJECT, f"{where} answers")
         yield from _told(client)
         yield _probe(client, stream_key(config.redis_stream_prefix, mdt or "check"))
+        yield from _kept(client, config, mdt or "check")
 
 
 def unreachable(where: str, error: redis.RedisError) -> Finding:
@@ -169,6 +172,20 @@ def _probe(client: redis.Redis, key: str) -> Finding:
         )
     advice = lacking(refusals) or _advice(first.error, key)
     return problem(_SUBJECT, f"a script that writes is refused for {key}: {first.command}: {first.error}", advice)
+
+
+def _kept(client: redis.Redis, config: Config, mdt: str) -> Iterator[Finding]:
+    """Whether a write is kept as is asked for, tried."""
+    keeping = Keeping.configured(config)
+    if keeping is None:
+        return
+    try:
+        ActionStream(client, stream_key(config.redis_stream_prefix, mdt), address(config), keeping).confirm_kept()
+    except StreamError as error:
+        yield problem(_SUBJECT, error.message, error.hint)
+    else:
+        disks = " and on disk" if keeping.fsync else ""
+        yield ok(_SUBJECT, f"a write is kept on {keeping.replicas} replicas{disks} within {keeping.timeout_s:g} s")
 
 
 def _advice(error: redis.RedisError, key: str) -> str:

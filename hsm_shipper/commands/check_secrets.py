@@ -12,6 +12,13 @@ from hsm_shipper.config import ENV_PREFIX, LoadedConfig
 from hsm_shipper.contract.redis_address_options import SECRET_OPTIONS
 from hsm_shipper.supervision.launch import LOG_FILE
 
+_SECRET_FILES = {
+    "redis_password_file": "the password of Redis",
+    "redis_sentinel_password_file": "the password of the Sentinels",
+    "redis_tls_key_file": "the key of our certificate",
+    "redis_tls_key_password_file": "the password of the key of our certificate",
+}
+
 
 def secrets_findings(loaded: LoadedConfig) -> Iterator[Finding]:
     """A warning for each file with a secret, and each log, that every user of this server may read."""
@@ -26,10 +33,11 @@ def _files(loaded: LoadedConfig) -> Iterator[tuple[str, Path, str]]:
     in_file = loaded.file is not None and f"{ENV_PREFIX}REDIS_URL" not in os.environ
     if in_file and config.redis_url is not None and SECRET_OPTIONS & options.keys():
         yield "configuration", Path(str(loaded.file)), "the password in redis_url"
-    if config.redis_password_file is not None:
-        yield "redis_password_file", Path(config.redis_password_file), "the password of Redis"
+    for key, what in _SECRET_FILES.items():
+        if getattr(config, key) is not None:
+            yield key, Path(getattr(config, key)), what
     if "ssl_keyfile" in options:
-        yield "ssl_keyfile", Path(options["ssl_keyfile"]), "the key of our certificate"
+        yield "ssl_keyfile", Path(options["ssl_keyfile"]), _SECRET_FILES["redis_tls_key_file"]
     log = Path(config.log_file) if config.log_file else config.run_path / LOG_FILE
     yield "log_file", log, "the log"
 

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from hsm_shipper.config import Config
+from hsm_shipper.contract.heartbeat import late_after_s, poll_troubles
 from hsm_shipper.contract.slots import Slots
-from hsm_shipper.errors import NotRunning, StateError, SupervisorError
+from hsm_shipper.errors import ConfigError, NotRunning, StateError, StreamError, SupervisorError
 from hsm_shipper.lustre.coordinator import lost_slots
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process.durations import in_one_unit
@@ -28,13 +29,10 @@ EXIT_OK = 0
 EXIT_TROUBLE = 1
 EXIT_NOT_RUNNING = 2
 
-# A poll older than so many intervals is stale: two may be late on a busy server.
-_STALE_INTERVALS = 3
-
-_HEADERS = ("MDT", "worker", "last poll", "duration", "lines", "live", "shipped", "backlog", "last error")
+_HEADERS = ("MDT", "worker", "last poll", "duration", "read", "lines", "live", "shipped", "backlog", "last error")
 _MAINTENANCE_HEADERS = ("MDT", "maintained", "duration", "entries", "healed", "malformed", "trimmed", "length")
 _MAINTENANCE_ALIGN = ("left", "left", *("right",) * 6)
-_ALIGN = ("left", "left", "left", "right", "right", "right", "right", "right", "left")
+_ALIGN = ("left", "left", "left", "right", "right", "right", "right", "right", "right", "left")
 
 
 @dataclass(frozen=True)
@@ -47,11 +45,11 @@ class MdtStatus:
     mdt: str
     present: bool
     worker: Program | None
-    poll: PollStatus | None
     poll_age_s: float | None
     stale: bool
-    maintenance: RecordedRun | None
     troubles: tuple[str, ...]
+    poll: PollStatus | None
+    maintenance: RecordedRun | None
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,8 @@ class Status:
     maintenance: Program | None
     mdts: tuple[MdtStatus, ...]
     troubles: tuple[str, ...]
+    primary: str | None
+    """Host and port of the primary, where Sentinels are configured and name one."""
 
     @property
     def exit_status(self) -> int:
@@ -106,7 +106,20 @@ def gather(config: Config, now: float) -> Status:
         _mdt_status(config, mdt, mdt in present.mdts, workers.get(mdt), runs.get(mdt), lost.get(mdt), now, asked=asked)
         for mdt in mdts
     )
-    return Status(supervisord, running, discovery, maintenance, rows, tuple(troubles))
+    primary = _primary(config, troubles)
+    return Status(supervisord, running, discovery, maintenance, rows, tuple(troubles), primary)
+
+
+def _primary(config: Config, troubles: list[str]) -> str | None:
+    if not config.redis_address.is_sentinel:
+        return None
+    from hsm_shipper.stream.connection import primary_now  # late: redis-py takes 0.3 s, and few need it here
+
+    try:
+        return primary_now(config)
+    except (ConfigError, StreamError) as error:
+        troubles.append(str(error))
+        return None
 
 
 def _program_troubles(name: str, program: Program | None, consequence: str) -> list[str]:
@@ -142,7 +155,11 @@ def _mdt_status(
         troubles.append(str(error))
     # A clock that was set back makes no poll of the future.
     age_s = max(0.0, now - poll.last_poll_at) if poll else None
-    stale = poll is not None and age_s is not None and age_s > _stale_after_s(config, poll)
+    stale = (
+        poll is not None
+        and age_s is not None
+        and age_s > late_after_s(config.poll_interval_s, poll.last_poll_duration_s)
+    )
     if asked and worker is None:
         troubles.append("no worker" if present else "not on this server: its state is about to be removed")
     if worker is not None and worker.state != "RUNNING":
@@ -152,28 +169,19 @@ def _mdt_status(
     if stale:
         troubles.append("no poll for a long time")
     if poll is not None:
-        troubles += _poll_troubles(config, poll)
+        troubles += poll_troubles(
+            poll.error,
+            poll.last_poll_duration_s,
+            poll.last_poll_read_s,
+            config.poll_interval_s,
+            poll.lines,
+            poll.lines_not_understood,
+        )
     if lost is not None:
         troubles.append(str(lost))
     if maintenance is not None and maintenance.error is not None:
         troubles.append(f"last maintenance failed: {maintenance.error}")
-    return MdtStatus(mdt, present, worker, poll, age_s, stale, maintenance, tuple(troubles))
-
-
-def _poll_troubles(config: Config, poll: PollStatus) -> list[str]:
-    troubles = []
-    if poll.last_error_at is not None and poll.last_error_at >= poll.last_poll_at:
-        troubles.append(f"last poll failed: {poll.last_error}")
-    elif poll.last_poll_duration_s > config.poll_interval_s:
-        troubles.append(f"last poll took {poll.last_poll_duration_s:.1f} s, longer than poll_interval: fewer are made")
-    if poll.lines_not_understood:
-        lines = f"{poll.lines_not_understood:,} of {poll.lines:,} lines of the actions file"
-        troubles.append(f"{lines} are not understood, and not shipped: `hsm-action-shipper check` shows the first")
-    return troubles
-
-
-def _stale_after_s(config: Config, poll: PollStatus) -> float:
-    return _STALE_INTERVALS * max(config.poll_interval_s, poll.last_poll_duration_s)
+    return MdtStatus(mdt, present, worker, age_s, stale, tuple(troubles), poll, maintenance)
 
 
 def to_text(status: Status, now: float) -> str:
@@ -190,6 +198,8 @@ def to_text(status: Status, now: float) -> str:
     if runs:
         rows = [_maintenance_row(run, now) for run in runs]
         lines += ["", tabulate(rows, _MAINTENANCE_HEADERS, colalign=_MAINTENANCE_ALIGN, disable_numparse=True)]
+    if status.primary is not None:
+        lines += ["", printable(f"Redis: the Sentinels name {status.primary} as the primary")]
     lines += [printable(f"{mdt.mdt}: {trouble}") for mdt in status.mdts for trouble in mdt.troubles]
     lines += [printable(trouble) for trouble in status.troubles]
     return "\n".join(lines)
@@ -205,6 +215,7 @@ def _row(status: Status, mdt: MdtStatus, now: float) -> tuple[str, ...]:
         worker,
         f"{in_one_unit(mdt.poll_age_s or 0.0)} ago" + (" (stale)" if mdt.stale else ""),
         f"{poll.last_poll_duration_s:.2f} s",
+        "-" if poll.last_poll_read_s is None else f"{poll.last_poll_read_s:.2f} s",
         f"{poll.lines:,}",
         f"{poll.live:,}",
         f"{poll.events_shipped:,}",
@@ -237,19 +248,16 @@ def to_json(status: Status, config: Config) -> str:
             "ok": status.exit_status == EXIT_OK,
             "running": status.running,
             "troubles": status.troubles,
+            "redis": {"address": str(config.redis_address), "primary": status.primary},
             "discovery": _program(status.discovery),
             "maintenance": _program(status.maintenance),
             "poll_interval_s": config.poll_interval_s,
             "state_dir": config.state_dir,
             "run_dir": config.run_dir,
             "mdts": [
-                {
-                    "mdt": mdt.mdt,
-                    "present": mdt.present,
+                vars(mdt)
+                | {
                     "worker": _program(mdt.worker),
-                    "poll_age_s": mdt.poll_age_s,
-                    "stale": mdt.stale,
-                    "troubles": mdt.troubles,
                     "poll": _poll(mdt.poll),
                     "maintenance": _maintenance(mdt.maintenance),
                 }

@@ -13,7 +13,7 @@ import msgspec
 from hsm_shipper.contract.agents import Copytool
 from hsm_shipper.contract.slots import LOST_AFTER_INTERVALS, Slots
 
-EXPIRY_POLLS = 3
+MISSED_POLLS = 3
 SHORTEST_EXPIRY_S = 60.0
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -29,6 +29,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     mdt: str
     last_poll_at: Time
     last_poll_duration_s: Span
+    last_poll_read_s: Span | None = None
+    """How much of that the kernel took to give the list; None: an earlier release does not tell."""
     poll_interval_s: Span
     lines: Count
     """Lines of the actions file."""
@@ -60,14 +62,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def slots(self) -> Slots:
         """The coordinator's slots as the last poll found them."""
-        return Slots(
-            self.max_requests,
-            self.archive_count,
-            self.restore_count,
-            self.remove_count,
-            self.copytools,
-            self.agents_not_understood,
-        )
+        return Slots(*(getattr(self, name) for name in Slots._fields))
 
     @property
     def lost_slots(self) -> Slots | None:
@@ -94,6 +89,37 @@ def decode(data: bytes) -> Heartbeat | None:
         return None
 
 
+def late_after_s(poll_interval_s: float, last_poll_duration_s: float) -> float:
+    """The age in seconds above which a poll is old: two may be late on a busy server. They may outlast the interval."""
+    return MISSED_POLLS * max(poll_interval_s, last_poll_duration_s)
+
+
 def expiry_s(poll_interval_s: float, last_poll_duration_s: float) -> float:
-    """After how many seconds without a poll a heartbeat is gone. Polls may take longer than the interval."""
-    return max(SHORTEST_EXPIRY_S, EXPIRY_POLLS * max(poll_interval_s, last_poll_duration_s))
+    """After how many seconds without a poll a heartbeat is gone."""
+    return max(SHORTEST_EXPIRY_S, late_after_s(poll_interval_s, last_poll_duration_s))
+
+
+def took(duration_s: float, read_s: float | None) -> str:
+    """How long a poll took, for a person: `25.0 s (20.1 s of it the kernel's, to give the list)`."""
+    of_it = "" if read_s is None else f" ({read_s:,.1f} s of it the kernel's, to give the list)"
+    return f"{duration_s:,.1f} s{of_it}"
+
+
+def poll_troubles(
+    error: str | None,
+    duration_s: float,
+    read_s: float | None,
+    poll_interval_s: float,
+    lines: int,
+    not_understood: int | None,
+) -> list[str]:
+    """What an operator should look at after a poll, a few words each; not fit for a terminal."""
+    troubles = []
+    if error is not None:
+        troubles.append(f"last poll failed: {error}")
+    elif duration_s > poll_interval_s:
+        troubles.append(f"last poll took {took(duration_s, read_s)}, longer than poll_interval: fewer are made")
+    if not_understood:
+        count = f"{not_understood:,} of {lines:,} lines of the actions file"
+        troubles.append(f"{count} are not understood, and not shipped: `hsm-action-shipper check` shows the first")
+    return troubles

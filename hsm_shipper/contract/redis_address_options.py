@@ -13,8 +13,8 @@ from urllib.parse import unquote_plus
 from hsm_shipper.errors import ConfigError
 
 SECRET_OPTIONS = frozenset({"password", "ssl_password", "sentinel_password"})
-SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password"})
-"""Ours, not redis-py's: the Sentinels have users of their own."""
+SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password", "read_from"})
+"""Ours, not redis-py's: the Sentinels have users of their own, and name replicas as well."""
 FILE_OPTIONS = ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs", "ssl_ca_path")
 
 _MOST = 2**31 - 1
@@ -125,6 +125,7 @@ _OPTIONS: dict[str, _Option] = {
     "password": _Option(*_SECRET),
     "sentinel_username": _Option(*_SECRET, _SENTINEL),
     "sentinel_password": _Option(*_SECRET, _SENTINEL),
+    "read_from": _Option(_one_of("primary", "replica"), "primary or replica", _SENTINEL),
     "client_name": _Option(*_NAME),
     "socket_timeout": _Option(*_TIME),
     "socket_connect_timeout": _Option(*_TIME),

@@ -5,9 +5,10 @@
 | `<prefix>:<mdt>`                  | stream | worker      | the events of one MDT, field `data`            |
 | `{<prefix>:<mdt>}:heartbeat`      | string | worker      | JSON of the last poll, expires                 |
 | `{<prefix>:<mdt>}:maintenance`    | string | maintenance | lock of the one maintenance run on this stream |
+| `{<prefix>:<mdt>}:kept`           | string | worker      | empty, for a moment: WAIT wants a write        |
 | `{<prefix>:<mdt>}:check`          | stream | `check`     | what it may do there; removed at once          |
 
-The braces make all four of an MDT hash to one cluster slot, and keep the last three from ever matching `<prefix>:*`,
+The braces make all of an MDT hash to one cluster slot, and keep all but the stream from ever matching `<prefix>:*`,
 which consumers scan for. That is why a prefix may hold no brace and no glob character.
 """
 
@@ -53,6 +54,11 @@ def heartbeat_key(prefix: str, mdt: str) -> str:
 def maintenance_key(prefix: str, mdt: str) -> str:
     """Key of the lock that one maintenance run on `mdt` holds."""
     return f"{{{prefix}:{mdt}}}:maintenance"
+
+
+def kept_key(stream: str) -> str:
+    """Key of what a worker writes to find out whether all before it is kept."""
+    return f"{{{stream}}}:kept"
 
 
 def stream_pattern(prefix: str) -> str:

@@ -16,6 +16,7 @@ def check_for_damage(path: Path) -> None:
     """Raise `StateCorrupt` if the state file is damaged, `StateError` if it cannot be read. Reads all of it, twice."""
     with opened(path, "rw", "check", _CHECK_TIMEOUT_S) as connection:
         refuse_damage(connection, path)
+        connection.execute("BEGIN")
         check_values(connection)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from hsm_shipper.errors import AlreadyRunning, ConfigError
+from hsm_shipper.errors import AlreadyRunning, ConfigError, writing_hint
 
 SHIPPER_LOCK = "shipper.lock"
 # What the holder of that lock remarks if it polls once, without supervisord.
@@ -82,7 +82,7 @@ class FileLock:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             message = f"cannot open lock file {self.path}: {error.strerror}"
-            raise ConfigError(message, "check the folder's owner") from None
+            raise ConfigError(message, writing_hint(error, "check the folder's owner")) from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

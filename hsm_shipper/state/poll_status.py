@@ -23,6 +23,8 @@ class PollStatus(msgspec.Struct, frozen=True, kw_only=True):
     polls: Count
     last_poll_at: Time
     last_poll_duration_s: Time
+    last_poll_read_s: Time | None = None
+    """How much of that the kernel took to give the list; None: that poll was an earlier release's."""
     lines: Count
     live: Count
     backlog: Count
@@ -38,6 +40,12 @@ class PollStatus(msgspec.Struct, frozen=True, kw_only=True):
     def events_shipped(self) -> int:
         """Events of every kind."""
         return self.events_new + self.events_update + self.events_purged
+
+    @property
+    def error(self) -> str | None:
+        """What was wrong with this very poll; `last_error` may be of one before."""
+        failed = self.last_error_at is not None and self.last_error_at >= self.last_poll_at
+        return self.last_error if failed else None
 
 
 def state_file(state_dir: Path, mdt: str) -> Path:

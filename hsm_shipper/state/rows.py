@@ -17,6 +17,7 @@ from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateError
 from hsm_shipper.process.batched import batched
 from hsm_shipper.state import values as values
+from hsm_shipper.state.content_sum import ContentSum
 from hsm_shipper.state.poll_status import status_in
 
 COLUMNS = "cat_idx, rec_idx, fid, action, status, cookie, hash, first_seen, status_since, entry_id"
@@ -30,10 +31,14 @@ _INSERT_MANY = _INSERT + ", ".join([_ROW_MARKS] * _ROWS_PER_INSERT)
 
 # In the order of `Head`.
 POSITION_COLUMNS = "last_stream_id, newest_entry_id, newest_entry_sha1, first_entry_id, entries, max_deleted_entry_id"
+# In the order of `ContentSum`.
+SUM_COLUMNS = "live_actions, live_actions_sum"
 _READ_POSITION = f"SELECT {POSITION_COLUMNS} FROM stream_position"
 _WRITE_POSITION = (
-    f"INSERT OR REPLACE INTO stream_position (id, {POSITION_COLUMNS}) VALUES (1, {', '.join('?' * len(Head._fields))})"
+    f"INSERT OR REPLACE INTO stream_position (id, {POSITION_COLUMNS}, {SUM_COLUMNS}) "
+    f"VALUES (1, {', '.join('?' * len(Head._fields + ContentSum._fields))})"
 )
+_RENEW_SUM = f"UPDATE stream_position SET ({SUM_COLUMNS}) = (?, ?)"
 
 # Numbers without leading zeros sort by their length, then as text: both halves of an id may have 64 bits, one more than
 # an integer of SQLite.
@@ -55,12 +60,29 @@ def read_actions(
         yield from _actions(*columns)
 
 
-def read_digests(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes | None]]:
-    """Packed place and MD5 (None where it is not known) of every live action, in order of places."""
-    rows = connection.execute("SELECT cat_idx, rec_idx, hash FROM actions ORDER BY cat_idx, rec_idx")
-    for cats, recs, hashes in _columns(rows):
-        for place, digest in zip(values.places(cats, recs), values.digests(hashes), strict=True):
-            yield place, None if digest == NO_DIGEST else digest
+class Digests:
+    """Iterate once for packed place and MD5 (None where it is not known) of every live action, in order of places.
+
+    Behind the last one it raises `ImpossibleValue` unless these are the actions that the last commit left.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.found = ContentSum()
+
+    def __iter__(self) -> Iterator[tuple[int, bytes | None]]:
+        rows = self._connection.execute("SELECT cat_idx, rec_idx, hash FROM actions ORDER BY cat_idx, rec_idx")
+        for cats, recs, hashes in _columns(rows):
+            places, digests = values.places(cats, recs), values.digests(hashes)
+            self.found = self.found.with_rows(places, digests)
+            for place, digest in zip(places, digests, strict=True):
+                yield place, None if digest == NO_DIGEST else digest
+        row = self._connection.execute(f"SELECT {SUM_COLUMNS} FROM stream_position").fetchone()
+        if row is not None and None not in row and row != self.found:
+            raise values.ImpossibleValue(
+                f"its {self.found.actions} live actions are not the {row[0]} that its last commit left there: a part "
+                "is of another time, as where an old copy was put back, or somebody edited it"
+            )
 
 
 def read_places(connection: sqlite3.Connection, table: str) -> set[int]:
@@ -103,8 +125,9 @@ def read_filled_position(connection: sqlite3.Connection, path: Path) -> Head:
 
 
 def check_values(connection: sqlite3.Connection) -> None:
-    """Read every value there is, and fail as reading it would."""
+    """Read every value there is, and fail as reading it would. Within a transaction: its writer may go on meanwhile."""
     read_position(connection)
+    deque(Digests(connection), maxlen=0)
     status_in(connection)
     for table in ("missed", "refresh"):
         read_places(connection, table)
@@ -126,9 +149,18 @@ def delete_actions(connection: sqlite3.Connection, actions: Iterable[ActionState
     connection.executemany("DELETE FROM actions WHERE cat_idx = ? AND rec_idx = ?", places)
 
 
-def write_position(connection: sqlite3.Connection, head: Head) -> None:
-    """Replace it."""
-    connection.execute(_WRITE_POSITION, head)
+def write_position(connection: sqlite3.Connection, head: Head, content: ContentSum) -> None:
+    """Replace it; `content` are all live actions that there are now."""
+    connection.execute(_WRITE_POSITION, (*head, *content))
+
+
+def renew_content_sum(connection: sqlite3.Connection) -> None:
+    """Take what there is for what there should be: for whoever has corrected it. Reads every row."""
+    rows = connection.execute("SELECT cat_idx, rec_idx, hash FROM actions")
+    content = ContentSum()
+    for cats, recs, hashes in _columns(rows):
+        content = content.with_rows(values.places(cats, recs), values.digests(hashes))
+    connection.execute(_RENEW_SUM, content)
 
 
 def has_entry_before(connection: sqlite3.Connection, entry_id: str | None) -> bool:

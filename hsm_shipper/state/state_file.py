@@ -22,16 +22,18 @@ from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew
 from hsm_shipper.migrations import SET, STEPS, migrate
 from hsm_shipper.process.batched import batched
+from hsm_shipper.state.content_sum import ContentSum
 from hsm_shipper.state.damage import refuse_damage, set_aside
 from hsm_shipper.state.database import BUSY_TIMEOUT_S, LOG_MAX_BYTES, connect, immediate, translated
 from hsm_shipper.state.poll_status import PollStatus, status_in
 from hsm_shipper.state.rows import (
     COLUMNS,
     POSITION_COLUMNS,
+    SUM_COLUMNS,
+    Digests,
     delete_actions,
     has_entry_before,
     read_actions,
-    read_digests,
     read_places,
     read_position,
     write_actions,
@@ -49,7 +51,7 @@ _TABLES = {
     "actions": COLUMNS,
     "missed": "cat_idx, rec_idx",
     "refresh": "cat_idx, rec_idx",
-    "stream_position": POSITION_COLUMNS,
+    "stream_position": f"{POSITION_COLUMNS}, {SUM_COLUMNS}",
     "poll_status": ", ".join(_STATUS_COLUMNS),
 }
 
@@ -85,6 +87,7 @@ class StateFile:
             raise
         self._file_id = self._stat()
         self._version: int | None = None
+        self._content = ContentSum()
 
     def _prepare(self) -> None:
         done = _migrations_of(self._connection, self.path)  # before anything is written to it
@@ -120,14 +123,15 @@ class StateFile:
         `index` is given the packed place and the MD5 of each live action in turn, for there may be many, and the places
         that are to be refreshed.
         """
-        with translated(self.path, "read"), self._immediate():
+        with translated(self.path, "read"), immediate(self._connection):
             version = self._data_version()
             head = read_position(self._connection)
             marked = read_places(self._connection, "refresh")
-            indexed = index(read_digests(self._connection), marked)
+            digests = Digests(self._connection)
+            indexed = index(iter(digests), marked)
             missed = read_places(self._connection, "missed")
             status_in(self._connection)  # damage in it is to be found before anything is shipped
-        self._version = version
+        self._version, self._content = version, digests.found
         return Loaded(head, indexed, missed, marked)
 
     def live_actions(self, observer: Observer | None = None) -> ActionFold:
@@ -162,18 +166,25 @@ class StateFile:
 
         Whatever the body raises rolls it back.
         """
-        with translated(self.path, "write"), self._immediate():
-            if self._data_version() != self._version:
-                raise StateChanged(f"state file {self.path} was changed by another process")
-            yield
+        content = self._content
+        try:
+            with translated(self.path, "write"), immediate(self._connection):
+                if self._data_version() != self._version:
+                    raise StateChanged(f"state file {self.path} was changed by another process")
+                yield
+        except BaseException:
+            self._content = content
+            raise
 
-    def apply(self, gone: Iterable[ActionState], put: Iterable[ActionState], head: Head) -> None:
-        """Within a transaction: empty the places of those that are gone, fill those of `put`, and stand at `head`.
+    def apply(self, left: Sequence[ActionState], put: Sequence[ActionState], head: Head) -> None:
+        """Within a transaction: `left`, which are in the file, leave it, `put` enter it, and it stands at `head`.
 
         A place that one empties may be filled again by the other.
         """
-        delete_actions(self._connection, gone)
+        filled = {action.place for action in put}
+        delete_actions(self._connection, (action for action in left if action.place not in filled))
         write_actions(self._connection, put)
+        self._content = self._content.without_actions(left).with_actions(put)
         self.set_position(head)
 
     def replace(self, live: ActionFold, head: Head) -> None:
@@ -185,11 +196,12 @@ class StateFile:
         self._connection.execute("DELETE FROM missed")
         self._connection.execute("DELETE FROM refresh")
         write_actions(self._connection, live)
+        self._content = ContentSum().with_actions(live)
         self.set_position(head)
 
     def set_position(self, head: Head) -> None:
         """Within a transaction: what is known is the fold of a stream with this head."""
-        write_position(self._connection, head)
+        write_position(self._connection, head, self._content)
 
     def unmark(self, places: Iterable[int]) -> None:
         """Within a transaction: what the stream says of these actions it now says in a new entry."""
@@ -214,9 +226,6 @@ class StateFile:
                 f"INSERT OR REPLACE INTO poll_status (id, {', '.join(_STATUS_COLUMNS)}) VALUES (1, {marks})",
                 msgspec.structs.astuple(status),
             )
-
-    def _immediate(self) -> contextlib.AbstractContextManager[None]:
-        return immediate(self._connection)
 
     def _data_version(self) -> int:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from hashlib import sha1
 from importlib.resources import files
@@ -47,14 +48,18 @@ class PendingAppend:
         """The stream before anything was added, once it is finished."""
         self.entry_ids: list[bytes] = []
         """The ids of the entries that were added, in order of the payloads, once it is finished."""
+        self.reply_s = 0.0
+        """Seconds from sending it to having read the reply, once it is finished."""
+        self.waited_s = 0.0
+        """How much of that passed in nothing but waiting."""
         self._send("EVALSHA", _SCRIPT_SHA)
 
     def finish(self) -> Head:
         """The stream now; `StreamMoved` if it was not as expected, and then nothing was added.
 
-        Without payloads this only compares. After `StreamUnavailable` it is not known whether they were added. That the
-        stream ends as expected does not say that it still holds everything that it should: see
-        `stream_head.has_losses` for `found`.
+        Without payloads this only compares. After `StreamNotKept` they were added, after `StreamUnavailable` it is not
+        known whether they were. That the stream ends as expected does not say that it still holds everything that it
+        should: see `stream_head.has_losses` for `found`.
         """
         matched, self.found, self.entry_ids = self._reply()
         if not matched:
@@ -83,20 +88,38 @@ class PendingAppend:
             except redis.exceptions.NoScriptError:  # a server that was restarted, or has never seen it
                 self._send("EVAL", _SCRIPT)
                 reply = self._read()
+            if self._payloads and reply[0]:
+                self._wait_until_kept()
         self._stream.pool.release(self._connection)
         self._connection = None
         matched, *told, entry_ids = reply
         return bool(matched), Head.told(*told), entry_ids
 
+    def _wait_until_kept(self) -> None:
+        stream, number = self._stream, len(self._payloads)
+        if stream.keeping is None:
+            return
+        entries = "an entry" if number == 1 else f"{number:,} entries"
+        try:
+            stream.keeping.wait(self._connection, f"{entries} of stream {stream.key} at {stream.address}: it")
+        except BaseException:
+            self.abandon()
+            raise
+
     def _read(self) -> Any:
         assert self._connection is not None, "finish an append once"
+        begun = time.monotonic()
         try:
-            return self._connection.read_response()
+            reply = self._connection.read_response()
         except redis.exceptions.NoScriptError:
             raise
         except BaseException:
             self.abandon()
             raise
+        now = time.monotonic()
+        self.reply_s, self.waited_s = now - self._sent_at, now - begun
+        self._stream.round_trip_s = min(self._stream.round_trip_s, self.reply_s)
+        return reply
 
     def abandon(self) -> None:
         """Forget about the reply, and with it the connection that it would come by."""
@@ -112,3 +135,4 @@ class PendingAppend:
         except BaseException:
             self.abandon()
             raise
+        self._sent_at = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from hsm_shipper.config import Config
-from hsm_shipper.errors import ConfigError
+from hsm_shipper.errors import ConfigError, StreamUnavailable
+from hsm_shipper.redis_settings import REPLY_TIMEOUT_S, TLS_KEYS
+from hsm_shipper.stream.certificates import check_certificates
+from hsm_shipper.stream.redis_errors import tls_hint
+from hsm_shipper.stream.sentinel import SENTINEL_TIMEOUT_S, SentinelFinder, find_by
 
 CONNECT_TIMEOUT_S = 5.0
-# An append of 1,000 events takes the server a few ms; a server that forks or loads may stall for seconds.
-REPLY_TIMEOUT_S = 15.0
 
 
 def client_kwargs(config: Config, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def client_kwargs(config: Config, more: Mapping[str, Any] | None = None) -> dict
     for an address, a password file or a certificate that cannot be used.
     """
     address = config.redis_address
-    if address.is_sentinel or address.is_cluster:
+    if address.is_cluster:
         raise ConfigError(f"{address}: {address.scheme}:// is not supported yet", "name one server by redis://")
     kwargs: dict[str, Any] = {
         "protocol": 2,
@@ -39,17 +40,63 @@ def client_kwargs(config: Config, more: Mapping[str, Any] | None = None) -> dict
     if config.redis_username is not None:
         kwargs["username"] = config.redis_username
     if config.redis_password_file is not None:
-        kwargs["password"] = _read_password(Path(config.redis_password_file))
+        kwargs["password"] = _read_secret("redis_password_file", config.redis_password_file)
+    if address.is_tls:
+        kwargs |= _tls_kwargs(config)
     kwargs |= more or {}
     kwargs |= address.client_kwargs()
     if kwargs.get("ssl"):
-        _check_certificates(kwargs)
+        by_key = {option: key for key, option in TLS_KEYS.items() if getattr(config, key) is not None}
+        elsewhere = {*(more or {}), *address.options}
+        check_certificates(kwargs, {option: key for option, key in by_key.items() if option not in elsewhere})
     return kwargs
 
 
 def connect(config: Config) -> redis.Redis:
-    """A client; nothing is sent before its first command."""
-    return redis.Redis(**client_kwargs(config))
+    """A client; nothing is sent before its first command. Where there are replicas, it talks to the primary."""
+    kwargs = client_kwargs(config)
+    client = redis.Redis(**kwargs)
+    finder = sentinel_finder(config, kwargs)
+    if finder is not None:
+        find_by(finder, client)
+    return client
+
+
+def primary_now(config: Config) -> str | None:
+    """The primary that the Sentinels name now; None where none are configured.
+
+    Raises `ConfigError`, or `StreamError` where they name none.
+    """
+    finder = sentinel_finder(config, client_kwargs(config))
+    if finder is None:
+        return None
+    try:
+        return str(finder.find()[0])
+    except redis.RedisError as error:
+        hint = tls_hint(error) or str(getattr(error, "hint", ""))
+        raise StreamUnavailable(f"which server is the primary is not known: {error}", hint) from error
+
+
+def sentinel_finder(config: Config, kwargs: Mapping[str, Any], read_from: str = "primary") -> SentinelFinder | None:
+    """What finds the server for a client with `kwargs` (of `client_kwargs`); None where the address names it.
+
+    Raises `ConfigError` for a password file that cannot be used.
+    """
+    address = config.redis_address
+    if not address.is_sentinel:
+        return None
+    told = {name: value for name, value in kwargs.items() if name.startswith(("socket_", "ssl"))}
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        told[name] = min(told.get(name) or SENTINEL_TIMEOUT_S, SENTINEL_TIMEOUT_S)
+    told |= {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
+    if config.redis_sentinel_username is not None:
+        told["username"] = config.redis_sentinel_username
+    if config.redis_sentinel_password_file is not None:
+        told["password"] = _read_secret("redis_sentinel_password_file", config.redis_sentinel_password_file)
+    options = address.options
+    for name in ("username", "password"):
+        told |= {name: options[f"sentinel_{name}"]} if f"sentinel_{name}" in options else {}
+    return SentinelFinder(address, read_from, told)
 
 
 def address(config: Config) -> str:
@@ -57,30 +104,15 @@ def address(config: Config) -> str:
     return str(config.redis_address)
 
 
-def _read_password(file: Path) -> str:
+def _tls_kwargs(config: Config) -> dict[str, Any]:
+    kwargs = {option: getattr(config, key) for key, option in TLS_KEYS.items() if getattr(config, key) is not None}
+    if "ssl_password" in kwargs:
+        kwargs["ssl_password"] = _read_secret("redis_tls_key_password_file", kwargs["ssl_password"])
+    return kwargs
+
+
+def _read_secret(key: str, file: str) -> str:
     try:
-        return file.read_text(encoding="utf-8").rstrip("\r\n")
+        return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"redis_password_file: cannot read {file}: {error}") from None
-
-
-def _check_certificates(kwargs: Mapping[str, Any]) -> None:
-    """Whether certificates and keys can be used: redis-py would tell at the first command, as if Redis were down."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    certificate, key = kwargs.get("ssl_certfile"), kwargs.get("ssl_keyfile")
-    authorities = [kwargs.get(name) for name in ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data")]
-    if key is not None and certificate is None:
-        raise ConfigError("ssl_keyfile is there without ssl_certfile", "name the certificate that the key is of")
-    tried, hint = "", ""
-    try:
-        if certificate is not None:
-            tried = f"ssl_certfile {certificate}" + (f" with ssl_keyfile {key}" if key else "")
-            hint = "look at its owner and content; ssl_password is the password of an encrypted key"
-            # Without any password OpenSSL asks the terminal for one.
-            context.load_cert_chain(certificate, key, kwargs.get("ssl_password") or "")
-        if any(authorities):
-            tried, hint = f"ssl_ca_certs {authorities[0] or authorities[1] or 'in ssl_ca_data'}", "give a PEM file"
-            context.load_verify_locations(*authorities)
-    except (OSError, ValueError) as error:  # ssl.SSLError among them
-        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
-        raise ConfigError(f"{tried} cannot be used: {why}", hint) from None
+        raise ConfigError(f"{key}: cannot read {file}: {error}") from None

@@ -13,19 +13,25 @@ from collections.abc import Iterator
 import redis
 import redis.exceptions
 
+from hsm_shipper.stream.sentinel import SentinelRefused, SentinelUnavailable
+
 # The first word of a Redis error is its code (https://redis.io/docs/latest/develop/reference/protocol-spec/).
 _HINTS = {
     "OOM": "Redis is at its maxmemory: give it more, or trim the streams",
     "MISCONF": "Redis cannot save to disk and refuses writes: look at its log and its disk",
-    "READONLY": "this is a read-only replica: connect to the primary",
+    "READONLY": "this is a read-only replica: connect to the primary (by Sentinels: redis+sentinel:// in redis_url)",
     "NOAUTH": "set redis_username and redis_password_file",
     "WRONGPASS": "check redis_username and redis_password_file",
     "WRONGTYPE": "the key is no stream: another program uses this prefix; rename the key or change the prefix",
+    "UNBLOCKED": "it has just become a replica: the next poll looks for the primary",
     "NOREPLICAS": "too few replicas are in step (min-replicas-to-write): look at the replicas",
 }
 
-_WANTS_OURS = "Redis wants a certificate of this client: give ssl_certfile and ssl_keyfile in redis_url"
-_NOT_OURS = "Redis does not accept the certificate of this client: look at ssl_certfile, and at what Redis trusts"
+_WANTS_OURS = "Redis wants a certificate of this client: set redis_tls_cert_file and redis_tls_key_file"
+_NOT_OURS = (
+    "Redis does not accept the certificate of this client (redis_tls_cert_file): has it expired, and does Redis trust "
+    "its CA? `hsm-action-shipper check` tells the former"
+)
 # X509_V_ERR_* of OpenSSL (openssl-verification-options(1)): the verify_code of the ssl module.
 _UNTRUSTED = (18, 19, 20, 21)
 _NOT_YET_VALID, _EXPIRED = 9, 10
@@ -44,12 +50,18 @@ def error_code(error: redis.RedisError) -> str:
 
 def refusal_hint(error: redis.RedisError) -> str:
     """What to do where the server refuses for another reason than a permission."""
+    if isinstance(error, SentinelRefused):
+        return error.hint
     if is_full(error):
         return _HINTS["OOM"]
     if str(error).startswith("DB index"):
         return "the server has fewer databases: look at redis_db, or at the database in redis_url"
     if "unauthenticated" in str(error):  # so Redis 7 refuses a long command of a client that gave no password
         return _HINTS["NOAUTH"]
+    if "WAITAOF" in str(error):
+        return (
+            "redis_wait_fsync needs `appendonly yes`, and Redis 7.2 or Valkey: set it there, or redis_wait_fsync: false"
+        )
     if isinstance(error, redis.exceptions.InvalidResponse):
         return "is that Redis? Look at the host and the port"
     return _HINTS.get(error_code(error), "look at the server's log")
@@ -93,8 +105,10 @@ def tls_hint(error: BaseException) -> str | None:
 
 def reach_hint(error: BaseException, address: str, otherwise: str) -> str:
     """What to look at where a server does not answer: with TLS on one side only, it looks as if it were down."""
+    if isinstance(error, SentinelUnavailable):
+        return error.hint
     if address.startswith("rediss"):
-        return "is Redis up, is that its port for TLS, and does it want a certificate (ssl_certfile)?"
+        return "is Redis up, is that its port for TLS, and does it want a certificate (redis_tls_cert_file)?"
     cut = any(isinstance(cause, (ConnectionResetError, BrokenPipeError)) for cause in _causes(error))
     if address.startswith("redis") and (cut or "closed by server" in str(error)):
         return "is Redis up, and does it want TLS on that port (rediss://)?"
@@ -103,14 +117,14 @@ def reach_hint(error: BaseException, address: str, otherwise: str) -> str:
 
 def _about_its_certificate(code: int) -> str:
     if code in _UNTRUSTED:
-        return "the certificate of Redis is signed by none that is trusted here: name its CA in ssl_ca_certs"
+        return "the certificate of Redis is signed by none that is trusted here: name its CA in redis_tls_ca_file"
     if code == _EXPIRED:
         return "the certificate of Redis has expired: renew it (or is the clock of this host wrong?)"
     if code == _NOT_YET_VALID:
         return "the certificate of Redis is not valid yet: look at the clock of this host"
     if code in _OTHER_NAME:
-        return "the certificate of Redis is not for this host name: use the name that it is for"
-    return "the certificate of Redis is not accepted: look at it, and at ssl_ca_certs"
+        return "the certificate of Redis is not for this host name: use a name or an address that it is for"
+    return "the certificate of Redis is not accepted: look at it, and at redis_tls_ca_file"
 
 
 def _about_the_handshake(reason: str) -> str | None:
@@ -119,7 +133,7 @@ def _about_the_handshake(reason: str) -> str | None:
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
         return _NOT_OURS
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"):
-        return "there is no TLS on that port: name the port for TLS, or use redis://"
+        return "there is no TLS on that port: name the port for TLS, or leave TLS out (redis://)"
     if "PROTOCOL_VERSION" in reason or "CIPHER" in reason:
         return "Redis and this host agree on no version or cipher of TLS: look at ssl_min_version and ssl_ciphers"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from importlib.resources import files
@@ -26,6 +27,7 @@ from hsm_shipper.errors import (
     StreamUnavailable,
 )
 from hsm_shipper.stream.compare_and_append import PendingAppend
+from hsm_shipper.stream.keeping import Keeping
 from hsm_shipper.stream.page_reader import PAGE_ENTRIES, Entry, PageReader
 from hsm_shipper.stream.redis_errors import is_denied, permission_hint, reach_hint, refusal_hint, tls_hint
 
@@ -49,14 +51,19 @@ class GroupPosition(NamedTuple):
 class ActionStream:
     """The stream `key`. Every method raises `StreamUnavailable` or `StreamRefused` as the server's answer is."""
 
-    def __init__(self, client: redis.Redis, key: str, address: str) -> None:
+    def __init__(self, client: redis.Redis, key: str, address: str, keeping: Keeping | None = None) -> None:
+        """`keeping` is who has to have what is appended before an append is finished; None for the server alone."""
+        self.keeping = keeping
         self._client = client
         self.pool = client.connection_pool
         self.key = key
         self.address = address
+        self.round_trip_s = math.inf
+        """The shortest time in which the server has replied to the script since `head` was asked for."""
 
     def head(self) -> Head:
         """Where the stream ends now, on a server that takes writes: `StreamRefused` on a read-only replica."""
+        self.round_trip_s = math.inf  # it may be another server
         # No stream ends at '': the script finds a mismatch and tells where this one really ends.
         return self.start_append(Head("", None, None), ()).look()
 
@@ -69,6 +76,13 @@ class ActionStream:
     def compare(self, expected: Head) -> Head:
         """The stream as it is; `StreamMoved` unless it still ends at `expected`. It is tried as a write."""
         return self.start_append(expected, ()).finish()
+
+    def confirm_kept(self) -> None:
+        """Make sure that all that the stream holds now is kept as is asked for; `StreamNotKept` if not in time."""
+        if self.keeping is None:
+            return
+        with self.translated("wait until all is kept of"):
+            self.keeping.confirm(self.pool, self.key, f"what stream {self.key} at {self.address} holds")
 
     def entries_lost(self, found: Head) -> EntriesLost:
         """What to raise where the stream as it was `found` has lost entries (`stream_head.has_losses`)."""

@@ -23,7 +23,7 @@ from hsm_shipper.process import log
 from hsm_shipper.process.program import command_line, run_program
 from hsm_shipper.process.signals import Cadence, StopSignal
 from hsm_shipper.state.forget import forget, stored_mdts
-from hsm_shipper.supervision.plan import Plan, RestartBackoff, Seen, decide, is_settled
+from hsm_shipper.supervision.discovery_plan import Plan, RestartBackoff, Seen, decide, is_settled
 from hsm_shipper.supervision.supervisord import WORKER_PREFIX, Program, ProgramFiles, Supervisor, worker_program
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class Discovery:
         self._errors = log.RepeatedErrors(logger)
         self._remarked: set[str] = set()
         self._worker_pids: tuple[int, ...] = ()
+        self._told_watching: str | None = None
 
     def step(self) -> float:
         """Look, and act; returns the seconds after which to look again at the latest."""
@@ -51,6 +52,7 @@ class Discovery:
             seen = self._look()
             plan = decide(seen, self._backoff.due(seen.running, time.monotonic()))
             wait_s = self._act(plan, seen)
+            self._tell_watching(seen)
         except ShuttingDown:
             return _UNSETTLED_S
         except SupervisorError as error:
@@ -111,6 +113,16 @@ class Discovery:
             return 0.0
         settled = is_settled(seen.running) and not (plan.add or plan.restart or forgetting)
         return self._config.poll_interval_s if settled else _UNSETTLED_S
+
+    def _tell_watching(self, seen: Seen) -> None:
+        """Once everything that was seen has been acted on: whoever waits for the start may go on."""
+        count = len(seen.wanted)
+        text = f"watching {count} MDT{'' if count == 1 else 's'}"
+        if not seen.complete:
+            text += ", and perhaps more: a folder cannot be read, see the log"
+        if text != self._told_watching:
+            self._supervisor.tell_watching(text)
+            self._told_watching = text
 
     def _try(self, mdt: str, action: Callable[[str], bool]) -> bool:
         """Do something about one MDT; trouble with it does not keep the others waiting."""

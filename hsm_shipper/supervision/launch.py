@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from hsm_shipper.config import Config
-from hsm_shipper.errors import ConfigError, SupervisorError
+from hsm_shipper.errors import ConfigError, SupervisorError, writing_hint
 from hsm_shipper.process.output import OutputLines, Unfailing, never_fail_at_stderr, print_err
 from hsm_shipper.process.parent_death import SUPERVISORD_PID_VARIABLE
 from hsm_shipper.state.locks import SHIPPER_LOCK, FileLock
@@ -116,9 +116,8 @@ def _open_log(path: Path) -> IO[bytes]:
     try:
         return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), "ab", buffering=0)
     except OSError as error:
-        raise ConfigError(
-            f"cannot write log file {path}: {error.strerror}", "set log_file, or check its folder"
-        ) from None
+        hint = writing_hint(error, "set log_file, or check its folder")
+        raise ConfigError(f"cannot write log file {path}: {error.strerror}", hint) from None
 
 
 def _open_unfailing(path: str, mode: str) -> IO[bytes]:

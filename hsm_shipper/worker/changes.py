@@ -17,7 +17,7 @@ REFRESH: Final = "REFRESH"
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """One step of the belief: `before` leaves it, `after` enters it, `payload` tells the stream.
+    """One step of what is known to be live: `before` leaves it, `after` enters it, `payload` tells the stream.
 
     `payload` is None where the stream already says it and only our row learns the line's hash (ADOPTED). All others get
     their entry when they are appended.
@@ -114,17 +114,30 @@ class ChangeWriter(msgspec.Struct, frozen=True):
         cat_idx, rec_idx = unpack_place(after.place)
         return encode(
             Event(
-                kind, f"{after.fid}:{after.action}", self.mdt, cat_idx, rec_idx, after.fid, after.action, after.status,
-                timestamp, raw, None if exact else new.digest.hex(), after.cookie, after.first_seen,
-                after.status_since, self.host, None, refresh,
+                kind,
+                f"{after.fid}:{after.action}",
+                mdt=self.mdt,
+                cat_idx=cat_idx,
+                rec_idx=rec_idx,
+                fid=after.fid,
+                action=after.action,
+                status=after.status,
+                timestamp=timestamp,
+                raw=raw,
+                hash=None if exact else new.digest.hex(),
+                cookie=after.cookie,
+                first_seen=after.first_seen,
+                status_since=after.status_since,
+                host=self.host,
+                refresh=refresh,
             )
-        )  # fmt: skip
+        )
 
 
 def rows_of(changes: Sequence[Change]) -> tuple[list[ActionState], list[ActionState]]:
-    """What leaves the state file, and what enters it or takes the place of what was there."""
-    gone = [change.before for change in changes if change.after is None and change.before is not None]
-    return gone, [change.after for change in changes if change.after is not None]
+    """What leaves the state file, and what enters it, be it in the place of what was there."""
+    left = [change.before for change in changes if change.before is not None]
+    return left, [change.after for change in changes if change.after is not None]
 
 
 def same_action(before: ActionState, record: ActionRecord) -> bool:

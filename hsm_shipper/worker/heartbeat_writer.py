@@ -50,7 +50,6 @@ class HeartbeatWriter:
             self._errors.worked("heartbeat")
 
     def _heartbeat(self, status: PollStatus) -> Heartbeat:
-        failed = status.last_error_at is not None and status.last_error_at >= status.last_poll_at
         slots = read_slots(self._actions)
         self._slots_lost_since = (self._slots_lost_since or status.last_poll_at) if slots.lost else None
         heartbeat = Heartbeat(
@@ -59,22 +58,18 @@ class HeartbeatWriter:
             mdt=status.mdt,
             last_poll_at=status.last_poll_at,
             last_poll_duration_s=status.last_poll_duration_s,
+            last_poll_read_s=status.last_poll_read_s,
             poll_interval_s=self._config.poll_interval_s,
             lines=status.lines,
             lines_not_understood=status.lines_not_understood,
             live=status.live,
             backlog=status.backlog,
-            last_error=status.last_error if failed else None,
+            last_error=status.error,
             hsm_control=read_hsm_control(self._actions),
-            max_requests=slots.max_requests,
-            archive_count=slots.archive_count,
-            restore_count=slots.restore_count,
-            remove_count=slots.remove_count,
             slots_lost_since=self._slots_lost_since,
             grace_delay_s=read_tunable(self._actions, "grace_delay"),
             loop_period_s=read_tunable(self._actions, "loop_period"),
-            copytools=slots.copytools,
-            agents_not_understood=slots.agents_not_understood,
+            **slots._asdict(),
         )
         self._say_lost(heartbeat.lost_slots)
         return heartbeat

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -26,12 +27,14 @@ from hsm_shipper.state.locks import FileLock, worker_lock_path
 from hsm_shipper.state.poll_status import state_file
 from hsm_shipper.stream.connection import address, connect
 from hsm_shipper.stream.connection_age import ConnectionAge
+from hsm_shipper.stream.keeping import Keeping
 from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.heartbeat_writer import HeartbeatWriter
 from hsm_shipper.worker.poll_result import PollResult
+from hsm_shipper.worker.poll_spread import first_tick_s, share_of_interval
 from hsm_shipper.worker.poller import Poller
-from hsm_shipper.worker.replica import StreamReplica
+from hsm_shipper.worker.stream_replica import StreamReplica
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +44,8 @@ def make_poller(
 ) -> tuple[Poller, StreamReplica]:
     """A poller of `mdt` and what it keeps open beside the actions file. The caller holds the worker's lock."""
     relax_collector()
-    stream = ActionStream(client, stream_key(config.redis_stream_prefix, mdt), address(config))
+    key, keeping = stream_key(config.redis_stream_prefix, mdt), Keeping.configured(config)
+    stream = ActionStream(client, key, address(config), keeping)
     replica = StreamReplica(state_file(config.state_path, mdt), stream, config.host)
     writer = ChangeWriter(mdt, config.host, config.include_raw)
     return Poller(actions_file, replica, writer, partial(read_hsm_control, actions_file.path)), replica
@@ -72,7 +76,8 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
         pulse = HeartbeatWriter(client, config, mdt, actions)
         age = ConnectionAge()
         _log.info("polling %s every %g s", actions, config.poll_interval_s)
-        cadence = Cadence(config.poll_interval_s)
+        first_tick = first_tick_s(time.monotonic(), config.poll_interval_s, share_of_interval(mdt))
+        cadence = Cadence(config.poll_interval_s, first_tick)
         with closed_when_gone(actions_file):
             _poll(poller, pulse)
             while not cadence.wait(stop):

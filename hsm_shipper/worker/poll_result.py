@@ -67,6 +67,7 @@ class PollResult:
             polls=total("polls", 1),
             last_poll_at=now,
             last_poll_duration_s=self.duration_s,
+            last_poll_read_s=self.read_s,
             lines=self.lines,
             live=self.live,
             backlog=self.backlog,

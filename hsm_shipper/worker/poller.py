@@ -19,6 +19,7 @@ from hsm_shipper.errors import (
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.process.batched import batched
 from hsm_shipper.state.poll_status import PollStatus
+from hsm_shipper.worker.batch_size import BATCH_EVENTS
 from hsm_shipper.worker.changes import Change, ChangeWriter, same_action
 from hsm_shipper.worker.held_lines import HELD_OPEN_MAX, NewLine
 from hsm_shipper.worker.listing_scan import ListingScan
@@ -26,14 +27,11 @@ from hsm_shipper.worker.missed_states import MissedStates
 from hsm_shipper.worker.poll_log import PollLog
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.purge_decision import decide_purges
-from hsm_shipper.worker.replica import StreamReplica
 from hsm_shipper.worker.snapshot import Snapshot, ascends, new_lines_of
+from hsm_shipper.worker.stream_replica import StreamReplica
 
 _log = logging.getLogger(__name__)
 
-# One call of the script: 1,000 events of 500 B hold the server for 3 to 4 ms, and no reply is worth more.
-BATCH_EVENTS = 1000
-BATCH_BYTES = 1024 * 1024
 _ATTEMPTS = 2  # a second mismatch waits for the next poll: somebody else is writing, and reading costs the MDS
 _NOT_READY = frozenset({"init", "stopping"})
 # A line that changed and kept its status is rare: so many of them are asked of the stream in a poll, for it may be our
@@ -146,9 +144,9 @@ class Poller:
                 continue
             timestamp = int(snapshot.reading.taken_at)
             try:
-                self._replica.ship([self._writer.state(line, None, timestamp) for line in new])
+                self._ship_states(new, timestamp)
             except StreamError:
-                snapshot.hold(self._not_shipped(on_its_way) + new)
+                snapshot.hold(self._not_shipped(on_its_way + new))
                 raise
             last_place, on_its_way = new[-1].record.place, new
         try:
@@ -156,6 +154,13 @@ class Poller:
         except StreamError:
             snapshot.hold(self._not_shipped(on_its_way))
             raise
+
+    def _ship_states(self, lines: list[NewLine], timestamp: int) -> None:
+        at = 0
+        while at < len(lines):
+            some = lines[at : at + self._replica.batch.events]
+            self._replica.ship([self._writer.state(line, None, timestamp) for line in some])
+            at += len(some)
 
     def _not_shipped(self, lines: list[NewLine]) -> list[NewLine]:
         return [new for new in lines if new.digest not in self._replica.line_index]
@@ -232,7 +237,7 @@ class Poller:
         for change in changes:
             batch.append(change)
             size_bytes += len(change.payload or b"")
-            if len(batch) >= BATCH_EVENTS or size_bytes >= BATCH_BYTES:
+            if len(batch) >= self._replica.batch.events or size_bytes >= self._replica.batch.payload_bytes:
                 self._replica.ship(batch)
                 batch, size_bytes = [], 0
         if batch:

@@ -11,6 +11,9 @@ from hsm_shipper.worker.held_lines import HeldLines, NewLine
 from hsm_shipper.worker.listing_scan import ListingScan
 from hsm_shipper.worker.purge_decision import PurgeDecision
 
+# A first ship appends its lines as they are read: some 800 come together so, as much as one call of the script takes.
+_LINES_TOGETHER = 600
+
 
 @dataclass
 class Snapshot:
@@ -40,14 +43,20 @@ class Snapshot:
 
 
 def new_lines_of(reading: Reading, scan: ListingScan) -> Iterator[list[NewLine]]:
-    """What is new in a reading, some lines at a time."""
+    """What is new in a reading, many lines at a time."""
 
     def chunks() -> Iterator[bytes]:
         for chunk in reading.chunks():
             yield chunk
             reading.lines = scan.lines_taken  # should the next read() fail, that is where it did
 
-    return scan.new_lines(chunks())
+    together: list[NewLine] = []
+    for new in scan.new_lines(chunks()):
+        together += new
+        if len(together) >= _LINES_TOGETHER:
+            yield together
+            together = []
+    yield together
 
 
 def ascends(fresh: list[NewLine], last_place: int) -> bool:

@@ -10,6 +10,7 @@ from hsm_tools.consumer import ConsumerGroup, StreamReader
 from hsm_tools.event import StreamEvent
 from hsm_tools.live import LiveAction, LiveActions
 from hsm_tools.live_view import LiveView
+from hsm_tools.reader.replica import ReplicaState
 from hsm_tools.record import HsmRecord
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "LiveActions",
     "LiveView",
     "MalformedEvent",
+    "ReplicaState",
     "StreamEvent",
     "StreamReader",
     "StreamRefused",

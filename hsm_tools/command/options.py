@@ -16,9 +16,18 @@ if TYPE_CHECKING:  # imported late: a tool's --help needs neither msgspec nor Re
 _TO_STDERR = "what is wrong is said on standard error"
 _LOG_OPTIONS = {"--log-level": f"{_TO_STDERR}, and nothing else is", "--log-file": f"{_TO_STDERR}: add 2>>FILE"}
 
+_FILES_AND_ENVIRONMENT = """
+files:
+  /etc/hsm-shipper/hsm-shipper.yaml   the configuration without -c, if it is there
+
+environment:
+  HSM_<KEY>   overrides a key of the configuration, as in HSM_REDIS_HOST=redis.example.org
+"""
+
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `load` reads."""
+    """Add the options that `load` reads, and to the epilog what else it reads."""
+    parser.epilog = (parser.epilog or "") + _FILES_AND_ENVIRONMENT
     group = parser.add_argument_group(
         "connection", "By default as in the configuration file and the environment (HSM_REDIS_HOST and so on)."
     )
@@ -32,8 +41,8 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--redis-url",
         metavar="URL",
-        help="redis://, rediss:// or unix:// in place of host, port and db (1 if it names none); a password is "
-        "better kept in the configuration's redis_password_file: other users see command lines",
+        help="redis://, rediss://, unix:// or redis+sentinel:// in place of host, port and db (1 if it names none); a "
+        "password is better kept in the configuration's redis_password_file: other users see command lines",
     )
     for option, today in _LOG_OPTIONS.items():
         group.add_argument(option, action=Retired, nargs="?", const=today, help=argparse.SUPPRESS)

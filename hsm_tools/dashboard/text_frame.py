@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hsm_shipper.process.durations import age, span
 from hsm_shipper.process.output import printable
-from hsm_tools.dashboard.data.action_table import By, Row, rows
+from hsm_tools.dashboard.data.counts_table import By, Row, rows
 from hsm_tools.dashboard.data.problems import Severity, problems
 from hsm_tools.dashboard.data.streams_state import StreamsState
+
+if TYPE_CHECKING:
+    from hsm_tools.reader.replica import ReplicaState
 
 TITLE = "--- Lustre HSM Action Dashboard ---"
 LISTENING = "Listening for live updates..."
@@ -33,6 +36,8 @@ class Connection(NamedTuple):
     """Since when there is no answer; None where there is one."""
     why: str = ""
     """The error; not yet fit for a terminal."""
+    replica: ReplicaState | None = None
+    """The replica that is asked; None for the primary."""
 
 
 CONNECTED = Connection()
@@ -64,7 +69,7 @@ def header_lines(state: StreamsState | None, connection: Connection, status: str
 def redis_status(connection: Connection) -> str:
     """Whether Redis answers, in words."""
     if connection.lost_at is None:
-        return "Connected"
+        return "Connected" if connection.replica is None else printable(f"Connected to {connection.replica}")
     return f"Disconnected since {_local(connection.lost_at, '%H:%M:%S')}"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import redis
 
@@ -29,9 +29,11 @@ from hsm_tools.live_state.observer import ToolsObserver
 from hsm_tools.live_state.tally import Tally
 from hsm_tools.reader.finding import StreamFinder
 from hsm_tools.reader.outages import one_try_failed, refusal
+from hsm_tools.reader.positions import StreamInfo
+from hsm_tools.reader.replica import ReplicaState
 from hsm_tools.reader.server import Server
 from hsm_tools.reader.step_runner import StepRunner
-from hsm_tools.reader.steps import Pipeline, pairs
+from hsm_tools.reader.steps import Pipeline
 
 DISCOVERY_INTERVAL_S = 60.0
 
@@ -46,7 +48,7 @@ class LiveStream:
         self.key = stream.key
         self.length = 0
         """Entries that it has."""
-        self.first_id: str | None = None
+        self.first_id: bytes | None = None
         """Its oldest entry."""
         self.heartbeat: Heartbeat | None = None
         """What its worker has said last; None where no worker polls, or it cannot be read."""
@@ -94,7 +96,7 @@ class LiveStream:
         """How its worker does at `now_s` (seconds since the epoch)."""
         return worker_health(self.heartbeat, now_s, self.heartbeat_trouble)
 
-    def follow(self, end: StreamEnd | None) -> None:
+    def follow(self, end: StreamInfo | None) -> None:
         """Fold what lies between here and `end`; None if the stream is gone."""
         if end is None:
             self.length, self.first_id = 0, None
@@ -103,11 +105,12 @@ class LiveStream:
                 self._replay = self._beginning()
             return
         self.length, self.first_id = end.length, end.first_id
-        if pack_id(end.last_id) < pack_id(self.folded_to):
+        last_id = end.last_id.decode()
+        if pack_id(last_id) < pack_id(self.folded_to):
             logger.warning("stream %s went back in time: it is folded from its first entry", self.key)
             self._replay = self._beginning()
-        if end.last_id != self.folded_to:
-            self._replay.go_on(end.last_id)
+        if last_id != self.folded_to:
+            self._replay.go_on(last_id)
 
     def _beginning(self) -> Replay:
         return Replay(
@@ -116,14 +119,6 @@ class LiveStream:
             observer=lambda: ToolsObserver(self.tally),
             digests=False,
         )
-
-
-class StreamEnd(NamedTuple):
-    """Where a stream ends, and how long it is."""
-
-    last_id: str
-    length: int
-    first_id: str | None
 
 
 class LiveStreams:
@@ -144,6 +139,9 @@ class LiveStreams:
         self.address = server.address
         """Where the server is, for messages."""
         self.prefix = prefix
+        self.replica: ReplicaState | None = None
+        """The replica that the last look has asked, and how old what it says may be; None where it was the primary."""
+        self._server = server
         self._client = server.client(math.inf)
         self._runner = StepRunner(self._client)
         self._finder = StreamFinder(self.prefix, discovery_interval_s)
@@ -170,7 +168,7 @@ class LiveStreams:
         """Close the connection; the streams stay as they are."""
         self._runner.close()
 
-    def look(self) -> dict[str, StreamEnd | None]:
+    def look(self) -> dict[str, StreamInfo | None]:
         """Find the streams and their ends, without folding anything: by MDT, None for one that is gone.
 
         Raises `StreamUnavailable`, or `StreamRefused` where trying again is of no use.
@@ -186,7 +184,7 @@ class LiveStreams:
         """Make every stream's live actions what the stream says now; raises what `look` and `follow` raise."""
         self.follow(self.look())
 
-    def follow(self, ends: Mapping[str, StreamEnd | None]) -> None:
+    def follow(self, ends: Mapping[str, StreamInfo | None]) -> None:
         """Fold every stream up to where `look` has found its end.
 
         Raises `StreamUnavailable`: what was folded by then is kept, and the next refresh goes on from there. A single
@@ -211,20 +209,24 @@ class LiveStreams:
         for mdt in [mdt for mdt, stream in self._streams.items() if stream.key not in keys]:
             del self._streams[mdt]
 
-    def _ends(self) -> dict[str, StreamEnd | None]:
-        ends: dict[str, StreamEnd | None] = {}
+    def _ends(self) -> dict[str, StreamInfo | None]:
+        ends: dict[str, StreamInfo | None] = {}
         commands: list[tuple[Any, ...]] = []
         for mdt, stream in self._streams.items():
             beat_key = heartbeat_key(self.prefix, mdt)
             commands += [("XINFO", "STREAM", stream.key), ("EXISTS", stream.key), ("GET", beat_key)]
+        if self._server.may_read_replica:
+            commands.append(("INFO", "replication"))
         replies = self._runner.ask(Pipeline(commands))
+        if self._server.may_read_replica:
+            self.replica = self._server.replica_state(replies.pop())
         for stream, info, exists, beat in zip(
             self._streams.values(), replies[::3], replies[1::3], replies[2::3], strict=True
         ):
             stream.heartbeat, stream.heartbeat_trouble = read_heartbeat(beat)
             stream.trouble = None
             if not isinstance(info, redis.RedisError):
-                ends[stream.mdt] = _end(info)
+                ends[stream.mdt] = StreamInfo.of(info)
             elif exists == 0:
                 ends[stream.mdt] = None
             else:
@@ -236,12 +238,5 @@ class LiveStreams:
         return f"{error}; {refused.hint}" if is_denied(error) else str(error)
 
 
-def _time_of(entry_id: str | None) -> float | None:
-    return None if entry_id in (None, EMPTY_ID) else (pack_id(entry_id) >> 64) / 1000
-
-
-def _end(info: Any) -> StreamEnd:
-    """The reply to XINFO STREAM, in what we need of it."""
-    found = dict(pairs(info))
-    first = found.get(b"first-entry")
-    return StreamEnd(found[b"last-generated-id"].decode(), found[b"length"], first[0].decode() if first else None)
+def _time_of(entry_id: str | bytes | None) -> float | None:
+    return None if entry_id is None or entry_id == EMPTY_ID else (pack_id(entry_id) >> 64) / 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from hsm_shipper.contract.heartbeat import EXPIRY_POLLS, Heartbeat, decode
+from hsm_shipper.contract.heartbeat import Heartbeat, decode, late_after_s, poll_troubles
 
 ENABLED = "enabled"
 # The clocks of two servers may differ by so much, whatever the interval.
@@ -54,15 +54,17 @@ def worker_health(heartbeat: Heartbeat | None, now_s: float, trouble: str | None
     if heartbeat is None:
         return WorkerHealth(Health.MISSING, None, ["no heartbeat"])
     age_s = max(0.0, now_s - heartbeat.last_poll_at)
-    is_old = age_s > old_after_s(heartbeat)
+    late_s = late_after_s(heartbeat.poll_interval_s, heartbeat.last_poll_duration_s)
+    is_old = age_s > max(late_s, _CLOCK_DIFFERENCE_S)
     troubles = [f"last poll {age_s:,.0f} s ago"] if is_old else []
-    if heartbeat.last_error is not None:
-        troubles.append(f"last poll failed: {heartbeat.last_error}")
-    elif heartbeat.last_poll_duration_s > heartbeat.poll_interval_s:
-        troubles.append(f"polls take {heartbeat.last_poll_duration_s:,.1f} s, longer than poll_interval")
-    if heartbeat.lines_not_understood:
-        lines = f"{heartbeat.lines_not_understood:,} of {heartbeat.lines:,} lines of the actions file"
-        troubles.append(f"{lines} are not understood, and not shipped")
+    troubles += poll_troubles(
+        heartbeat.last_error,
+        heartbeat.last_poll_duration_s,
+        heartbeat.last_poll_read_s,
+        heartbeat.poll_interval_s,
+        heartbeat.lines,
+        heartbeat.lines_not_understood,
+    )
     if heartbeat.hsm_control not in (ENABLED, None):
         troubles.append(f"coordinator is {heartbeat.hsm_control}")
     if heartbeat.agents_not_understood:
@@ -72,9 +74,3 @@ def worker_health(heartbeat: Heartbeat | None, now_s: float, trouble: str | None
     if heartbeat.lost_slots is not None:
         troubles.append(str(heartbeat.lost_slots))
     return WorkerHealth(Health.OLD if is_old else Health.FRESH, age_s, troubles)
-
-
-def old_after_s(heartbeat: Heartbeat) -> float:
-    """The age, in seconds, above which a poll is old: as many missed polls as a heartbeat outlives."""
-    longest_poll_s = max(heartbeat.poll_interval_s, heartbeat.last_poll_duration_s)
-    return max(EXPIRY_POLLS * longest_poll_s, _CLOCK_DIFFERENCE_S)

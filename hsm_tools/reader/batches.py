@@ -24,6 +24,8 @@ class Source(Protocol):
 
     commands: str
     """What an ACL must allow."""
+    writes: bool
+    """Whether some of these write, and so need the primary."""
 
     @property
     def caught_up(self) -> bool:

@@ -35,6 +35,7 @@ class GroupSource:
     """A source of entries for one consumer of one group; see `consumer.ConsumerGroup`."""
 
     commands = GROUP_COMMANDS
+    writes = True
     caught_up = True
 
     def __init__(

@@ -27,7 +27,7 @@ class NewestEntries:
     """A source of the last `count` entries that are wanted of a bounded set; these are held in memory."""
 
     def __init__(self, streams: StreamSet, count: int, is_wanted: IsWanted) -> None:
-        self.commands = streams.commands
+        self.commands, self.writes = streams.commands, streams.writes
         self.caught_up = False
         self.position: dict[bytes, bytes] = {}
         self.position_before: dict[bytes, bytes] = {}

@@ -16,7 +16,9 @@ Redis before 7.0 has no `entries-added`: there only ids that go backwards are no
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from hsm_tools.reader.steps import pairs
 
 BEGINNING = b"0-0"
 
@@ -34,6 +36,14 @@ class StreamInfo(NamedTuple):
     length: int
     entries_added: int | None
     first_id: bytes | None = None
+
+    @classmethod
+    def of(cls, reply: Any) -> StreamInfo:
+        """What the reply to `XINFO STREAM` says."""
+        told = dict(pairs(reply))
+        first = told[b"first-entry"]
+        entry_id = first[0] if first else None
+        return cls(told[b"last-generated-id"], told[b"length"], told.get(b"entries-added"), entry_id)
 
     @property
     def removed(self) -> int | None:

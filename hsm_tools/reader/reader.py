@@ -41,10 +41,16 @@ class Reader:
         self._set_up(server, check_prefix(prefix), discovery_interval, refreshes=refreshes)
 
     @classmethod
-    def from_config(cls, config: Config, discovery_interval: float = 60, *, refreshes: bool = False) -> Self:
-        """A reader of the streams that a loaded configuration names; `ConfigError` for one that cannot be used."""
+    def from_config(
+        cls, config: Config, discovery_interval: float = 60, *, refreshes: bool = False, from_primary: bool = False
+    ) -> Self:
+        """A reader of the streams that a loaded configuration names; `ConfigError` for one that cannot be used.
+
+        `from_primary`: it never reads from a replica, whatever the configuration says.
+        """
         reader, prefix = cls.__new__(cls), check_prefix(config.redis_stream_prefix)
-        reader._set_up(Server.from_config(config), prefix, discovery_interval, refreshes=refreshes)
+        server = Server.from_config(config, from_primary=from_primary)
+        reader._set_up(server, prefix, discovery_interval, refreshes=refreshes)
         return reader
 
     def _set_up(self, server: Server, prefix: str, discovery_interval_s: float, *, refreshes: bool) -> None:

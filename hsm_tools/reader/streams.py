@@ -16,7 +16,7 @@ from hsm_shipper.stream.redis_errors import error_code
 from hsm_tools.reader.finding import StreamFinder, type_found
 from hsm_tools.reader.positions import Position, StreamInfo, id_parts
 from hsm_tools.reader.starts import EntryNumbers, Start
-from hsm_tools.reader.steps import Command, Pause, Pipeline, Steps, pages, pairs
+from hsm_tools.reader.steps import Command, Pause, Pipeline, Steps, pages
 
 # One read blocks for no longer than this, so that discovery and the looks at the streams stay on time.
 LONGEST_BLOCK_S = 1.0
@@ -40,6 +40,7 @@ class StreamSet:
     """
 
     commands = READER_COMMANDS
+    writes = False
 
     def __init__(self, finder: StreamFinder, start: Start, longest_block_s: float, *, bounded: bool = False) -> None:
         self.caught_up = start.at_end
@@ -254,10 +255,4 @@ class StreamSet:
 def _found(reply: Any, kind: Any) -> StreamInfo | str | None:
     """The replies to XINFO STREAM and TYPE, sent in this order, in one value."""
     found = type_found(kind, reply)
-    if found != "stream" or isinstance(reply, Exception):
-        return found
-    info = dict(pairs(reply))
-    first = info[b"first-entry"]
-    return StreamInfo(
-        info[b"last-generated-id"], info[b"length"], info.get(b"entries-added"), first[0] if first else None
-    )
+    return found if found != "stream" or isinstance(reply, Exception) else StreamInfo.of(reply)

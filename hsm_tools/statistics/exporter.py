@@ -82,7 +82,7 @@ class Exporter(Collector):
         self._say_troubles()
         self._forget_past()
         streams, now_s = list(self._streams), time.time()
-        stats = Stats(now_s, streams, self._summaries.groups(streams), self._source)
+        stats = Stats(now_s, streams, self._summaries.groups(streams), self._source, self._streams.replica)
         self._of_streams = labelled(self._maker.make(stats, counting=True), self._source)
         self._refreshed_at_s, self._refresh_duration_s = now_s, time.monotonic() - begun_s
         self._of_refresh = self._refreshed(is_up=True)
@@ -113,6 +113,8 @@ class Exporter(Collector):
         for stream in self._streams:
             if stream.heartbeat_trouble is not None:
                 troubles.add(f"{stream.mdt}: {stream.heartbeat_trouble}")
+        if self._streams.replica is not None and self._streams.replica.is_behind:
+            troubles.add(f"reading from {self._streams.replica._replace(silent_s=None)}")
         for trouble in sorted(troubles - self._troubles):
             logger.warning("%s", trouble)
         self._troubles = troubles

@@ -7,9 +7,9 @@ stream full of nonsense makes a bounded number of series.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -35,6 +35,7 @@ _WORDS_MAX = 16
 _HOSTS_MAX = 256
 
 Number: TypeAlias = float | int | None
+T = TypeVar("T")
 
 _OF_STREAM: dict[str, tuple[str, Callable[[LiveStream], Number]]] = {
     "hsm_stream_length_entries": ("Entries that the stream holds.", lambda it: it.length),
@@ -61,6 +62,10 @@ _OF_STREAM: dict[str, tuple[str, Callable[[LiveStream], Number]]] = {
 _OF_HEARTBEAT: dict[str, tuple[str, Callable[[Heartbeat], Number]]] = {
     "hsm_worker_last_poll_timestamp_seconds": ("When the MDT was last polled.", lambda it: it.last_poll_at),
     "hsm_worker_last_poll_duration_seconds": ("How long that took.", lambda it: it.last_poll_duration_s),
+    "hsm_worker_last_poll_read_seconds": (
+        "How much of that the kernel took to give the list.",
+        lambda it: it.last_poll_read_s,
+    ),
     "hsm_worker_poll_interval_seconds": ("From poll to poll.", lambda it: it.poll_interval_s),
     "hsm_worker_last_poll_failed": ("1 if the last poll failed.", lambda it: it.last_error is not None),
     "hsm_worker_listed_lines": ("Lines of the actions file.", lambda it: it.lines),
@@ -99,7 +104,8 @@ class MetricsMaker:
     def make(self, stats: Stats, *, counting: bool) -> list[Metric]:
         """The metrics of the streams; `counting`: with those that only a program that keeps running can count."""
         beats = [(stream.mdt, stream.heartbeat) for stream in stats.streams if stream.heartbeat is not None]
-        found = [*self._live(stats), *_of_streams(stats.streams), *_of_heartbeats(beats), *self._workers(beats)]
+        streams = _gauges(_OF_STREAM, [(stream.mdt, stream) for stream in stats.streams])
+        found = [*self._live(stats), *streams, *_gauges(_OF_HEARTBEAT, beats), *self._workers(beats)]
         return [*found, *self._counted(stats.streams)] if counting else found
 
     def _live(self, stats: Stats) -> Iterator[Metric]:
@@ -246,20 +252,14 @@ def labelled(metrics: Iterable[Metric], source: ReportSource) -> list[Metric]:
     return told
 
 
-def _of_streams(streams: Iterable[LiveStream]) -> Iterator[Metric]:
-    streams = list(streams)
-    for name, (explanation, value) in _OF_STREAM.items():
+def _gauges(
+    values: Mapping[str, tuple[str, Callable[[T], Number]]], by_mdt: Sequence[tuple[str, T]]
+) -> Iterator[Metric]:
+    """A gauge for each of `values`, with a sample for each MDT."""
+    for name, (explanation, value) in values.items():
         family = GaugeMetricFamily(name, explanation, labels=_MDT)
-        for stream in streams:
-            _add(family, (stream.mdt,), value(stream))
-        yield family
-
-
-def _of_heartbeats(beats: Sequence[tuple[str, Heartbeat]]) -> Iterator[Metric]:
-    for name, (explanation, value) in _OF_HEARTBEAT.items():
-        family = GaugeMetricFamily(name, explanation, labels=_MDT)
-        for mdt, beat in beats:
-            _add(family, (mdt,), value(beat))
+        for mdt, told in by_mdt:
+            _add(family, (mdt,), value(told))
         yield family
 
 

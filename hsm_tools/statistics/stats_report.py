@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -18,6 +18,9 @@ from hsm_tools.live_state.follow import LiveStream, LiveStreams
 from hsm_tools.live_state.summary import ActionGroup, GroupKey, arrivals, oldest_first_seen
 from hsm_tools.live_state.tally import Arrivals, Durations
 from hsm_tools.statistics.label_words import LabelWords
+
+if TYPE_CHECKING:
+    from hsm_tools.reader.replica import ReplicaState
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 RATE_MINUTES = (1, 5, 60)
@@ -53,6 +56,8 @@ class Stats(NamedTuple):
     streams: list[LiveStream]
     groups: dict[GroupKey, ActionGroup]
     source: ReportSource
+    replica: ReplicaState | None = None
+    """The replica that all this was read from; None for the primary."""
 
     @property
     def by_status(self) -> dict[StatusKey, ActionGroup]:
@@ -157,12 +162,21 @@ def report(stats: Stats, *, streams_as_list: bool) -> dict[str, Any]:
             "events_per_second": {f"{minutes}m": round(rate, 3) for minutes, rate in rates(stats).items()},
             "generated_at": int(stats.now_s),
             **stats.source._asdict(),
+            "replica": None if stats.replica is None else _replica(stats.replica),
         },
         "breakdown": [key._asdict() | {"count": group.count} for key, group in stats.by_status.items()],
         "oldest": list(_oldest(stats)),
         "archives": list(_archives(stats)),
         "times": [_times(one) for one in times(stats)],
         "failures": list(_failures(stats.streams)),
+    }
+
+
+def _replica(replica: ReplicaState) -> dict[str, Any]:
+    return {
+        "server": replica.server,
+        "is_linked": replica.is_linked,
+        "silent_seconds": replica.silent_s,
     }
 
 
@@ -189,6 +203,7 @@ def _heartbeat(stats: Stats, beat: Heartbeat) -> dict[str, Any]:
         "host": beat.host,
         "last_poll_age_seconds": stats.age_s(beat.last_poll_at),
         "last_poll_duration_seconds": beat.last_poll_duration_s,
+        "last_poll_read_seconds": beat.last_poll_read_s,
         "poll_interval_seconds": beat.poll_interval_s,
         "last_error": beat.last_error,
         "lines": beat.lines,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import redis
 
 from hsm_shipper.commands.check_maintenance import maintenance_findings
 from hsm_shipper.commands.check_redis import redis_findings
@@ -19,9 +21,9 @@ from hsm_shipper.contract.event import decode
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import StreamRefused
-from hsm_shipper.stream import lock as lock_module
+from hsm_shipper.stream import maintenance_lock
 from hsm_shipper.stream.connection import connect
-from hsm_shipper.stream.lock import MaintenanceLock
+from hsm_shipper.stream.maintenance_lock import MaintenanceLock
 from hsm_shipper.stream.stream import ActionStream
 from hsm_tools.command.filters import ActionFilter
 from hsm_tools.consumer import StreamReader
@@ -33,6 +35,7 @@ from tests.acceptance.conftest import MakeServer
 from tests.conftest import PrivateServer
 from tests.simulator import SimulatedMdt
 from tests.support.maintained import LOCK
+from tests.support.sentinels import SERVICE, SentinelServer
 from tests.support.servers import RedisServer
 from tests.support.shipper import COMMAND, clean_environment
 from tests.support.site import MDT, STREAM, SimulatedServer, run_once
@@ -80,7 +83,10 @@ class Site:
     def __init__(self, server: SimulatedServer, mdt: SimulatedMdt, redis_server: RedisServer, style: str) -> None:
         self.server = server
         self.mdt = mdt
+        self.redis = redis_server
         self.admin = redis_server.client(1)
+        self.copies: list[redis.Redis] = []
+        """Of its replicas: users are not replicated."""
         self.style = style
         self.config = Config()
         mdt.mount(server.mds)
@@ -89,7 +95,8 @@ class Site:
         """Give a user what `role` needs, less some of it, and nothing else."""
         rules = [rule for rule in (*role.keys[self.style], "-@all", *role.commands) if rule not in without]
         everything = (user, "reset", "on", f">{PASSWORD}", *rules)
-        self.admin.execute_command("ACL", "SETUSER", *everything)  # type: ignore[no-untyped-call]
+        for client in (self.admin, *self.copies):
+            client.execute_command("ACL", "SETUSER", *everything)  # type: ignore[no-untyped-call]
 
     def become(self, role: Role, *without: str) -> None:
         """From now on everything is done as such a user."""
@@ -146,7 +153,7 @@ def test_the_shipper(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     done = site.server.run("maintain")
     assert done.returncode == 0, done.stderr
     assert site.server.stop() == 0
-    monkeypatch.setattr(lock_module, "RENEW_AFTER_S", 0.0)  # as a run that takes long
+    monkeypatch.setattr(maintenance_lock, "RENEW_AFTER_S", 0.0)  # as a run that takes long
     client = connect(site.config)
     with client, MaintenanceLock(client, LOCK, ActionStream(client, STREAM, ""), "mds1") as lock:
         lock.keep()
@@ -256,6 +263,71 @@ def test_the_reconciler_retires(polled: Site) -> None:
     polled.tool("hsm-stream-reconciler", "--retire", OLD, "--yes")
     assert not polled.admin.exists(f"hsm:actions:{OLD}")
     polled.uses_exactly(retires)
+
+
+@pytest.fixture
+def guarded(polled: Site, tmp_path: Path) -> Iterator[SentinelServer]:
+    """A Sentinel with a user that may do what the document says, and the site's Redis with a replica of its own."""
+    words = re.findall(r"`(\+sentinel[^`]+)`", DOCUMENT.read_text())
+    users = ("user default off", f"user look on >{PASSWORD} -@all {' '.join(words)}")
+    replica = RedisServer(tmp_path / "replica", {"repl-diskless-sync-delay": "0"}).start()
+    replica.follow(polled.redis)
+    polled.copies.append(replica.client())
+    sentinel = SentinelServer(tmp_path / "sentinel", polled.redis, *users)
+    sentinel.start()
+    with sentinel.client(username="look", password=PASSWORD) as client:
+        eventually(lambda: client.execute_command("SENTINEL", "REPLICAS", SERVICE))
+    yield sentinel
+    sentinel.kill()
+    replica.kill()
+
+
+def with_sentinel(polled: Site, sentinel: SentinelServer, role: Role, *without: str, **keys: object) -> None:
+    """From now on everything is done as such a user, who finds Redis by the Sentinel."""
+    polled.become(role, *without)
+    password = str(polled.server.root / "password")
+    url = f"redis+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}/1"
+    named = {"redis_sentinel_username": "look", "redis_sentinel_password_file": password}
+    polled.server.configure(redis_url=url, **named, **keys)
+    polled.config = load_config(polled.server.config, {}).config
+
+
+def beside(*words: str) -> set[str]:
+    """Those of the commands that the document names for Sentinels, replicas and waiting."""
+    section = DOCUMENT.read_text().partition("## With Sentinels")[2].partition("## Beside")[0]
+    return {word for word in re.findall(r"`(\+[^`]+)`", section) if word in words}
+
+
+def test_with_sentinels_and_waiting(polled: Site, guarded: SentinelServer) -> None:
+    needs = Role([*SHIPPER.commands, *beside("+role", "+wait")], SHIPPER.keys)
+    keys = {"redis_wait_replicas": 1, "redis_wait_timeout": 10}
+    with_sentinel(polled, guarded, needs, **keys)
+    polled.mdt.submit("ARCHIVE")
+    polled.mdt.write()
+    run_once(polled.server)
+    assert {"role", "wait"} <= polled.used()
+    for command in ("+role", "+wait"):
+        with_sentinel(polled, guarded, needs, command, **keys)
+        polled.mdt.submit("ARCHIVE")
+        polled.mdt.write()
+        done = polled.server.run("--run-once")
+        assert done.returncode == 1 and re.search(rf"allow this Redis user .*{re.escape(command)}[ ;:(]", done.stderr)
+
+
+def test_from_a_replica(polled: Site, guarded: SentinelServer) -> None:
+    live = role("`hsm-stream-stats`")
+    needs = Role([*live.commands, *beside("+role", "+info")], live.keys)
+    with_sentinel(polled, guarded, needs, redis_read_from="replica")
+    polled.tool("hsm-stream-stats")
+    assert not {"role", "scan"} & polled.used()  # none of it was asked of the primary
+    [replica] = polled.copies
+    calls = replica.info("commandstats")
+    assert calls["cmdstat_role"]["calls"] and calls["cmdstat_info"]["calls"]
+    with_sentinel(polled, guarded, needs, "+info", redis_read_from="replica")
+    command = [str(COMMAND.with_name("hsm-stream-stats")), "-c", str(polled.server.config), "--format", "table"]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0
+    assert "how old its data is cannot be told: allow this Redis user +info" in done.stdout
 
 
 def test_the_two_users_of_the_example(polled: Site) -> None:

@@ -128,22 +128,34 @@ def others_may_read(server: MetadataServer, subject: str) -> list[str]:
 
 
 def test_check_warns_of_files_that_others_may_read(server: MetadataServer) -> None:
-    password, key, log = (server.root / name for name in ("password", "key.pem", "shipper.log"))
-    for path in (password, key, log):
+    names = ("password", "key.pem", "key.password", "sentinel.password", "shipper.log")
+    password, key, key_password, sentinel, log = (server.root / name for name in names)
+    for path in (password, key, key_password, sentinel, log):
         path.write_text(SECRET)
         path.chmod(0o644)
     server.configure(
-        redis_url=f"rediss://:{SECRET}@h?ssl_certfile={key}&ssl_keyfile={key}",
+        redis_url=f"rediss+sentinel://:{SECRET}@h/hsm?ssl_certfile={key}&ssl_keyfile={key}",
         redis_password_file=str(password),
+        redis_tls_cert_file=str(key),
+        redis_tls_key_file=str(key),
+        redis_tls_key_password_file=str(key_password),
+        redis_sentinel_password_file=str(sentinel),
         log_file=str(log),
     )
     server.config.chmod(0o644)
-    subjects = ("configuration", "redis_password_file", "ssl_keyfile", "log_file")
-    paths = (server.config, password, key, log)
+    wanted = {
+        "configuration": server.config,
+        "redis_password_file": password,
+        "redis_sentinel_password_file": sentinel,
+        "redis_tls_key_password_file": key_password,
+        "log_file": log,
+    }
+    subjects = ("ssl_keyfile", "redis_tls_key_file", *wanted)
     for subject in subjects:  # the folder is its owner's alone
         assert not others_may_read(server, subject)
     server.root.chmod(0o755)
-    for subject, path in zip(subjects, paths, strict=True):
+    assert others_may_read(server, "ssl_keyfile") == others_may_read(server, "redis_tls_key_file") != []
+    for subject, path in wanted.items():
         [line] = others_may_read(server, subject)
         assert line.startswith(f"{path}: ") and line.endswith(f"; chmod o= {path}")
         path.chmod(0o640)

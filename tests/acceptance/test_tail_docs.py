@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hsm_tools.command import exit_codes as exits
+from hsm_shipper.process import exit_codes as exits
 from hsm_tools.tailing import tail_options
 from hsm_tools.tailing.template import FIELDS
-from tests.support.servers import RedisServer
-from tests.support.tails import Tails, tails_on
+from tests.support.tails import Tails
 
 TEXT = (Path(__file__).parents[2] / "docs/tail.md").read_text()
 COMMANDS = [
@@ -23,12 +21,6 @@ COMMANDS = [
     if line.strip()
 ]
 EXAMPLES = re.findall(r"^  (hsm-stream-tail.*?)(?:   .*)?$", tail_options.parser().epilog or "", re.MULTILINE)
-
-
-@pytest.fixture
-def tails(redis_server: RedisServer, redis_db: int, tmp_path: Path) -> Iterator[Tails]:
-    with tails_on(redis_server, redis_db, tmp_path) as tails:
-        yield tails
 
 
 def test_there_are_commands() -> None:

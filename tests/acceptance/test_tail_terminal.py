@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.lustre import MOUNT, World
-from tests.support.servers import RedisServer
-from tests.support.tails import COMMAND, Tails, tails_on
+from tests.support.tails import COMMAND, Tails
 from tests.support.terminal import Terminal, a_terminal, needs_tmux
 from tests.support.waiting import eventually
 
@@ -24,12 +23,6 @@ FID = "0x200000401:0x1:0x0"
 def terminal() -> Iterator[Terminal]:
     with a_terminal(columns=COLUMNS) as terminal:
         yield terminal
-
-
-@pytest.fixture
-def tails(redis_server: RedisServer, redis_db: int, tmp_path: Path) -> Iterator[Tails]:
-    with tails_on(redis_server, redis_db, tmp_path) as tails:
-        yield tails
 
 
 def test_a_tail_on_a_terminal_has_colour_and_ends_quietly(terminal: Terminal, tails: Tails, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller
-from hsm_shipper.worker.replica import StreamReplica
+from hsm_shipper.worker.stream_replica import StreamReplica
 from tests.simulator.debugfs import DebugfsActions, Listing
 from tests.support.truth import Place, Verdict, digests_of, judge_stream
 

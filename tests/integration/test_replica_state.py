@@ -224,6 +224,7 @@ def edit(mdt: OneMdt, statement: str) -> None:
     """Commit a change of the state file from another connection."""
     with sqlite3.connect(mdt.state) as connection:
         connection.execute(statement)
+        connection.execute("UPDATE stream_position SET live_actions = NULL")  # whoever heals renews it
     connection.close()
 
 

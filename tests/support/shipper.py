@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import redis
@@ -69,6 +70,11 @@ class MetadataServer:
         self.keys |= keys
         self.config.write_text(json.dumps(self.keys))
 
+    def environ(self) -> dict[str, str]:
+        """The configuration as variables, and the installed command on the PATH."""
+        keys = {f"HSM_{key.upper()}": str(value) for key, value in self.keys.items()}
+        return keys | {"PATH": f"{COMMAND.parent}:{os.environ['PATH']}"}
+
     def add_mdt(self, mdt: str, *lines: bytes) -> Path:
         """Mount an MDT with these lines; returns its actions file."""
         actions = self.mdt_folder / mdt / "hsm/actions"
@@ -96,12 +102,21 @@ class MetadataServer:
         done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         return done.stdout + done.stderr
 
-    def start(self, stderr: int | None = None, before: Callable[[], None] | None = None) -> None:
-        """Start the shipper in the foreground, its log in `log`, and wait until supervisord answers."""
+    def start(
+        self,
+        stderr: int | None = None,
+        before: Callable[[], None] | None = None,
+        command: Sequence[str] = (),
+        environ: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Start the shipper in the foreground, its log in `log`, and wait until supervisord answers.
+
+        With `command`, as something else starts it, which names no configuration: then `environ` has it.
+        """
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(COMMAND), "-c", str(self.config)],
-                env=clean_environment(),
+                command or [str(COMMAND), "-c", str(self.config)],
+                env=clean_environment() | dict(environ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log if stderr is None else stderr,
@@ -218,6 +233,7 @@ class MetadataServer:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if self._process is not None:
+            self._process.kill()
             self._process.wait(DEADLINE_S)
         eventually(lambda: not self.processes())
         self.redis.close()
@@ -225,5 +241,6 @@ class MetadataServer:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what would change the shipper's configuration."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("HSM_", "SHIPPER_"))}
+    """The environment without what would change the shipper's configuration, or have it talk to a systemd."""
+    left_out = ("HSM_", "SHIPPER_", "NOTIFY_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(left_out)}

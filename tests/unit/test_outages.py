@@ -52,7 +52,7 @@ def test_who_waits_for_a_server_is_told_where_tls_may_be_amiss(caplog: pytest.Lo
     tls, plain = (record.getMessage() for record in caplog.records)
     assert tls.endswith(
         "trying again until there is one; is Redis up, is that its port for TLS, and does it want a "
-        "certificate (ssl_certfile)?"
+        "certificate (redis_tls_cert_file)?"
     )
     assert plain.endswith("trying again until there is one")
 

@@ -169,6 +169,7 @@ def test_what_cannot_be_used_is_named(url: str, named: str) -> None:
 
 SAMPLES = {
     "db": "3",
+    "read_from": "replica",
     "socket_timeout": "2.5",
     "socket_connect_timeout": "2",
     "socket_keepalive": "no",

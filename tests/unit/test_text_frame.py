@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_tools.dashboard.data.action_table import By, rows
+from hsm_tools.dashboard.data.counts_table import By, rows
 from hsm_tools.dashboard.text_frame import CONNECTED, LISTENING, Connection, frame, table_lines
 from hsm_tools.live_state.health import worker_health
 from tests.support.dashboards import heartbeat, mdt_state, state
@@ -97,7 +97,8 @@ def test_a_hostile_status_neither_reaches_the_terminal_raw_nor_breaks_the_table(
         ),
         (
             heartbeat("elm-MDT0000", last_poll_at=NOW_S, lines_not_understood=3),
-            "WARN  elm-MDT0000: 3 of 10 lines of the actions file are not understood, and not shipped",
+            "WARN  elm-MDT0000: 3 of 10 lines of the actions file are not understood, and not shipped: "
+            "`hsm-action-shipper check` shows the first",
         ),
         (
             heartbeat("elm-MDT0000", last_poll_at=NOW_S, **LOST),

@@ -138,7 +138,7 @@ class ViewUpdater:
         self._show(
             state=self._state(self._followed),
             before=self.view.state,
-            connection=CONNECTED,
+            connection=Connection(replica=self._followed.replica),
             failure=None,
             progress=None,
             asked_at=None,

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from hsm_shipper.process.durations import span
 from hsm_tools.dashboard import text_frame as frame
-from hsm_tools.dashboard.data.action_table import Row
+from hsm_tools.dashboard.data.counts_table import Row
 from hsm_tools.dashboard.data.problems import Severity
 from hsm_tools.dashboard.data.streams_state import STEP_S, StreamsState
 from hsm_tools.dashboard.data.view_updater import ReplayProgress, StreamsView, recent
@@ -31,7 +31,8 @@ def status_lines(view: StreamsView, status: str, now_s: float, width: int) -> li
     """The header as in the plain frame, in colour."""
     title, time_line, status_line, totals = frame.header_lines(view.state, view.connection, status, now_s)
     before, separator, redis = time_line.partition("Redis: ")
-    redis_style = styles.GOOD if view.connection.lost_at is None else styles.ALARM
+    is_old = view.connection.replica is not None and view.connection.replica.is_behind
+    redis_style = styles.GOOD if view.connection.lost_at is None and not is_old else styles.ALARM
     status_style = styles.PLAIN if view.connection.lost_at is None and view.failure is None else styles.BAD
     return [
         line(Span(title, styles.STRONG)),

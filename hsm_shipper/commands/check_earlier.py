@@ -1,0 +1,55 @@
+"""The part of `check` that looks whether an earlier shipper of this family writes to the same streams."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+import redis
+
+from hsm_shipper.commands.findings import Finding, warning
+from hsm_shipper.config import Config
+from hsm_shipper.contract.event import decode
+from hsm_shipper.contract.redis_keys import stream_key
+from hsm_shipper.errors import ConfigError, MalformedEvent
+from hsm_shipper.process.durations import in_one_unit
+from hsm_shipper.stream.connection import connect
+
+# One that was stopped longer ago than that is not running.
+_LATELY_S = 600.0
+
+
+def earlier_findings(config: Config, mdts: Iterable[str]) -> Iterator[Finding]:
+    """A warning for each of `mdts` whose newest entry is an earlier shipper's, and of now."""
+    try:
+        with connect(config) as client:
+            for mdt in sorted(mdts):
+                age_s = _earlier_entry_age_s(client, stream_key(config.redis_stream_prefix, mdt))
+                if age_s is not None and age_s < _LATELY_S:
+                    yield warning(
+                        mdt,
+                        f"an earlier shipper wrote the newest entry of its stream {in_one_unit(age_s)} ago",
+                        "stop it before this one starts, and disable its unit: two at once tell changes twice "
+                        "(docs/moving.md)",
+                    )
+    except (ConfigError, redis.RedisError):
+        return  # the part that asks Redis says it
+
+
+def _earlier_entry_age_s(client: redis.Redis, key: str) -> float | None:
+    """How old the newest entry is, if its writer names no `host`, as all of ours do."""
+    try:
+        newest = client.xinfo_stream(key).get("last-entry")
+    except redis.ResponseError as error:
+        if str(error).startswith("no such key"):
+            return None
+        raise
+    if newest is None:
+        return None
+    entry_id, fields = newest
+    try:
+        if decode(fields.get(b"data")).host is not None:
+            return None
+    except MalformedEvent:
+        return None  # nobody's of this family
+    return max(0.0, time.time() - int(entry_id.partition(b"-")[0]) / 1000)

@@ -1,0 +1,63 @@
+"""docs/operations.md: every line of the log, every exit code and every alert that it should tell of."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.acceptance.test_manual import PARSERS, all_parsers
+from tests.support.log_lines import Said, said_by
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs/operations.md").read_text()
+LOG = TEXT.partition("\n## What the log says\n")[2]
+# The first cell of each row of its tables.
+LINES = re.findall(r"^\| (`.*?) \| ", LOG, re.MULTILINE)
+SAID = sorted(set(said_by(ROOT / "hsm_shipper")))
+
+
+def is_told(said: Said) -> bool:
+    """Whether a row has all the words of it, in their order."""
+    pattern = re.compile(".*".join(map(re.escape, said.words)))
+    return any(pattern.search(line) for line in LINES)
+
+
+def test_there_are_lines() -> None:
+    assert len(SAID) > 80 and len(LINES) > 80
+
+
+@pytest.mark.parametrize("said", SAID, ids=str)
+def test_every_line_of_the_log_is_told(said: Said) -> None:
+    assert is_told(said), f"docs/operations.md, What the log says, has no row for {said}"
+
+
+def test_a_line_that_nobody_has_told_is_missed() -> None:
+    assert not is_told(Said("here", ("this is said", "nowhere")))
+    assert not is_told(Said("here", ("reachable", "is Redis up")))  # the words of a row in another order
+
+
+def test_every_exit_code_is_told() -> None:
+    """As the epilogs have them."""
+    told: dict[str, set[str]] = defaultdict(set)
+    command = ""
+    table = TEXT.partition("\n## Exit codes\n")[2].partition("\n## ")[0]
+    for name, code in re.findall(r"^\| (?:`([a-z -]+)`)? ?\| (\d+) \|", table, re.MULTILINE):
+        command = name or command
+        told[command].add(code)
+    parsers = [parser for each in PARSERS.values() for parser in all_parsers(each)]
+    for parser in parsers:
+        block = re.search(r"^exit (?:codes|status).*:\n((?:  .*\n)+)", parser.epilog or "", re.MULTILINE)
+        assert block, parser.prog
+        assert told[parser.prog] == set(re.findall(r"^  (\d+) ", block[1], re.MULTILINE)), parser.prog
+    assert told.keys() == {parser.prog for parser in parsers}
+
+
+def test_the_alerts_that_are_named_exist() -> None:
+    groups = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())["groups"]
+    alerts = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
+    named = set(re.findall(r"`(Hsm[A-Z]\w+)`", TEXT))
+    assert named and named <= alerts

@@ -1,0 +1,22 @@
+"""What steps draw: an MDT, and mostly the worker that has it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from tests.faults.model.life import HOSTS, Life, Mdt, Worker
+
+Step = Callable[[Life, random.Random], str | None]
+"""Something that may happen. Draws what it needs, does nothing where it is not possible, and says what it did."""
+
+
+def any_mdt(life: Life, rng: random.Random) -> Mdt:
+    """One of the MDTs."""
+    return rng.choice(life.mdts)
+
+
+def any_worker(life: Life, rng: random.Random) -> Worker:
+    """Mostly the one that has its MDT."""
+    mdt = any_mdt(life, rng)
+    return life.worker(mdt, rng.choice(HOSTS) if rng.random() < 0.2 else None)

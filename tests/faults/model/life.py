@@ -1,0 +1,331 @@
+"""Metadata servers that share MDTs, their workers and maintenance, and one Redis: a life that the steps act on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import redis
+
+from hsm_shipper.contract.stream_ids import unpack_id
+from hsm_shipper.errors import HsmError, StateCorrupt
+from hsm_shipper.lustre.actions_file import ActionsFile
+from hsm_shipper.lustre.kernel_file import RawFile
+from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
+from hsm_shipper.state.damage import check_for_damage, set_aside
+from hsm_shipper.state.database import tidy
+from hsm_shipper.stream.stream import ActionStream
+from hsm_shipper.worker.changes import ChangeWriter
+from hsm_shipper.worker.poll_result import PollResult
+from hsm_shipper.worker.poller import Poller
+from hsm_shipper.worker.stream_replica import StreamReplica
+from tests.faults.model.machine import Machine, Process
+from tests.faults.model.redis_model import RedisModel, Stream, Wire, model_client
+from tests.faults.model.referee import Reading, Referee, Wrong, folded
+from tests.faults.model.reference import Place
+from tests.simulator.debugfs import DebugfsActions, Listing
+from tests.support.core import line as kernel_line
+
+HOSTS = ("mds1", "mds2", "mds3")
+POLLS_TO_SETTLE = 5
+"""A damaged file, a stream that moved and a list that lost most of its lines take a poll each."""
+BOUND_SLACK = 1000
+
+
+class Mdt:
+    """One MDT: its true list, who has it mounted, and what its listings look like."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.key = f"hsm:actions:{name}".encode()
+        self.lines: dict[Place, bytes] = {}
+        self.mounted_on: set[str] = {HOSTS[0]}
+        self.hsm_control = "enabled"
+        self.order: int | None = None
+        """What its listings are shuffled by; None for listings sorted by place."""
+        self.cookie = 0x6B000000
+        self.referee = Referee(self.lines)
+
+    def put(self, place: Place, fid: int, action: str, status: str) -> None:
+        """A new record."""
+        self.cookie += 1
+        name = f"0x200000401:0x{fid:x}:0x0"
+        self.lines[place] = kernel_line(
+            place[1], status, cat=place[0], fid=name, action=action, cookie=self.cookie, archive_id=1
+        )
+
+    def listing(self) -> list[bytes]:
+        """Its lines, in the order of the file."""
+        places = sorted(self.lines)
+        if self.order is not None:
+            random.Random(self.order).shuffle(places)
+        return [self.lines[place] for place in places]
+
+
+class Content:
+    """What one reading of an actions file gives instead of the list as it is."""
+
+    def __init__(self, data: bytes, error: int | None = None, at_end: Callable[[], None] | None = None) -> None:
+        self.data = data
+        self.error = error
+        self.at_end = at_end
+
+
+class Worker:
+    """The worker of one MDT on one host."""
+
+    def __init__(self, life: Life, host: str, mdt: Mdt) -> None:
+        self._life = life
+        self.host = host
+        self.mdt = mdt
+        self.state_path = life.folder / host / f"{mdt.name}.sqlite3"
+        self.state_path.parent.mkdir(exist_ok=True)
+        self.next: Content | None = None
+        """What the next reading gives."""
+        self.reading: Reading | None = None
+        self.was_tidied = False
+        """Whether SQLite's log may hold what is in the file already."""
+        self.start()
+
+    def start(self) -> None:
+        """Begin a process on the state file that is there."""
+        self.process = Process(f"worker of {self.mdt.name} on {self.host}")
+        self.client = self._life.client()
+        self.stream = ActionStream(self.client, self.mdt.key.decode(), "the model")
+        self.replica = StreamReplica(self.state_path, self.stream, self.host)
+        actions_file = ActionsFile(Path("actions"), self._open)
+        self.poller = Poller(
+            actions_file, self.replica, ChangeWriter(self.mdt.name, self.host), lambda: self.mdt.hsm_control
+        )
+
+    def poll(self) -> PollResult | None:
+        """Poll once; None where the process was killed, and another one has begun."""
+        result = None
+        with self._life.machine.running(self.process):
+            result = self.poller.poll()
+        if self.process.is_dead:
+            self.start()
+            return None
+        return result
+
+    def kill(self, cut: float = 1.0) -> None:
+        """Kill -9 between two polls, or a power failure that leaves the share `cut` of SQLite's log."""
+        self._life.machine.kill(self.process, cut)
+        self.start()
+
+    def stop(self) -> None:
+        """End in good order."""
+        self.replica.close()
+        self.was_tidied = False
+        self.start()
+
+    def _open(self, path: Path) -> RawFile:
+        content, self.next = self.next, None
+        if self.host not in self.mdt.mounted_on:
+            self.reading = Reading([], proves_absence=False)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if content is None:
+            content = Content(b"".join(line + b"\n" for line in self.mdt.listing()))
+        proves = (
+            content.error is None
+            and self.mdt.hsm_control not in ("init", "stopping")
+            and content.data[-1:] in (b"", b"\n")
+        )
+        self.reading = Reading(content.data.split(b"\n"), proves_absence=proves)
+
+        def at_end() -> None:
+            self._life.machine.gate("file")
+            if content.at_end is not None:
+                content.at_end()
+
+        actions = DebugfsActions(lambda: Listing(content.data, content.error, at_end))
+        actions.mount()
+        return actions.open(path)
+
+
+class Life:
+    """Everything, from nothing to its end."""
+
+    def __init__(self, folder: Path, machine: Machine, *, mdts: int, tells_deleted: bool) -> None:
+        self.folder = folder
+        self.machine = machine
+        self.server = RedisModel(lambda: machine.now_s + self.server_ahead_s, tells_deleted=tells_deleted)
+        self.server.on_added = self._added
+        self.server_ahead_s = 0.0
+        self.is_down = False
+        self.remembered: dict[bytes, Stream] | None = None
+        """What Redis held at some time."""
+        self.mdts = [Mdt(f"elm-MDT{number:04x}") for number in range(mdts)]
+        self._by_key = {mdt.key: mdt for mdt in self.mdts}
+        self.workers = {(host, mdt.name): Worker(self, host, mdt) for host in HOSTS for mdt in self.mdts}
+        self.hidden_losses: set[str] = set()
+        """MDTs whose stream lost entries without a trace that a poll could find: maintenance heals them."""
+        self.busy: set[Worker] = set()
+        """Those in the middle of a poll while something else happens."""
+
+    def client(self, server: RedisModel | None = None) -> redis.Redis:
+        """A client of a process, to which every fault on its way happens."""
+        wire = Wire(server or self.server)
+
+        def gate(point: str) -> None:
+            if self.is_down and server is None:
+                raise redis.ConnectionError("Error 111 connecting to the model. Connection refused.")
+            self.machine.gate(point)
+
+        wire.gate = gate
+        return model_client(wire)
+
+    def worker(self, mdt: Mdt, host: str | None = None) -> Worker:
+        """The worker of `mdt` on `host`, without it where it is mounted."""
+        return self.workers[host or min(mdt.mounted_on or {HOSTS[0]}), mdt.name]
+
+    def stream(self, mdt: Mdt) -> Stream | None:
+        """The stream of an MDT as it is on the server."""
+        return self.server.streams.get(mdt.key)
+
+    def _last(self, mdt: Mdt) -> int:
+        stream = self.stream(mdt)
+        return 0 if stream is None else stream.last
+
+    def begin_epochs(self, *, front_lost: bool = False) -> None:
+        """What Redis holds now is what it holds."""
+        for mdt in self.mdts:
+            mdt.referee.begin_epoch(self.stream(mdt), front_lost=front_lost)
+
+    def command(self, *words: str | bytes) -> object:
+        """A command by somebody else."""
+        before, self.machine.current = self.machine.current, None
+        try:
+            return self.server.execute(*words)
+        finally:
+            self.machine.current = before
+
+    def _added(self, key: bytes, entry: int, fields: list[bytes]) -> None:
+        process = self.machine.current
+        mdt = self._by_key[key]
+        writer = next((worker for worker in self.workers.values() if worker.process is process), None)
+        if process is not None and (writer is None or writer.mdt is not mdt):
+            raise Wrong(f"{process.name} writes to the stream of {mdt.name}")
+        reading, host = (None, None) if writer is None else (writer.reading, writer.host)
+        mdt.referee.added(entry, fields, reading, host)
+
+    # -- maintenance
+
+    def maintain(
+        self, worker: Worker, *, threshold: int = 1000, stream: ActionStream | None = None
+    ) -> CycleResult | HsmError | None:
+        """A run on the state file of a worker, as `MaintenanceRun` does it; None where it was killed."""
+        process = Process(f"maintenance of {worker.mdt.name} on {worker.host}")
+        result: CycleResult | HsmError | None = None
+        with self.machine.running(process):
+            own = ActionStream(self.client(), worker.mdt.key.decode(), "the model")
+            try:
+                result = self._cycle(worker, stream or own, threshold)
+                worker.was_tidied = True
+                tidy(worker.state_path)
+            except HsmError as error:
+                result = error
+        for database in list(process.databases):
+            raise Wrong(f"{process.name} leaves {database.path} open")
+        return result
+
+    def _cycle(self, worker: Worker, stream: ActionStream, threshold: int) -> CycleResult:
+        try:
+            check_for_damage(worker.state_path)
+            return run_cycle(
+                worker.mdt.name,
+                worker.state_path,
+                stream,
+                aggressive_trim_threshold=threshold,
+                consumer_group_backlog_max=100_000,
+                keep_going=lambda: self.machine.gate("keep going"),
+            )
+        except StateCorrupt as damage:
+            raise set_aside(worker.state_path, damage) from damage
+
+    # -- what must hold
+
+    def settle(self, mdt: Mdt) -> None:
+        """Let the MDT be on one host, readable and in order, with a Redis that answers, and look at the stream."""
+        self.machine.fault = None
+        self.is_down, self.server.refuses, self.server_ahead_s = False, None, 0.0
+        if mdt.key in self.server.strings:
+            self.command("DEL", mdt.key)
+        mdt.hsm_control, mdt.order = "enabled", None
+        mdt.mounted_on = {min(mdt.mounted_on or {HOSTS[0]})}
+        worker = self.worker(mdt)
+        worker.next = None
+        result: PollResult | None = None
+        if mdt.name in self.hidden_losses:
+            self.hidden_losses.remove(mdt.name)
+            worker.poll()
+            self.maintain(worker)
+        for _ in range(POLLS_TO_SETTLE):
+            result = worker.poll()
+        if result is None or result.error is not None:
+            raise Wrong(f"{mdt.name}: a quiet poll fails: {result and result.error}")
+        self.check(mdt, worker)
+
+    def check(self, mdt: Mdt, worker: Worker) -> None:
+        """The stream says what the list does, the state file what the stream does, and another poll adds nothing."""
+        if not mdt.referee.is_true():
+            raise Wrong(f"{mdt.name}: {_difference(mdt.referee.digests(), mdt.referee.listed())}")
+        self.check_remainders()
+        before = self._last(mdt)
+        worker.poll()
+        if before != self._last(mdt):
+            raise Wrong(f"{mdt.name}: a poll that sees no change appends something")
+        said = {place: (live.digest, unpack_id(live.entry)) for place, live in mdt.referee.fold.live.items()}
+        if said != _rows_in(worker.state_path):
+            raise Wrong(f"{mdt.name}: the state file is not what the stream says")
+
+    def check_remainders(self) -> None:
+        """What was trimmed away is not missed."""
+        for mdt in self.mdts:
+            if folded(self.stream(mdt)).live != mdt.referee.fold.live:
+                raise Wrong(f"{mdt.name}: what is left of the stream says something else than all of it did")
+
+    def check_maintenance(self, mdt: Mdt) -> None:
+        """At a quiet point: nothing to heal, and after two cycles the stream is short."""
+        worker = self.worker(mdt)
+        for _ in range(2):
+            result = self.maintain(worker)
+            if not isinstance(result, CycleResult):
+                raise Wrong(f"{mdt.name}: a quiet cycle fails: {result}")
+            if result.orphans or result.missing or result.differing:
+                raise Wrong(f"{mdt.name}: maintenance finds something to heal: {result}")
+            worker.poll()
+        self.maintain(worker)
+        stream = self.stream(mdt)
+        bound = 2 * len(mdt.lines) + BOUND_SLACK
+        if stream is not None and not stream.groups and len(stream) > bound:
+            raise Wrong(f"{mdt.name}: {len(stream)} entries are left, more than {bound}")
+        self.check(mdt, worker)
+
+    def close(self) -> None:
+        """Close what is open."""
+        for worker in self.workers.values():
+            worker.replica.close()
+            worker.client.close()
+
+
+def _rows_in(path: Path) -> dict[Place, tuple[str | None, str]]:
+    with closing(sqlite3.connect(path)) as database:
+        found = database.execute("SELECT cat_idx, rec_idx, hash, entry_id FROM actions").fetchall()
+    return {(cat, rec): (digest, entry_id) for cat, rec, digest, entry_id in found}
+
+
+def _difference(said: dict[Place, str | None], listed: dict[Place, str | None]) -> str:
+    extra, lacking = sorted(said.keys() - listed.keys()), sorted(listed.keys() - said.keys())
+    other = sorted(place for place in said.keys() & listed.keys() if said[place] != listed[place])
+    return f"the stream has {extra} that are gone, lacks {lacking}, and says something else of {other}"
+
+
+def as_content(lines: Sequence[bytes]) -> bytes:
+    """A listing of whole lines."""
+    return b"".join(line + b"\n" for line in lines)

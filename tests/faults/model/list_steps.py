@@ -1,0 +1,65 @@
+"""The life of a list: records that come, change and go."""
+
+from __future__ import annotations
+
+import random
+
+from tests.faults.model.drawn import any_mdt
+from tests.faults.model.life import Life, Mdt
+
+_ACTIONS = ("ARCHIVE", "RESTORE", "REMOVE", "CANCEL")
+_STATUSES = ("WAITING", "STARTED", "SUCCEED", "FAILED", "CANCELED", "HALF_DONE")
+
+
+def submit(life: Life, rng: random.Random) -> str:
+    """New records; in a place that is taken one is the place's next."""
+    mdt = any_mdt(life, rng)
+    for _ in range(rng.choice((1, 1, 2, 5, 15))):
+        place = rng.randint(1, 2), rng.randint(1, rng.choice((6, 30)))
+        mdt.put(place, rng.randint(1, 5), rng.choice(_ACTIONS), rng.choice(_STATUSES))
+    return f"{mdt.name} has {len(mdt.lines)}"
+
+
+def change_status(life: Life, rng: random.Random) -> None:
+    """Some records get on, or back."""
+    mdt = any_mdt(life, rng)
+    for place in rng.sample(sorted(mdt.lines), min(len(mdt.lines), rng.choice((1, 2, 8)))):
+        _set_status(mdt, place, rng.choice(_STATUSES))
+
+
+def _set_status(mdt: Mdt, place: tuple[int, int], status: str) -> None:
+    head, _, tail = mdt.lines[place].partition(b" status=")
+    mdt.lines[place] = b" status=".join((head, status.encode() + b" " + tail.partition(b" ")[2]))
+
+
+def remove(life: Life, rng: random.Random) -> None:
+    """Records whose grace delay is over."""
+    mdt = any_mdt(life, rng)
+    for place in rng.sample(sorted(mdt.lines), min(len(mdt.lines), rng.choice((1, 2, 5, 40)))):
+        del mdt.lines[place]
+
+
+def cancel_all(life: Life, rng: random.Random) -> None:
+    """`hsm_control purge`."""
+    mdt = any_mdt(life, rng)
+    for place in mdt.lines:
+        _set_status(mdt, place, "CANCELED")
+
+
+def recreate(life: Life, rng: random.Random) -> None:
+    """Another llog: the same files in other places, with other cookies."""
+    mdt = any_mdt(life, rng)
+    places = sorted(mdt.lines)
+    moved = rng.sample(places, len(places))
+    for place in moved[: rng.choice((2, 2, len(moved)))]:
+        mdt.put(place, rng.randint(1, 5), rng.choice(_ACTIONS), rng.choice(_STATUSES))
+
+
+def burst(life: Life, rng: random.Random) -> str:
+    """Changes, poll after poll: what makes a stream long."""
+    mdt = any_mdt(life, rng)
+    for _ in range(rng.choice((5, 40))):
+        for place in mdt.lines:
+            _set_status(mdt, place, rng.choice(_STATUSES))
+        life.worker(mdt).poll()
+    return f"{mdt.name}: {len(life.stream(mdt) or ())} entries"

@@ -1,0 +1,129 @@
+"""Polls, and what they may be given to read."""
+
+from __future__ import annotations
+
+import errno
+import random
+
+from tests.faults.model.drawn import any_mdt, any_worker
+from tests.faults.model.life import Content, Life, Worker, as_content
+from tests.faults.model.referee import Wrong, digest_of
+
+_ERRORS = (errno.ENOENT, errno.EIO, errno.ENOMEM, errno.EBADR)
+_GARBAGE = (
+    b"",
+    b"x" * 3000,
+    b"\x00\xff",
+    b"lrh=[type=10680000 len=136 idx=99999999999999999999/7] fid=[0x1:0x1:0x0]",
+    b"lrh=[type=10680000 len=136 idx=1/3] fid=[what a newer kernel prints]",
+)
+
+
+def poll(life: Life, rng: random.Random) -> str:
+    """A poll, and what it must have done."""
+    worker, calm = any_worker(life, rng), life.machine.fault is None
+    listing = worker.mdt.listing() if worker.host in worker.mdt.mounted_on else []
+    result = worker.poll()
+    if calm and result is not None and result.error is None:
+        _check_shipped(worker, listing)
+    return f"{worker.process.name}: {result}"
+
+
+def _check_shipped(worker: Worker, listing: list[bytes]) -> None:
+    said = set(worker.mdt.referee.digests().values())
+    if not said.issuperset(map(digest_of, listing)):
+        raise Wrong(f"{worker.process.name}: a poll without an error has not shipped all that it has read")
+
+
+def poll_everywhere(life: Life, rng: random.Random) -> None:
+    """A minute passes."""
+    life.machine.now_s += 10
+    for worker in life.workers.values():
+        if worker not in life.busy:
+            worker.poll()
+
+
+def poll_an_incomplete_listing(life: Life, rng: random.Random) -> str:
+    """A read error somewhere, or a last line without its end."""
+    worker = any_worker(life, rng)
+    data = as_content(worker.mdt.listing())
+    if rng.random() < 0.5:
+        worker.next = Content(data[: int(rng.random() * len(data))], rng.choice(_ERRORS))
+    else:
+        worker.next = Content(data[: -rng.randint(1, 60)] if data else b"x")
+    return f"{worker.process.name}: {worker.poll()}"
+
+
+def poll_a_short_listing(life: Life, rng: random.Random) -> str | None:
+    """A list that lost most of itself, or its end, and ends like a good one: not believed until it says so again."""
+    worker = any_worker(life, rng)
+    if not _is_settled(life, worker):
+        return None
+    lines = worker.mdt.listing()
+    left = rng.choice((0, int(rng.random() * len(lines) / 2), max(0, len(lines) - 11)))
+    worker.next = Content(as_content(lines[:left]))
+    told = worker.poll()
+    worker.poll()  # a good one: two of them in a row are a proof
+    return f"{worker.process.name}: {left} of {len(lines)} lines: {told}"
+
+
+def poll_an_unsorted_listing(life: Life, rng: random.Random) -> str | None:
+    """The queue of a coordinator outside the kernel, whole and then cut anywhere."""
+    worker = any_worker(life, rng)
+    if not _is_settled(life, worker):
+        return None
+    mdt = worker.mdt
+    mdt.order = rng.randint(0, 99)
+    worker.poll()
+    lines = mdt.listing()
+    if lines != [mdt.lines[place] for place in sorted(mdt.lines)] and _is_settled(life, worker):
+        worker.next = Content(as_content(lines[: int(rng.random() * len(lines))]))
+        worker.poll()
+        worker.poll()
+    mdt.order = None
+    worker.poll()
+    return worker.process.name
+
+
+def _is_settled(life: Life, worker: Worker) -> bool:
+    """Whether the worker may be given what it must not believe: it knows the list, and doubts nothing in it."""
+    mdt = worker.mdt
+    if life.machine.fault is not None or life.is_down or life.server.refuses or mdt.hsm_control != "enabled":
+        return False
+    if mdt.mounted_on != {worker.host} or not mdt.lines or mdt.key in life.server.strings:
+        return False
+    result = worker.poll()
+    if result is None or result.error is not None or not mdt.referee.is_true():
+        return False
+    return not worker.replica.unconfirmed_absent
+
+
+def poll_with_garbage(life: Life, rng: random.Random) -> str:
+    """Lines that nobody understands, and lines twice."""
+    worker = any_worker(life, rng)
+    lines = worker.mdt.listing()
+    for _ in range(rng.randint(1, 3)):
+        odd = rng.choice((*_GARBAGE, *lines[:2], *(line + b"x\x01" for line in lines[:1])))
+        lines.insert(rng.randint(0, len(lines)), odd)
+    worker.next = Content(as_content(lines))
+    return f"{worker.process.name}: {worker.poll()}"
+
+
+def poll_with_an_unreadable_line(life: Life, rng: random.Random) -> str | None:
+    """A record that shows as something that nobody understands, once."""
+    worker = any_worker(life, rng)
+    if not _is_settled(life, worker):
+        return None
+    lines = worker.mdt.listing()
+    lines[rng.randrange(len(lines))] = rng.choice(_GARBAGE[:3])
+    worker.next = Content(as_content(lines))
+    told = worker.poll()
+    worker.poll()
+    return f"{worker.process.name}: {told}"
+
+
+def stop_or_start_coordinator(life: Life, rng: random.Random) -> str:
+    """`hsm_control` says that the list is not to be trusted, or that it is."""
+    mdt = any_mdt(life, rng)
+    mdt.hsm_control = rng.choice(("init", "stopping", "enabled", "enabled", "disabled"))
+    return f"{mdt.name} {mdt.hsm_control}"

@@ -1,0 +1,170 @@
+"""What becomes of Redis and of what it holds, and who else writes to it."""
+
+from __future__ import annotations
+
+import json
+import random
+
+from hsm_shipper.contract.stream_ids import unpack_id
+from tests.faults.model.drawn import any_mdt
+from tests.faults.model.life import Life, Mdt
+
+
+def down_or_up(life: Life, rng: random.Random) -> str:
+    """Redis is away for a while, or it is back."""
+    life.is_down = not life.is_down and rng.random() < 0.6
+    if not life.is_down and rng.random() < 0.3:
+        life.server.scripts.clear()  # it was restarted
+    return f"down: {life.is_down}"
+
+
+def refuse(life: Life, rng: random.Random) -> str:
+    """At its maxmemory, a read-only replica, or well again."""
+    life.server.refuses = rng.choice((None, None, "OOM", "READONLY"))
+    return str(life.server.refuses)
+
+
+def another_type(life: Life, rng: random.Random) -> str:
+    """Somebody puts something else in the place of a stream."""
+    mdt = any_mdt(life, rng)
+    _hand(life, *(("DEL", mdt.key) if mdt.key in life.server.strings else ("SET", mdt.key, "x")))
+    life.begin_epochs()
+    return mdt.name
+
+
+def _hand(life: Life, *words: str | bytes) -> None:
+    """Somebody's command, on whatever server it is: what it removes was said once."""
+    refuses, life.server.refuses = life.server.refuses, None
+    life.command(*words)
+    life.server.refuses = refuses
+
+
+def flush(life: Life, rng: random.Random) -> None:
+    """FLUSHDB, or one stream deleted."""
+    _hand(life, *(("FLUSHDB",) if rng.random() < 0.5 else ("DEL", any_mdt(life, rng).key)))
+    life.begin_epochs()
+
+
+def remember(life: Life, rng: random.Random) -> None:
+    """A snapshot of Redis."""
+    life.remembered = life.server.state()
+
+
+def roll_back(life: Life, rng: random.Random) -> str | None:
+    """Redis comes back with an old snapshot."""
+    if life.remembered is None:
+        return None
+    life.server.streams = {key: stream.copy() for key, stream in life.remembered.items()}
+    life.server.strings.clear()
+    life.begin_epochs()
+    return "rolled back"
+
+
+def lose_tail(life: Life, rng: random.Random) -> str | None:
+    """Redis dies with some acknowledged entries not on its disk."""
+    mdt = any_mdt(life, rng)
+    stream = life.stream(mdt)
+    if stream is None or not stream.ids:
+        return None
+    lost = rng.randint(1, min(20, len(stream)))
+    del stream.ids[-lost:], stream.fields[-lost:]
+    stream.added -= lost
+    stream.last = stream.ids[-1] if stream.ids else stream.max_deleted
+    if not stream.ids:
+        del life.server.streams[mdt.key]
+    life.begin_epochs(front_lost=True)
+    return f"{lost} of {mdt.name}"
+
+
+def delete_entries(life: Life, rng: random.Random) -> str | None:
+    """XDEL by another hand: the newest, or some anywhere."""
+    mdt = any_mdt(life, rng)
+    stream = life.stream(mdt)
+    if stream is None or not stream.ids:
+        return None
+    which = rng.choice(
+        ([stream.ids[-1]], [stream.ids[0]], rng.sample(stream.ids, min(len(stream), rng.choice((1, 5)))))
+    )
+    if not life.server.tells_deleted and len(which) > 1 and stream.ids[0] in which:
+        life.hidden_losses.add(mdt.name)
+    _hand(life, "XDEL", mdt.key, *map(unpack_id, which))
+    life.begin_epochs(front_lost=True)
+    return f"{len(which)} of {mdt.name}"
+
+
+def trim_by_another_hand(life: Life, rng: random.Random) -> str:
+    """XTRIM, whatever live actions need of it."""
+    mdt = any_mdt(life, rng)
+    left = rng.randint(0, len(life.stream(mdt) or ()))
+    _hand(life, "XTRIM", mdt.key, "MAXLEN", "=", str(left))
+    life.begin_epochs(front_lost=True)
+    return f"{left} left of {mdt.name}"
+
+
+def set_id(life: Life, rng: random.Random) -> str | None:
+    """XSETID, as a restored replica may have it."""
+    mdt = any_mdt(life, rng)
+    stream = life.stream(mdt)
+    if stream is None:
+        return None
+    _hand(life, "XSETID", mdt.key, unpack_id(stream.last + rng.randint(1, 5)))
+    return mdt.name
+
+
+def foreign_entries(life: Life, rng: random.Random) -> str:
+    """Somebody else writes: no events, old events again, those of an earlier shipper."""
+    mdt = any_mdt(life, rng)
+    kind = rng.choice(("malformed", "many malformed", "copies", "earlier NEW", "earlier PURGED"))
+    for fields in _foreign(life, rng, mdt, kind):
+        _hand(life, "XADD", mdt.key, "*", *fields)
+    return f"{kind} in {mdt.name}"
+
+
+def _foreign(life: Life, rng: random.Random, mdt: Mdt, kind: str) -> list[list[bytes]]:
+    stream = life.stream(mdt)
+    if kind.endswith("malformed"):
+        odd: list[list[bytes]] = [[b"data", b"no JSON"], [b"data", b"{}"], [b"other", b"x"], [b"data", b"\xff"]]
+        return [rng.choice(odd) for _ in range(600 if kind.startswith("many") else rng.randint(1, 3))]
+    if kind == "copies":
+        return rng.sample(stream.fields, min(len(stream), 3)) if stream is not None else []
+    if not mdt.lines:
+        return []
+    place = rng.choice(sorted(mdt.lines))
+    raw = mdt.lines[place].decode()
+    fid = raw.split("fid=[")[1].split("]")[0]
+    action = raw.split("action=")[1].split(" ")[0]
+    event: dict[str, object] = {
+        "action_key": f"{fid}:{action}",
+        "event_type": kind.split()[1],
+        "timestamp": 1_759_401_125,
+    }
+    if kind == "earlier NEW":
+        event |= {"mdt": mdt.name, "cat_idx": place[0], "rec_idx": place[1], "fid": fid, "action": action}
+        event |= {"status": raw.split("status=")[1].split(" ")[0], "raw": raw}
+    return [[b"data", json.dumps(event).encode()]]
+
+
+def move_clocks(life: Life, rng: random.Random) -> str:
+    """Time passes, or somebody sets a clock: of the hosts, or of Redis."""
+    how = rng.choice(("passes", "passes", "hosts", "server"))
+    if how == "server":
+        life.server_ahead_s = rng.choice((-3600.0, 0.0, 3600.0))
+    else:
+        life.machine.now_s += rng.choice((1, 60, 86_400) if how == "passes" else (-3600, 3600))
+    return how
+
+
+def consumer_group(life: Life, rng: random.Random) -> str | None:
+    """A consumer group comes, reads, acknowledges or goes."""
+    mdt = any_mdt(life, rng)
+    stream = life.stream(mdt)
+    if stream is None:
+        return None
+    if b"g" not in stream.groups:
+        _hand(life, "XGROUP", "CREATE", mdt.key, "g", "0-0")
+    elif rng.random() < 0.3:
+        _hand(life, "XGROUP", "DESTROY", mdt.key, "g")
+    else:
+        _hand(life, "XREADGROUP", "GROUP", "g", "c", "COUNT", "100", "STREAMS", mdt.key, ">")
+        _hand(life, "XACK", mdt.key, "g", *map(unpack_id, stream.groups[b"g"].pending[:-1]))
+    return mdt.name

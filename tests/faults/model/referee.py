@@ -1,0 +1,151 @@
+"""Judges every entry at the moment that it is added, and the whole of a stream at quiet points."""
+
+from __future__ import annotations
+
+from hashlib import md5
+from typing import Any
+
+from hsm_shipper.contract.kernel_line import parse_line, unpack_place
+from hsm_shipper.contract.stream_ids import unpack_id
+from tests.faults.model.redis_model import Stream
+from tests.faults.model.reference import Live, Place, ReferenceFold, digest, event_of, identity, is_of
+
+
+class Wrong(AssertionError):
+    """What must never be."""
+
+
+class Reading:
+    """What a worker was given to read, for the referee."""
+
+    def __init__(self, lines: list[bytes], *, proves_absence: bool) -> None:
+        self.lines = frozenset(lines)
+        self.places = {place for place in map(_place_of, lines) if place is not None}
+        self.proves_absence = proves_absence
+
+
+class Referee:
+    """Judges the stream of one MDT. `lines` are the true list: by place, and changed as the list changes."""
+
+    def __init__(self, lines: dict[Place, bytes]) -> None:
+        self._lines = lines
+        self.fold = ReferenceFold()
+        self.refreshes = 0
+        self._goes_on: set[Place] | None = None
+
+    def begin_epoch(self, stream: Stream | None, *, front_lost: bool = False) -> None:
+        """Take what the stream says now for granted: Redis, or somebody else, has changed what it said before.
+
+        With `front_lost` its beginning went, and what is first said of a place that is not mentioned may go on from
+        there.
+        """
+        self.fold = folded(stream)
+        self._goes_on = set() if front_lost else None
+
+    def added(self, entry: int, fields: list[bytes], reading: Reading | None, host: str | None) -> None:
+        """An entry was added by the worker on `host` that has read `reading`; by somebody else without both."""
+        event = event_of(fields)
+        if host is not None:
+            if event is None or reading is None:
+                raise Wrong(f"{unpack_id(entry)}: no event: {fields}")
+            try:
+                self._judge(event, reading, host)
+            except Wrong as wrong:
+                raise Wrong(f"{unpack_id(entry)}: {wrong}: {event}") from None
+        if event is not None:
+            self.fold.add(entry, event)
+
+    def _judge(self, event: dict[str, Any], reading: Reading, host: str) -> None:
+        place = identity(event)[0]
+        if place is None or event.get("host") != host:
+            raise Wrong("an event without its place or host")
+        occupant = self.fold.live.get(place)
+        if event["event_type"] == "PURGED":
+            self._judge_purged(event, place, reading)
+        elif str(event.get("raw")).encode() not in reading.lines:
+            raise Wrong("an event of a line that was not read")
+        if self._may_go_on(place):
+            return
+        wrong = _sequence_fault(event, occupant)
+        if wrong is not None:
+            raise Wrong(f"{wrong}, after {occupant}")
+        self.refreshes += bool(event.get("refresh"))
+
+    def _judge_purged(self, event: dict[str, Any], place: Place, reading: Reading) -> None:
+        line = self._lines.get(place)
+        if line is not None and identity_of(line) == identity(event):
+            raise Wrong("PURGED of an action that is still in the file")
+        if not reading.proves_absence and place not in reading.places:
+            raise Wrong("PURGED of an action that a reading missed which proves nothing")
+
+    def _may_go_on(self, place: Place) -> bool:
+        """Whether this is the first that is said of a place since the front of the stream was lost."""
+        if self._goes_on is None or place in self.fold.mentioned or place in self._goes_on:
+            return False
+        self._goes_on.add(place)
+        return True
+
+    def digests(self) -> dict[Place, str | None]:
+        """MD5 of every live line, by the entries that were seen."""
+        return {place: live.digest for place, live in self.fold.live.items()}
+
+    def listed(self) -> dict[Place, str | None]:
+        """The same of the true list."""
+        return {place: digest_of(line) for place, line in self._lines.items()}
+
+    def is_true(self) -> bool:
+        """Whether the stream says what the list does."""
+        return self.digests() == self.listed()
+
+
+def folded(stream: Stream | None) -> ReferenceFold:
+    """A whole stream."""
+    fold = ReferenceFold()
+    if stream is not None:
+        for entry, fields in zip(stream.ids, stream.fields, strict=True):
+            event = event_of(fields)
+            if event is not None:
+                fold.add(entry, event)
+    return fold
+
+
+def _sequence_fault(event: dict[str, Any], occupant: Live | None) -> str | None:
+    kind = event["event_type"]
+    if kind == "NEW":
+        return None if occupant is None else "NEW in a place that is taken"
+    if occupant is None:
+        return f"{kind} of an action that is not live"
+    if kind == "PURGED":
+        return None if is_of(event, occupant) else "PURGED of another action than is there"
+    if (event["fid"], event["action"]) != (occupant.fid, occupant.action):
+        return "UPDATE of another action than is there"
+    if occupant.cookie is not None and event["cookie"] != occupant.cookie:
+        return "UPDATE of another record than is there"
+    repeats = digest(event) == occupant.digest if occupant.digest else event["status"] == occupant.status
+    if repeats != bool(event.get("refresh")):
+        return "a state that is sent twice" if repeats else "a refresh that changes something"
+    times = (event.get("first_seen"), event.get("status_since"))
+    if occupant.first_seen is None:
+        return None
+    if repeats and times != (occupant.first_seen, occupant.status_since):
+        return "a refresh with other times"
+    if times[0] != occupant.first_seen:
+        return "an UPDATE that forgets since when the action is there"
+    return None
+
+
+def digest_of(line: bytes) -> str:
+    """MD5 of a line, hex."""
+    return md5(line, usedforsecurity=False).hexdigest()
+
+
+def identity_of(line: bytes) -> tuple[Place | None, str | None, str | None, str | None]:
+    """What a line speaks of, as `reference.identity` tells it of an event."""
+    record = parse_line(line)
+    assert record is not None, "the true list holds good lines only"
+    return unpack_place(record.place), record.cookie, record.fid, record.action
+
+
+def _place_of(line: bytes) -> Place | None:
+    record = parse_line(line)
+    return None if record is None else unpack_place(record.place)
