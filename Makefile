@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test demo lint docs bench soak clean
+.PHONY: test demo lint docs bench soak fuzz clean
 
 test: lint
 	$(BIN)/pytest
@@ -29,6 +29,10 @@ docs: $(VENV)/.docs
 soak: $(VENV)/.installed
 	$(BIN)/pytest -m soak -n 0 -s --timeout 7200 $(SOAK_ARGS)
 
+# Hostile input, led by coverage: millions of inputs for each parser. FUZZ_ARGS="line --runs 10000000" for one of them.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
@@ -36,6 +40,10 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; name one with: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed
