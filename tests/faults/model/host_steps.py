@@ -92,6 +92,7 @@ def damage_state(life: Life, rng: random.Random) -> str:
         damage.do(worker.state_path)
     except sqlite3.Error as error:
         return str(error)
+    worker.is_damaged = True
     return str(damage)
 
 

@@ -89,6 +89,8 @@ class Worker:
         self.reading: Reading | None = None
         self.was_tidied = False
         """Whether SQLite's log may hold what is in the file already."""
+        self.is_damaged = False
+        """Whether its state file may hold what no poll has had to read yet: maintenance finds it."""
         self.start()
 
     def start(self) -> None:
@@ -107,6 +109,7 @@ class Worker:
         result = None
         with self._life.machine.running(self.process):
             result = self.poller.poll()
+        self.next = None
         if self.process.is_dead:
             self.start()
             return None
@@ -258,8 +261,9 @@ class Life:
         worker = self.worker(mdt)
         worker.next = None
         result: PollResult | None = None
-        if mdt.name in self.hidden_losses:
-            self.hidden_losses.remove(mdt.name)
+        if mdt.name in self.hidden_losses or worker.is_damaged:
+            self.hidden_losses.discard(mdt.name)
+            worker.is_damaged = False
             worker.poll()
             self.maintain(worker)
         for _ in range(POLLS_TO_SETTLE):
