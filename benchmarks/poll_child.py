@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.child import serve
 from hsm_shipper.config import load_config
+from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.stream.connection import connect
 from hsm_shipper.worker.main import make_poller
 
@@ -14,7 +15,8 @@ from hsm_shipper.worker.main import make_poller
 def main(config_file: str, mdt: str, actions: str) -> None:
     """Poll once for each line of standard input, and say what was shipped."""
     config = load_config(Path(config_file), environ={}).config
-    poller, replica = make_poller(connect(config), config, mdt, Path(actions))
+    actions_file = ActionsFile(Path(actions), hold=config.hold_actions_file)
+    poller, replica = make_poller(connect(config), config, mdt, actions_file)
 
     def poll() -> dict[str, int]:
         result = poller.poll()
@@ -23,6 +25,7 @@ def main(config_file: str, mdt: str, actions: str) -> None:
         return dict(result.events)
 
     serve(poll)
+    actions_file.close()
     replica.close()
 
 

@@ -6,25 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
+from hsm_shipper.errors import AlreadyRunning, ConfigError
 from hsm_shipper.process.command_line import CommandLine, Retired
-from hsm_shipper.process.output import (
-    EXIT_BROKEN_PIPE,
-    SHIPPER,
-    escape_stdout,
-    give_up_stdout,
-    hold_standard_streams,
-    print_out,
-    say,
-)
+from hsm_shipper.process.exit_codes import exit_code
+from hsm_shipper.process.output import SHIPPER, escape_stdout, print_out, say
 
 if TYPE_CHECKING:
     from hsm_shipper.config import LoadedConfig
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_ALREADY_RUNNING = 3
-EXIT_INTERRUPTED = 130
 
 _DESCRIPTION = """\
 Ships the HSM actions of the MDTs on this metadata server to Redis streams, one for each MDT.
@@ -89,24 +79,16 @@ exit status:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    hold_standard_streams()
-    escape_stdout()
-    try:
-        return _run(_parser().parse_args(arguments))
-    except AlreadyRunning as error:
-        say(f"error: {error}")
-        return EXIT_ALREADY_RUNNING
-    except ConfigError as error:
-        say(f"error: {error}")
-        return EXIT_USAGE
-    except HsmError as error:
-        say(f"error: {error}")
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        give_up_stdout()
-        return EXIT_BROKEN_PIPE
+
+    def work() -> int:
+        escape_stdout()
+        try:
+            return _run(_parser().parse_args(arguments))
+        except AlreadyRunning as error:
+            say(f"error: {error}")
+            return EXIT_ALREADY_RUNNING
+
+    return exit_code(work, lambda text: say(f"error: {text}"))
 
 
 class _Version(argparse.Action):
@@ -120,7 +102,6 @@ class _Version(argparse.Action):
 
 
 def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
     config = CommandLine(add_help=False)
     config.add_argument(
         "-c", "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="configuration (YAML)"
@@ -133,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
             const=f"set {key} in the configuration, or HSM_{key.upper()} in the environment",
             help=argparse.SUPPRESS,
         )
-    parser = CommandLine(prog=SHIPPER, description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw, parents=[config])
+    parser = CommandLine(prog=SHIPPER, description=_DESCRIPTION, epilog=_EPILOG, parents=[config])
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--daemon", action="store_true", help="detach, and return once it is up")
@@ -148,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     check = "look for trouble: configuration, MDTs, Redis, folders"
     for name, text, epilog in (("status", status, _STATUS_EPILOG), ("check", check, _CHECK_EPILOG)):
         command = commands.add_parser(
-            name, help=text, description=text.capitalize() + ".", epilog=epilog, formatter_class=raw, parents=[config]
+            name, help=text, description=text.capitalize() + ".", epilog=epilog, parents=[config]
         )
         command.add_argument("--json", action="store_true", help="print JSON")
     maintain = commands.add_parser(
@@ -156,7 +137,6 @@ def _parser() -> argparse.ArgumentParser:
         help="heal and trim streams now",
         description=_MAINTAIN,
         epilog=_MAINTAIN_EPILOG,
-        formatter_class=raw,
         parents=[config],
     )
     maintain.add_argument("mdts", nargs="*", metavar="MDT", help="only these; without any, all on this server")

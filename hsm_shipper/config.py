@@ -53,6 +53,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     mdt_watch_glob: str = "/sys/kernel/debug/lustre/mdt/*-MDT????/hsm/actions"
     poll_interval_s: Seconds = msgspec.field(default=20.0, name="poll_interval")
+    hold_actions_file: bool = True
     reconcile_interval_s: Seconds = msgspec.field(default=21_600.0, name="reconcile_interval")
     reconcile_schedule: str = ""
     aggressive_trim_threshold: Count = 5000

@@ -20,7 +20,7 @@
     │   ├── StreamRefused      the server answered no: permissions, memory, a read-only replica, a wrong type
     │   ├── StreamMoved        it is not where it was left (another writer, a lost reply, a flush): catch up
     │   │   ├── EntriesLost    it ends there, but entries before that are gone: read it from its beginning
-    │   │   └── StreamBehind   it ends before what is known of it: another server, which changes no belief
+    │   │   └── StreamBehind   it ends before what is known of it: another server, which changes nothing that is known
     │   ├── LockLost           the lock of its maintenance expired or was taken away: the run ends where it stands
     │   └── ReplayOvertaken    what was being read was trimmed away meanwhile: start the replay again
     └── MalformedEvent         a stream entry that says nothing we can use: counted and passed over

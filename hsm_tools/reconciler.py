@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError, HsmError
 from hsm_shipper.process.command_line import CommandLine, without_urls
+from hsm_shipper.process.exit_codes import EXIT_OK, exit_code
 from hsm_shipper.process.output import SHIPPER, escape_stdout, print_out, printable
-from hsm_tools.command.exit_codes import EXIT_OK, exit_code
 from hsm_tools.command.messages import Remarks
 from hsm_tools.command.options import add_connection_options, load
 
@@ -77,12 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = CommandLine(
-        prog=PROGRAM,
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandLine(prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("mdts", nargs="*", metavar="MDT", help="only these; without any, all streams and all MDTs here")
     parser.add_argument("--here", action="store_true", help="only the MDTs that are on this server now")
     parser.add_argument("--json", action="store_true", help="print JSON")

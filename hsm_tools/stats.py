@@ -8,12 +8,12 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hsm_shipper.process.exit_codes import EXIT_FAILED, EXIT_OK, exit_code
 from hsm_shipper.process.output import escape_stdout, print_out
-from hsm_tools.command.exit_codes import EXIT_FAILED, EXIT_OK, exit_code
+from hsm_shipper.process.termination import terminable
 from hsm_tools.command.filters import ActionFilter
 from hsm_tools.command.messages import Remarks
 from hsm_tools.command.options import load
-from hsm_tools.command.termination import terminable, uninterrupted
 from hsm_tools.statistics.stats_options import PROGRAM, check, parser
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
@@ -49,12 +49,8 @@ def _run(argv: Sequence[str] | None) -> int:
 def _listen(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> None:
     from hsm_tools.statistics.exporter import Exporter, serve
 
-    handler = _remarks.log()
-    try:
+    with _remarks.log_to_the_end():
         serve(Exporter(config, wanted), args.listen, args.interval, _remarks.say)
-    finally:
-        uninterrupted()
-        handler.setLevel(100)
 
 
 def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> int:

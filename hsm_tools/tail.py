@@ -8,25 +8,26 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from hsm_shipper.process.exit_codes import EXIT_OK, exit_code
 from hsm_shipper.process.output import escape_stdout, print_out, printable
+from hsm_shipper.process.termination import terminable
 from hsm_tools.command.colour import colours_for_stdout
-from hsm_tools.command.exit_codes import EXIT_OK, exit_code
 from hsm_tools.command.filters import ActionFilter, glob_matcher
 from hsm_tools.command.messages import Remarks
 from hsm_tools.command.options import load
-from hsm_tools.command.termination import terminable, uninterrupted
-from hsm_tools.command.text import event_line
+from hsm_tools.tailing.event_line import event_line
 from hsm_tools.tailing.since import entry_id_before, parse_since
 from hsm_tools.tailing.tail_options import PROGRAM, check, parser
 from hsm_tools.tailing.template import parse_template
 from hsm_tools.tailing.view import EventView, RenderLine, json_lines
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
-    from hsm_tools.command.text import Facts
     from hsm_tools.consumer import StreamEvent, StreamReader
+    from hsm_tools.tailing.event_line import Facts
 
 _remarks = Remarks(PROGRAM)
 
@@ -112,16 +113,9 @@ def _tail(
 
     inbox = new_inbox()
     paths = Paths(mounts, _remarks.say, lambda: wake(inbox)) if args.paths else None
-    handler = _remarks.log()
-    try:
+    with closing(reader), closing(paths) if paths else nullcontext(), _remarks.log_to_the_end():
         read_into(inbox, batches)
         show(inbox, view, paths, args.path_wait, _remarks.say, follow=args.follow)
-    finally:
-        uninterrupted()
-        handler.setLevel(100)
-        if paths is not None:
-            paths.close()
-        reader.close()
 
 
 def _announce(prefix: str) -> None:

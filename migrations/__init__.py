@@ -5,7 +5,14 @@ A migration that has shipped is never edited: a change of the schema is a new on
 
 from sqlite_utils import Migrations
 
-from hsm_shipper.migrations import m0001_state, m0002_refresh, m0003_entry, m0004_extent, m0006_content_sum
+from hsm_shipper.migrations import (
+    m0001_state,
+    m0002_refresh,
+    m0003_entry,
+    m0004_extent,
+    m0005_read_seconds,
+    m0006_content_sum,
+)
 
 SET = "hsm_shipper"
 STEPS = {
@@ -13,6 +20,7 @@ STEPS = {
     "0002_refresh": m0002_refresh.migrate,
     "0003_entry": m0003_entry.migrate,
     "0004_extent": m0004_extent.migrate,
+    "0005_read_seconds": m0005_read_seconds.migrate,
     "0006_content_sum": m0006_content_sum.migrate,
 }
 

@@ -16,6 +16,7 @@ from hsm_shipper.commands.check_redis import redis_findings
 from hsm_shipper.commands.check_secrets import secrets_findings
 from hsm_shipper.commands.findings import Finding, Level, ok, problem, warning
 from hsm_shipper.config import Config, LoadedConfig, load_config
+from hsm_shipper.contract.heartbeat import took
 from hsm_shipper.errors import ConfigError, NotRunning, StateError, SupervisorError
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.lustre.coordinator import mdt_folder, read_hsm_control, read_tunable
@@ -145,7 +146,7 @@ def _last_poll(config: Config, mdt: str) -> Iterator[Finding]:
     if poll is not None and poll.last_poll_duration_s > config.poll_interval_s:
         yield warning(
             mdt,
-            f"the last poll took {poll.last_poll_duration_s:.1f} s, longer than poll_interval "
+            f"the last poll took {took(poll.last_poll_duration_s, poll.last_poll_read_s)}, longer than poll_interval "
             f"({config.poll_interval_s:g} s): a rest follows each, and final statuses may be missed",
             f"raise poll_interval, or look what is slow: Redis, state_dir, or reading {poll.lines:,} lines",
         )

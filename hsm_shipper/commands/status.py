@@ -29,10 +29,10 @@ EXIT_OK = 0
 EXIT_TROUBLE = 1
 EXIT_NOT_RUNNING = 2
 
-_HEADERS = ("MDT", "worker", "last poll", "duration", "lines", "live", "shipped", "backlog", "last error")
+_HEADERS = ("MDT", "worker", "last poll", "duration", "read", "lines", "live", "shipped", "backlog", "last error")
 _MAINTENANCE_HEADERS = ("MDT", "maintained", "duration", "entries", "healed", "malformed", "trimmed", "length")
 _MAINTENANCE_ALIGN = ("left", "left", *("right",) * 6)
-_ALIGN = ("left", "left", "left", "right", "right", "right", "right", "right", "left")
+_ALIGN = ("left", "left", "left", "right", "right", "right", "right", "right", "right", "left")
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class MdtStatus:
     mdt: str
     present: bool
     worker: Program | None
-    poll: PollStatus | None
     poll_age_s: float | None
     stale: bool
-    maintenance: RecordedRun | None
     troubles: tuple[str, ...]
+    poll: PollStatus | None
+    maintenance: RecordedRun | None
 
 
 @dataclass(frozen=True)
@@ -154,13 +154,19 @@ def _mdt_status(
     if stale:
         troubles.append("no poll for a long time")
     if poll is not None:
-        took_s, interval_s = poll.last_poll_duration_s, config.poll_interval_s
-        troubles += poll_troubles(poll.error, took_s, interval_s, poll.lines, poll.lines_not_understood)
+        troubles += poll_troubles(
+            poll.error,
+            poll.last_poll_duration_s,
+            poll.last_poll_read_s,
+            config.poll_interval_s,
+            poll.lines,
+            poll.lines_not_understood,
+        )
     if lost is not None:
         troubles.append(str(lost))
     if maintenance is not None and maintenance.error is not None:
         troubles.append(f"last maintenance failed: {maintenance.error}")
-    return MdtStatus(mdt, present, worker, poll, age_s, stale, maintenance, tuple(troubles))
+    return MdtStatus(mdt, present, worker, age_s, stale, tuple(troubles), poll, maintenance)
 
 
 def to_text(status: Status, now: float) -> str:
@@ -192,6 +198,7 @@ def _row(status: Status, mdt: MdtStatus, now: float) -> tuple[str, ...]:
         worker,
         f"{in_one_unit(mdt.poll_age_s or 0.0)} ago" + (" (stale)" if mdt.stale else ""),
         f"{poll.last_poll_duration_s:.2f} s",
+        "-" if poll.last_poll_read_s is None else f"{poll.last_poll_read_s:.2f} s",
         f"{poll.lines:,}",
         f"{poll.live:,}",
         f"{poll.events_shipped:,}",
@@ -230,13 +237,9 @@ def to_json(status: Status, config: Config) -> str:
             "state_dir": config.state_dir,
             "run_dir": config.run_dir,
             "mdts": [
-                {
-                    "mdt": mdt.mdt,
-                    "present": mdt.present,
+                vars(mdt)
+                | {
                     "worker": _program(mdt.worker),
-                    "poll_age_s": mdt.poll_age_s,
-                    "stale": mdt.stale,
-                    "troubles": mdt.troubles,
                     "poll": _poll(mdt.poll),
                     "maintenance": _maintenance(mdt.maintenance),
                 }

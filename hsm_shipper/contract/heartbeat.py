@@ -29,6 +29,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     mdt: str
     last_poll_at: Time
     last_poll_duration_s: Span
+    last_poll_read_s: Span | None = None
+    """How much of that the kernel took to give the list; None: an earlier release does not tell."""
     poll_interval_s: Span
     lines: Count
     """Lines of the actions file."""
@@ -97,15 +99,26 @@ def expiry_s(poll_interval_s: float, last_poll_duration_s: float) -> float:
     return max(SHORTEST_EXPIRY_S, late_after_s(poll_interval_s, last_poll_duration_s))
 
 
+def took(duration_s: float, read_s: float | None) -> str:
+    """How long a poll took, for a person: `25.0 s (20.1 s of it the kernel's, to give the list)`."""
+    of_it = "" if read_s is None else f" ({read_s:,.1f} s of it the kernel's, to give the list)"
+    return f"{duration_s:,.1f} s{of_it}"
+
+
 def poll_troubles(
-    error: str | None, duration_s: float, poll_interval_s: float, lines: int, not_understood: int | None
+    error: str | None,
+    duration_s: float,
+    read_s: float | None,
+    poll_interval_s: float,
+    lines: int,
+    not_understood: int | None,
 ) -> list[str]:
     """What an operator should look at after a poll, a few words each; not fit for a terminal."""
     troubles = []
     if error is not None:
         troubles.append(f"last poll failed: {error}")
     elif duration_s > poll_interval_s:
-        troubles.append(f"last poll took {duration_s:,.1f} s, longer than poll_interval: fewer are made")
+        troubles.append(f"last poll took {took(duration_s, read_s)}, longer than poll_interval: fewer are made")
     if not_understood:
         count = f"{not_understood:,} of {lines:,} lines of the actions file"
         troubles.append(f"{count} are not understood, and not shipped: `hsm-action-shipper check` shows the first")

@@ -1,9 +1,9 @@
 """Reads an MDT's actions file: whole lines, chunk by chunk, and how the reading ended.
 
-The file is a debugfs seq_file: no useful size or mtime, rendered anew at the first read() of every open, a snapshot
-from then on. So it is opened once a poll and read in large chunks to its end; any read() may fail (an MDT that
-starts or stops gives ENOENT and EIO at the first, a middle or the last one), and a list cut short may end like a
-good one.
+The file is a debugfs seq_file: no useful size or mtime, rendered anew at the first read() from its beginning, a
+snapshot from then on. So it is read once a poll in large chunks to its end, on a descriptor that is held (`held_file`
+tells why); any read() may fail (an MDT that starts or stops gives ENOENT and EIO at the first, a middle or the last
+one), and a list cut short may end like a good one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+
+from hsm_shipper.lustre.held_file import HeldFile
+from hsm_shipper.lustre.kernel_file import RawFile, open_raw
 
 # A chunk is also what a first ship appends at once: some 800 of the kernel's lines of 230 to 240 bytes.
 CHUNK_BYTES = 192 * 1024
@@ -19,74 +21,94 @@ CHUNK_BYTES = 192 * 1024
 LINE_MAX_BYTES = 1024 * 1024
 
 
-class RawFile(Protocol):
-    """What the reader needs of an open file (`io.FileIO` has it; tests inject faults here)."""
-
-    def read(self, size: int, /) -> bytes | None:
-        """Up to `size` bytes, empty at the end of the file; raises OSError."""
-
-    def close(self) -> None:
-        """Close the file."""
-
-
-def open_raw(path: Path) -> RawFile:
-    """Open `path` without a buffer of our own: every read() is one of the kernel's."""
-    return path.open("rb", buffering=0)
-
-
 class Reading:
-    """One reading of the file: iterate it once for lists of lines (without newlines), then look how it ended."""
+    """One reading of the file: iterate it once, for lines or by `chunks` for bytes, then look how it ended.
 
-    def __init__(self, path: Path, opener: Callable[[Path], RawFile]) -> None:
-        self._path = path
-        self._opener = opener
+    Three layers: what the calls of read() give, chunks of whole lines, lists of lines.
+    """
+
+    def __init__(self, file: HeldFile) -> None:
+        self._file = file
         self.taken_at = time.time()
         """When the snapshot was taken: the end of the first read(), seconds since the epoch."""
         self.lines = 0
+        """Lines so far; whoever takes chunks counts them in."""
         self.fault: str | None = "it was not read to its end"
         """Why the reading is incomplete; None for one that ended as a good one does."""
+        self.broke_off_held = False
+        """Whether a descriptor held since an earlier reading failed behind its first read(): another may be good."""
 
     def __iter__(self) -> Iterator[list[bytes]]:
+        """Lists of lines, without their newlines."""
+        for chunk in self.chunks():
+            lines = chunk.split(b"\n")
+            lines.pop()
+            self.lines += len(lines)
+            yield lines
+
+    def chunks(self) -> Iterator[bytes]:
+        """Whole lines with their newlines, some 192 KiB at a time; an overlong line is cut to `LINE_MAX_BYTES`."""
+        rest = b""
+        for read in self._reads():
+            end = read.rfind(b"\n") + 1
+            if not end:
+                # An overlong line is known by its first part, wherever the reads happen to end in it.
+                rest = (rest + read)[:LINE_MAX_BYTES]
+                continue
+            chunk = b"".join((rest, memoryview(read)[:end]))
+            if len(rest) + len(read) > LINE_MAX_BYTES:
+                line_end = chunk.index(b"\n")
+                chunk = chunk[: min(line_end, LINE_MAX_BYTES)] + chunk[line_end:]
+            rest = read[end:]
+            yield chunk
+        if rest and self.fault is None:
+            self.fault = f"its last line has no newline ({len(rest)} bytes)"
+
+    def _reads(self) -> Iterator[bytes]:
+        """What each read() gives, to the end of the file."""
+        turn = self._file.begin()
+        first = self._file.read_held(CHUNK_BYTES)
+        was_held = first is not None
         try:
-            raw = self._opener(self._path)
+            if first is None:
+                self._file.open()
         except OSError as error:
             self.fault = f"cannot open it: {error.strerror}"
             return
         try:
-            for lines in self._chunks(raw):
-                self.lines += len(lines)
-                yield lines
+            read = self._file.read(turn, CHUNK_BYTES) if first is None else first
+            self.taken_at = time.time()
+            while read:
+                yield read
+                read = self._file.read(turn, CHUNK_BYTES)
+            self.fault = None
         except OSError as error:
             self.fault = f"cannot read it after {self.lines} lines: {error.strerror}"
+            self.broke_off_held = was_held
         finally:
-            raw.close()
-
-    def _chunks(self, raw: RawFile) -> Iterator[list[bytes]]:
-        rest = b""
-        first = True
-        while True:
-            chunk = raw.read(CHUNK_BYTES)
-            if first:
-                self.taken_at, first = time.time(), False
-            if not chunk:
-                break
-            lines = (rest + chunk if rest else chunk).split(b"\n")
-            # An overlong line is known by its first part, wherever the chunks happen to end in it.
-            rest = lines.pop()[:LINE_MAX_BYTES]
-            if lines and len(lines[0]) > LINE_MAX_BYTES:
-                lines[0] = lines[0][:LINE_MAX_BYTES]
-            if lines:
-                yield lines
-        self.fault = f"its last line has no newline ({len(rest)} bytes)" if rest else None
+            self._file.end(turn, whole=self.fault is None)
 
 
 class ActionsFile:
-    """The actions file of one MDT."""
+    """The actions file of one MDT. With `hold` it stays open between readings, until `close`."""
 
-    def __init__(self, path: Path, opener: Callable[[Path], RawFile] = open_raw) -> None:
+    def __init__(self, path: Path, opener: Callable[[Path], RawFile] = open_raw, *, hold: bool = False) -> None:
         self.path = path
-        self._opener = opener
+        self._file = HeldFile(path, opener, hold)
+
+    @property
+    def read_s(self) -> float:
+        """Seconds that all readings together have spent in the kernel."""
+        return self._file.read_s
 
     def read(self) -> Reading:
         """Begin a reading; nothing is opened before it is iterated."""
-        return Reading(self.path, self._opener)
+        return Reading(self._file)
+
+    def close_if_gone(self) -> None:
+        """Close what is held if the path is gone, from any thread: an open file holds the kernel's module."""
+        self._file.close_if_gone()
+
+    def close(self) -> None:
+        """Close what is held; another reading opens it again."""
+        self._file.close()

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 from hsm_shipper.contract.agents import Copytool, parse_agents
 from hsm_shipper.contract.slots import Slots
+from hsm_shipper.lustre.kernel_file import open_raw
 
 # A line of `agents` is a hundred bytes, and a copytool is a daemon on a server of its own.
-_AGENTS_MAX_BYTES = 1024 * 1024
+_READ_MAX_BYTES = 1024 * 1024
 _DIGITS_MAX = 18  # of an integer of 64 bits; the tunables have 32
 _LOOKS = 5
 _LOOK_INTERVAL_S = 0.5
@@ -77,16 +79,21 @@ def lost_slots(mdts: Mapping[str, Path]) -> dict[str, Slots]:
 
 
 def _read_agents(path: Path) -> tuple[list[Copytool] | None, int]:
-    try:
-        with path.open("rb") as file:
-            return parse_agents(file.read(_AGENTS_MAX_BYTES))
-    except OSError:
-        return None, 0
+    content = _read(path)
+    return (None, 0) if content is None else parse_agents(content)
 
 
 def _read_word(path: Path) -> str | None:
+    words = (_read(path) or b"").decode("ascii", "replace").split()
+    return words[0] if words else None
+
+
+def _read(path: Path) -> bytes | None:
+    content = b""
     try:
-        words = path.read_text(encoding="ascii", errors="replace").split()
+        with closing(open_raw(path)) as file:
+            while len(content) < _READ_MAX_BYTES and (chunk := file.read(_READ_MAX_BYTES - len(content))):
+                content += chunk
     except OSError:
         return None
-    return words[0] if words else None
+    return content

@@ -35,7 +35,7 @@ from hsm_shipper.state.forget import stored_mdts
 from hsm_shipper.state.maintenance_log import RecordedRun, last_runs
 from hsm_shipper.state.poll_status import read_poll_status, state_file
 from hsm_shipper.stream.connection import address, connect
-from hsm_shipper.stream.lock import TTL_S
+from hsm_shipper.stream.maintenance_lock import TTL_S
 
 _log = logging.getLogger(__name__)
 

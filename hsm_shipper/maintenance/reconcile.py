@@ -1,9 +1,9 @@
-"""Healing: makes what this host believes the fold of the stream again; the next poll makes the stream true.
+"""Healing: makes the state file the fold of the stream again; the next poll makes the stream true.
 
 The state file should be exactly the fold of the stream up to `last_stream_id`. Where it is not (an entry deleted by
-hand, a lost write, a release with a fault), it is the belief that is corrected, never the stream: an orphan of the
-stream enters the belief, and the poll that does not find it in the list appends its PURGED; an action that the stream
-has lost leaves the belief, and the poll appends it as NEW; a state that differs becomes the stream's, and the poll
+hand, a lost write, a release with a fault), it is the state file that is corrected, never the stream: an orphan of the
+stream enters the state file, and the poll that does not find it in the list appends its PURGED; an action that the
+stream has lost leaves it, and the poll appends it as NEW; a state that differs becomes the stream's, and the poll
 appends the UPDATE. So the worker stays the only writer of its stream, and nothing races it: what it appends while the
 stream is read lies behind the position that is compared.
 """
@@ -45,7 +45,7 @@ _ROUNDS_MAX = 20
 
 
 class Healed(msgspec.Struct):
-    """How far the belief was from what the stream says; each list holds the actions concerned."""
+    """How far the state file was from what the stream says; each list holds the actions concerned."""
 
     orphans: list[ActionState]
     """Live in the stream, unknown here."""
@@ -78,7 +78,7 @@ class StateFileHealer:
         self._connection.close()
 
     def position(self) -> Head:
-        """The stream that the belief stands at; `StateError` before the worker's first catch-up."""
+        """The head of the stream that the state file stands at; `StateError` before the worker's first catch-up."""
         with translated(self._path, "read"):
             return read_filled_position(self._connection, self._path)
 
@@ -121,7 +121,7 @@ class StateFileHealer:
         return healed
 
     def _suspect_places(self, live: ActionFold) -> list[int]:
-        """Packed places where the belief does not name the entry that `live` does, or its status."""
+        """Packed places where the state file does not name the entry that `live` does, or its status."""
         get = live.by_place.get
         suspects = []
         for place, entry_id, status in read_entries(self._connection):
@@ -134,7 +134,7 @@ class StateFileHealer:
         return next(read_actions(self._connection, "cat_idx = ? AND rec_idx = ?", unpack_place(place)), None)
 
     def correct(self, healed: Healed) -> None:
-        """Make the belief what the stream says."""
+        """Make the state file what the stream says."""
         delete_actions(self._connection, healed.missing)
         write_actions(self._connection, healed.orphans + healed.differing + healed.moved)
         if healed.has_rows:
@@ -149,10 +149,10 @@ class StateFileHealer:
 
 
 def catch_up(replay: Replay, state: StateFileHealer, keep_going: Callable[[], None]) -> None:
-    """Fold the stream to where the belief stands, but for the page or so that comes in meanwhile.
+    """Fold the stream to where the state file stands, but for the page or so that comes in meanwhile.
 
-    `StreamMoved` if the belief stands behind what was folded, or `StreamBehind` if the server does not hold all that
-    the belief was made of: the stream was another one.
+    `StreamMoved` if the state file stands behind what was folded, or `StreamBehind` if the server does not hold all
+    that it was made of: the stream was another one.
     """
     for _ in range(_ROUNDS_MAX):
         before, position = replay.entries, state.position()

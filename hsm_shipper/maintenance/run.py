@@ -23,7 +23,7 @@ from hsm_shipper.state.locks import FileLock
 from hsm_shipper.state.maintenance_log import RecordedRun, record
 from hsm_shipper.state.poll_status import state_file
 from hsm_shipper.stream.connection import address, connect
-from hsm_shipper.stream.lock import MaintenanceLock
+from hsm_shipper.stream.maintenance_lock import MaintenanceLock
 from hsm_shipper.stream.stream import ActionStream
 
 _log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hsm_shipper.process.output import print_err, print_out, say
 
@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 class CommandLine(argparse.ArgumentParser):
     """A parser whose help and errors meet a closed pipe and a full disk as all other output does.
 
-    argparse itself takes no notice, and lets the interpreter fail when it ends (exit status 120).
+    argparse itself takes no notice, and lets the interpreter fail when it ends (exit status 120). Descriptions and
+    epilogs are printed as they are written.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Print the help; to standard output unless told otherwise."""

@@ -1,10 +1,13 @@
-"""Waiting that a stop signal ends at once."""
+"""Waiting that a stop signal ends at once, and handlers of signals for a while."""
 
 from __future__ import annotations
 
 import math
 import signal
 import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 # Of what a turn took: it leaves at least a third of the time free.
 REST = 0.5
@@ -33,6 +36,17 @@ class StopSignal:
         return self._received
 
 
+@contextmanager
+def handled(signals: Iterable[int], handler: signal.Handlers | Callable[[int, Any], object]) -> Iterator[None]:
+    """In the body these signals meet `handler`; behind it what they met before."""
+    before = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, was in before.items():
+            signal.signal(number, was)
+
+
 class Cadence:
     """Ticks every `interval_s` seconds of the monotonic clock; one that comes too late is skipped, not run twice.
 
@@ -41,10 +55,11 @@ class Cadence:
     keep a processor of the metadata server busy all the time, just when it has most to do.
     """
 
-    def __init__(self, interval_s: float) -> None:
+    def __init__(self, interval_s: float, first_tick_s: float | None = None) -> None:
+        """The first tick comes after one interval, or at `first_tick_s` of the monotonic clock."""
         self._interval_s = interval_s
         self._begun = time.monotonic()
-        self._next = self._begun + interval_s
+        self._next = self._begun + interval_s if first_tick_s is None else first_tick_s
 
     def wait(self, stop: StopSignal, at_most_s: float = math.inf) -> bool:
         """Wait for the next tick, or `at_most_s` seconds; True, and at once, if this process has been asked to stop.

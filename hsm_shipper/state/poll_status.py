@@ -23,6 +23,8 @@ class PollStatus(msgspec.Struct, frozen=True, kw_only=True):
     polls: Count
     last_poll_at: Time
     last_poll_duration_s: Time
+    last_poll_read_s: Time | None = None
+    """How much of that the kernel took to give the list; None: that poll was an earlier release's."""
     lines: Count
     live: Count
     backlog: Count

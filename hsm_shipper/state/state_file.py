@@ -123,7 +123,7 @@ class StateFile:
         `index` is given the packed place and the MD5 of each live action in turn, for there may be many, and the places
         that are to be refreshed.
         """
-        with translated(self.path, "read"), self._immediate():
+        with translated(self.path, "read"), immediate(self._connection):
             version = self._data_version()
             head = read_position(self._connection)
             marked = read_places(self._connection, "refresh")
@@ -168,7 +168,7 @@ class StateFile:
         """
         content = self._content
         try:
-            with translated(self.path, "write"), self._immediate():
+            with translated(self.path, "write"), immediate(self._connection):
                 if self._data_version() != self._version:
                     raise StateChanged(f"state file {self.path} was changed by another process")
                 yield
@@ -226,9 +226,6 @@ class StateFile:
                 f"INSERT OR REPLACE INTO poll_status (id, {', '.join(_STATUS_COLUMNS)}) VALUES (1, {marks})",
                 msgspec.structs.astuple(status),
             )
-
-    def _immediate(self) -> contextlib.AbstractContextManager[None]:
-        return immediate(self._connection)
 
     def _data_version(self) -> int:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from hashlib import sha1
 from importlib.resources import files
@@ -47,6 +48,10 @@ class PendingAppend:
         """The stream before anything was added, once it is finished."""
         self.entry_ids: list[bytes] = []
         """The ids of the entries that were added, in order of the payloads, once it is finished."""
+        self.reply_s = 0.0
+        """Seconds from sending it to having read the reply, once it is finished."""
+        self.waited_s = 0.0
+        """How much of that passed in nothing but waiting."""
         self._send("EVALSHA", _SCRIPT_SHA)
 
     def finish(self) -> Head:
@@ -90,13 +95,18 @@ class PendingAppend:
 
     def _read(self) -> Any:
         assert self._connection is not None, "finish an append once"
+        begun = time.monotonic()
         try:
-            return self._connection.read_response()
+            reply = self._connection.read_response()
         except redis.exceptions.NoScriptError:
             raise
         except BaseException:
             self.abandon()
             raise
+        now = time.monotonic()
+        self.reply_s, self.waited_s = now - self._sent_at, now - begun
+        self._stream.round_trip_s = min(self._stream.round_trip_s, self.reply_s)
+        return reply
 
     def abandon(self) -> None:
         """Forget about the reply, and with it the connection that it would come by."""
@@ -112,3 +122,4 @@ class PendingAppend:
         except BaseException:
             self.abandon()
             raise
+        self._sent_at = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from importlib.resources import files
@@ -54,9 +55,12 @@ class ActionStream:
         self.pool = client.connection_pool
         self.key = key
         self.address = address
+        self.round_trip_s = math.inf
+        """The shortest time in which the server has replied to the script since `head` was asked for."""
 
     def head(self) -> Head:
         """Where the stream ends now, on a server that takes writes: `StreamRefused` on a read-only replica."""
+        self.round_trip_s = math.inf  # it may be another server
         # No stream ends at '': the script finds a mismatch and tells where this one really ends.
         return self.start_append(Head("", None, None), ()).look()
 

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from hsm_shipper.process.signals import handled
 from hsm_shipper.state.locks import FileLock
 
 STDERR = Path("/dev/fd/2")
@@ -90,7 +91,7 @@ def _is_reopenable(fd: int) -> bool:
 def _relay(fd: int) -> Iterator[None]:
     """`fd` becomes a pipe to a child that copies it to what `fd` was, until the last writer has gone."""
     read_end, write_end = os.pipe()
-    with _ignored(_STOP_SIGNALS):  # inherited: the relay ends after everything that it has to pass on
+    with handled(_STOP_SIGNALS, signal.SIG_IGN):  # inherited: the relay ends after everything that it has to pass on
         relay = subprocess.Popen(
             ["sh", "-c", _RELAY], stdin=read_end, stdout=fd, start_new_session=True, restore_signals=False
         )
@@ -105,13 +106,3 @@ def _relay(fd: int) -> Iterator[None]:
             os.dup2(nothing.fileno(), fd)
         with suppress(subprocess.TimeoutExpired):  # a program that outlives us holds the pipe open
             relay.wait(_DRAIN_TIMEOUT_S)
-
-
-@contextmanager
-def _ignored(signals: Sequence[signal.Signals]) -> Iterator[None]:
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

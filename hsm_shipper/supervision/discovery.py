@@ -23,7 +23,7 @@ from hsm_shipper.process import log
 from hsm_shipper.process.program import command_line, run_program
 from hsm_shipper.process.signals import Cadence, StopSignal
 from hsm_shipper.state.forget import forget, stored_mdts
-from hsm_shipper.supervision.plan import Plan, RestartBackoff, Seen, decide, is_settled
+from hsm_shipper.supervision.discovery_plan import Plan, RestartBackoff, Seen, decide, is_settled
 from hsm_shipper.supervision.supervisord import WORKER_PREFIX, Program, ProgramFiles, Supervisor, worker_program
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ import shlex
 import socket
 import sys
 import xmlrpc.client
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.parsers.expat import ExpatError
@@ -175,31 +176,25 @@ class ProgramFiles:
 
     def empty(self) -> None:
         """Remove what an earlier run has left: supervisord would start it, and one bad file would stop it."""
-        try:
+        with _translated("empty", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             for path in self.folder.iterdir():
                 path.unlink()
-        except OSError as error:
-            raise SupervisorError(f"cannot empty {self.folder}: {error.strerror}", "check the folder's owner") from None
         self.make()
 
     def make(self) -> None:
         """Make the folder, if it is not there."""
-        try:
+        with _translated("make", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             # supervisord warns about a pattern that finds nothing.
             (self.folder / "README.conf").write_text(_README, encoding="utf-8")
-        except OSError as error:
-            raise SupervisorError(f"cannot make {self.folder}: {error.strerror}", "check the folder's owner") from None
 
     def written(self) -> dict[str, str]:
         """The programs that are there, by MDT."""
         programs = {}
         for path in self.folder.glob(f"{WORKER_PREFIX}*.conf"):
-            try:
+            with _translated("read", path):
                 programs[path.stem.removeprefix(WORKER_PREFIX)] = path.read_text(encoding="utf-8")
-            except OSError as error:
-                raise SupervisorError(f"cannot read {path}: {error.strerror}") from None
         return programs
 
     def write(self, programs: Mapping[str, str]) -> None:
@@ -208,20 +203,24 @@ class ProgramFiles:
             self.make()
         for mdt, text in programs.items():
             path = self._path(mdt)
-            try:
+            with _translated("write", path):
                 write_whole(path, text.encode(), 0o640)
-            except OSError as error:
-                raise SupervisorError(f"cannot write {path}: {error.strerror}") from None
 
     def remove(self, mdt: str) -> None:
         """Remove the program of `mdt`, if it is there."""
-        try:
+        with _translated("remove", self._path(mdt)):
             self._path(mdt).unlink(missing_ok=True)
-        except OSError as error:
-            raise SupervisorError(f"cannot remove {self._path(mdt)}: {error.strerror}") from None
 
     def _path(self, mdt: str) -> Path:
         return self.folder / f"{WORKER_PREFIX}{mdt}.conf"
+
+
+@contextmanager
+def _translated(what: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SupervisorError(f"cannot {what} {path}: {error.strerror}", "check the owner of run_dir") from None
 
 
 def worker_program(mdt: str, actions: Path) -> str:

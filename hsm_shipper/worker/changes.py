@@ -17,7 +17,7 @@ REFRESH: Final = "REFRESH"
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """One step of the belief: `before` leaves it, `after` enters it, `payload` tells the stream.
+    """One step of what is known to be live: `before` leaves it, `after` enters it, `payload` tells the stream.
 
     `payload` is None where the stream already says it and only our row learns the line's hash (ADOPTED). All others get
     their entry when they are appended.

@@ -58,6 +58,7 @@ class HeartbeatWriter:
             mdt=status.mdt,
             last_poll_at=status.last_poll_at,
             last_poll_duration_s=status.last_poll_duration_s,
+            last_poll_read_s=status.last_poll_read_s,
             poll_interval_s=self._config.poll_interval_s,
             lines=status.lines,
             lines_not_understood=status.lines_not_understood,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from hsm_shipper.contract.redis_keys import stream_key
 from hsm_shipper.errors import StreamUnavailable
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.lustre.coordinator import read_hsm_control
+from hsm_shipper.lustre.departure import closed_when_gone
 from hsm_shipper.process.gc_tuning import relax_collector
 from hsm_shipper.process.program import command_line, run_program
 from hsm_shipper.process.signals import Cadence, StopSignal
@@ -28,25 +31,31 @@ from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.heartbeat_writer import HeartbeatWriter
 from hsm_shipper.worker.poll_result import PollResult
+from hsm_shipper.worker.poll_spread import first_tick_s, share_of_interval
 from hsm_shipper.worker.poller import Poller
-from hsm_shipper.worker.replica import StreamReplica
+from hsm_shipper.worker.stream_replica import StreamReplica
 
 _log = logging.getLogger(__name__)
 
 
-def make_poller(client: redis.Redis, config: Config, mdt: str, actions: Path) -> tuple[Poller, StreamReplica]:
-    """A poller of `mdt` and what it keeps open. The caller holds the worker's lock."""
+def make_poller(
+    client: redis.Redis, config: Config, mdt: str, actions_file: ActionsFile
+) -> tuple[Poller, StreamReplica]:
+    """A poller of `mdt` and what it keeps open beside the actions file. The caller holds the worker's lock."""
     relax_collector()
     stream = ActionStream(client, stream_key(config.redis_stream_prefix, mdt), address(config))
     replica = StreamReplica(state_file(config.state_path, mdt), stream, config.host)
     writer = ChangeWriter(mdt, config.host, config.include_raw)
-    return Poller(ActionsFile(actions), replica, writer, partial(read_hsm_control, actions)), replica
+    return Poller(actions_file, replica, writer, partial(read_hsm_control, actions_file.path)), replica
 
 
 def run_once(config: Config, mdt: str, actions: Path) -> PollResult:
     """Poll `mdt` once in this process. Raises `AlreadyRunning`, or the poll's own `HsmError`."""
-    with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
-        poller, replica = make_poller(connect(config), config, mdt, actions)
+    with (
+        FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"),
+        closing(ActionsFile(actions, hold=config.hold_actions_file)) as actions_file,
+    ):
+        poller, replica = make_poller(connect(config), config, mdt, actions_file)
         try:
             result = poller.poll()
         finally:
@@ -60,16 +69,19 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
     """Poll `mdt` every `poll_interval_s` until told to stop. Raises `AlreadyRunning`."""
     with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
         client = connect(config)
-        poller, replica = make_poller(client, config, mdt, actions)
+        actions_file = ActionsFile(actions, hold=config.hold_actions_file)
+        poller, replica = make_poller(client, config, mdt, actions_file)
         pulse = HeartbeatWriter(client, config, mdt, actions)
         age = ConnectionAge()
         _log.info("polling %s every %g s", actions, config.poll_interval_s)
-        cadence = Cadence(config.poll_interval_s)
-        _poll(poller, pulse)
-        while not cadence.wait(stop):
-            if age.is_over():
-                client.connection_pool.disconnect()
+        first_tick = first_tick_s(time.monotonic(), config.poll_interval_s, share_of_interval(mdt))
+        cadence = Cadence(config.poll_interval_s, first_tick)
+        with closed_when_gone(actions_file):
             _poll(poller, pulse)
+            while not cadence.wait(stop):
+                if age.is_over():
+                    client.connection_pool.disconnect()
+                _poll(poller, pulse)
         replica.close()
     _log.info("stopped")
 

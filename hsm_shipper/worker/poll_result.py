@@ -27,6 +27,8 @@ class PollResult:
     states_missed: int = 0
     events: Counter[str] = field(default_factory=Counter)
     duration_s: float = 0.0
+    read_s: float = 0.0
+    """How much of that the kernel took to give the actions file."""
     error: HsmError | None = None
     remark: str | None = None
     """What was odd about the reading."""
@@ -65,6 +67,7 @@ class PollResult:
             polls=total("polls", 1),
             last_poll_at=now,
             last_poll_duration_s=self.duration_s,
+            last_poll_read_s=self.read_s,
             lines=self.lines,
             live=self.live,
             backlog=self.backlog,

@@ -19,20 +19,18 @@ from hsm_shipper.errors import (
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.process.batched import batched
 from hsm_shipper.state.poll_status import PollStatus
+from hsm_shipper.worker.batch_size import BATCH_EVENTS
 from hsm_shipper.worker.changes import Change, ChangeWriter, same_action
 from hsm_shipper.worker.missed_states import MissedStates
 from hsm_shipper.worker.poll_log import PollLog
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.purge_decision import decide_purges
-from hsm_shipper.worker.replica import StreamReplica
 from hsm_shipper.worker.snapshot import Snapshot, ascends
 from hsm_shipper.worker.snapshot_diff import HELD_OPEN_MAX, NewLine, SnapshotDiff
+from hsm_shipper.worker.stream_replica import StreamReplica
 
 _log = logging.getLogger(__name__)
 
-# One call of the script: 1,000 events of 500 B hold the server for 3 to 4 ms, and no reply is worth more.
-BATCH_EVENTS = 1000
-BATCH_BYTES = 1024 * 1024
 _ATTEMPTS = 2  # a second mismatch waits for the next poll: somebody else is writing, and reading costs the MDS
 _NOT_READY = frozenset({"init", "stopping"})
 # A line that changed and kept its status is rare: so many of them are asked of the stream in a poll, for it may be our
@@ -62,7 +60,7 @@ class Poller:
     def poll(self) -> PollResult:
         """Poll once. Whatever fails is in the result and the log, never raised: polling goes on."""
         result = PollResult(self._writer.mdt)
-        begun = time.monotonic()
+        begun, read_s_before = time.monotonic(), self._actions_file.read_s
         self._replica.shipped.clear()
         try:
             self._settle(result)
@@ -74,6 +72,7 @@ class Poller:
         elif self._status is not None:
             result.hold_over(self._status)
         result.duration_s = time.monotonic() - begun
+        result.read_s = self._actions_file.read_s - read_s_before
         self._poll_log.poll(result)
         self._save_status(result)
         return result
@@ -83,8 +82,10 @@ class Poller:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._replica.open()
-                self._attempt(result)
-                return
+                snapshot = self._attempt(result)
+                # What a held descriptor gave before it failed is shipped by now: a fresh one may give the rest.
+                if not snapshot.reading.broke_off_held:
+                    return
             except (StreamMoved, StateChanged) as error:
                 if attempt == _ATTEMPTS:
                     raise
@@ -95,7 +96,7 @@ class Poller:
                     raise
                 _log.error("%s", damage)
 
-    def _attempt(self, result: PollResult) -> None:
+    def _attempt(self, result: PollResult) -> Snapshot:
         """Read, decide, ship. Without Redis the file is read all the same: what comes and goes meanwhile is counted."""
         result.error = result.remark = None
         snapshot: Snapshot | None = None
@@ -115,6 +116,7 @@ class Poller:
             raise
         if snapshot.reading.fault is None:
             self._end_outage(result)
+        return snapshot
 
     def _begin(self) -> Snapshot:
         reading = self._actions_file.read()
@@ -141,9 +143,9 @@ class Poller:
                 continue
             timestamp = int(snapshot.reading.taken_at)
             try:
-                self._replica.ship([self._writer.state(line, None, timestamp) for line in new])
+                self._ship_states(new, timestamp)
             except StreamError:
-                snapshot.hold(self._not_shipped(on_its_way) + new)
+                snapshot.hold(self._not_shipped(on_its_way + new))
                 raise
             last_place, on_its_way = new[-1].record.place, new
         try:
@@ -151,6 +153,13 @@ class Poller:
         except StreamError:
             snapshot.hold(self._not_shipped(on_its_way))
             raise
+
+    def _ship_states(self, lines: list[NewLine], timestamp: int) -> None:
+        at = 0
+        while at < len(lines):
+            some = lines[at : at + self._replica.batch.events]
+            self._replica.ship([self._writer.state(line, None, timestamp) for line in some])
+            at += len(some)
 
     def _not_shipped(self, lines: list[NewLine]) -> list[NewLine]:
         return [new for new in lines if new.digest not in self._replica.line_index]
@@ -227,7 +236,7 @@ class Poller:
         for change in changes:
             batch.append(change)
             size_bytes += len(change.payload or b"")
-            if len(batch) >= BATCH_EVENTS or size_bytes >= BATCH_BYTES:
+            if len(batch) >= self._replica.batch.events or size_bytes >= self._replica.batch.payload_bytes:
                 self._replica.ship(batch)
                 batch, size_bytes = [], 0
         if batch:

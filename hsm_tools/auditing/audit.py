@@ -86,11 +86,11 @@ def compare(
     live: ActionFold,
     reference: Iterable[ActionState],
     passed_over: Container[int] = frozenset(),
-    puzzled: Callable[[], None] = lambda: None,
+    repeated: Callable[[], None] = lambda: None,
 ) -> Differences:
     """Where `live` differs from `reference`, which is read once.
 
-    `passed_over` are places of which the reference knows only that something is there; it is asked last. `puzzled` is
+    `passed_over` are places of which the reference knows only that something is there; it is asked last. `repeated` is
     told of every further action in a place that says something else than `live`: the kernel gives each record a place
     of its own, so that the list is damaged there, and the worker ships the one that it has met first.
     """
@@ -104,7 +104,7 @@ def compare(
             if differs:
                 found[theirs.place] = Difference(ours, theirs)
         elif differs or found.pop(theirs.place, None) is not None:
-            puzzled()
+            repeated()
     for ours in live:
         if ours.place not in present and ours.place not in passed_over:
             found[ours.place] = Difference(ours, None)
@@ -134,7 +134,7 @@ class Listing:
         """The first line that is not understood by itself."""
         self.repeated = 0
         """Lines that are understood, and say something else of a place than another line and the stream."""
-        self.puzzling: set[int] = set()
+        self.places_not_understood: set[int] = set()
         """Packed places that hold something that is not understood."""
 
     def __iter__(self) -> Iterator[ActionState]:
@@ -143,7 +143,7 @@ class Listing:
             for line in lines:
                 record = parse_line(line)
                 if record is None:
-                    self._puzzle(line)
+                    self._count_not_understood(line)
                     continue
                 yield ActionState.make(
                     record.place,
@@ -156,13 +156,13 @@ class Listing:
                     status_since=None,
                 )
 
-    def _puzzle(self, line: bytes) -> None:
+    def _count_not_understood(self, line: bytes) -> None:
         self.not_understood += 1
         if self.example is None:
             self.example = line
         place = readable_place(line)
         if place is not None:
-            self.puzzling.add(place)
+            self.places_not_understood.add(place)
 
     def repeat(self) -> None:
         """Count such a line."""
@@ -174,7 +174,7 @@ class Listing:
         return self.not_understood + self.repeated
 
     @property
-    def is_mostly_puzzling(self) -> bool:
+    def is_mostly_not_understood(self) -> bool:
         """Whether the worker, too, takes no line's absence from it for an end."""
         return 2 * self.not_understood > self.lines
 

@@ -231,10 +231,10 @@ def _differences_from_state_file(fold: StreamFold, path: Path, *, has_left: bool
 
 
 def _look_at_state_file(fold: StreamFold, path: Path, *, has_left: bool) -> Differences:
-    with _belief(path) as (position, _):
+    with _state_at_one_moment(path) as (position, _):
         pass
     fold.to(position)  # most of it, while no transaction holds up the worker's checkpoints
-    with _belief(path) as (position, actions):
+    with _state_at_one_moment(path) as (position, actions):
         fold.to(position)
         found = compare(fold.live, actions)
     if has_left and fold.head() != position:
@@ -243,7 +243,7 @@ def _look_at_state_file(fold: StreamFold, path: Path, *, has_left: bool) -> Diff
 
 
 @contextlib.contextmanager
-def _belief(path: Path) -> Iterator[tuple[str, Iterator[ActionState]]]:
+def _state_at_one_moment(path: Path) -> Iterator[tuple[str, Iterator[ActionState]]]:
     """Where the state file has followed the stream to, and its actions, as of one moment."""
     with opened(path, "ro", "read", _BUSY_TIMEOUT_S) as connection:
         connection.execute("BEGIN")
@@ -276,10 +276,10 @@ def _look_at_actions_file(fold: StreamFold, path: Path) -> tuple[Differences, Li
     _check_ready(path)
     reading = ActionsFile(path).read()
     listing = Listing(reading)
-    found = compare(fold.live, listing, listing.puzzling, listing.repeat)
+    found = compare(fold.live, listing, listing.places_not_understood, listing.repeat)
     if reading.fault is not None:
         raise ActionsError(f"incomplete reading of {path}: {reading.fault}", "try again")
-    if listing.is_mostly_puzzling:
+    if listing.is_mostly_not_understood:
         raise CannotTell(f"{listing.not_understood} of {listing.lines} lines of {path} are not understood")
     _check_ready(path)
     return found, listing

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hsm_shipper.process.output import say
+from hsm_shipper.process.termination import uninterrupted
 
 if TYPE_CHECKING:  # imported late: --help logs nothing
     import logging
 
 
 _KEPT_MAX = 10
+_SILENT = 100  # above every level
 
 
 class Remarks:
@@ -26,12 +28,18 @@ class Remarks:
         """Write one line."""
         say(text, self._program)
 
-    def log(self) -> logging.Handler:
-        """From now on say what the tools' modules log."""
+    @contextmanager
+    def log_to_the_end(self) -> Iterator[None]:
+        """Within the block say what the tools' modules log; behind it this process ends, and nothing interrupts it."""
         import logging
 
         logging.getLogger("hsm_tools").setLevel(logging.INFO)
-        return _add_handler(self.say)
+        handler = _add_handler(self.say)
+        try:
+            yield
+        finally:
+            uninterrupted()
+            handler.setLevel(_SILENT)  # removed, it would leave what is logged to Python's last resort
 
     @contextmanager
     def errors_afterwards(self) -> Iterator[None]:

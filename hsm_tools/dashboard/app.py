@@ -9,7 +9,7 @@ import sys
 import termios
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import ClassVar
 
 # Read when Textual is imported. No key here needs that protocol, and a terminal is left in it by a `kill -9`.
@@ -19,7 +19,8 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 
 from hsm_shipper.config import Config
-from hsm_tools.command.termination import Terminated
+from hsm_shipper.process.signals import handled
+from hsm_shipper.process.termination import Terminated
 from hsm_tools.dashboard.data.files import Files
 from hsm_tools.dashboard.data.lookup_thread import LookupThread
 from hsm_tools.dashboard.data.update_thread import UpdateThread
@@ -188,8 +189,7 @@ def run(config: Config, update_thread: UpdateThread, mounts: dict[str, str] | No
     return app.return_code or 0
 
 
-@contextlib.contextmanager
-def _signals(app: Dashboard) -> Iterator[None]:
+def _signals(app: Dashboard) -> contextlib.AbstractContextManager[None]:
     """Signals that end the process end the dashboard first, so that the terminal is as it was before."""
 
     def end(number: int, _frame: object) -> None:
@@ -197,15 +197,8 @@ def _signals(app: Dashboard) -> Iterator[None]:
         if not _terminal_is_there():
             app.die_without_terminal(number)
 
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            before[number] = signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return handled([number for number in heard if signal.getsignal(number) != signal.SIG_IGN], end)
 
 
 def _terminal_is_there() -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hsm_shipper.process.durations import age, span
 from hsm_shipper.process.output import printable
-from hsm_tools.dashboard.data.action_table import By, Row, rows
+from hsm_tools.dashboard.data.counts_table import By, Row, rows
 from hsm_tools.dashboard.data.problems import Severity, problems
 from hsm_tools.dashboard.data.streams_state import StreamsState
 

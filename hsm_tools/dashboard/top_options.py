@@ -42,9 +42,7 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = CommandLine(
-        prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandLine(prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG)
     modes = parser.add_argument_group("modes", "By default the dashboard, which needs a terminal.")
     mode = modes.add_mutually_exclusive_group()
     mode.add_argument("--run-once", action="store_true", help="print one frame, and end")

@@ -54,11 +54,13 @@ def worker_health(heartbeat: Heartbeat | None, now_s: float, trouble: str | None
     if heartbeat is None:
         return WorkerHealth(Health.MISSING, None, ["no heartbeat"])
     age_s = max(0.0, now_s - heartbeat.last_poll_at)
-    is_old = age_s > old_after_s(heartbeat)
+    late_s = late_after_s(heartbeat.poll_interval_s, heartbeat.last_poll_duration_s)
+    is_old = age_s > max(late_s, _CLOCK_DIFFERENCE_S)
     troubles = [f"last poll {age_s:,.0f} s ago"] if is_old else []
     troubles += poll_troubles(
         heartbeat.last_error,
         heartbeat.last_poll_duration_s,
+        heartbeat.last_poll_read_s,
         heartbeat.poll_interval_s,
         heartbeat.lines,
         heartbeat.lines_not_understood,
@@ -72,8 +74,3 @@ def worker_health(heartbeat: Heartbeat | None, now_s: float, trouble: str | None
     if heartbeat.lost_slots is not None:
         troubles.append(str(heartbeat.lost_slots))
     return WorkerHealth(Health.OLD if is_old else Health.FRESH, age_s, troubles)
-
-
-def old_after_s(heartbeat: Heartbeat) -> float:
-    """The age, in seconds, above which a poll is old: as many missed polls as a heartbeat outlives."""
-    return max(late_after_s(heartbeat.poll_interval_s, heartbeat.last_poll_duration_s), _CLOCK_DIFFERENCE_S)

@@ -62,6 +62,10 @@ _OF_STREAM: dict[str, tuple[str, Callable[[LiveStream], Number]]] = {
 _OF_HEARTBEAT: dict[str, tuple[str, Callable[[Heartbeat], Number]]] = {
     "hsm_worker_last_poll_timestamp_seconds": ("When the MDT was last polled.", lambda it: it.last_poll_at),
     "hsm_worker_last_poll_duration_seconds": ("How long that took.", lambda it: it.last_poll_duration_s),
+    "hsm_worker_last_poll_read_seconds": (
+        "How much of that the kernel took to give the list.",
+        lambda it: it.last_poll_read_s,
+    ),
     "hsm_worker_poll_interval_seconds": ("From poll to poll.", lambda it: it.poll_interval_s),
     "hsm_worker_last_poll_failed": ("1 if the last poll failed.", lambda it: it.last_error is not None),
     "hsm_worker_listed_lines": ("Lines of the actions file.", lambda it: it.lines),

@@ -102,6 +102,7 @@ def _stream_lines(stats: Stats, stream: LiveStream, hosts: LabelWords) -> Iterat
             "worker": worker,
             "last_poll_age_seconds": stats.age_s(beat.last_poll_at),
             "last_poll_duration_seconds": beat.last_poll_duration_s,
+            "last_poll_read_seconds": beat.last_poll_read_s,
             "last_error": beat.last_error,
             "lines": beat.lines,
             "lines_not_understood": beat.lines_not_understood,

@@ -70,9 +70,7 @@ class Address(NamedTuple):
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = CommandLine(
-        prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandLine(prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG)
     group = parser.add_argument_group("output")
     group.add_argument("--format", choices=FORMATS, help="how it is reported (default: json)")
     group.add_argument(

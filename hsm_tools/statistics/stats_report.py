@@ -189,6 +189,7 @@ def _heartbeat(stats: Stats, beat: Heartbeat) -> dict[str, Any]:
         "host": beat.host,
         "last_poll_age_seconds": stats.age_s(beat.last_poll_at),
         "last_poll_duration_seconds": beat.last_poll_duration_s,
+        "last_poll_read_seconds": beat.last_poll_read_s,
         "poll_interval_seconds": beat.poll_interval_s,
         "last_error": beat.last_error,
         "lines": beat.lines,

@@ -57,7 +57,6 @@ def parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         description="Print the HSM actions of all MDTs, one line an event, as they arrive.",
         epilog=_EPILOG.format(fields=fields),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_range_options(parser)
     _add_output_options(parser)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.process.durations import span
 from hsm_shipper.process.output import printable
-from hsm_tools.command.text import UNKNOWN, Facts, event_seconds, event_time, file_name, whole_seconds, word
+from hsm_tools.command.event_text import UNKNOWN, event_seconds, event_time, file_name, whole_seconds, word
+from hsm_tools.tailing.event_line import Facts
 
 if TYPE_CHECKING:  # importing it costs a tool's --help the Redis client
     from hsm_tools.consumer import StreamEvent

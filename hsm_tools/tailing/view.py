@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from hsm_tools.command.filters import ActionFilter
-from hsm_tools.command.text import Facts, facts
+from hsm_tools.tailing.event_line import Facts, facts
 from hsm_tools.tailing.template import event_type
 
 if TYPE_CHECKING:  # importing it costs a tool's --help the Redis client

@@ -16,7 +16,7 @@ import pytest
 from hsm_shipper.state.forget import maintenance_lock_path
 from hsm_shipper.state.locks import FileLock
 from hsm_shipper.state.poll_status import state_file
-from hsm_shipper.stream.lock import RENEW_AFTER_S
+from hsm_shipper.stream.maintenance_lock import RENEW_AFTER_S
 from tests.acceptance.conftest import MakeServer
 from tests.conftest import PrivateServer
 from tests.simulator import SimulatedMdt, populate

@@ -19,9 +19,9 @@ from hsm_shipper.contract.event import decode
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import StreamRefused
-from hsm_shipper.stream import lock as lock_module
+from hsm_shipper.stream import maintenance_lock
 from hsm_shipper.stream.connection import connect
-from hsm_shipper.stream.lock import MaintenanceLock
+from hsm_shipper.stream.maintenance_lock import MaintenanceLock
 from hsm_shipper.stream.stream import ActionStream
 from hsm_tools.command.filters import ActionFilter
 from hsm_tools.consumer import StreamReader
@@ -146,7 +146,7 @@ def test_the_shipper(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     done = site.server.run("maintain")
     assert done.returncode == 0, done.stderr
     assert site.server.stop() == 0
-    monkeypatch.setattr(lock_module, "RENEW_AFTER_S", 0.0)  # as a run that takes long
+    monkeypatch.setattr(maintenance_lock, "RENEW_AFTER_S", 0.0)  # as a run that takes long
     client = connect(site.config)
     with client, MaintenanceLock(client, LOCK, ActionStream(client, STREAM, ""), "mds1") as lock:
         lock.keep()

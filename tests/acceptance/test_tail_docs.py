@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hsm_tools.command import exit_codes as exits
+from hsm_shipper.process import exit_codes as exits
 from hsm_tools.tailing import tail_options
 from hsm_tools.tailing.template import FIELDS
 from tests.support.tails import Tails

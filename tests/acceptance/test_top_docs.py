@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from hsm_tools.command import exit_codes as exits
+from hsm_shipper.process import exit_codes as exits
 from hsm_tools.dashboard import top_options
 from hsm_tools.dashboard.screens.help import ALL_KEYS
 from tests.acceptance.test_docs import ROOT

@@ -33,44 +33,44 @@ class Mutation(NamedTuple):
 MUTATIONS = [
     # What the worker knows of its stream.
     Mutation(
-        "worker/replica.py",
+        "worker/stream_replica.py",
         "if head != self._head and self._has_losses(head):",
         "if False:",
         "entries that went from inside the stream are looked for behind every append",
     ),
     Mutation(
-        "worker/replica.py",
+        "worker/stream_replica.py",
         "if self._head is None or head.end != self._head.end:",
         "if self._head is None:",
         "a stream that ends elsewhere is folded before anything is read",
     ),
     Mutation(
-        "worker/replica.py",
+        "worker/stream_replica.py",
         "            self._abandon()\n            self._in_step = False\n            if isinstance",
         "            self._abandon()\n            if isinstance",
         "after an error of Redis the stream is looked at anew",
     ),
-    Mutation("worker/replica.py", "            _note_entries(flight)\n", "", "a state knows which entry holds it"),
+    Mutation("worker/stream_replica.py", "            _note_entries(flight)\n", "", "a state knows its entry"),
     Mutation(
-        "worker/replica.py",
+        "worker/stream_replica.py",
         " and self._stream.holds(ours):",
         ":",
         "a replay goes on from an entry only if that is still what it was",
     ),
     Mutation(
-        "worker/replica.py",
+        "worker/stream_replica.py",
         "if ours is not None and after is not None and has_losses(",
         "if False and has_losses(",
         "entries that went while others came are noticed by a catch-up",
     ),
     Mutation(
-        "worker/replica.py",
+        "worker/stream_replica.py",
         "self._opened.unmark(refreshed)",
         "self._opened.unmark(set())",
         "a refresh is appended once",
     ),
     Mutation(
-        "worker/replica.py",
+        "worker/stream_replica.py",
         "if self._state_file is not None and not self._state_file.is_current():",
         "if False:",
         "a state file that was removed or replaced is opened anew",

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,7 +30,8 @@ from hsm_shipper.maintenance.reconcile import StateFileHealer
 from hsm_shipper.state.damage import check_for_damage, set_aside
 from hsm_shipper.stream.stream import ActionStream
 from tests.faults.judge import Judge
-from tests.faults.world import KEY, MDT, Bytes, World
+from tests.faults.world import KEY, MDT, World
+from tests.simulator.debugfs import Listing
 from tests.support.core import known_rows, rows
 from tests.support.damage import IMPOSSIBLE, Damage
 from tests.support.servers import RedisServer
@@ -113,21 +113,18 @@ class Life(RuleBasedStateMachine):
         self.world.server.poll()
         self.judge.judge()
 
-    @rule(error=_READ_ERRORS, share=st.floats(0, 1), times=st.integers(1, 2))
-    def poll_with_read_error(self, error: int, share: float, times: int) -> None:
-        for _ in range(times):
+    @rule(error=_READ_ERRORS, share=st.floats(0, 1), polls=st.integers(1, 2), readings=st.integers(1, 2))
+    def poll_with_read_error(self, error: int, share: float, polls: int, readings: int) -> None:
+        """On a descriptor that was held the list is read again in the same poll, and that may fail as well."""
+        for _ in range(polls):
             listing = self.world.listing()
-            self.world.server.next_read = partial(Bytes, listing[: int(share * len(listing))], error)
-            self.world.server.poll()
-            self.judge.judge()
+            broken = Listing(listing[: int(share * len(listing))], error)
+            self._poll_listings(*[broken] * readings)
 
     @rule(torn_bytes=st.integers(1, 60))
     @precondition(lambda self: self.world.lines)
     def poll_with_torn_end(self, torn_bytes: int) -> None:
-        listing = self.world.listing()
-        self.world.server.next_read = lambda: Bytes(listing[:-torn_bytes])
-        self.world.server.poll()
-        self.judge.judge()
+        self._poll_listings(Listing(self.world.listing()[:-torn_bytes]))
 
     @rule(share=st.floats(0, 0.5, exclude_max=True))
     @precondition(lambda self: self._is_settled())
@@ -150,8 +147,13 @@ class Life(RuleBasedStateMachine):
     def _poll_beginning(self, share: float) -> None:
         places = self.world.places()
         cut = b"".join(self.world.lines[place] + b"\n" for place in places[: int(share * len(places))])
-        self.world.server.next_read = lambda: Bytes(cut)
-        self.world.server.poll()
+        self._poll_listings(Listing(cut))
+
+    def _poll_listings(self, *listings: Listing) -> None:
+        server = self.world.server
+        server.next_listings.extend(listings)
+        server.poll()
+        server.next_listings.clear()
         self.judge.judge()
 
     @rule()
@@ -178,13 +180,34 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def fail_over(self) -> None:
-        self.world.mounted_on = self.world.other.host
+        self.world.fail_over()
 
     @rule()
     def fail_over_forgetting(self) -> None:
         """As discovery does it: the host that loses the MDT removes its state."""
         self._lose_state()
-        self.fail_over()
+        self.world.fail_over()
+
+    @rule()
+    def remount(self) -> None:
+        """Between two polls: what is held is dead, and the path names another file."""
+        self.world.remount()
+
+    @rule(share=st.floats(0, 1), is_seen=st.booleans())
+    def remount_while_reading(self, share: float, is_seen: bool) -> None:
+        """Behind a part of the list; `is_seen` where nothing is mounted any more for the next poll to open."""
+        world, listing = self.world, self.world.listing()
+        remount = world.server.actions.unmount if is_seen else world.remount
+        self._poll_listings(Listing(listing[: int(share * len(listing))], errno.EIO, at_end=remount))
+        if is_seen:
+            world.server.actions.mount()
+
+    @rule()
+    def look_for_the_file(self) -> None:
+        """As the worker does once a second between its polls."""
+        for server in self.world.servers.values():
+            server.actions_file.close_if_gone()
+        assert not self.world.other.actions.open_files, "it holds the module of a server that the MDT has left"
 
     @rule()
     def fail_over_while_reading(self) -> None:
@@ -192,10 +215,10 @@ class Life(RuleBasedStateMachine):
         loser, listing = self.world.server, self.world.listing()
 
         def meanwhile() -> None:
-            self.fail_over()
+            self.world.fail_over()
             self.world.server.poll()
 
-        loser.next_read = lambda: Bytes(listing, at_end=meanwhile)
+        loser.next_listings.append(Listing(listing, at_end=meanwhile))
         loser.poll()
         self.judge.judge()
 

@@ -5,23 +5,23 @@ The real loop (poller, belief, cache, stream) against a real server; faults ente
 
 from __future__ import annotations
 
-import errno
-import os
 import random
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import redis
 
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StreamUnavailable
-from hsm_shipper.lustre.actions_file import ActionsFile, RawFile
+from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.stream.compare_and_append import PendingAppend
 from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller
-from hsm_shipper.worker.replica import StreamReplica
+from hsm_shipper.worker.stream_replica import StreamReplica
+from tests.simulator.debugfs import DebugfsActions, Listing
 from tests.support.truth import Place, Verdict, digests_of, judge_stream
 
 MDT = "elm-MDT0000"
@@ -55,27 +55,6 @@ class FaultyStream(ActionStream):
         raise StreamUnavailable("injected: the reply was lost")
 
 
-class Bytes:
-    """An open actions file: some content, then its end or an error; `at_end` happens before the reader sees it."""
-
-    def __init__(self, content: bytes, error: int | None = None, at_end: Callable[[], None] | None = None) -> None:
-        self._rest = content
-        self._error = error
-        self._at_end = at_end
-
-    def read(self, size: int, /) -> bytes:
-        chunk, self._rest = self._rest[:size], self._rest[size:]
-        if not chunk:
-            if self._at_end is not None:
-                self._at_end()
-            if self._error is not None:
-                raise OSError(self._error, os.strerror(self._error))
-        return chunk
-
-    def close(self) -> None:
-        pass
-
-
 class Server:
     """One metadata server: its own state file, the shared stream."""
 
@@ -83,15 +62,19 @@ class Server:
         self.world = world
         self.host = host
         self.state_path = world.folder / f"{host}.sqlite3"
-        self.next_read: Callable[[], RawFile] | None = None
+        self.actions = DebugfsActions(self._render)
+        self.next_listings: deque[Listing] = deque()
+        """What the next first reads find instead of the true listing."""
         self.start()
 
     def start(self) -> None:
-        """A fresh process on the state file that is there."""
+        """A fresh process on the state file that is there; the kernel has closed what the one before it held."""
+        self.actions.open_files.clear()
         self.stream = FaultyStream(self.world.client, KEY, "the test's server")
         self.replica = StreamReplica(self.state_path, self.stream, self.host)
-        actions_file = ActionsFile(Path("actions"), self._open)
-        self.poller = Poller(actions_file, self.replica, ChangeWriter(MDT, self.host), lambda: self.world.hsm_control)
+        self.actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
+        writer = ChangeWriter(MDT, self.host)
+        self.poller = Poller(self.actions_file, self.replica, writer, lambda: self.world.hsm_control)
 
     def kill(self) -> None:
         """End the process; what it had not committed is gone."""
@@ -106,13 +89,8 @@ class Server:
             self.kill()
             return self.poller.poll()
 
-    def _open(self, path: Path) -> RawFile:
-        if self.next_read is not None:
-            opener, self.next_read = self.next_read, None
-            return opener()
-        if self.world.mounted_on != self.host:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return Bytes(self.world.listing())
+    def _render(self) -> Listing:
+        return self.next_listings.popleft() if self.next_listings else Listing(self.world.listing())
 
 
 class World:
@@ -127,6 +105,7 @@ class World:
         self.hsm_control = "enabled"
         self.mounted_on = "mds1"
         self.servers = {host: Server(self, host) for host in ("mds1", "mds2")}
+        self.server.actions.mount()
 
     @property
     def server(self) -> Server:
@@ -137,6 +116,17 @@ class World:
     def other(self) -> Server:
         """The one that has not."""
         return self.servers["mds2" if self.mounted_on == "mds1" else "mds1"]
+
+    def fail_over(self) -> None:
+        """The MDT is unmounted, and mounted on the other server."""
+        self.server.actions.unmount()
+        self.mounted_on = self.other.host
+        self.server.actions.mount()
+
+    def remount(self) -> None:
+        """The MDT is unmounted, and mounted on the same server."""
+        self.server.actions.unmount()
+        self.server.actions.mount()
 
     def places(self) -> list[Place]:
         """The places of the listing, in its order."""

@@ -31,9 +31,9 @@ from hsm_shipper.errors import ConfigError, MalformedEvent
 from hsm_shipper.lustre.coordinator import read_slots
 from hsm_shipper.process.output import printable
 from hsm_shipper.state import values
-from hsm_tools.command.text import Facts, event_line, facts
 from hsm_tools.consumer import StreamEvent
 from hsm_tools.fid_paths.fid2path import ProgramRun, understand_lines, understand_nul, understand_single
+from hsm_tools.tailing.event_line import Facts, event_line, facts
 from tests.faults.model.reference import Live, ReferenceFold
 from tests.fuzz.reading import line_of
 

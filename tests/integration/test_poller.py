@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import msgspec
 import pytest
 import redis
 
-from hsm_shipper.worker.poller import BATCH_BYTES, BATCH_EVENTS
+from hsm_shipper.errors import StreamUnavailable
+from hsm_shipper.worker.batch_size import BATCH_BYTES, BATCH_EVENTS, HELD_MAX_S, SMALLEST_EVENTS
 from tests.support.core import HOST, KEY, MDT, FaultyFile, OneMdt, Wire, digest, line, lines, shipper_client
 from tests.support.servers import RedisServer
 from tests.support.truth import entries_of
@@ -187,7 +189,7 @@ def test_a_first_listing_is_shipped_while_it_is_still_read(tmp_path: Path, clien
     shipped: list[int] = []
 
     class Watched(FaultyFile):
-        def read(self, size: int, /) -> bytes | None:
+        def read(self, size: int, /) -> bytes:
             shipped.append(len(entries_of(client, KEY)))
             return super().read(size)
 
@@ -267,7 +269,8 @@ def test_the_status_of_the_last_poll_is_in_the_state_file(mdt: OneMdt) -> None:
     assert (status.lines, status.live, status.backlog, status.lines_not_understood) == (3, 3, 0, 1)
     assert (status.events_new, status.events_update, status.events_purged, status.events_shipped) == (3, 1, 0, 4)
     assert before <= status.last_poll_at <= time.time()
-    assert 0 < status.last_poll_duration_s < 60
+    assert status.last_poll_read_s is not None
+    assert 0 < status.last_poll_read_s < status.last_poll_duration_s < 60
     assert (status.last_error, status.last_error_at, status.states_missed) == (None, None, 0)
 
 
@@ -291,3 +294,45 @@ def test_an_error_is_remembered_after_it_is_over(mdt: OneMdt) -> None:
     assert "No such file or directory" in (status.last_error or "")
     assert status.last_error_at is not None
     assert status.last_error_at < status.last_poll_at
+
+
+def test_a_server_that_takes_long_for_a_batch_is_given_smaller_ones(
+    tmp_path: Path, redis_server: RedisServer, redis_db: int
+) -> None:
+    wire = Wire()
+    mdt = OneMdt(tmp_path / "mds1", shipper_client(redis_server, redis_db, wire))
+    wire.append_takes_s = 2 * HELD_MAX_S
+    listing = lines(range(1, 4001))
+    mdt.poll(*listing)
+    assert mdt.told() == [f"NEW 1/{rec} WAITING" for rec in range(1, 4001)]
+    assert mdt.replica.batch.events == SMALLEST_EVENTS
+    before = wire.sent.count("EVALSHA")
+    changed = [*lines(range(1, 2001), "STARTED"), *lines(range(2001, 4001))]
+    mdt.poll(*changed)
+    assert wire.sent.count("EVALSHA") - before >= 2000 // SMALLEST_EVENTS
+    mdt.check(*changed)
+
+
+@pytest.mark.parametrize("after", [0, 3, 9])
+def test_a_first_listing_in_small_batches_is_whole_after_a_lost_reply(
+    tmp_path: Path, redis_server: RedisServer, redis_db: int, after: int
+) -> None:
+    wire = Wire()
+    mdt = OneMdt(tmp_path / "mds1", shipper_client(redis_server, redis_db, wire))
+    mdt.replica.batch.events = SMALLEST_EVENTS
+    listing = lines(range(1, 4001))
+    mdt.shows(*listing)
+    appends = itertools.count()
+
+    def lose_one() -> None:
+        if next(appends) == after:
+            wire.lose_reply = True
+        else:
+            wire.before_append = lose_one
+
+    wire.before_append = lose_one
+    result = mdt.poller.poll()
+    assert isinstance(result.error, StreamUnavailable) and result.backlog == 4000 - sum(result.events.values())
+    mdt.poll(*listing)
+    assert mdt.told() == [f"NEW 1/{rec} WAITING" for rec in range(1, 4001)]
+    mdt.check(*listing)

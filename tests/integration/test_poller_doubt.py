@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from hsm_shipper.errors import ActionsError
-from hsm_shipper.lustre.actions_file import RawFile, open_raw
+from hsm_shipper.lustre.kernel_file import RawFile, open_raw
 from tests.support.core import OneMdt, Opener, add, line, lines
 
 LISTING = lines(range(1, 7))

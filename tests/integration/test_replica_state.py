@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from hsm_shipper.errors import StateChanged, StateTooNew, StateUnwritable
-from hsm_shipper.lustre.actions_file import RawFile, open_raw
+from hsm_shipper.lustre.kernel_file import RawFile, open_raw
 from hsm_shipper.migrations import SET
 from hsm_shipper.state import state_file as cache_module
 from tests.support.core import KEY, FullDisk, OneMdt, Opener, Wire, by_place, digest, line, lines

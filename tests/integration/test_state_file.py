@@ -250,7 +250,7 @@ def test_view_shipper_status(path: Path, cache: StateFile) -> None:
     cache.save_poll_status(STATUS)
     assert asked(path, "SELECT * FROM shipper_status") == [
         (
-            "elm-MDT0000", "mds1", 7, 3, "2025-10-02 10:32:05Z", 0.123, 9, 8, 1, 20, 30, 12, 2, 1, "5-0",
+            "elm-MDT0000", "mds1", 7, 3, "2025-10-02 10:32:05Z", 0.123, 0.057, 9, 8, 1, 20, 30, 12, 2, 1, "5-0",
             "Redis went away", "2025-10-02 10:31:05Z",
         )
     ]  # fmt: skip

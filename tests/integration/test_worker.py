@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from hsm_shipper.errors import ActionsError, AlreadyRunning, StreamUnavailable
 from hsm_shipper.state.locks import FileLock, worker_lock_path
 from hsm_shipper.state.poll_status import read_poll_status, state_file
 from hsm_shipper.worker.main import run_once
+from tests.conftest import PrivateServer
 from tests.simulator import ARCHIVE, SimulatedMds, SimulatedMdt
 from tests.support.core import FIXTURES, KEY, MDT, by_place, line, lines
 from tests.support.servers import RedisServer, free_port
@@ -34,7 +37,14 @@ def poll_interval_s() -> float:
 
 
 @pytest.fixture
-def config(tmp_path: Path, redis_server: RedisServer, redis_db: int, poll_interval_s: float) -> Config:
+def hold_actions_file() -> bool:
+    return True
+
+
+@pytest.fixture
+def config(
+    tmp_path: Path, redis_server: RedisServer, redis_db: int, poll_interval_s: float, hold_actions_file: bool
+) -> Config:
     return Config(
         redis_host=redis_server.host,
         redis_port=redis_server.port,
@@ -42,6 +52,7 @@ def config(tmp_path: Path, redis_server: RedisServer, redis_db: int, poll_interv
         state_dir=str(tmp_path / "state"),
         host="mds1",
         poll_interval_s=poll_interval_s,
+        hold_actions_file=hold_actions_file,
     )
 
 
@@ -181,13 +192,22 @@ def test_what_hsm_control_says_is_read_beside_the_actions_file(
 @pytest.fixture
 def worker(config: Config, actions: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A worker process on an MDT with six actions."""
+    with started_worker(config, actions, tmp_path) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def started_worker(config: Config, actions: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The same on any Redis."""
     show(actions, *LISTING)
     settings = {
         "redis_host": config.redis_host,
         "redis_port": config.redis_port,
         "redis_db": config.redis_db,
+        "redis_url": config.redis_url or "null",
         "state_dir": config.state_dir,
         "poll_interval": config.poll_interval_s,
+        "hold_actions_file": str(config.hold_actions_file).lower(),
     }
     (tmp_path / "config.yaml").write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
     command = [sys.executable, "-m", "hsm_shipper.worker.main", "--mdt", MDT, "--actions", str(actions)]
@@ -195,9 +215,11 @@ def worker(config: Config, actions: Path, tmp_path: Path) -> Iterator[subprocess
     process = subprocess.Popen(
         [*command, "--config", str(tmp_path / "config.yaml")], stderr=subprocess.PIPE, text=True, env=environ
     )
-    yield process
-    process.kill()
-    process.communicate()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_worker_ships_what_changes_until_it_is_told_to_stop(
@@ -248,3 +270,62 @@ def test_a_worker_polls_as_it_starts_and_stops_while_it_waits(
     eventually(lambda: read_poll_status(state_file(config.state_path, MDT)))
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(DEADLINE_S) == 0
+
+
+# What it holds
+
+
+def held_by(process: subprocess.Popen[str], path: Path) -> int:
+    """How many descriptors of a process are open on `path`, which may be gone."""
+    count = 0
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            count += str(link.readlink()).removesuffix(" (deleted)") == str(path.resolve())
+    return count
+
+
+def unread_bytes(port: int) -> int:
+    """What was sent to a server that hangs: columns of proc_net_tcp(5)."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(f":{port:04X}"))
+
+
+@pytest.mark.parametrize("poll_interval_s", [3600.0])
+def test_a_worker_lets_go_of_the_file_when_its_mdt_leaves(
+    worker: subprocess.Popen[str], actions: Path, client: redis.Redis
+) -> None:
+    eventually(lambda: len(entries_of(client, KEY)) == 6)
+    eventually(lambda: held_by(worker, actions) == 1)
+    shutil.rmtree(actions.parents[1])
+    eventually(lambda: held_by(worker, actions) == 0)
+    assert worker.poll() is None
+
+
+@pytest.fixture
+def broker(private_server: PrivateServer) -> RedisServer:
+    """A server of the worker's own, to hang."""
+    return private_server()
+
+
+def test_it_lets_go_of_the_file_while_it_waits_for_redis(
+    broker: RedisServer, config: Config, actions: Path, tmp_path: Path
+) -> None:
+    config = msgspec.structs.replace(config, redis_url=f"{broker.url}/0?socket_timeout={10 * DEADLINE_S}")
+    with broker.client() as client, started_worker(config, actions, tmp_path) as worker:
+        eventually(lambda: len(entries_of(client, KEY)) == 6)
+        broker.pause()
+        eventually(lambda: unread_bytes(broker.port))
+        assert held_by(worker, actions) == 1
+        shutil.rmtree(actions.parents[1])
+        eventually(lambda: held_by(worker, actions) == 0)
+        before = read_poll_status(state_file(config.state_path, MDT))
+        broker.resume()
+        eventually(lambda: read_poll_status(state_file(config.state_path, MDT)) != before)
+
+
+@pytest.mark.parametrize("hold_actions_file", [False])
+def test_a_worker_that_is_not_to_hold_the_file_closes_it_after_each_poll(
+    worker: subprocess.Popen[str], actions: Path, client: redis.Redis
+) -> None:
+    eventually(lambda: len(entries_of(client, KEY)) == 6)
+    eventually(lambda: held_by(worker, actions) == 0)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterable
 from hashlib import md5
 from pathlib import Path
@@ -19,14 +20,15 @@ from hsm_shipper.config import Config
 from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.kernel_line import pack_place, parse_line, unpack_place
-from hsm_shipper.lustre.actions_file import ActionsFile, RawFile, open_raw
+from hsm_shipper.lustre.actions_file import ActionsFile
+from hsm_shipper.lustre.kernel_file import KernelFile, RawFile, open_raw
 from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.stream.connection import client_kwargs
 from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller
-from hsm_shipper.worker.replica import StreamReplica
+from hsm_shipper.worker.stream_replica import StreamReplica
 from tests.simulator import Record
 from tests.support.servers import RedisServer
 from tests.support.truth import entries_of, judge_stream
@@ -103,6 +105,8 @@ class Wire:
         """The server does what it was asked by the next append, and its reply is lost."""
         self.fail_sending: str | None = None
         """The connection breaks before this command is sent."""
+        self.append_takes_s = 0.0
+        """How much longer the server takes for an append that has something to add."""
         self.sent: list[str] = []
         """Every command so far."""
         self.before_append: Callable[[], object] | None = None
@@ -138,6 +142,8 @@ class FaultyConnection(_Connection):  # type: ignore[misc]
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read, unless the reply is lost."""
+        if self._appends:
+            time.sleep(self._wire.append_takes_s)
         reply = super().read_response(*args, **kwargs)
         if self._appends and self._wire.lose_reply:
             self._wire.lose_reply = False
@@ -153,25 +159,21 @@ def shipper_client(server: RedisServer, db: int, wire: Wire | None = None, **kwa
     return redis.Redis(connection_pool=pool)
 
 
-class FaultyFile:
+class FaultyFile(KernelFile):
     """The actions file; with `error`, that comes behind so many bytes or in place of the end of the file."""
 
     def __init__(self, path: Path, after_bytes: int = sys.maxsize, error: int | None = None) -> None:
-        self._file = open_raw(path)
+        super().__init__(path)
         self._left = after_bytes
         self._error = error
 
-    def read(self, size: int, /) -> bytes | None:
+    def read(self, size: int, /) -> bytes:
         """Some of the file, then the error."""
-        chunk = self._file.read(min(size, self._left))
+        chunk = super().read(min(size, self._left))
         if not chunk and self._error is not None:
             raise OSError(self._error, os.strerror(self._error))
-        self._left -= len(chunk or b"")
+        self._left -= len(chunk)
         return chunk
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 class Opener:
@@ -236,6 +238,7 @@ class OneMdt:
         host: str = HOST,
         include_raw: bool = True,
         opener: Callable[[Path], RawFile] = open_raw,
+        hold: bool = False,
         actions: Path | None = None,
         stream_class: type[ActionStream] = ActionStream,
     ) -> None:
@@ -247,7 +250,7 @@ class OneMdt:
         self.hsm_control: str | None = "enabled"
         self.stream = stream_class(client, KEY, "redis://test")
         self.replica = StreamReplica(self.state, self.stream, host)
-        self._opener = opener
+        self.actions_file = ActionsFile(self.actions, opener, hold=hold)
         self._writer = ChangeWriter(MDT, host, include_raw)
         self.poller = self._new_poller()
         self._told = "-"
@@ -258,7 +261,7 @@ class OneMdt:
         self.poller = self._new_poller()
 
     def _new_poller(self) -> Poller:
-        return Poller(ActionsFile(self.actions, self._opener), self.replica, self._writer, lambda: self.hsm_control)
+        return Poller(self.actions_file, self.replica, self._writer, lambda: self.hsm_control)
 
     def shows(self, *listing: bytes) -> None:
         """The kernel's listing from now on."""

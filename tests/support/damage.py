@@ -56,7 +56,10 @@ IMPOSSIBLE: dict[tuple[str, str], list[str]] = {
     ("poll_status", "host"): ["x'41'", _NO_UTF8],
     ("poll_status", "last_error"): ["x'41'", _NO_UTF8],
     **{("poll_status", column): [*_NO_COUNT, "9223372036854775807"] for column in _COUNTS},
-    **{("poll_status", column): _NO_TIME for column in ("last_poll_at", "last_poll_duration_s", "last_error_at")},
+    **{
+        ("poll_status", column): _NO_TIME
+        for column in ("last_poll_at", "last_poll_duration_s", "last_poll_read_s", "last_error_at")
+    },
 }
 """By table and column, as SQL."""
 

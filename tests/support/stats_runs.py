@@ -63,6 +63,7 @@ class Site:
             "mdt": mdt,
             "last_poll_at": time.time() - ago_s,
             "last_poll_duration_s": 0.25,
+            "last_poll_read_s": 0.125,
             "poll_interval_s": 20.0,
             "lines": 7,
             "live": 6,

@@ -17,7 +17,7 @@ from tests.support.core import FIXTURES, line, lines
 
 
 class FakeFile:
-    """An open file whose reads give these chunks, then its end; an error in their place is raised."""
+    """A file that is opened once; its reads give these chunks, then its end; an error in their place is raised."""
 
     def __init__(self, *reads: bytes | OSError) -> None:
         self._reads: Iterator[bytes | OSError] = iter(reads)
@@ -30,6 +30,18 @@ class FakeFile:
             raise chunk
         assert len(chunk) <= size
         return chunk
+
+    def rewind(self) -> None:
+        """Nobody does."""
+        raise AssertionError("it is not held")
+
+    def is_current(self) -> bool:
+        """For ever."""
+        return True
+
+    def is_gone(self) -> bool:
+        """Never."""
+        return False
 
     def close(self) -> None:
         """Remember it."""

@@ -158,12 +158,12 @@ def test_a_comparison_finds_every_kind() -> None:
 def test_a_line_that_is_not_understood_is_no_end_of_its_action() -> None:
     lines = [line_of(1), line_of(2).replace(b"compound", b"component"), line_of(3), line_of(3, "STARTED"), b"?"]
     listing = Listing([lines[:2], lines[2:]])
-    assert compare(fold_of(line_of(1), line_of(2), line_of(3)), listing, listing.puzzling) == {}
-    assert (listing.lines, listing.not_understood, listing.puzzling) == (5, 2, {pack_place(1, 2)})
+    assert compare(fold_of(line_of(1), line_of(2), line_of(3)), listing, listing.places_not_understood) == {}
+    assert (listing.lines, listing.not_understood, listing.places_not_understood) == (5, 2, {pack_place(1, 2)})
     assert listing.example == lines[1]
-    assert not listing.is_mostly_puzzling
-    puzzling = Listing([[b"?", b"?", line_of(1)]])
-    assert len(list(puzzling)) == 1 and puzzling.is_mostly_puzzling
+    assert not listing.is_mostly_not_understood
+    strange = Listing([[b"?", b"?", line_of(1)]])
+    assert len(list(strange)) == 1 and strange.is_mostly_not_understood
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_two_lines_for_a_place_are_told_where_the_stream_cannot_say_both(
     first: str, second: str, not_compared: int, kinds: list[Kind]
 ) -> None:
     listing = Listing([[line_of(1), line_of(2, first)], [line_of(2, second)]])
-    found = compare(fold_of(line_of(1), line_of(2)), listing, listing.puzzling, listing.repeat)
+    found = compare(fold_of(line_of(1), line_of(2)), listing, listing.places_not_understood, listing.repeat)
     assert [difference.kind for difference in found.values()] == kinds
     assert (listing.not_understood, listing.not_compared) == (0, not_compared)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from hsm_shipper.lustre.coordinator import mdt_folder, read_hsm_control, read_tunable
+from hsm_shipper.lustre.coordinator import mdt_folder, read_hsm_control, read_slots, read_tunable
 
 MDT = "elm-MDT0000"
 DEBUGFS = f"sys/kernel/debug/lustre/mdt/{MDT}"
@@ -38,3 +39,14 @@ def test_reading(tmp_path: Path) -> None:
     assert read_hsm_control(actions) == "�" and read_tunable(actions, "grace_delay") is None
     (folder / "hsm_control").write_text("")
     assert read_hsm_control(actions) is None
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_in_place_of_a_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    actions = tmp_path / DEBUGFS / "hsm/actions"
+    folder = mdt_folder(actions)
+    for path in (folder / "hsm_control", folder / "hsm/max_requests", actions.with_name("agents")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(path)
+    slots = read_slots(actions)
+    assert (read_hsm_control(actions), slots.max_requests, slots.copytools) == (None, None, None)

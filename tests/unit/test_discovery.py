@@ -14,7 +14,7 @@ from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.state.forget import forget, maintenance_lock_path, stored_mdts
 from hsm_shipper.state.locks import FileLock, worker_lock_path
 from hsm_shipper.supervision import supervisord as ours
-from hsm_shipper.supervision.plan import Plan, RestartBackoff, Seen, decide, is_settled
+from hsm_shipper.supervision.discovery_plan import Plan, RestartBackoff, Seen, decide, is_settled
 from hsm_shipper.supervision.supervisord import Program, ProgramFiles, worker_program
 
 RUNNING = Program("RUNNING", 4711, 100)

@@ -69,6 +69,13 @@ def test_a_clock_that_is_ahead_makes_no_poll_of_the_future() -> None:
         ({"last_error": "cannot read"}, ["last poll failed: cannot read"]),
         ({"last_poll_duration_s": 20.0}, []),
         ({"last_poll_duration_s": 30.4}, ["last poll took 30.4 s, longer than poll_interval: fewer are made"]),
+        (
+            {"last_poll_duration_s": 30.4, "last_poll_read_s": 20.16},
+            [
+                "last poll took 30.4 s (20.2 s of it the kernel's, to give the list), longer than poll_interval: "
+                "fewer are made"
+            ],
+        ),
         ({"last_poll_duration_s": 30.4, "last_error": "cannot read"}, ["last poll failed: cannot read"]),
         ({"hsm_control": "disabled"}, ["coordinator is disabled"]),
         ({"hsm_control": None}, []),

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsm_shipper.process.output import printable
-from hsm_tools.command.text import event_line, facts
 from hsm_tools.consumer import StreamEvent
+from hsm_tools.tailing.event_line import event_line, facts
 
 STREAM = "hsm:actions:elm-MDT0001"
 RESTORE: dict[str, Any] = {

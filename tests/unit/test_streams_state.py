@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hsm_tools.dashboard.data.action_table import By, rows
+from hsm_tools.dashboard.data.counts_table import By, rows
 from hsm_tools.dashboard.data.problems import Problem, Severity, problems
 from hsm_tools.dashboard.data.streams_state import read_anew, vanished
 from hsm_tools.live_state.health import worker_health

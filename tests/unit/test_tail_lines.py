@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hsm_shipper.errors import ConfigError
 from hsm_tools.command.colour import Colours, colours_for_stdout
 from hsm_tools.command.filters import ActionFilter, glob_matcher
-from hsm_tools.command.text import Facts, event_line, facts
 from hsm_tools.consumer import StreamEvent
+from hsm_tools.tailing.event_line import Facts, event_line, facts
 from hsm_tools.tailing.template import FIELDS, parse_template
 from hsm_tools.tailing.view import EventView, json_lines
 

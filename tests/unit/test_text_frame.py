@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_tools.dashboard.data.action_table import By, rows
+from hsm_tools.dashboard.data.counts_table import By, rows
 from hsm_tools.dashboard.text_frame import CONNECTED, LISTENING, Connection, frame, table_lines
 from hsm_tools.live_state.health import worker_health
 from tests.support.dashboards import heartbeat, mdt_state, state

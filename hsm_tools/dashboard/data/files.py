@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hsm_tools.command.text import file_name
+from hsm_tools.command.event_text import file_name
 
 if TYPE_CHECKING:
     from hsm_tools.fid_paths.paths import Paths

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from hsm_shipper.errors import HsmError
 from hsm_shipper.process.durations import age
 from hsm_tools.dashboard import text_frame as frame
-from hsm_tools.dashboard.data.action_table import By, rows
+from hsm_tools.dashboard.data.counts_table import By, rows
 from hsm_tools.dashboard.data.longest_waiting import ActionRow, LongestWaiting, longest_waiting
 from hsm_tools.dashboard.data.lookup import Entry
 from hsm_tools.dashboard.data.view_updater import StreamsView

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from hsm_shipper.contract.event import PURGED
 from hsm_shipper.errors import HsmError
 from hsm_shipper.process.durations import span
-from hsm_tools.command.text import event_seconds, event_time
+from hsm_tools.command.event_text import event_seconds, event_time
 from hsm_tools.dashboard import text_frame as frame
 from hsm_tools.dashboard.data.longest_waiting import ActionRow
 from hsm_tools.dashboard.data.lookup import Entry, History

@@ -14,7 +14,7 @@ from textual.widgets import Input
 
 from hsm_shipper.process.durations import age
 from hsm_tools.dashboard import text_frame as frame
-from hsm_tools.dashboard.data.action_table import By, Row, rows
+from hsm_tools.dashboard.data.counts_table import By, Row, rows
 from hsm_tools.dashboard.data.view_updater import StreamsView
 from hsm_tools.dashboard.screens.actions import Actions
 from hsm_tools.dashboard.screens.page import Keys, Page

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from hsm_shipper.process.durations import span
 from hsm_tools.dashboard import text_frame as frame
-from hsm_tools.dashboard.data.action_table import Row
+from hsm_tools.dashboard.data.counts_table import Row
 from hsm_tools.dashboard.data.problems import Severity
 from hsm_tools.dashboard.data.streams_state import STEP_S, StreamsState
 from hsm_tools.dashboard.data.view_updater import ReplayProgress, StreamsView, recent

@@ -1,4 +1,4 @@
-"""How every tool ends: its exit codes, whatever ended it, without a traceback."""
+"""How every command ends: its exit codes, whatever ended it, without a traceback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from hsm_shipper.errors import ConfigError, HsmError
 from hsm_shipper.process.output import EXIT_BROKEN_PIPE, give_up_stdout, hold_standard_streams
-from hsm_tools.command.termination import Terminated
+from hsm_shipper.process.termination import Terminated
 
 EXIT_OK = 0
 EXIT_FAILED = 1

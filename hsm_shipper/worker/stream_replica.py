@@ -35,6 +35,7 @@ from hsm_shipper.state.state_file import StateFile, open_state_file
 from hsm_shipper.stream.compare_and_append import PendingAppend
 from hsm_shipper.stream.replay import REPLAYS_MAX
 from hsm_shipper.stream.stream import ActionStream
+from hsm_shipper.worker.batch_size import BatchSize, held_s
 from hsm_shipper.worker.catch_up_report import CaughtUp
 from hsm_shipper.worker.changes import Change, rows_of
 from hsm_shipper.worker.line_index import LineIndex
@@ -70,6 +71,8 @@ class StreamReplica:
         self._flight: _Flight | None = None
         self.shipped: Counter[str] = Counter()
         """Settled changes by kind, until the poller clears it."""
+        self.batch = BatchSize()
+        """How much to ship at once."""
         self.line_index = LineIndex()
         self.unconfirmed_absent: set[int] = set()
         """Places that the last complete reading missed without being believed."""
@@ -137,6 +140,8 @@ class StreamReplica:
         payloads = [change.payload for change in changes if change.payload is not None]
         with self._guarded():
             self._flight = _Flight(changes, self._stream.start_append(self._head, payloads))
+        if self.batch.is_to_be_timed():
+            self.settle()
 
     def settle(self) -> None:
         """Wait for the batch on its way, and make it what is known."""
@@ -145,6 +150,8 @@ class StreamReplica:
         flight, self._flight = self._flight, None
         with self._guarded():
             head = flight.pending.finish()
+            held = held_s(flight.pending.reply_s, flight.pending.waited_s, self._stream.round_trip_s)
+            self.batch.fit(len(flight.changes), held)
             self._refuse_losses(flight.pending.found)
             _note_entries(flight)
             refreshed = (

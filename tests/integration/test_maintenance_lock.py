@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from hsm_shipper.errors import LockHeld, LockLost, StreamUnavailable
-from hsm_shipper.stream import lock
-from hsm_shipper.stream.lock import TTL_S, MaintenanceLock
+from hsm_shipper.stream import maintenance_lock
+from hsm_shipper.stream.maintenance_lock import TTL_S, MaintenanceLock
 from hsm_shipper.stream.stream import ActionStream
 from tests.conftest import PrivateServer
 from tests.support.core import shipper_client
@@ -26,7 +26,7 @@ def make_lock(client: redis.Redis, host: str = "mds1") -> MaintenanceLock:
 @pytest.fixture
 def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every look renews."""
-    monkeypatch.setattr(lock, "RENEW_AFTER_S", 0.0)
+    monkeypatch.setattr(maintenance_lock, "RENEW_AFTER_S", 0.0)
 
 
 def test_it_keeps_others_out_and_says_who_has_it(client: redis.Redis) -> None:
