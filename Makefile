@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test demo lint docs bench soak fuzz clean
+.PHONY: test demo lint docs bench soak fuzz torture clean
 
 test: lint
 	$(BIN)/pytest
@@ -32,6 +32,10 @@ soak: $(VENV)/.installed
 # Hostile input, led by coverage: millions of inputs for each parser. FUZZ_ARGS="line --runs 10000000" for one of them.
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+# Everything that can go wrong, at length: prints what was lost. TORTURE_ARGS="--seed 7 --minutes 30" for more of it.
+torture: $(VENV)/.installed
+	$(BIN)/python -m tests.torture $(TORTURE_ARGS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -7,12 +7,14 @@ two cores that have nothing else to do.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.faults import mutations
 from tests.faults.model.simulation import first_failure, shrunk
+from tests.support.servers import die_with_parent
 from tests.torture.runs import Outcome, attack, said_table, table
 
 _MODEL_PARTS = 20
@@ -37,7 +39,7 @@ def attack_sites(seed: int, sites: int, minutes: float, only: str) -> bool:
     until_s = time.time() + 60 * minutes
     outcomes: dict[str, Outcome] = {}
     complaints: list[str] = []
-    with ProcessPoolExecutor(sites) as pool:
+    with ProcessPoolExecutor(sites, initializer=_end_well) as pool:
         for report in pool.map(attack, range(seed * 100, seed * 100 + sites), [until_s] * sites, [only] * sites):
             complaints += report.complaints
             for name, outcome in report.outcomes.items():
@@ -48,6 +50,12 @@ def attack_sites(seed: int, sites: int, minutes: float, only: str) -> bool:
     for complaint in complaints:
         print(f"WRONG: {complaint}")
     return not complaints and not any(outcome.is_bad for outcome in outcomes.values())
+
+
+def _end_well() -> None:
+    """Take the site along if this process, or the one that started it, is ended."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    die_with_parent(signal.SIGTERM)
 
 
 def main() -> int:

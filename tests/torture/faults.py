@@ -392,9 +392,7 @@ KINDS = [
     Kind("a foreign XDEL", _delete_by_hand, forgives=True),
     Kind("foreign entries", _write_by_hand, forgives=True, says="malformed entry|ends at"),
     Kind("state folder full", _fill_disk, says="state file .* full", shows=_POLL_FAILS),
-    Kind(
-        "state folder read-only, its worker killed", _read_only_state, says="state file .*read-?only", shows=_POLL_FAILS
-    ),
+    Kind("state folder read-only, its worker killed", _read_only_state, says="[Rr]ead-only file system|readonly"),
     Kind("state file damaged", _damage_state, says="set aside as"),
     Kind("state file deleted", _delete_state, says="was removed or replaced|from its beginning"),
     Kind("yesterday's state file moved over the live one", _yesterdays_state, says="was removed or replaced|set aside"),
