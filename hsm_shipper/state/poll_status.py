@@ -9,6 +9,7 @@ import msgspec
 
 from hsm_shipper.errors import StateCorrupt
 from hsm_shipper.state.database import read
+from hsm_shipper.state.newer import migrations_of
 from hsm_shipper.state.values import Count, Time, struct
 
 _REBUILT = "the worker rebuilds a broken one"
@@ -60,8 +61,13 @@ def state_files(state_dir: Path) -> dict[str, Path]:
 
 def read_poll_status(path: Path) -> PollStatus | None:
     """The status in the state file `path`; None without a file or before the first poll. Raises `StateError`."""
+
+    def look(connection: sqlite3.Connection) -> PollStatus | None:
+        migrations_of(connection, path)  # raises for a file of a newer release
+        return status_in(connection)
+
     try:
-        return read(path, "poll_status", status_in)
+        return read(path, "poll_status", look)
     except StateCorrupt as damage:
         raise StateCorrupt(damage.message, _REBUILT) from None
 

@@ -39,7 +39,7 @@ from hsm_shipper.worker.batch_size import BatchSize, held_s
 from hsm_shipper.worker.catch_up_report import CaughtUp
 from hsm_shipper.worker.changes import Change, rows_of
 from hsm_shipper.worker.line_index import LineIndex
-from hsm_shipper.worker.snapshot_diff import FEW_LINES, were_sorted
+from hsm_shipper.worker.listing_scan import FEW_LINES, were_sorted
 
 _log = logging.getLogger(__name__)
 
