@@ -41,6 +41,7 @@ def test_how_long_the_server_was_held(reply_s: float, waited_s: float, round_tri
         (SMALLEST_EVENTS, SMALLEST_EVENTS, 0.1, SMALLEST_EVENTS),
         (300, 300, 0.001, 350),
         (980, 980, 0.001, 1000),
+        (1000, 800, 0.006, 400),
         (1000, 3, 0.1, 1000),  # it is not the events that take so long
         (300, 3, 0.001, 300),  # that so few are quick says nothing of more
     ],
