@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,17 @@ def test_a_sentinel_that_is_down_costs_a_look_and_the_next_is_asked_first(servic
         finder: SentinelFinder = client.connection_pool.connection_kwargs["finder"]
         assert finder.sentinels[0] != Node("127.0.0.1", nobody)
         assert finder.connected_to == Node("127.0.0.1", service.primary.port)
+
+
+def test_a_sentinel_that_hangs_costs_seconds_and_the_next_is_asked_first(service: SentinelService) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel accepts, and nobody answers
+        port = silent.getsockname()[1]
+        config = Config(redis_url=service.url.replace("://", f"://127.0.0.1:{port},"))
+        with connect(config) as client:
+            client.ping()
+            finder: SentinelFinder = client.connection_pool.connection_kwargs["finder"]
+            assert finder.sentinels[0] != Node("127.0.0.1", port)
+            assert finder.connected_to == Node("127.0.0.1", service.primary.port)
 
 
 def test_who_only_reads_may_read_from_a_replica(service: SentinelService) -> None:
