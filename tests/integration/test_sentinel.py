@@ -32,7 +32,7 @@ from tests.conftest import PrivateServer
 from tests.support.core import KEY, add
 from tests.support.sentinels import SERVICE, SentinelServer, SentinelService
 from tests.support.servers import RedisServer, connections, free_port
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_S, eventually
 
 
 @pytest.fixture(scope="module")
@@ -368,3 +368,23 @@ def test_the_primary_is_looked_up_whenever_a_connection_is_made(service: Sentine
             client.connection_pool.release(in_use)
             client.connection_pool.disconnect()
     assert primary_now(service.config()) == f"127.0.0.1:{service.primary.port}"
+
+
+def test_asyncio_follows_the_primary(service: SentinelService) -> None:
+    def told() -> None:
+        with connect(service.config()) as client:
+            add(client, {"event_type": "NEW"})
+
+    async def read() -> None:
+        async with AsyncStreamReader.from_config(service.config()) as reader:
+            events = reader.events(block_ms=100)
+            assert await anext(events) is None
+            for turn in range(2):
+                if turn:
+                    await asyncio.to_thread(service.switch)
+                await asyncio.to_thread(told)
+                async with asyncio.timeout(DEADLINE_S):
+                    while await anext(events) is None:
+                        pass
+
+    asyncio.run(read())
