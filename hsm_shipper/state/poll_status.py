@@ -9,7 +9,7 @@ import msgspec
 
 from hsm_shipper.errors import StateCorrupt
 from hsm_shipper.state.database import read
-from hsm_shipper.state.newer import refuse_newer
+from hsm_shipper.state.newer import migrations_of
 from hsm_shipper.state.values import Count, Time, struct
 
 _REBUILT = "the worker rebuilds a broken one"
@@ -63,7 +63,7 @@ def read_poll_status(path: Path) -> PollStatus | None:
     """The status in the state file `path`; None without a file or before the first poll. Raises `StateError`."""
 
     def look(connection: sqlite3.Connection) -> PollStatus | None:
-        refuse_newer(connection, path)
+        migrations_of(connection, path)  # raises for a file of a newer release
         return status_in(connection)
 
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +121,17 @@ def test_a_file_of_a_newer_release_is_refused_and_left_as_it_is(path: Path) -> N
     assert [found.name for found in path.parent.iterdir()] == [path.name]
     with pytest.raises(StateTooNew, match="9999_later"):  # what `status` and `check` say
         read_poll_status(path)
+
+
+def test_what_migrates_is_not_held_in_memory_where_nothing_is_to_be_migrated(path: Path) -> None:
+    """A worker has to fit beside a metadata server's real work."""
+    open_state_file(path)[0].close()
+    look = (
+        "import sys; from pathlib import Path; from hsm_shipper.state.state_file import StateFile; "
+        "StateFile(Path(sys.argv[1])).close(); print('sqlite_utils' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", look, path], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"
 
 
 def test_an_empty_file_is_a_new_one(path: Path) -> None:
