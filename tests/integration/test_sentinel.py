@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,6 +128,10 @@ def test_tools_show_how_old_the_data_of_a_replica_may_be(
     assert stats(["--redis-url", url, "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)["summary"]["replica"]
     assert told["is_linked"] and told["silent_seconds"] < 60
+    assert stats(["--redis-url", url, "--format", "prometheus"]) == 0
+    assert re.search(r"^hsm_redis_replica_linked{.*} 1.0$", capsys.readouterr().out, re.MULTILINE)
+    assert stats(["--redis-url", url, "--format", "influx"]) == 0
+    assert re.search(r"^hsm_replica,.* is_linked=1i,silent_seconds=\d+i ", capsys.readouterr().out, re.MULTILINE)
     assert top(["--redis-url", url, "--run-once"]) == 0
     assert "| Redis: Connected to replica 127.0.0.1:" in capsys.readouterr().out
 
