@@ -286,6 +286,24 @@ def test_a_replica_that_passes_for_the_primary(tmp_path: Path, private_server: P
         sentinel.kill()
 
 
+def test_a_sentinel_that_knows_an_old_primary_is_asked_last_the_next_time(
+    tmp_path: Path, private_server: PrivateServer
+) -> None:
+    old, primary = private_server(replicaof="127.0.0.1 1"), private_server()
+    sentinels = [SentinelServer(tmp_path / f"sentinel{server.port}", server) for server in (old, primary)]
+    try:
+        for sentinel in sentinels:
+            sentinel.start()
+        listed = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
+        with connect(Config(redis_url=f"redis+sentinel://{listed}/{SERVICE}/0")) as client:
+            with pytest.raises(SentinelUnavailable, match="is no primary"):
+                client.ping()
+            assert client.ping()
+    finally:
+        for sentinel in sentinels:
+            sentinel.kill()
+
+
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[tuple[SentinelServer, RedisServer]]:
     """A Sentinel with users, and a server with others."""
