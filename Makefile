@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test demo lint docs man bench soak packages packages-test clean
+.PHONY: test demo lint docs man bench soak fuzz torture packages packages-test clean
 
 test: lint
 	$(BIN)/pytest
@@ -34,6 +34,14 @@ man: $(VENV)/.installed
 soak: $(VENV)/.installed
 	$(BIN)/pytest -m soak -n 0 -s --timeout 7200 $(SOAK_ARGS)
 
+# Hostile input, led by coverage: millions of inputs for each parser. FUZZ_ARGS="line --runs 10000000" for one of them.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+# Everything that can go wrong, at length: prints what was lost. TORTURE_ARGS="--seed 7 --minutes 30" for more of it.
+torture: $(VENV)/.installed
+	$(BIN)/python -m tests.torture $(TORTURE_ARGS)
+
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
@@ -60,6 +68,10 @@ build/bookworm.tar:
 
 $(VENV)/.packages: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[packages]'
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed
