@@ -102,3 +102,17 @@ def test_the_first_ten_minutes(good_server: SimulatedServer) -> None:
     server.start(command=started, environ=server.environ())
     server.wait_status_ok()
     assert "RUNNING" in run(commands[3])
+
+
+@pytest.mark.parametrize("include_raw", [True, False])
+def test_what_an_entry_takes_in_redis_is_as_told(good_server: SimulatedServer, include_raw: bool) -> None:
+    with_raw, without = re.findall(r"(\d+) bytes an entry; (\d+) with `include_raw: false`", TEXT)[0]
+    server = good_server
+    server.configure(include_raw=include_raw)
+    server.add_mdt(MDT, *map(action_line, range(1, 3001)))
+    assert server.run("--run-once").returncode == 0
+    stream_bytes = server.redis.memory_usage(f"hsm:actions:{MDT}", samples=0)
+    assert stream_bytes is not None
+    assert stream_bytes / server.redis.xlen(f"hsm:actions:{MDT}") == pytest.approx(
+        int(with_raw if include_raw else without), rel=0.15
+    )
