@@ -135,12 +135,11 @@ class LineIndex:
             slot = len(self._places)
             self._places.append(place)
             self._block_of.append(self._arrived)
-        if digest is not None and digest in self:
-            self._share(digest)
         if digest is None or digest in self._ambiguous:
             self._slots_by_place[place] = slot
-        else:
-            self._slots.add(digest, slot)
+        elif not self._slots.add(digest, slot):
+            self._share(digest)
+            self._slots_by_place[place] = slot
 
     def drop(self, place: int, digest: bytes | None) -> None:
         """Forget the action in `place`, whose line has `digest`."""

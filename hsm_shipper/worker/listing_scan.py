@@ -122,11 +122,24 @@ class ListingScan:
         """Places of known actions whose place the listing does not hold."""
         return self._index.unseen() - self._present
 
-    def _take_first(self, lines: bytes) -> list[NewLine]:
-        """Lines of a listing of which nothing is known: they need no blocks."""
-        new: list[NewLine] = []
-        self._pass([self._look_at(lines, sha256(lines).digest(), new)])
-        self._last_line = _last_line(lines)
+    def _take_first(self, chunk: bytes) -> list[NewLine]:
+        """Lines of a listing of which nothing was known: they need no blocks.
+
+        What was shipped of it meanwhile has a place up to the last one: who comes behind that is new.
+        """
+        lines = chunk.split(b"\n")
+        lines.pop()
+        records = [record for record in map(parse_line, lines) if record is not None]
+        places = [self._last_place, *(record.place for record in records)]
+        if len(records) < len(lines) or not (self._ascends and _ascend(places)):
+            new: list[NewLine] = []
+            self._pass([self._look_at(chunk, sha256(chunk).digest(), new)])
+        else:
+            digests = [md5(line, usedforsecurity=False).digest() for line in lines]
+            new = list(map(NewLine, lines, digests, records))
+            self.lines += len(lines)
+            self._last_place = places[-1]
+        self._last_line = lines[-1]
         return new
 
     def _take(self, chunk: bytes, *, is_end: bool) -> list[NewLine]:
