@@ -49,13 +49,13 @@ class DigestTable:
 
     def pop(self, digest: bytes) -> int:
         """Take its number from `digest`; `NONE` if it has none."""
-        number = self.get(digest)
-        if number:
-            which = digest[0] << 6 | digest[1] >> 2
-            drawer = self._drawers[which]
-            at = _entry_of(digest, drawer, drawer.find(digest))
-            self._drawers[which] = drawer[:at] + drawer[at + _ENTRY_BYTES :]
-        return number
+        which = digest[0] << 6 | digest[1] >> 2
+        drawer = self._drawers[which]
+        at = _entry_of(digest, drawer, drawer.find(digest))
+        if at < 0:
+            return self.NONE
+        self._drawers[which] = drawer[:at] + drawer[at + _ENTRY_BYTES :]
+        return int.from_bytes(drawer[at + _DIGEST_BYTES : at + _ENTRY_BYTES], "big")
 
 
 def _entry_of(digest: bytes, drawer: bytes, at: int) -> int:

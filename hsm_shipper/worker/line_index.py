@@ -7,7 +7,7 @@ as long as the very same block is in the listing, none of its lines needs a look
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from hsm_shipper.worker.digest_table import DigestTable
 from hsm_shipper.worker.listing_blocks import Block, BlockRun
@@ -112,16 +112,14 @@ class LineIndex:
             slot = self._slots_by_place[place]
         return self._block_of[slot].seen_in == self._reading
 
-    def unseen(self) -> set[int]:
+    def unseen(self) -> Iterator[int]:
         """Packed places of every action whose line was not seen since `begin`."""
         reading = self._reading
         if sum(block.members for block in self._blocks.values() if block.seen_in == reading) == len(self):
-            return set()
-        return {
-            place
-            for place, block in zip(self._places, self._block_of, strict=True)
-            if block.seen_in != reading
-        }  # fmt: skip
+            return
+        for place, block in zip(self._places, self._block_of, strict=True):
+            if block.seen_in != reading:
+                yield place
 
     # When it is known what became of the lines
 
@@ -143,11 +141,12 @@ class LineIndex:
 
     def drop(self, place: int, digest: bytes | None) -> None:
         """Forget the action in `place`, whose line has `digest`."""
-        slot = self.NO_SLOT if digest is None else self._slots.get(digest)
-        if digest is None or slot == self.NO_SLOT or self._places[slot] != place:
+        slot = self.NO_SLOT if digest is None else self._slots.pop(digest)
+        if digest is None or slot == self.NO_SLOT:
             slot = self._slots_by_place.pop(place)
-        else:
-            self._slots.pop(digest)
+        elif self._places[slot] != place:  # it is known by the line of another place
+            self._slots.add(digest, slot)
+            slot = self._slots_by_place.pop(place)
         self._break(self._block_of[slot])
         self._block_of[slot] = self._nowhere
         self._free.append(slot)

@@ -18,9 +18,12 @@ from hsm_shipper.contract.stream_ids import milliseconds_of, pack_id
 from hsm_shipper.worker.held_lines import NewLine
 from hsm_shipper.worker.line_index import LineIndex
 from hsm_shipper.worker.listing_blocks import RUN_BYTES, UNSORTED, Block, BlockRun, block_end
+from hsm_shipper.worker.place_set import PlaceSet
 
 # A listing of so few lines may be sorted by chance.
 FEW_LINES = 10
+# Blocks with new lines, of some 400 bytes each until these are shipped. Those of others are looked at once more.
+_NEW_BLOCKS_MAX = 5_000
 
 
 def were_sorted(live: Iterable[ActionState]) -> bool:
@@ -61,7 +64,7 @@ class ListingScan:
         self.not_understood = 0
         self.example: bytes | None = None
         """The first line that was not understood."""
-        self._present: set[int] = set()  # places that hold something new, or something not understood
+        self._present = PlaceSet()  # that hold something new, or something not understood
         index.begin()
 
     def new_lines(self, chunks: Iterable[bytes]) -> Iterator[list[NewLine]]:
@@ -88,11 +91,10 @@ class ListingScan:
         """
         claimed = []
         for new in lines:
-            if new.record.place in self._present:
-                self.puzzle(new.line)
-            else:
-                self._present.add(new.record.place)
+            if self._present.add(new.record.place):
                 claimed.append(new)
+            else:
+                self.puzzle(new.line)
         return claimed
 
     def puzzle(self, line: bytes) -> None:
@@ -120,7 +122,7 @@ class ListingScan:
 
     def missing(self) -> set[int]:
         """Places of known actions whose place the listing does not hold."""
-        return self._index.unseen() - self._present
+        return {place for place in self._index.unseen() if place not in self._present}
 
     def _take_first(self, chunk: bytes) -> list[NewLine]:
         """Lines of a listing of which nothing was known: they need no blocks.
@@ -233,8 +235,7 @@ class ListingScan:
                         new.append(NewLine(line, digests[at], record))
                         new_digests.append(digests[at])
                         places[at] = record.place
-            # After a first listing all of it is looked at once more: it is not worth what it takes to know it at once.
-            if self.known_at_begin and len(new_digests) == unknown:
+            if len(self._new_blocks) < _NEW_BLOCKS_MAX and len(new_digests) == unknown:
                 self._new_blocks.append((block, b"".join(new_digests)))
         if _ascend(places):
             block.first_place, block.span = places[0], places[-1] - places[0]
