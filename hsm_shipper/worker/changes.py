@@ -66,13 +66,15 @@ class ChangeWriter(msgspec.Struct, frozen=True):
             status_since,
             UNKNOWN_ENTRY,
         )
-        if before is not None and before.digest is None and before.status == record.status:
+        if before is None:
+            return Change(NEW, self._payload(NEW, new, after, timestamp), None, after)
+        told = before.digest
+        if told is None and before.status == record.status:
             after.entry = before.entry
             return Change(ADOPTED, None, before, after)
-        if before is not None and before.digest == new.digest:  # looked at only because it is marked
+        if told == new.digest:  # looked at only because it is marked
             return Change(REFRESH, self._payload(UPDATE, new, after, timestamp, refresh=True), before, after)
-        kind: Literal["NEW", "UPDATE"] = NEW if before is None else UPDATE
-        return Change(kind, self._payload(kind, new, after, timestamp), before, after)
+        return Change(UPDATE, self._payload(UPDATE, new, after, timestamp), before, after)
 
     def purged(self, before: ActionState, timestamp: int) -> Change:
         """The change that ends `before`."""

@@ -54,7 +54,8 @@ class ListingScan:
         self._passed_bytes = 0  # how much of them the blocks of that run have
         self._last_line: bytes | None = None
         self._last_place = -1
-        self._ascends = True  # the places of all lines so far
+        self.ascends = True
+        """Whether the places of all lines so far only grow: no place is there twice."""
         # Blocks with new lines, and the MD5s of those, one behind the other.
         self._new_blocks: list[tuple[Block, bytes]] = []
         self.listings_are_sorted = listings_are_sorted
@@ -117,7 +118,7 @@ class ListingScan:
     def is_sorted(self) -> bool:
         """Whether this is a listing that is sorted by place: a short one may be so by chance, if others were not."""
         if self.listings_are_sorted or self.lines > FEW_LINES:
-            self.listings_are_sorted = self._ascends
+            self.listings_are_sorted = self.ascends
         return self.listings_are_sorted
 
     def missing(self) -> set[int]:
@@ -133,7 +134,7 @@ class ListingScan:
         lines.pop()
         records = [record for record in map(parse_line, lines) if record is not None]
         places = [self._last_place, *(record.place for record in records)]
-        if len(records) < len(lines) or not (self._ascends and _ascend(places)):
+        if len(records) < len(lines) or not (self.ascends and _ascend(places)):
             new: list[NewLine] = []
             self._pass([self._look_at(chunk, sha256(chunk).digest(), new)])
         else:
@@ -209,7 +210,7 @@ class ListingScan:
         for block in blocks:
             self.lines += block.line_count
             if block.first_place <= self._last_place:
-                self._ascends = False
+                self.ascends = False
             self._last_place = block.first_place + block.span
 
     def _look_at(self, data: bytes, digest: bytes, new: list[NewLine]) -> Block:
