@@ -40,8 +40,9 @@ from hsm_shipper.state.rows import (
     write_position,
 )
 
-# Changes of a long list are spread over all its pages: what was read to compare is still at hand to be written.
-_CACHE_KIB = 4 * 1024
+# Changes of a long list are spread over all its pages, and each is read to compare and again to be written: the second
+# time from the kernel's cache, which the metadata server can have back, where more here would be ours for good.
+_CACHE_KIB = 1024
 # Such changes write one page each: at SQLite's own 1,000 a poll of them would wait for the disk several times.
 _CHECKPOINT_PAGES = 16_384
 
