@@ -159,7 +159,7 @@ class Poller:
         at = 0
         while at < len(lines):
             some = lines[at : at + self._replica.batch.events]
-            self._replica.ship([self._writer.state(line, None, timestamp) for line in some])
+            self._ship_batch([self._writer.state(line, None, timestamp) for line in some])
             at += len(some)
 
     def _not_shipped(self, lines: list[NewLine]) -> list[NewLine]:
@@ -242,11 +242,16 @@ class Poller:
             batch.append(change)
             size_bytes += len(change.payload or b"")
             if len(batch) >= self._replica.batch.events or size_bytes >= self._replica.batch.payload_bytes:
-                self._replica.ship(batch)
+                self._ship_batch(batch)
                 batch, size_bytes = [], 0
         if batch:
-            self._replica.ship(batch)
+            self._ship_batch(batch)
         self._replica.settle()
+
+    def _ship_batch(self, changes: list[Change]) -> None:
+        self._replica.ship(changes)
+        if self._replica.batch.is_to_be_timed():
+            self._replica.settle()
 
     def _not_ready(self) -> str | None:
         """The coordinator's state where it makes every listing doubtful."""

@@ -142,8 +142,6 @@ class StreamReplica:
         payloads = [change.payload for change in changes if change.payload is not None]
         with self._guarded():
             self._flight = _Flight(changes, self._stream.start_append(self._head, payloads))
-        if self.batch.is_to_be_timed():
-            self.settle()
 
     def settle(self) -> None:
         """Wait for the batch on its way, and make it what is known."""
