@@ -7,7 +7,7 @@ as long as the very same block is in the listing, none of its lines needs a look
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from hsm_shipper.worker.digest_table import DigestTable
 from hsm_shipper.worker.listing_blocks import Block, BlockRun
@@ -112,14 +112,16 @@ class LineIndex:
             slot = self._slots_by_place[place]
         return self._block_of[slot].seen_in == self._reading
 
-    def unseen(self) -> Iterator[int]:
-        """Packed places of every action whose line was not seen since `begin`."""
+    def unseen(self, but: Container[int] = ()) -> set[int]:
+        """Packed places of every action whose line was not seen since `begin`, but for those in `but`."""
         reading = self._reading
         if sum(block.members for block in self._blocks.values() if block.seen_in == reading) == len(self):
-            return
-        for place, block in zip(self._places, self._block_of, strict=True):
-            if block.seen_in != reading:
-                yield place
+            return set()
+        return {
+            place
+            for place, block in zip(self._places, self._block_of, strict=True)
+            if block.seen_in != reading and place not in but
+        }
 
     # When it is known what became of the lines
 

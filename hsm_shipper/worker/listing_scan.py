@@ -123,7 +123,7 @@ class ListingScan:
 
     def missing(self) -> set[int]:
         """Places of known actions whose place the listing does not hold."""
-        return {place for place in self._index.unseen() if place not in self._present}
+        return self._index.unseen(but=self._present)
 
     def _take_first(self, chunk: bytes) -> list[NewLine]:
         """Lines of a listing of which nothing was known: they need no blocks.

@@ -63,7 +63,7 @@ class Memory(RuleBasedStateMachine):
     @invariant()
     def is_what_the_model_says(self) -> None:
         assert len(self.known) == len(self.lines)
-        assert set(self.known.unseen()) == self.lines.keys() - self.seen
+        assert self.known.unseen() == self.lines.keys() - self.seen
         for place, line in self.lines.items():
             assert self.known.is_seen(place, digest(line)) is (place in self.seen)
 
