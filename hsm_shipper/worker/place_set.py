@@ -16,7 +16,9 @@ class PlaceSet:
         self._ascending = array("Q")
         self._others: set[int] = set()
 
-    def __contains__(self, place: int) -> bool:
+    def __contains__(self, place: object) -> bool:
+        if not isinstance(place, int):
+            return False
         at = bisect_left(self._ascending, place)
         return (at < len(self._ascending) and self._ascending[at] == place) or place in self._others
 
