@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test demo lint docs man bench soak clean
+.PHONY: test demo lint docs man bench soak fuzz torture packages packages-test clean
 
 test: lint
 	$(BIN)/pytest
@@ -34,6 +34,14 @@ man: $(VENV)/.installed
 soak: $(VENV)/.installed
 	$(BIN)/pytest -m soak -n 0 -s --timeout 7200 $(SOAK_ARGS)
 
+# Hostile input, led by coverage: millions of inputs for each parser. FUZZ_ARGS="line --runs 10000000" for one of them.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+# Everything that can go wrong, at length: prints what was lost. TORTURE_ARGS="--seed 7 --minutes 30" for more of it.
+torture: $(VENV)/.installed
+	$(BIN)/python -m tests.torture $(TORTURE_ARGS)
+
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
@@ -41,6 +49,29 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; name one with: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# rpm and deb in dist/packages: docs/packages.md. From a source distribution, so that nothing else of this folder gets in.
+packages: $(VENV)/.packages man
+	rm -f dist/*.whl dist/*.tar.gz
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python deploy/packages/download.py build/wheels
+	$(BIN)/python deploy/packages/pack.py dist/*.whl
+
+# Installs them in clean roots without a network, as root: needs mmdebstrap, rpm and rpmlint.
+packages-test: packages build/bookworm.tar
+	unshare --net --mount sh -c 'ip link set lo up && exec $(BIN)/pytest -m packages -n 0 tests/packages'
+
+build/bookworm.tar:
+	mkdir -p build
+	mmdebstrap --quiet --variant=apt --include=python3 bookworm $@
+
+$(VENV)/.packages: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[packages]'
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

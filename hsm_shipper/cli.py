@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import AlreadyRunning, ConfigError
-from hsm_shipper.process.command_line import CommandLine, Retired
+from hsm_shipper.process.command_line import CommandLine, Retired, Version
 from hsm_shipper.process.exit_codes import exit_code
-from hsm_shipper.process.output import SHIPPER, escape_stdout, print_out, say
+from hsm_shipper.process.output import SHIPPER, escape_stdout, say
 
 if TYPE_CHECKING:
     from hsm_shipper.config import LoadedConfig
@@ -96,16 +96,6 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_code(work, lambda text: say(f"error: {text}"))
 
 
-class _Version(argparse.Action):
-    """Looks the version up when it is asked for: that costs 35 ms."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        import hsm_shipper
-
-        print_out(f"{parser.prog} {hsm_shipper.__version__}")
-        parser.exit()
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     config = CommandLine(add_help=False)
@@ -121,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
             help=argparse.SUPPRESS,
         )
     parser = CommandLine(prog=SHIPPER, description=_DESCRIPTION, epilog=_EPILOG, parents=[config])
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--daemon", action="store_true", help="detach, and return once it is up")
     mode.add_argument(

@@ -149,10 +149,18 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] = os.enviro
     mountpoint = values.pop(_MOUNTPOINT, None)
     config = msgspec.convert(values, Config)
     _check(config)
-    warnings += unused_keys(config, values.keys())
-    if config.reconcile_schedule and "reconcile_interval" in values:
+    wanted = _changed(config)
+    warnings += unused_keys(config, wanted)
+    if config.reconcile_schedule and "reconcile_interval" in wanted:
         warnings.append("reconcile_schedule is set, so reconcile_interval is not used")
     return LoadedConfig(config, file, tuple(warnings), mountpoint)
+
+
+def _changed(config: Config) -> set[str]:
+    """The keys that have another value than their default: with that, which a sample file names, nothing is meant."""
+    default = Config()
+    fields = msgspec.structs.fields(config)
+    return {field.encode_name for field in fields if getattr(config, field.name) != getattr(default, field.name)}
 
 
 def _has_default_file() -> bool:

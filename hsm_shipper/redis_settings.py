@@ -32,18 +32,18 @@ PASSWORD_FILE_KEYS = ("redis_password_file", "redis_sentinel_password_file", "re
 FILE_KEYS = (*PASSWORD_FILE_KEYS, "redis_tls_ca_file", "redis_tls_cert_file", "redis_tls_key_file")
 
 
-def unused_keys(config: Config, given: Container[str]) -> list[str]:
-    """A warning for each key of `given` that something else makes of no use."""
+def unused_keys(config: Config, changed: Container[str]) -> list[str]:
+    """A warning for each key of `changed`, which has not its default, that something else makes of no use."""
     if config.redis_url is None:
         return []
     address = config.redis_address
     warnings = []
-    if any(key in given for key in ("redis_host", "redis_port", "redis_db")):
+    if any(key in changed for key in ("redis_host", "redis_port", "redis_db")):
         warnings.append("redis_url is set, so redis_host, redis_port and redis_db are not used")
     for key, option in (TLS_KEYS | _USER_KEYS | _SENTINEL_KEYS).items():
-        if key in given and option in address.options:
+        if key in changed and option in address.options:
             warnings.append(f"redis_url names {_named(option)} itself, so {key} is not used")
-        elif key in given and key in _SENTINEL_KEYS and not address.is_sentinel:
+        elif key in changed and key in _SENTINEL_KEYS and not address.is_sentinel:
             warnings.append(f"redis_url names no Sentinels, so {key} is not used")
     return warnings
 

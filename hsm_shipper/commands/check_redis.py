@@ -202,8 +202,7 @@ def _kept(client: redis.Redis, config: Config, mdt: str) -> Iterator[Finding]:
     except StreamError as error:
         yield problem(_SUBJECT, error.message, error.hint)
     else:
-        disks = " and on disk" if keeping.fsync else ""
-        yield ok(_SUBJECT, f"a write is kept on {keeping.replicas} replicas{disks} within {keeping.timeout_s:g} s")
+        yield ok(_SUBJECT, f"a write is kept {keeping} within {keeping.timeout_s:g} s")
 
 
 def _advice(error: redis.RedisError, key: str) -> str:

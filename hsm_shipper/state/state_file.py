@@ -7,25 +7,24 @@ it in a transaction of its own, which shows here as `StateChanged`.
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
-from sqlite_utils import Database
 
 from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.fold import ActionFold, Observer
 from hsm_shipper.contract.kernel_line import unpack_place
 from hsm_shipper.contract.stream_head import Head
-from hsm_shipper.errors import StateChanged, StateCorrupt, StateTooNew
-from hsm_shipper.migrations import SET, STEPS, migrations
+from hsm_shipper.errors import StateChanged, StateCorrupt
+from hsm_shipper.migrations import STEPS, migrate
 from hsm_shipper.process.batched import batched
 from hsm_shipper.state.content_sum import ContentSum
 from hsm_shipper.state.damage import refuse_damage, set_aside
 from hsm_shipper.state.database import BUSY_TIMEOUT_S, LOG_MAX_BYTES, connect, immediate, translated
+from hsm_shipper.state.newer import migrations_of
 from hsm_shipper.state.poll_status import PollStatus, status_in
 from hsm_shipper.state.rows import (
     COLUMNS,
@@ -42,7 +41,7 @@ from hsm_shipper.state.rows import (
 )
 
 # Changes of a long list are spread over all its pages: what was read to compare is still at hand to be written.
-_CACHE_KIB = 16 * 1024
+_CACHE_KIB = 4 * 1024
 # Such changes write one page each: at SQLite's own 1,000 a poll of them would wait for the disk several times.
 _CHECKPOINT_PAGES = 16_384
 
@@ -91,7 +90,7 @@ class StateFile:
         self._content = ContentSum()
 
     def _prepare(self) -> None:
-        _refuse_newer(self._connection, self.path)  # before anything is written to it
+        done = migrations_of(self._connection, self.path)  # before anything is written to it
         with translated(self.path, "open"):
             refuse_damage(self._connection, self.path)
             self._connection.execute("PRAGMA journal_mode = WAL")
@@ -100,7 +99,8 @@ class StateFile:
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             self._connection.execute(f"PRAGMA journal_size_limit = {LOG_MAX_BYTES}")
         with translated(self.path, "migrate"):
-            migrations.apply(Database(self._connection))
+            if not done.issuperset(STEPS):
+                migrate(self._connection)
             for table, columns in _TABLES.items():  # somebody may have dropped one
                 self._connection.execute(f"SELECT {columns} FROM {table} LIMIT 0")
 
@@ -245,19 +245,3 @@ def open_state_file(path: Path) -> tuple[StateFile, str | None]:
     except StateCorrupt as damage:
         told = set_aside(path, damage)
         return StateFile(path), str(told)
-
-
-def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
-    with translated(path, "open"):
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'").fetchone():
-            return
-        done = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (SET,))
-        names = {str(name) for (name,) in done}
-    newer = sorted(names - STEPS.keys())
-    if newer and not names.issuperset(STEPS):  # migrations are added at the end
-        raise StateCorrupt(f"state file {path} is damaged: its migrations are {', '.join(sorted(names))}")
-    if newer:
-        raise StateTooNew(
-            f"state file {path} was written by a newer release (migration {newer[-1]!r} is unknown here)",
-            "install that release again, or remove the file: it is made anew from the stream",
-        )

@@ -26,6 +26,7 @@ from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.lustre.coordinator import read_hsm_control
 from hsm_shipper.lustre.mdts import Present
 from hsm_shipper.state.database import opened
+from hsm_shipper.state.newer import migrations_of
 from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file
 from hsm_shipper.state.rows import read_actions, read_filled_position
 from hsm_shipper.stream.connection import Clients, address
@@ -247,6 +248,7 @@ def _look_at_state_file(fold: StreamFold, path: Path, *, has_left: bool) -> Diff
 def _state_at_one_moment(path: Path) -> Iterator[tuple[str, Iterator[ActionState]]]:
     """Where the state file has followed the stream to, and its actions, as of one moment."""
     with opened(path, "ro", "read", _BUSY_TIMEOUT_S) as connection:
+        migrations_of(connection, path)  # raises for a file of a newer release
         connection.execute("BEGIN")
         yield read_filled_position(connection, path).last_id, read_actions(connection)
 

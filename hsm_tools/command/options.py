@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hsm_shipper.process.command_line import Retired
+from hsm_shipper.process.command_line import Retired, Version
 
 if TYPE_CHECKING:  # imported late: a tool's --help needs neither msgspec nor Redis
     from hsm_shipper.config import LoadedConfig
@@ -26,8 +26,9 @@ environment:
 
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `load` reads, and to the epilog what else it reads."""
+    """Add the options that `load` reads, with what else it reads in the epilog, and `--version`."""
     parser.epilog = (parser.epilog or "") + _FILES_AND_ENVIRONMENT
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     group = parser.add_argument_group(
         "connection", "By default as in the configuration file and the environment (HSM_REDIS_HOST and so on)."
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 import subprocess
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,8 @@ from hsm_shipper import __version__
 from hsm_shipper.cli import main
 from tests.support.shipper import COMMAND, MetadataServer, action_line, clean_environment
 from tests.support.waiting import DEADLINE_S
+
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -56,8 +60,10 @@ def test_help_is_quick() -> None:
     assert best_s(str(COMMAND), "--help") - best_s(python, "-c", "pass") < 0.15
 
 
-def test_version() -> None:
-    assert command("--version").stdout == f"hsm-action-shipper {__version__}\n"
+@pytest.mark.parametrize("script", tomllib.loads(PROJECT.read_text())["project"]["scripts"])
+def test_version(script: str) -> None:
+    done = subprocess.run([COMMAND.with_name(script), "--version"], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (f"{script} {__version__}\n", "")
 
 
 @pytest.mark.parametrize("arguments", [("--bogus",), ("bogus",), ("--daemon", "--run-once"), ("--run-once", "check")])

@@ -14,10 +14,15 @@ from tests.support.log_lines import Said, said_by
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/operations.md").read_text()
-LOG = TEXT.partition("\n## What the log says\n")[2]
-# The first cell of each row of its tables.
-LINES = re.findall(r"^\| (`.*?) \| ", LOG, re.MULTILINE)
-SAID = sorted(set(said_by(ROOT / "hsm_shipper")))
+# The first cell of each row of the tables of lines.
+LINES = [
+    cell
+    for page in ("operations", "consumers")
+    for text in [(ROOT / f"docs/{page}.md").read_text().partition("\n## What the log says\n")[2]]
+    for cell in re.findall(r"^\| (`.*?) \| ", text, re.MULTILINE)
+]
+# Errors of a tool are said on its terminal, each with what to do.
+SAID = sorted({*said_by(ROOT / "hsm_shipper"), *said_by(ROOT / "hsm_tools", with_errors=False)})
 
 
 def is_told(said: Said) -> bool:
@@ -32,7 +37,7 @@ def test_there_are_lines() -> None:
 
 @pytest.mark.parametrize("said", SAID, ids=str)
 def test_every_line_of_the_log_is_told(said: Said) -> None:
-    assert is_told(said), f"docs/operations.md, What the log says, has no row for {said}"
+    assert is_told(said), f"What the log says, in docs/operations.md, has no row for {said}"
 
 
 def test_a_line_that_nobody_has_told_is_missed() -> None:

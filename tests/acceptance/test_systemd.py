@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -16,9 +17,10 @@ import pytest
 
 from hsm_shipper.config import Config
 from hsm_shipper.supervision.supervisord import DISCOVERY
+from tests.conftest import PrivateServer
 from tests.support.shipper import MetadataServer, action_line
 from tests.support.units import UNITS, Systemd, setting, settings
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, eventually
 
 ROOT = Path(__file__).parents[2]
 SHIPPER_UNIT = UNITS / "hsm-action-shipper.service"
@@ -28,6 +30,20 @@ ALL_UNITS = sorted([*UNITS.iterdir(), ROOT / "deploy/prometheus/hsm-stream-stats
 systemd_analyze_needed = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="needs systemd-analyze (Debian: apt-get install systemd)"
 )
+
+
+NOBODY = 65534
+
+
+def can_close_in() -> bool:
+    """Whether namespaces of mounts and bounding sets can be made here."""
+    if os.getuid() != 0 or not (shutil.which("unshare") and shutil.which("setpriv")):
+        return False
+    tried = ["unshare", "--mount", "setpriv", "--bounding-set=-all", "true"]
+    return subprocess.run(tried, capture_output=True, timeout=DEADLINE_S, check=False).returncode == 0
+
+
+CAN_CLOSE_IN = can_close_in()
 
 
 @pytest.fixture
@@ -96,6 +112,39 @@ def test_a_systemd_that_takes_nothing_is_told_later_and_holds_up_nobody(
     server.wait_running("elm-MDT0000")
     systemd.hear_until(READY="1")
     assert server.log.read_text().count("cannot tell systemd how we are") == 1
+
+
+# As the unit has it: / read-only but for the folders that it names, a /tmp of its own, these capabilities and no more.
+_CLOSED = """
+mount --make-rprivate /
+for folder in "$STATE" "$RUN" "$TMPDIR"; do mkdir -p "$folder"; mount --bind "$folder" "$folder"; done
+mount -o remount,bind,ro /
+exec setpriv --bounding-set=-all,{capabilities} --inh-caps=-all --no-new-privs "$@"
+"""
+
+
+@pytest.mark.skipif(not CAN_CLOSE_IN, reason="needs root, unshare and setpriv, and a kernel that lets it use them")
+def test_what_the_unit_leaves_is_enough(server: MetadataServer, private_server: PrivateServer) -> None:
+    """Also for a Redis on the same server, whose socket is another user's."""
+    socket_path = server.root / "redis.sock"
+    redis = private_server(unixsocket=str(socket_path), unixsocketperm="700")
+    os.chown(socket_path, NOBODY, NOBODY)
+    server.configure(redis_url=f"unix://{socket_path}?db=0", log_file=f"{server.run_dir}/log")
+    server.add_mdt("elm-MDT0000", action_line(1))
+    capabilities = ",".join(
+        f"+{name.lower().removeprefix('cap_')}"
+        for name in setting(SHIPPER_UNIT, "Service.CapabilityBoundingSet").split()
+    )
+    closed = ["unshare", "--mount", "sh", "-euc", _CLOSED.format(capabilities=capabilities), "sh"]
+    folders = {"STATE": str(server.state_dir), "RUN": str(server.run_dir), "TMPDIR": f"{server.root}/tmp"}
+    command = shlex.split(setting(SHIPPER_UNIT, "Service.ExecStart"))
+    server.start(command=[*closed, *command], environ=server.environ() | folders)
+    with redis.client() as client:
+        eventually(lambda: client.xlen("hsm:actions:elm-MDT0000") == 1)
+    assert server.stop() == 0
+    log = (server.run_dir / "log").read_text()
+    assert "ERROR" not in log and "Traceback" not in log
+    assert (server.state_dir / "elm-MDT0000.sqlite3").exists()
 
 
 def test_what_cannot_be_used_is_for_a_person_and_all_else_is_tried_again() -> None:

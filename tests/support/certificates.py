@@ -17,7 +17,7 @@ class Authority:
         self.certificate = folder / f"{name}.pem"
         files = ("-keyout", str(self._key), "-out", str(self.certificate))
         use = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
-        _openssl("req", "-x509", *_NEW_KEY, *files, "-subj", f"/CN={name}", "-days", "30", *use)
+        _openssl("req", "-x509", *_NEW_KEY, *files, "-subj", f"/CN={name}", "-days", "365", *use)
 
     def issue(self, name: str, alternatives: str = "IP:127.0.0.1", *, days: int = 30) -> tuple[Path, Path]:
         """A certificate for the host `alternatives` that ends in `days`, and its key."""

@@ -1,4 +1,4 @@
-"""What the shipper's log can say, read from its sources: the words of its log calls, and those of its errors."""
+"""What the log can say, read from the sources: the words of log calls, and those of the errors that they tell."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ class Said(NamedTuple):
         return f"{self.where}: {' … '.join(self.words)}"
 
 
-def said_by(package: Path) -> Iterator[Said]:
+def said_by(package: Path, *, with_errors: bool = True) -> Iterator[Said]:
     """All of a package that has words of its own; `_log.error("%s", error)` has none, the error has."""
     for path in sorted(package.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for function in ast.walk(tree):
             if isinstance(function, (ast.FunctionDef, ast.Module)):
-                yield from _said_in(function, str(path.relative_to(ROOT)))
+                yield from _said_in(function, str(path.relative_to(ROOT)), with_errors=with_errors)
 
 
-def _said_in(function: ast.AST, path: str) -> Iterator[Said]:
+def _said_in(function: ast.AST, path: str, *, with_errors: bool) -> Iterator[Said]:
     inner = [*_own_nodes(function)]
     named = [(ast.unparse(node.targets[0]), node.value) for node in inner if _is_naming(node)]
     for call in inner:
-        if isinstance(call, ast.Call) and (_is_log_call(call) or _is_error(call)):
+        if isinstance(call, ast.Call) and (_is_log_call(call) or (with_errors and _is_error(call))):
             for text in _texts(call, named):
                 words = tuple(part for part in (part.strip(" :;,.()'") for part in _PLACEHOLDER.split(text)) if part)
                 if words:

@@ -172,8 +172,9 @@ class RedisServer:
         return " / ".join(self.log.splitlines()[-3:]) if (self.folder / "server.log").exists() else "it logged nothing"
 
 
-def die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Be sent this signal when the thread that started this process ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def connections(client: redis.Redis) -> int:

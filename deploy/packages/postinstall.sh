@@ -1,0 +1,33 @@
+#!/bin/sh
+# dpkg: `configure [OLD-VERSION]`, `triggered`, or `abort-…` where nothing was changed. rpm: how many are installed then.
+set -eu
+home=/opt/hsm-shipper
+services="@SERVICES@"
+start="@START@"
+case "${1-}" in
+configure) upgrade=${2:+yes} ;;
+triggered) upgrade= ;;
+1) upgrade= ;;
+[2-9]) upgrade=yes ;;
+*) exit 0 ;;
+esac
+
+before=$(readlink "$home/current" || :)
+"$home/bin/make-venv"
+# Another Python than before: whatever runs must leave the one that may soon be gone.
+if [ -n "$before" ] && [ "$before" != "$(readlink "$home/current")" ]; then
+    upgrade=yes
+fi
+
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
+    for unit in $services; do
+        # The package is installed whatever becomes of the service.
+        if [ -n "$upgrade" ] && ! systemctl try-restart "$unit"; then
+            echo "hsm-shipper: $unit did not start again: see systemctl status $unit" >&2
+        fi
+    done
+fi
+if [ -z "$upgrade" ] && [ "${1-}" != triggered ]; then
+    echo "hsm-shipper: say where Redis is in /etc/hsm-shipper/hsm-shipper.yaml, then: $start"
+fi
