@@ -41,7 +41,7 @@ def with_tls(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_all_speak_tls_to_all_nodes(with_tls: RedisCluster, authority: Authority, tmp_path: Path) -> None:
     config = Config(redis_url=with_tls.tls_url, redis_tls_ca_file=str(authority.certificate))
-    for key in KEYS:
+    for key in KEYS[1:]:
         with connect(config, key) as client:
             client.xadd(key, {"data": "{}"})
     with connect(config, KEYS[0]) as client:
