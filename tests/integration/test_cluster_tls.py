@@ -48,8 +48,8 @@ def test_all_speak_tls_to_all_nodes(with_tls: RedisCluster, authority: Authority
         mdt = OneMdt(tmp_path, client)
         mdt.poll(line(1))
         with_tls.move(KEYS[0])
-        mdt.poll()
-        assert mdt.told()[-1] == "PURGED 1/1 WAITING"
+        mdt.poll(line(1, "STARTED"))
+        assert mdt.told() == ["NEW 1/1 WAITING", "UPDATE 1/1 STARTED"]
     assert StreamReader.from_config(config).streams() == KEYS
 
     async def streams() -> list[str]:
