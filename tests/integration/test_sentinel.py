@@ -215,7 +215,9 @@ def told(config: Config, words: str) -> tuple[type[StreamError], str]:
         asyncio.run(streams_of(AsyncStreamReader.from_config(config)))
     errors.append(error.value)
     assert all(words in one.message for one in errors), errors
-    [found] = {(type(one), one.hint.removesuffix(" It is tried again at every poll")) for one in errors}
+    [found] = {
+        (type(one), one.hint.removesuffix(" It is tried again at every poll").removesuffix(".")) for one in errors
+    }
     return found
 
 
