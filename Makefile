@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test demo lint docs man bench soak packages packages-test clean
+.PHONY: test demo lint docs man bench soak packages packages-test release clean
 
 test: lint
 	$(BIN)/pytest
@@ -50,6 +50,12 @@ packages: $(VENV)/.packages man
 	$(BIN)/python deploy/packages/download.py build/wheels
 	$(BIN)/python deploy/packages/pack.py dist/*.whl
 
+# All that is published, in dist/, with checksums and a list of what is inside: docs/releasing.md.
+release: $(VENV)/.release
+	rm -rf dist
+	$(MAKE) packages
+	$(BIN)/python deploy/packages/release.py dist
+
 # Installs them in clean roots without a network, as root: needs mmdebstrap, rpm and rpmlint.
 packages-test: packages build/bookworm.tar
 	unshare --net --mount sh -c 'ip link set lo up && exec $(BIN)/pytest -m packages -n 0 tests/packages'
@@ -60,6 +66,10 @@ build/bookworm.tar:
 
 $(VENV)/.packages: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[packages]'
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[packages,release]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

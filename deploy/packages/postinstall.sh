@@ -31,3 +31,8 @@ fi
 if [ -z "$upgrade" ] && [ "${1-}" != triggered ]; then
     echo "hsm-shipper: say where Redis is in /etc/hsm-shipper/hsm-shipper.yaml, then: $start"
 fi
+for other in /usr/local/bin/hsm-action-* /usr/local/bin/hsm-stream-*; do
+    if [ -e "$other" ] || [ -L "$other" ]; then
+        echo "hsm-shipper: $other is not of this package, and comes first in most people's PATH: remove it" >&2
+    fi
+done

@@ -33,8 +33,12 @@ def venvs(root: CleanRoot) -> set[str]:
 
 
 def test_apt_installs_it_with_nothing_but_python(root: CleanRoot, packages: Path) -> None:
+    (root / "usr/local/bin/hsm-action-shipper").symlink_to("/opt/of-pip/bin/hsm-action-shipper")
     (file,) = root.bring(deb(packages))
     said = root.run("sh", "-c", f"umask 077; apt-get install --yes {file}")
+    assert "/usr/local/bin/hsm-action-shipper is not of this package" in said
+    unit = (root / "usr/lib/systemd/system/hsm-action-shipper.service").read_text()
+    assert "\nExecStart=/usr/bin/hsm-action-shipper\n" in unit
     assert "say where Redis is in /etc/hsm-shipper/hsm-shipper.yaml" in said
     assert (root / CONFIG).read_bytes() == (ROOT / "deploy/hsm-shipper.yaml").read_bytes()
     for command in ("hsm-action-shipper", "hsm-action-top", "hsm-stream-tail", "hsm-stream-stats"):
