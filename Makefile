@@ -58,7 +58,7 @@ release: $(VENV)/.release
 
 # Installs them in clean roots without a network, as root: needs mmdebstrap, rpm and rpmlint.
 packages-test: packages build/bookworm.tar
-	unshare --net --mount sh -c 'ip link set lo up && exec $(BIN)/pytest -m packages -n 0 tests/packages'
+	unshare --net --mount sh -c 'ip link set lo up && exec $(BIN)/pytest -m packages -n 2 tests/packages'
 
 build/bookworm.tar:
 	mkdir -p build
