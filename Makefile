@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test demo lint docs man bench soak packages packages-test release clean
+.PHONY: test demo lint docs man bench soak fuzz torture packages packages-test release clean
 
 test: lint
 	$(BIN)/pytest
@@ -34,6 +34,14 @@ man: $(VENV)/.installed
 soak: $(VENV)/.installed
 	$(BIN)/pytest -m soak -n 0 -s --timeout 7200 $(SOAK_ARGS)
 
+# Hostile input, led by coverage: millions of inputs for each parser. FUZZ_ARGS="line --runs 10000000" for one of them.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+# Everything that can go wrong, at length: prints what was lost. TORTURE_ARGS="--seed 7 --minutes 30" for more of it.
+torture: $(VENV)/.installed
+	$(BIN)/python -m tests.torture $(TORTURE_ARGS)
+
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
@@ -50,19 +58,20 @@ packages: $(VENV)/.packages man
 	$(BIN)/python deploy/packages/download.py build/wheels
 	$(BIN)/python deploy/packages/pack.py dist/*.whl
 
-# All that is published, in dist/, with checksums and a list of what is inside: docs/releasing.md.
-release: $(VENV)/.release
-	rm -rf dist
-	$(MAKE) packages
-	$(BIN)/python deploy/packages/release.py dist
-
 # Installs them in clean roots without a network, as root: needs mmdebstrap, rpm and rpmlint.
 packages-test: packages build/bookworm.tar
 	unshare --net --mount sh -c 'ip link set lo up && exec $(BIN)/pytest -m packages -n 2 tests/packages'
 
 build/bookworm.tar:
 	mkdir -p build
-	mmdebstrap --quiet --variant=apt --include=python3 bookworm $@
+	mmdebstrap --quiet --variant=apt --format=tar --include=python3 bookworm $@.new
+	mv $@.new $@
+
+# All that is published, in dist/, with checksums and a list of what is inside: docs/releasing.md.
+release: $(VENV)/.release
+	rm -rf dist
+	$(MAKE) packages
+	$(BIN)/python deploy/packages/release.py dist
 
 $(VENV)/.packages: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[packages]'
@@ -70,6 +79,10 @@ $(VENV)/.packages: $(VENV)/.installed
 
 $(VENV)/.release: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[packages,release]'
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

@@ -13,110 +13,24 @@ the next one.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from typing import Any, Literal, Self, TypeVar, overload
 
-import redis
-import redis.asyncio
-
-from hsm_shipper.stream.connection_age import ConnectionAge
 from hsm_tools.event import StreamEvent
 from hsm_tools.reader.batches import EventReading, Where
 from hsm_tools.reader.consumer_group_base import ConsumerGroupBase
-from hsm_tools.reader.outages import may_be_another_server
 from hsm_tools.reader.reader import Reader
 from hsm_tools.reader.server import Server
 from hsm_tools.reader.starts import StartArgument
-from hsm_tools.reader.steps import Command, Pause, Pipeline, Request, Steps
+from hsm_tools.reader.step_runner_aio import AsyncStepRunner
 
 __all__ = ["AsyncBatches", "AsyncConsumerGroup", "AsyncEvents", "AsyncStreamReader"]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StreamEvent | None)
 _PAUSE_STEP_S = 0.5
-
-
-class _AsyncStepRunner:
-    """What `step_runner.StepRunner` is for a blocking client."""
-
-    def __init__(self, client: redis.asyncio.Redis, reading: EventReading | None = None) -> None:
-        self._client: Any = client
-        self._reading = reading
-        settings = client.connection_pool.connection_kwargs
-        introduce = settings.get("redis_connect_func")
-
-        async def connected(connection: Any) -> None:
-            if reading is not None:
-                reading.source.reconnected()
-            if introduce is None:
-                await connection.on_connect()
-            elif asyncio.iscoroutinefunction(introduce):
-                await introduce(connection)
-            else:
-                introduce(connection)
-
-        settings["redis_connect_func"] = connected
-        self._age = ConnectionAge()
-
-    async def run(self, steps: Steps[T]) -> T:
-        task = asyncio.current_task()
-        cancelled = task.cancelling() if task else 0
-        try:
-            request = next(steps)
-            while True:
-                if task and task.cancelling() > cancelled:
-                    raise asyncio.CancelledError  # before Python 3.12 asyncio.wait_for, in redis-py, may swallow one
-                try:
-                    reply = await self._ask(request)
-                except redis.RedisError as error:
-                    request = steps.throw(error)
-                else:
-                    request = steps.send(reply)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        finally:
-            steps.close()  # a cancelled task leaves them in the middle
-
-    async def close(self) -> None:
-        await self._client.aclose()
-
-    async def _ask(self, request: Request) -> Any:
-        if self._age.is_over():
-            await self._client.connection_pool.disconnect(inuse_connections=False)
-        try:
-            reply = await self._reply(request)
-        except redis.RedisError as error:
-            await self._reconsider([error])
-            raise
-        if isinstance(request, Pipeline):
-            await self._reconsider(reply)
-        return reply
-
-    async def _reconsider(self, replies: Iterable[Any]) -> None:
-        if any(map(may_be_another_server, replies)):
-            await self._client.connection_pool.disconnect(inuse_connections=False)
-
-    async def _reply(self, request: Request) -> Any:
-        match request:
-            case Command(args):
-                return await self._client.execute_command(*args)
-            case Pipeline(commands, transaction):
-                async with self._client.pipeline(transaction) as pipe:
-                    for args in commands:
-                        pipe.execute_command(*args)
-                    return await pipe.execute(raise_on_error=False)
-            case Pause(seconds):
-                return await self._pause(seconds)
-
-    async def _pause(self, seconds: float) -> None:
-        """Sleep in steps: the reading may be told to end from any thread, which wakes no event loop."""
-        while seconds > 0 and not (self._reading and self._reading.ending.is_set()):
-            await asyncio.sleep(min(seconds, _PAUSE_STEP_S))
-            seconds -= _PAUSE_STEP_S
 
 
 class AsyncBatches(AsyncIterator[list[StreamEvent]]):
@@ -267,11 +181,11 @@ class AsyncStreamReader(Reader):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    def _runner(self, reading: EventReading | None = None, *, writes: bool = False) -> _AsyncStepRunner:
+    def _runner(self, reading: EventReading | None = None, *, writes: bool = False) -> AsyncStepRunner:
         """A connection of its own; to the primary if it `writes`, and for a reading that does."""
         if reading is None:
-            return _AsyncStepRunner(self._server.async_client(math.inf, writes=writes))
-        return _AsyncStepRunner(self._server.async_client(reading.block_s, writes=reading.source.writes), reading)
+            return self._server.async_runner(math.inf, writes=writes)
+        return self._server.async_runner(reading.block_s, reading, writes=reading.source.writes)
 
 
 class AsyncConsumerGroup(ConsumerGroupBase):

@@ -44,9 +44,10 @@ T = TypeVar("T")
 class StreamReader(Reader):
     """Reads all streams `<prefix>:<MDT>` of one Redis database.
 
-    `host` is localhost by default, `port` 6379, `db` 1; `redis_url` (redis://, rediss:// or unix://) stands in place
-    of all three, and means database 1 as well where it names none. `discovery_interval` is the longest time in seconds
-    until a new stream is found; in a database with few keys it takes about one. With `refreshes` its readings and
+    `host` is localhost by default, `port` 6379, `db` 1; `redis_url` (redis://, rediss://, unix://, redis+sentinel:// or
+    redis+cluster://) stands in place of all three, and means database 1 as well where it names none.
+    `discovery_interval` is the longest time in seconds until a new stream is found; in a database with few keys it
+    takes about one. With `refreshes` its readings and
     groups give the events that repeat an old state (`StreamEvent.is_refresh`) as well: who folds events needs them,
     who acts on events would act again. `redis_kwargs` go to `redis.Redis` (`username`, `password`, `ssl`,
     `unix_socket_path`, ...) and win over the reader's own settings; only `decode_responses` means nothing here.
@@ -163,8 +164,8 @@ class StreamReader(Reader):
     def _runner(self, reading: EventReading | None = None, *, writes: bool = False) -> StepRunner:
         """A connection of its own; to the primary if it `writes`, and for a reading that does."""
         if reading is None:
-            return StepRunner(self._server.client(math.inf, writes=writes))
-        return StepRunner(self._server.client(reading.block_s, writes=reading.source.writes), reading)
+            return self._server.runner(math.inf, writes=writes)
+        return self._server.runner(reading.block_s, reading, writes=reading.source.writes)
 
     def tracked(self, reading: EventReading, generator: Generator[T]) -> Generator[T]:
         """`generator`, which `close` will end."""

@@ -16,10 +16,9 @@ from hsm_tools.command.messages import Remarks
 from hsm_tools.command.options import add_connection_options, load
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
-    import redis
-
     from hsm_shipper.config import Config
     from hsm_shipper.lustre.mdts import Present
+    from hsm_shipper.stream.connection import Clients
     from hsm_tools.auditing.audit import MdtReport
 
 PROGRAM = "hsm-stream-reconciler"
@@ -96,22 +95,22 @@ def _run(argv: Sequence[str] | None) -> int:
     loaded = load(args, _remarks.say)
 
     from hsm_shipper.lustre.mdts import find_mdts
-    from hsm_shipper.stream.connection import connect
+    from hsm_shipper.stream.connection import Clients
 
     escape_stdout()
     config = loaded.config
     present = find_mdts(config.mdt_watch_glob)
-    with connect(config) as client:
+    with Clients(config) as clients:
         if args.retire is not None:
             from hsm_tools.auditing.retire import retire
 
-            print_out(printable(retire(config, client, present, args.retire, yes=args.yes, dry_run=args.dry_run)))
+            print_out(printable(retire(config, clients, present, args.retire, yes=args.yes, dry_run=args.dry_run)))
             return EXIT_OK
         if args.here and present.unreadable:
             raise HsmError(f"which MDTs are here cannot be told: {present.unreadable[0]}", "run it as root")
         for remark in present.unreadable:
             _remarks.say(f"MDTs here may be overlooked: {remark}")
-        return _audit(args, config, client, present)
+        return _audit(args, config, clients, present)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -136,13 +135,13 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError("--fix heals the streams of the shipper that runs here", "name its configuration with -c")
 
 
-def _audit(args: argparse.Namespace, config: Config, client: redis.Redis, present: Present) -> int:
+def _audit(args: argparse.Namespace, config: Config, clients: Clients, present: Present) -> int:
     from hsm_tools.auditing.audit import exit_code
     from hsm_tools.auditing.audit_report import to_json, to_text
     from hsm_tools.auditing.auditor import Auditor
     from hsm_tools.command.progress_bar import ProgressBar
 
-    auditor = Auditor(config, client, present, ProgressBar())
+    auditor = Auditor(config, clients, present, ProgressBar())
     chosen = sorted(present.mdts) if args.here else _chosen(args.mdts, config, present)
     reports = [auditor.audit(mdt) for mdt in chosen]
     if args.fix:

@@ -3,7 +3,9 @@
 A migration that has shipped is never edited: a change of the schema is a new one, added at the end.
 """
 
-from sqlite_utils import Migrations
+from __future__ import annotations
+
+import sqlite3
 
 from hsm_shipper.migrations import (
     m0001_state,
@@ -24,6 +26,12 @@ STEPS = {
     "0006_content_sum": m0006_content_sum.migrate,
 }
 
-migrations = Migrations(SET)
-for _name, _step in STEPS.items():
-    migrations(name=_name)(_step)
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Take the steps that are left."""
+    from sqlite_utils import Database, Migrations  # late: several MB that a worker without such steps need not hold
+
+    migrations = Migrations(SET)
+    for name, step in STEPS.items():
+        migrations(name=name)(step)
+    migrations.apply(Database(connection))

@@ -4,7 +4,12 @@ Kept to what SQLite 3.26 understands (no STRICT, no unixepoch()): metadata serve
 Python and `sqlite3` shell use SQLite 3.26 and 3.34.
 """
 
-from sqlite_utils import Database
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 # `hash` is NULL where the stream does not tell it (an earlier shipper's entry without `raw`).
 _ACTIONS = """

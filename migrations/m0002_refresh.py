@@ -1,6 +1,11 @@
 """Which actions the next poll appends again, so that the entries behind their old ones can be trimmed."""
 
-from sqlite_utils import Database
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 _REFRESH = """
 CREATE TABLE refresh (

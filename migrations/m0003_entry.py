@@ -1,6 +1,11 @@
 """Which entry of the stream holds an action's state: maintenance compares by it, without a look at the line."""
 
-from sqlite_utils import Database
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 
 def migrate(db: Database) -> None:

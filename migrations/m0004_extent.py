@@ -1,6 +1,11 @@
 """What the stream held when we left it: by that the worker notices entries that others trim or delete inside it."""
 
-from sqlite_utils import Database
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 
 def migrate(db: Database) -> None:

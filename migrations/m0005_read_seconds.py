@@ -1,6 +1,11 @@
 """How much of the last poll the kernel took to give the list: so a slow server is told from a slow Redis or disk."""
 
-from sqlite_utils import Database
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 _SHIPPER_STATUS = """
 CREATE VIEW shipper_status AS

@@ -1,6 +1,11 @@
 """How many live actions the file holds, and a sum over them: a file whose pages are of two times is noticed by it."""
 
-from sqlite_utils import Database
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 
 def migrate(db: Database) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.clusters import RedisCluster
 from tests.support.servers import RedisServer
 from tests.support.tails import Tails, tails_on
 
@@ -60,6 +61,22 @@ def tails(redis_server: RedisServer, redis_db: int, tmp_path: Path) -> Iterator[
     """Starts `hsm-stream-tail` on an empty database."""
     with tails_on(redis_server, redis_db, tmp_path) as tails:
         yield tails
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """One cluster for all tests of a pytest worker that want one."""
+    cluster = RedisCluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.kill()
+
+
+@pytest.fixture
+def cluster(shared_cluster: RedisCluster) -> RedisCluster:
+    """Three primaries with a replica each, without a key; a test may kill nodes and move slots."""
+    shared_cluster.heal()
+    shared_cluster.flush()
+    return shared_cluster
 
 
 @pytest.fixture

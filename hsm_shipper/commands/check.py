@@ -6,7 +6,6 @@ It changes nothing, and needs no running shipper. What one check cannot see neve
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +27,8 @@ from hsm_shipper.process.output import print_out
 from hsm_shipper.state.poll_status import read_poll_status, state_file
 from hsm_shipper.supervision.supervisord import Supervisor
 from hsm_shipper.worker.line_index import LineIndex
-from hsm_shipper.worker.snapshot_diff import SnapshotDiff
+from hsm_shipper.worker.listing_scan import ListingScan
+from hsm_shipper.worker.snapshot import new_lines_of
 
 _EXAMPLE_BYTES = 300
 _MIB = 1024 * 1024
@@ -96,27 +96,27 @@ def _mdts(config: Config, present: Present) -> Iterator[Finding]:
 
 
 def _actions_file(mdt: str, actions: Path) -> Finding:
-    reading, diff = ActionsFile(actions).read(), SnapshotDiff(LineIndex())
-    begun, first_read_s = time.monotonic(), None
-    for lines in reading:
-        first_read_s = first_read_s or time.monotonic() - begun
-        diff.claim(diff.take(lines))
+    reading, scan = ActionsFile(actions).read(), ListingScan(LineIndex())
+    begun = reading.taken_at
+    for new in new_lines_of(reading, scan):
+        scan.claim(new)
     if reading.fault is not None:
         return problem(mdt, f"incomplete reading of {actions}: {reading.fault}", "is the MDT mounted, and are we root?")
-    if diff.example is not None:
-        return _not_understood(mdt, actions, diff, diff.example)
+    if scan.example is not None:
+        return _not_understood(mdt, actions, scan, scan.example)
     control = read_hsm_control(actions)
     state = f"coordinator {control}" if control else "coordinator's state not readable"
-    if first_read_s is None:
-        return ok(mdt, f"{actions} is empty (first read {time.monotonic() - begun:.2f} s), {state}")
-    return ok(mdt, f"{actions} is readable ({diff.lines:,} lines, first read {first_read_s:.2f} s), {state}")
+    first_read = f"first read {reading.taken_at - begun:.2f} s"
+    if not scan.lines:
+        return ok(mdt, f"{actions} is empty ({first_read}), {state}")
+    return ok(mdt, f"{actions} is readable ({scan.lines:,} lines, {first_read}), {state}")
 
 
-def _not_understood(mdt: str, actions: Path, diff: SnapshotDiff, line: bytes) -> Finding:
+def _not_understood(mdt: str, actions: Path, scan: ListingScan, line: bytes) -> Finding:
     example = line[:_EXAMPLE_BYTES].decode(errors="replace")
-    if diff.not_understood == diff.lines:
+    if scan.not_understood == scan.lines:
         return problem(mdt, f"{actions} holds no HSM actions, the first line: {example}", "look at mdt_watch_glob")
-    count = f"{diff.not_understood:,} of {diff.lines:,} lines"
+    count = f"{scan.not_understood:,} of {scan.lines:,} lines"
     return warning(
         mdt,
         f"{count} of {actions} are not understood, and not shipped, the first: {example}",

@@ -79,7 +79,7 @@ def _allowed(config: Config, mdt: str) -> Iterator[Finding]:
     stream = stream_key(config.redis_stream_prefix, mdt)
     what = f"its lock or the consumer groups of {stream} are refused"
     try:
-        with connect(config) as client:
+        with connect(config, stream) as client:
             found = refused(client, stream, _STEPS, by_digest=True)
     except ConfigError:
         return  # the part that asks Redis says it

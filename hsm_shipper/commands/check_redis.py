@@ -8,6 +8,7 @@ from typing import Any, cast
 import redis
 import redis.exceptions
 
+from hsm_shipper.commands.check_cluster import cluster_findings
 from hsm_shipper.commands.check_probe import OWN, STREAM, lacking, lacking_for, refused
 from hsm_shipper.commands.findings import Finding, ok, problem, warning
 from hsm_shipper.config import Config
@@ -40,25 +41,42 @@ _STEPS = (
 
 def redis_findings(config: Config, mdt: str | None) -> Iterator[Finding]:
     """Everything about the configured Redis; `mdt` is one whose stream can be tried, if there is any."""
-    where = address(config)
+    where, key = address(config), stream_key(config.redis_stream_prefix, mdt or "check")
     try:
-        client = connect(config)
+        client = connect(config, key)
     except ConfigError as error:
         yield problem(_SUBJECT, error.message, error.hint or "correct the configuration")
         return
     with client:
-        try:
-            client.ping()
-        except redis.exceptions.NoPermissionError:
-            yield ok(_SUBJECT, f"{where} answers")
-        except redis.RedisError as error:
-            yield unreachable(where, error)
+        if (trouble := _no_answer(client, where)) is not None:
+            yield trouble
             return
+        yield ok(_SUBJECT, f"{where} answers")
+        if config.redis_address.is_cluster:
+            yield from cluster_findings(config, _SUBJECT, _about)
         else:
-            yield ok(_SUBJECT, f"{where} answers")
-        yield from _told(client)
-        yield _probe(client, stream_key(config.redis_stream_prefix, mdt or "check"))
+            yield from _told(client)
+        yield _probe(client, key)
         yield from _kept(client, config, mdt or "check")
+
+
+def _about(client: redis.Redis, where: str) -> Iterator[Finding]:
+    """Everything about one server of a cluster."""
+    trouble = _no_answer(client, where)
+    if trouble is None:
+        yield from _told(client)
+    else:
+        yield trouble
+
+
+def _no_answer(client: redis.Redis, where: str) -> Finding | None:
+    try:
+        client.ping()
+    except redis.exceptions.NoPermissionError:
+        return None
+    except redis.RedisError as error:
+        return unreachable(where, error)
+    return None
 
 
 def unreachable(where: str, error: redis.RedisError) -> Finding:
@@ -184,8 +202,7 @@ def _kept(client: redis.Redis, config: Config, mdt: str) -> Iterator[Finding]:
     except StreamError as error:
         yield problem(_SUBJECT, error.message, error.hint)
     else:
-        disks = " and on disk" if keeping.fsync else ""
-        yield ok(_SUBJECT, f"a write is kept on {keeping.replicas} replicas{disks} within {keeping.timeout_s:g} s")
+        yield ok(_SUBJECT, f"a write is kept {keeping} within {keeping.timeout_s:g} s")
 
 
 def _advice(error: redis.RedisError, key: str) -> str:
@@ -193,4 +210,4 @@ def _advice(error: redis.RedisError, key: str) -> str:
         return lacking_for(error, key)
     if isinstance(error, redis.exceptions.ReadOnlyError):
         return "name the primary in redis_host"
-    return "look at the server's log"
+    return refusal_hint(error)

@@ -11,9 +11,12 @@ import re
 
 import msgspec
 
+# All of them are ints of 32 bits; what JSON does not hold as an integer is no line of the kernel's.
+_NUMBER = rb"\d{1,18}"
 _LINE = re.compile(
-    rb"uuid=(?P<uuid>\S+) archive_id=(?P<archive_ids>ANY|-?\d+(?:,-?\d+)*) "
-    rb"requests=\[current:(?P<current>-?\d+) ok:(?P<ok>\d+) errors:(?P<errors>\d+)\]"
+    rb"uuid=(?P<uuid>\S+) archive_id=(?P<archive_ids>ANY|-?%(number)b(?:,-?%(number)b)*) "
+    rb"requests=\[current:(?P<current>-?%(number)b) ok:(?P<ok>%(number)b) errors:(?P<errors>%(number)b)\]"
+    % {b"number": _NUMBER}
 )
 
 

@@ -24,6 +24,7 @@ from hsm_shipper.lustre.kernel_file import open_raw
 
 # A line of `agents` is a hundred bytes, and a copytool is a daemon on a server of its own.
 _READ_MAX_BYTES = 1024 * 1024
+_DIGITS_MAX = 18  # of an integer of 64 bits; the tunables have 32
 _LOOKS = 5
 _LOOK_INTERVAL_S = 0.5
 
@@ -47,7 +48,7 @@ def read_hsm_control(actions: Path) -> str | None:
 def read_tunable(actions: Path, name: str) -> int | None:
     """A whole number from the `hsm` folder, such as `grace_delay` in seconds; None if it cannot be read."""
     word = _read_word(mdt_folder(actions) / "hsm" / name)
-    return int(word) if word is not None and word.isdecimal() else None
+    return int(word) if word is not None and word.isdecimal() and len(word) <= _DIGITS_MAX else None
 
 
 def read_slots(actions: Path) -> Slots:

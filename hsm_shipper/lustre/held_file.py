@@ -50,14 +50,19 @@ class HeldFile:
         return self._turn
 
     def read_held(self, size: int) -> bytes | None:
-        """The first `size` bytes from the descriptor that is held; None if it gives none, and then nothing is held."""
+        """The first `size` bytes from the descriptor that is held; None if it gives none, and then nothing is held.
+
+        A list that seems to be empty is not believed. All live actions would be purged if a kernel did not begin anew
+        after lseek(), which has been seen of some releases only, and an empty list costs nothing to open again.
+        """
         with self._in_kernel():
             if self._raw is None:
                 return None
             with contextlib.suppress(OSError):
                 if self._raw.is_current():
                     self._raw.rewind()
-                    return self._counted(self._raw.read(size))
+                    if chunk := self._raw.read(size):
+                        return self._counted(chunk)
             self._close()
             return None
 

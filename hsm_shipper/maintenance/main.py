@@ -15,6 +15,7 @@ from collections.abc import Set
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -34,7 +35,7 @@ from hsm_shipper.process.signals import Cadence, StopSignal
 from hsm_shipper.state.forget import stored_mdts
 from hsm_shipper.state.maintenance_log import RecordedRun, last_runs
 from hsm_shipper.state.poll_status import read_poll_status, state_file
-from hsm_shipper.stream.connection import address, connect
+from hsm_shipper.stream.connection import Clients, address
 from hsm_shipper.stream.maintenance_lock import TTL_S
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Maintenance:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._client = connect(config)
+        self._clients = Clients(config)
         self._errors = log.RepeatedErrors(_log)
         self._stopping = threading.Event()
         self._actions: dict[str, Path] = {}
@@ -82,7 +83,7 @@ class Maintenance:
         """End the run that goes on, safely and soon, and wait for that."""
         self._stopping.set()
         self._jobs.stop()
-        self._client.close()
+        self._clients.close()
 
     def _owned(self) -> Set[str]:
         """The MDTs on this server that have a state file. Where a folder cannot be read, those in it stay."""
@@ -127,25 +128,34 @@ class Maintenance:
 
     def _lengths(self, mdts: list[str]) -> dict[str, int]:
         """How many entries each stream has; those that Redis does not tell are left out."""
-        if not mdts:
-            return {}
-        pipeline = self._client.pipeline(transaction=False)
+        asked: dict[redis.Redis, list[str]] = {}
         for mdt in mdts:
-            pipeline.xlen(stream_key(self._config.redis_stream_prefix, mdt))
+            asked.setdefault(self._clients.of(stream_key(self._config.redis_stream_prefix, mdt)), []).append(mdt)
+        replies: dict[str, Any] = {}
+        for client, its in asked.items():
+            replies |= zip(its, self._ask_lengths(client, its), strict=True)
+        refused = [reply for reply in replies.values() if isinstance(reply, redis.RedisError)]
+        if refused:
+            self._errors.failed("Redis", f"cannot look at the streams at {address(self._config)}: {refused[0]}")
+        elif replies:
+            self._errors.worked("Redis")
+        return {mdt: length for mdt, length in replies.items() if isinstance(length, int)}
+
+    def _ask_lengths(self, client: redis.Redis, mdts: list[str]) -> list[Any]:
+        """The lengths of the streams, in their order; an error for each that is not told."""
+        keys = [stream_key(self._config.redis_stream_prefix, mdt) for mdt in mdts]
         try:
-            replies = pipeline.execute(raise_on_error=False)
+            if len(keys) == 1:
+                return [client.xlen(keys[0])]
+            pipeline = client.pipeline(transaction=False)
+            for key in keys:
+                pipeline.xlen(key)
+            return pipeline.execute(raise_on_error=False)
         except redis.RedisError as error:
-            self._errors.failed("Redis", f"cannot look at the streams at {address(self._config)}: {error}")
-            return {}
+            return [error] * len(mdts)
         finally:
             # It only reads: no answer would tell that its name means another server by now.
-            self._client.connection_pool.disconnect()
-        refused = [reply for reply in replies if isinstance(reply, redis.RedisError)]
-        if refused:
-            self._errors.failed("Redis", f"cannot look at streams at {address(self._config)}: {refused[0]}")
-        else:
-            self._errors.worked("Redis")
-        return {mdt: length for mdt, length in zip(mdts, replies, strict=True) if isinstance(length, int)}
+            client.connection_pool.disconnect()
 
     def _run(self, mdt: str) -> None:
         """In a thread: one run, and what follows from how it went."""

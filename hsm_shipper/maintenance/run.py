@@ -76,8 +76,9 @@ class MaintenanceRun:
         if not state_path.exists():
             raise StateError(f"state file {state_path} is not there yet", "its worker has to poll first")
         prefix = self.config.redis_stream_prefix
-        with connect(self.config) as client:
-            stream = ActionStream(client, stream_key(prefix, self.mdt), address(self.config))
+        key = stream_key(prefix, self.mdt)
+        with connect(self.config, key) as client:
+            stream = ActionStream(client, key, address(self.config))
             with MaintenanceLock(client, maintenance_key(prefix, self.mdt), stream, self.config.host) as lock:
 
                 def keep_going() -> None:

@@ -6,19 +6,20 @@ It is worth nothing but to look at: one that is broken is set aside, and a run t
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from hsm_shipper.errors import AlreadyRunning, StateCorrupt
 from hsm_shipper.state.damage import set_aside
-from hsm_shipper.state.database import immediate, opened, read, translated
+from hsm_shipper.state.database import BUSY_TIMEOUT_S, immediate, opened, read, translated
 from hsm_shipper.state.locks import FileLock
 from hsm_shipper.state.values import Count, Time, struct
 
 KEPT_RUNS = 100  # of each MDT
-_BUSY_TIMEOUT_S = 5.0
 _LOCK_RETRY_S = 0.05
 
 
@@ -63,13 +64,21 @@ def record(state_dir: Path, run: RecordedRun) -> None:
 
     Making the file and migrating it must not happen twice at a time, and writers are few: one lock for all of it.
     """
+    # Late, 0.16 s that `status`, which reads, need not pay; and before the lock, for which others wait.
+    from sqlite_utils import Database
+
+    from hsm_shipper.migrations.maintenance import migrations
+
+    def migrate(connection: sqlite3.Connection) -> None:
+        migrations.apply(Database(connection))
+
     path = runs_file(state_dir)
     with _locked(path):
         try:
-            _insert(path, run)
+            _insert(path, run, migrate)
         except StateCorrupt as damage:
             set_aside(path, damage)
-            _insert(path, run)
+            _insert(path, run, migrate)
 
 
 def last_runs(state_dir: Path, *, completed: bool = False) -> dict[str, RecordedRun]:
@@ -82,15 +91,11 @@ def last_runs(state_dir: Path, *, completed: bool = False) -> dict[str, Recorded
     return {run.mdt: run for run in runs or ()}
 
 
-def _insert(path: Path, run: RecordedRun) -> None:
-    from sqlite_utils import Database  # late: 0.16 s that `status`, which reads, need not pay
-
-    from hsm_shipper.migrations.maintenance import migrations
-
+def _insert(path: Path, run: RecordedRun, migrate: Callable[[sqlite3.Connection], None]) -> None:
     marks = ", ".join("?" * len(RecordedRun.__struct_fields__))
-    with opened(path, "rwc", "open", _BUSY_TIMEOUT_S) as connection:
+    with opened(path, "rwc", "open", BUSY_TIMEOUT_S) as connection:
         with translated(path, "migrate"):
-            migrations.apply(Database(connection))
+            migrate(connection)
         with translated(path, "read"):
             for row in connection.execute(f"SELECT {_COLUMNS} FROM runs"):
                 struct(row, RecordedRun)  # some hundred rows: what is damaged would spoil every look at them
@@ -104,7 +109,7 @@ def _insert(path: Path, run: RecordedRun) -> None:
 
 
 def _locked(path: Path) -> FileLock:
-    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
             return FileLock(path.with_name(f"{path.name}.lock"), "recording a maintenance run")

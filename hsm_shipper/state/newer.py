@@ -6,16 +6,15 @@ import sqlite3
 from pathlib import Path
 
 from hsm_shipper.errors import StateCorrupt, StateTooNew
+from hsm_shipper.migrations import SET, STEPS
 from hsm_shipper.state.database import translated
 
 
-def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise `StateTooNew` if a newer release wrote the file, `StateCorrupt` if its migrations are those of none."""
-    from hsm_shipper.migrations import SET, STEPS  # late: sqlite-utils takes longer to import than all the rest
-
+def migrations_of(connection: sqlite3.Connection, path: Path) -> set[str]:
+    """The migrations that were done. `StateTooNew` if a newer release wrote the file, `StateCorrupt` if none did."""
     with translated(path, "open"):
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'").fetchone():
-            return
+            return set()
         done = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (SET,))
         names = {str(name) for (name,) in done}
     newer = sorted(names - STEPS.keys())
@@ -26,3 +25,4 @@ def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
             f"state file {path} was written by a newer release (migration {newer[-1]!r} is unknown here)",
             "install that release again, or remove the file: it is made anew from the stream",
         )
+    return names

@@ -9,7 +9,7 @@ import msgspec
 
 from hsm_shipper.errors import StateCorrupt
 from hsm_shipper.state.database import read
-from hsm_shipper.state.newer import refuse_newer
+from hsm_shipper.state.newer import migrations_of
 from hsm_shipper.state.values import Count, Time, struct
 
 _REBUILT = "the worker rebuilds a broken one"
@@ -63,7 +63,7 @@ def read_poll_status(path: Path) -> PollStatus | None:
     """The status in the state file `path`; None without a file or before the first poll. Raises `StateError`."""
 
     def look(connection: sqlite3.Connection) -> PollStatus | None:
-        refuse_newer(connection, path)
+        migrations_of(connection, path)  # raises for a file of a newer release
         return status_in(connection)
 
     try:
@@ -73,6 +73,13 @@ def read_poll_status(path: Path) -> PollStatus | None:
 
 
 def status_in(connection: sqlite3.Connection) -> PollStatus | None:
-    """The status in an open state file; None before the first poll. Raises sqlite3's errors and `ImpossibleValue`."""
-    row = connection.execute(f"SELECT {', '.join(PollStatus.__struct_fields__)} FROM poll_status").fetchone()
-    return None if row is None else struct(row, PollStatus)
+    """The status in an open state file; None before the first poll. Raises sqlite3's errors and `ImpossibleValue`.
+
+    Also of a file that its worker has not migrated yet: it may be the earlier release's, still running.
+    """
+    cursor = connection.execute("SELECT * FROM poll_status")
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    found = dict(zip((column[0] for column in cursor.description), row, strict=True))
+    return struct([found.get(name) for name in PollStatus.__struct_fields__], PollStatus)

@@ -13,19 +13,18 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
-from sqlite_utils import Database
 
 from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.fold import ActionFold, Observer
 from hsm_shipper.contract.kernel_line import unpack_place
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateCorrupt
-from hsm_shipper.migrations import migrations
+from hsm_shipper.migrations import STEPS, migrate
 from hsm_shipper.process.batched import batched
 from hsm_shipper.state.content_sum import ContentSum
 from hsm_shipper.state.damage import refuse_damage, set_aside
 from hsm_shipper.state.database import BUSY_TIMEOUT_S, LOG_MAX_BYTES, connect, immediate, translated
-from hsm_shipper.state.newer import refuse_newer
+from hsm_shipper.state.newer import migrations_of
 from hsm_shipper.state.poll_status import PollStatus, status_in
 from hsm_shipper.state.rows import (
     COLUMNS,
@@ -42,7 +41,7 @@ from hsm_shipper.state.rows import (
 )
 
 # Changes of a long list are spread over all its pages: what was read to compare is still at hand to be written.
-_CACHE_KIB = 16 * 1024
+_CACHE_KIB = 4 * 1024
 # Such changes write one page each: at SQLite's own 1,000 a poll of them would wait for the disk several times.
 _CHECKPOINT_PAGES = 16_384
 
@@ -91,7 +90,7 @@ class StateFile:
         self._content = ContentSum()
 
     def _prepare(self) -> None:
-        refuse_newer(self._connection, self.path)  # before anything is written to it
+        done = migrations_of(self._connection, self.path)  # before anything is written to it
         with translated(self.path, "open"):
             refuse_damage(self._connection, self.path)
             self._connection.execute("PRAGMA journal_mode = WAL")
@@ -100,7 +99,8 @@ class StateFile:
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             self._connection.execute(f"PRAGMA journal_size_limit = {LOG_MAX_BYTES}")
         with translated(self.path, "migrate"):
-            migrations.apply(Database(self._connection))
+            if not done.issuperset(STEPS):
+                migrate(self._connection)
             for table, columns in _TABLES.items():  # somebody may have dropped one
                 self._connection.execute(f"SELECT {columns} FROM {table} LIMIT 0")
 

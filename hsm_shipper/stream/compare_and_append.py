@@ -14,6 +14,7 @@ from hsm_shipper.contract.redis_keys import DATA_FIELD
 from hsm_shipper.contract.stream_head import Head, entry_sha1
 from hsm_shipper.contract.stream_ids import text_of
 from hsm_shipper.errors import StreamMoved
+from hsm_shipper.stream.cluster import REDIRECTIONS_MAX
 
 if TYPE_CHECKING:
     from hsm_shipper.stream.stream import ActionStream
@@ -83,11 +84,7 @@ class PendingAppend:
 
     def _reply(self) -> tuple[bool, Head, list[bytes]]:
         with self._stream.translated("append to" if self._payloads else "look at"):
-            try:
-                reply = self._read()
-            except redis.exceptions.NoScriptError:  # a server that was restarted, or has never seen it
-                self._send("EVAL", _SCRIPT)
-                reply = self._read()
+            reply = self._read_from_where_it_is()
             if self._payloads and reply[0]:
                 self._wait_until_kept()
         self._stream.pool.release(self._connection)
@@ -106,12 +103,24 @@ class PendingAppend:
             self.abandon()
             raise
 
-    def _read(self) -> Any:
+    def _read_from_where_it_is(self) -> Any:
+        for _ in range(REDIRECTIONS_MAX):
+            try:
+                return self._read(redis.exceptions.NoScriptError, redis.exceptions.AskError)
+            except redis.exceptions.NoScriptError:  # a server that was restarted, or has never seen it
+                self._send("EVAL", _SCRIPT)
+            except redis.exceptions.AskError:  # MOVED as well: nothing was done, and the connection knows where to go
+                self._connection.disconnect()
+                self._send("EVALSHA", _SCRIPT_SHA)
+        return self._read()
+
+    def _read(self, *expected: type[redis.RedisError]) -> Any:
+        """The reply; the connection is kept only for what is `expected`."""
         assert self._connection is not None, "finish an append once"
         begun = time.monotonic()
         try:
             reply = self._connection.read_response()
-        except redis.exceptions.NoScriptError:
+        except expected:
             raise
         except BaseException:
             self.abandon()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -14,6 +14,9 @@ from hsm_shipper.config import Config
 from hsm_shipper.errors import ConfigError, StreamUnavailable
 from hsm_shipper.redis_settings import REPLY_TIMEOUT_S, TLS_KEYS
 from hsm_shipper.stream.certificates import check_certificates
+from hsm_shipper.stream.cluster import client_of_key
+from hsm_shipper.stream.cluster_map import ClusterNodes
+from hsm_shipper.stream.one_server import greet
 from hsm_shipper.stream.redis_errors import tls_hint
 from hsm_shipper.stream.sentinel import SENTINEL_TIMEOUT_S, SentinelFinder, find_by
 
@@ -28,8 +31,6 @@ def client_kwargs(config: Config, more: Mapping[str, Any] | None = None) -> dict
     for an address, a password file or a certificate that cannot be used.
     """
     address = config.redis_address
-    if address.is_cluster:
-        raise ConfigError(f"{address}: {address.scheme}:// is not supported yet", "name one server by redis://")
     kwargs: dict[str, Any] = {
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
@@ -52,14 +53,47 @@ def client_kwargs(config: Config, more: Mapping[str, Any] | None = None) -> dict
     return kwargs
 
 
-def connect(config: Config) -> redis.Redis:
-    """A client; nothing is sent before its first command. Where there are replicas, it talks to the primary."""
+def connect(config: Config, key: str | None = None) -> redis.Redis:
+    """A client for what is said about `key`, and about what a cluster keeps in its slot.
+
+    One server has all keys: its clients need none. Where there are replicas, it talks to the primary. Nothing is sent
+    before its first command.
+    """
     kwargs = client_kwargs(config)
-    client = redis.Redis(**kwargs)
+    if config.redis_address.is_cluster:
+        assert key is not None, "in a cluster each key has a client of its own"
+        return client_of_key(ClusterNodes(config.redis_address), kwargs, key)
+    client = redis.Redis(**{"redis_connect_func": greet, **kwargs})
     finder = sentinel_finder(config, kwargs)
     if finder is not None:
         find_by(finder, client)
     return client
+
+
+class Clients:
+    """Clients that stay: one for all keys, or in a cluster one for each key that is asked about. For one thread."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._by_key: dict[str, redis.Redis] = {}
+
+    def of(self, key: str) -> redis.Redis:
+        """The client of `key`. Raises as `client_kwargs` does."""
+        own = key if self._config.redis_address.is_cluster else ""
+        if own not in self._by_key:
+            self._by_key[own] = connect(self._config, key)
+        return self._by_key[own]
+
+    def close(self) -> None:
+        """Close their connections."""
+        for client in self._by_key.values():
+            client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def primary_now(config: Config) -> str | None:

@@ -35,6 +35,10 @@ class Keeping(NamedTuple):
             return None
         return cls(config.redis_wait_replicas, config.redis_wait_fsync, config.redis_wait_timeout_s)
 
+    def __str__(self) -> str:
+        replicas = "on 1 replica" if self.replicas == 1 else f"on {self.replicas} replicas" if self.replicas else ""
+        return " and ".join(part for part in (replicas, "on disk" if self.fsync else "") if part)
+
     def wait(self, connection: Any, what: str) -> None:
         """Wait until what `connection` has written is kept. Raises `StreamNotKept` of `what`, or redis-py's errors."""
         timeout_ms = round(self.timeout_s * 1000)

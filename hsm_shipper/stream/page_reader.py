@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, cast
 
 import redis
+import redis.exceptions
 
 from hsm_shipper.contract.stream_head import Head, entry_sha1
 from hsm_shipper.contract.stream_ids import EMPTY_ID
+from hsm_shipper.errors import ReplayOvertaken
 
 PAGE_ENTRIES = 1000
 
@@ -74,6 +76,10 @@ class PageReader:
         self._pool.release(self._connection)
 
     def _reply(self) -> Any:
-        reply = self._connection.read_response()
+        try:
+            reply = self._connection.read_response()
+        except redis.exceptions.AskError as error:
+            # To another node, MOVED as well: what was read of this one is not put together with what that one has.
+            raise ReplayOvertaken(f"stream {self._key} went to another node while it was read: {error}") from None
         self._asked = False
         return reply

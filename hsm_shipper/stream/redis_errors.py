@@ -13,8 +13,6 @@ from collections.abc import Iterator
 import redis
 import redis.exceptions
 
-from hsm_shipper.stream.sentinel import SentinelRefused, SentinelUnavailable
-
 # The first word of a Redis error is its code (https://redis.io/docs/latest/develop/reference/protocol-spec/).
 _HINTS = {
     "OOM": "Redis is at its maxmemory: give it more, or trim the streams",
@@ -23,6 +21,8 @@ _HINTS = {
     "NOAUTH": "set redis_username and redis_password_file",
     "WRONGPASS": "check redis_username and redis_password_file",
     "WRONGTYPE": "the key is no stream: another program uses this prefix; rename the key or change the prefix",
+    "CLUSTERDOWN": "slots of the cluster are served by no node: CLUSTER NODES tells which node is down",
+    "TRYAGAIN": "its slot is on its way to another node of the cluster: try again",
     "UNBLOCKED": "it has just become a replica: the next poll looks for the primary",
     "NOREPLICAS": "too few replicas are in step (min-replicas-to-write): look at the replicas",
 }
@@ -48,10 +48,15 @@ def error_code(error: redis.RedisError) -> str:
     return error.status_code or str(error).partition(" ")[0]
 
 
+def own_hint(error: BaseException) -> str:
+    """What to do about one of the errors that this project adds to those of redis-py; empty for another."""
+    return getattr(error, "hint", "")
+
+
 def refusal_hint(error: redis.RedisError) -> str:
     """What to do where the server refuses for another reason than a permission."""
-    if isinstance(error, SentinelRefused):
-        return error.hint
+    if own_hint(error):
+        return own_hint(error)
     if is_full(error):
         return _HINTS["OOM"]
     if str(error).startswith("DB index"):
@@ -105,8 +110,8 @@ def tls_hint(error: BaseException) -> str | None:
 
 def reach_hint(error: BaseException, address: str, otherwise: str) -> str:
     """What to look at where a server does not answer: with TLS on one side only, it looks as if it were down."""
-    if isinstance(error, SentinelUnavailable):
-        return error.hint
+    if own_hint(error):
+        return own_hint(error)
     if address.startswith("rediss"):
         return "is Redis up, is that its port for TLS, and does it want a certificate (redis_tls_cert_file)?"
     cut = any(isinstance(cause, (ConnectionResetError, BrokenPipeError)) for cause in _causes(error))

@@ -91,7 +91,7 @@ class SentinelFinder:
                 failures[sentinel] = redis.ResponseError(f"it knows no service {self._service!r}")
                 continue
             self.sentinels = (sentinel, *(other for other in self.sentinels if other != sentinel))
-            return _in_order(Node(text_of(found[0]), int(found[1])), replicas)
+            return self._in_order(Node(text_of(found[0]), int(found[1])), replicas)
         raise self._nothing_found(failures)
 
     def find(self) -> list[Node]:
@@ -114,6 +114,21 @@ class SentinelFinder:
     def alone(self, sentinel: Node) -> SentinelFinder:
         """One that asks but this Sentinel."""
         return SentinelFinder(replace(self._address, nodes=(sentinel,)), self.read_from, self.sentinel_kwargs)
+
+    def _in_order(self, primary: Node, replicas: list[Any]) -> list[Node]:
+        """Replicas in step, then the primary, then replicas that have lost it: their data is old, and says how old.
+
+        Of those in step the one that was read from before comes first: another may be some events behind it.
+        """
+        told = [
+            {text_of(name): text_of(value) for name, value in zip(one[::2], one[1::2], strict=True)} for one in replicas
+        ]
+        up = [one for one in told if not any(flag in one["flags"] for flag in _DOWN)]
+        random.shuffle(up)
+        in_step = [_node_of(one) for one in up if one["master-link-status"] == "ok"]
+        in_step.sort(key=lambda node: node != self.connected_to)
+        lost = [_node_of(one) for one in up if one["master-link-status"] != "ok"]
+        return [*in_step, primary, *lost]
 
     def check_role(self, node: Node, role: Any) -> None:
         """Raise unless the server at `node` may be used, as it answers to ROLE, or with that error, itself."""
@@ -157,13 +172,14 @@ class SentinelFinder:
 
 
 class _SentinelConnection:
-    """Put before a connection class of redis-py: `connect` goes to a server that the Sentinels name."""
+    """Put before a connection class of redis-py: it connects to a server that the Sentinels name."""
 
     def __init__(self, *, finder: SentinelFinder, **kwargs: Any) -> None:
         self._finder = finder
         super().__init__(**kwargs)
 
-    def connect(self) -> None:
+    def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
+        """What redis-py does whenever there is no connection: in `connect`, and where one is lost in use."""
         connection: Any = self  # redis-py's connections are but half typed
         if connection.is_connected:
             return
@@ -171,7 +187,7 @@ class _SentinelConnection:
         for node in self._finder.find():
             connection.host, connection.port = node
             try:
-                super().connect()  # type: ignore[misc]
+                super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
                 self._finder.check_role(node, _role(connection))
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 connection.disconnect()
@@ -220,18 +236,6 @@ def _role(connection: Any) -> Any:
         return connection.read_response()
     except redis.ResponseError as error:
         return error
-
-
-def _in_order(primary: Node, replicas: list[Any]) -> list[Node]:
-    """Replicas in step, then the primary, then replicas that have lost it: their data is old, and says how old."""
-    told = [
-        {text_of(name): text_of(value) for name, value in zip(one[::2], one[1::2], strict=True)} for one in replicas
-    ]
-    up = [one for one in told if not any(flag in one["flags"] for flag in _DOWN)]
-    random.shuffle(up)
-    in_step = [one for one in up if one["master-link-status"] == "ok"]
-    lost = [one for one in up if one["master-link-status"] != "ok"]
-    return [*map(_node_of, in_step), primary, *map(_node_of, lost)]
 
 
 def _node_of(told: Mapping[str, str]) -> Node:

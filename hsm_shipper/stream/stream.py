@@ -38,6 +38,7 @@ _PASSING = (
     redis.TimeoutError,
     redis.exceptions.ClusterDownError,  # and MASTERDOWN
     redis.exceptions.TryAgainError,
+    redis.exceptions.AskError,  # and MOVED: nodes of a cluster that disagree for a while
 )
 
 
@@ -96,15 +97,21 @@ class ActionStream:
         """Whether the newest entry that `head` knows is still in the stream, with the same content."""
         if head.newest_id is None:
             return False
-        with self.translated("look at"):
-            found = cast(list[Any], self._client.xrange(self.key, head.newest_id, head.newest_id))
-        return bool(found) and entry_sha1([part for pair in found[0][1].items() for part in pair]) == head.newest_sha1
+        fields = self._fields_of(head.newest_id)
+        return fields is not None and entry_sha1(fields) == head.newest_sha1
 
     def data_of(self, entry_id: str) -> bytes | None:
         """The field `data` of an entry; None without it, or without the entry."""
+        return data_of(self._fields_of(entry_id))
+
+    def _fields_of(self, entry_id: str) -> list[bytes] | None:
+        """[field, value, ...] of an entry; None without it. Not every client makes a dict of them."""
         with self.translated("look at"):
             found = cast(list[Any], self._client.xrange(self.key, entry_id, entry_id))
-        return found[0][1].get(DATA_FIELD) if found else None
+        if not found:
+            return None
+        fields = found[0][1]
+        return [part for pair in fields.items() for part in pair] if isinstance(fields, dict) else fields
 
     def line_digest_of(self, entry_id: bytes) -> bytes | None:
         """MD5 (16 bytes) of the line of an entry that a replay has met; None where the entry does not tell it.

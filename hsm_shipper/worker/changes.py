@@ -10,7 +10,7 @@ import msgspec
 from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import NEW, PURGED, UPDATE, Event, encode
 from hsm_shipper.contract.kernel_line import ActionRecord, unpack_place
-from hsm_shipper.worker.snapshot_diff import NewLine
+from hsm_shipper.worker.held_lines import NewLine
 
 ADOPTED: Final = "ADOPTED"
 REFRESH: Final = "REFRESH"

@@ -1,36 +1,46 @@
-"""The lines that a stream is known to say are live, by their MD5: the memory of a worker. Pure: no I/O, no clock."""
+"""The lines that a stream is known to say are live: the memory of a worker. Pure: no I/O, no clock.
+
+A line is known by its MD5, and once it was seen, as a part of the block of lines that it stood in (`listing_blocks`):
+as long as the very same block is in the listing, none of its lines needs a look.
+"""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterable
-from itertools import repeat
+from collections.abc import Container, Iterable, Sequence
 
-_SEEN = 1
-
-# A line's MD5. Where the line is to be looked at whatever it is (its entry does not tell its hash, or it is to be
-# refreshed), the packed place: never equal to any bytes.
-_Key = bytes | int
+from hsm_shipper.worker.digest_table import DigestTable
+from hsm_shipper.worker.listing_blocks import Block, BlockRun
 
 
 class LineIndex:
-    """The live lines by MD5, some 160 bytes each: 350,000 have to fit beside a metadata server's real work.
+    """The live lines by MD5, and the blocks that they stand in: some 45 bytes and a twentieth of a block for each.
 
-    Each has a slot, a whole number; `begin` starts a poll with every slot unseen.
+    350,000 have to fit beside a metadata server's real work. Each has a slot, a whole number, and is in one block: the
+    one that held it last. A block that a line has left, or whose line is known no more, says nothing any longer.
     """
 
-    NO_SLOT = 0
-    """The slot of a line that is not known. It counts as seen, so that the loop over every line has no exception."""
+    NO_SLOT = DigestTable.NONE
+    """The slot of a line that is not known."""
 
     def __init__(self, actions: Iterable[tuple[int, bytes | None]] = (), look_at: Container[int] = ()) -> None:
         """`actions` are packed places and MD5s; those in the places `look_at` are to be looked at whatever they are."""
-        self._slots: dict[_Key, int] = {}
+        self._slots = DigestTable()
+        # Lines that are to be looked at whatever they are: their entry does not tell their MD5, or they are to be
+        # refreshed, or they are ambiguous.
+        self._slots_by_place: dict[int, int] = {}
         # A stream may say of two places that they hold the same line (somebody else's entry). The line's MD5 then
         # tells of neither of them that it is there.
         self._ambiguous: set[bytes] = set()
         self._places = array("Q", [0])
         self._free: list[int] = []
-        self._seen = bytearray([_SEEN])
+        self._reading = 0
+        self._nowhere = Block()  # where the slots are that no line has
+        self._arrived = Block()  # where a line is until it was seen in a listing
+        self._block_of = [self._nowhere]
+        self._blocks: dict[bytes, Block] = {}  # those whose lines are all known, by SHA-256
+        self.runs: list[BlockRun] = []
+        """The runs of blocks of the last reading, in the order of the listing."""
         looked_at = []
         for place, digest in actions:
             if digest is not None and place in look_at:
@@ -38,83 +48,130 @@ class LineIndex:
                 digest = None
             self.add(place, digest)
         for digest in looked_at:
-            if digest in self._slots:
+            if digest in self:
                 self._share(digest)
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._places) - 1 - len(self._free)
 
     def __contains__(self, digest: object) -> bool:
         """Whether a line with this MD5 is known, and needs no look."""
-        return digest in self._slots
+        return isinstance(digest, bytes) and self._slots.get(digest) != self.NO_SLOT
+
+    # While a listing is read
 
     def begin(self) -> None:
-        """Forget what was seen."""
-        self._seen = bytearray(len(self._places))
-        self._seen[self.NO_SLOT] = _SEEN
-        for slot in self._free:
-            self._seen[slot] = _SEEN
+        """Begin a reading: nothing was seen in it yet."""
+        self._reading += 1
+        self._nowhere.seen_in = self._reading
+        self._arrived = Block(seen_in=self._reading)
 
-    def see(self, digests: Iterable[bytes]) -> list[int]:
-        """The slots of lines by their MD5, `NO_SLOT` for those that are not known; the others are seen from now on."""
-        slots = list(map(self._slots.get, digests, repeat(self.NO_SLOT)))
-        seen = self._seen
-        for slot in slots:
-            seen[slot] = _SEEN
+    def see_block(self, sha256: bytes) -> Block | None:
+        """The block with this SHA-256, if every line of it is known: they are all seen from now on."""
+        block = self._blocks.get(sha256)
+        if block is not None:
+            block.seen_in = self._reading
+        return block
+
+    def see_run(self, run: BlockRun) -> bool:
+        """Whether every line of these blocks, all of which were known, still is: they are seen from now on."""
+        if not all(block.sha256 for block in run.blocks):
+            return False
+        reading = self._reading
+        for block in run.blocks:
+            block.seen_in = reading
+        return True
+
+    def see_lines(self, block: Block, digests: Sequence[bytes]) -> list[int]:
+        """The slots of lines by their MD5, `NO_SLOT` for those that are not known; the others are seen in `block`.
+
+        `digests` are all lines of `block`, which is not known. It is from now on, where its lines are.
+        """
+        block.seen_in = self._reading
+        slots = self._slots.get_all(digests) if len(self) else [self.NO_SLOT] * len(digests)
+        self._move(slots, block)
+        if self.NO_SLOT not in slots:
+            self._blocks[block.sha256] = block
         return slots
+
+    def keep_block(self, block: Block, digests: Sequence[bytes]) -> None:
+        """Know a block by its SHA-256, if those of its lines that were not known when they were seen are by now."""
+        slots = self._slots.get_all(digests)
+        if block.sha256 and self.NO_SLOT not in slots:
+            self._move(slots, block)
+            self._blocks[block.sha256] = block
 
     def places(self, slots: Iterable[int]) -> list[int]:
         """The packed places of slots; 0 for `NO_SLOT`."""
         return list(map(self._places.__getitem__, slots))
+
+    def is_seen(self, place: int, digest: bytes | None) -> bool:
+        """Whether the action in `place` was seen since `begin`."""
+        slot = self.NO_SLOT if digest is None else self._slots.get(digest)
+        if slot == self.NO_SLOT or self._places[slot] != place:
+            slot = self._slots_by_place[place]
+        return self._block_of[slot].seen_in == self._reading
+
+    def unseen(self) -> set[int]:
+        """Packed places of every action whose line was not seen since `begin`."""
+        reading = self._reading
+        if sum(block.members for block in self._blocks.values() if block.seen_in == reading) == len(self):
+            return set()
+        return {
+            place
+            for place, block in zip(self._places, self._block_of, strict=True)
+            if block.seen_in != reading
+        }  # fmt: skip
+
+    # When it is known what became of the lines
 
     def add(self, place: int, digest: bytes | None) -> None:
         """Know the action in `place`; it counts as seen."""
         if self._free:
             slot = self._free.pop()
             self._places[slot] = place
-            self._seen[slot] = _SEEN
+            self._block_of[slot] = self._arrived
         else:
             slot = len(self._places)
             self._places.append(place)
-            self._seen.append(_SEEN)
-        self._slots[self._new_key(place, digest)] = slot
+            self._block_of.append(self._arrived)
+        if digest is not None and digest in self:
+            self._share(digest)
+        if digest is None or digest in self._ambiguous:
+            self._slots_by_place[place] = slot
+        else:
+            self._slots.add(digest, slot)
 
     def drop(self, place: int, digest: bytes | None) -> None:
         """Forget the action in `place`, whose line has `digest`."""
-        slot = self._slots.pop(self._key(place, digest))
-        self._seen[slot] = _SEEN
+        slot = self.NO_SLOT if digest is None else self._slots.get(digest)
+        if digest is None or slot == self.NO_SLOT or self._places[slot] != place:
+            slot = self._slots_by_place.pop(place)
+        else:
+            self._slots.pop(digest)
+        self._break(self._block_of[slot])
+        self._block_of[slot] = self._nowhere
         self._free.append(slot)
 
-    def is_seen(self, place: int, digest: bytes | None) -> bool:
-        """Whether the action in `place` was seen since `begin`."""
-        slot = self._slots.get(digest) if digest is not None else None
-        if slot is None or self._places[slot] != place:
-            slot = self._slots[place]
-        return self._seen[slot] == _SEEN
-
-    def unseen(self) -> set[int]:
-        """Packed places of every action whose line was not seen since `begin`."""
-        places = set()
-        slot = self._seen.find(0)
-        while slot >= 0:
-            places.add(self._places[slot])
-            slot = self._seen.find(0, slot + 1)
-        return places
-
-    def _new_key(self, place: int, digest: bytes | None) -> _Key:
-        if digest is None or digest in self._ambiguous:
-            return place
-        if digest in self._slots:
-            self._share(digest)
-            return place
-        return digest
-
     def _share(self, digest: bytes) -> None:
+        """Look at this line from now on, whatever it is."""
         self._ambiguous.add(digest)
         slot = self._slots.pop(digest)
-        self._slots[self._places[slot]] = slot
+        self._slots_by_place[self._places[slot]] = slot
+        self._break(self._block_of[slot])
 
-    def _key(self, place: int, digest: bytes | None) -> _Key:
-        """What the action in `place` is known by: its line's MD5 may be that of another place, and be told or not."""
-        slot = None if digest is None else self._slots.get(digest)
-        return place if digest is None or slot is None or self._places[slot] != place else digest
+    def _move(self, slots: Iterable[int], block: Block) -> None:
+        """Have these lines in `block`, and in no other."""
+        block_of = self._block_of
+        for slot in slots:
+            left = block_of[slot]
+            if left is not block and slot != self.NO_SLOT:
+                self._break(left)
+                block_of[slot] = block
+                block.members += 1
+
+    def _break(self, block: Block) -> None:
+        """Know `block` by its SHA-256 no more: a line has left it, or needs a look."""
+        if self._blocks.get(block.sha256) is block:
+            del self._blocks[block.sha256]
+        block.sha256 = b""

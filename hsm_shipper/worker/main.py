@@ -44,8 +44,7 @@ def make_poller(
 ) -> tuple[Poller, StreamReplica]:
     """A poller of `mdt` and what it keeps open beside the actions file. The caller holds the worker's lock."""
     relax_collector()
-    key, keeping = stream_key(config.redis_stream_prefix, mdt), Keeping.configured(config)
-    stream = ActionStream(client, key, address(config), keeping)
+    stream = ActionStream(client, _key(config, mdt), address(config), Keeping.configured(config))
     replica = StreamReplica(state_file(config.state_path, mdt), stream, config.host)
     writer = ChangeWriter(mdt, config.host, config.include_raw)
     return Poller(actions_file, replica, writer, partial(read_hsm_control, actions_file.path)), replica
@@ -57,7 +56,7 @@ def run_once(config: Config, mdt: str, actions: Path) -> PollResult:
         FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"),
         closing(ActionsFile(actions, hold=config.hold_actions_file)) as actions_file,
     ):
-        poller, replica = make_poller(connect(config), config, mdt, actions_file)
+        poller, replica = make_poller(connect(config, _key(config, mdt)), config, mdt, actions_file)
         try:
             result = poller.poll()
         finally:
@@ -70,7 +69,7 @@ def run_once(config: Config, mdt: str, actions: Path) -> PollResult:
 def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
     """Poll `mdt` every `poll_interval_s` until told to stop. Raises `AlreadyRunning`."""
     with FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"):
-        client = connect(config)
+        client = connect(config, _key(config, mdt))
         actions_file = ActionsFile(actions, hold=config.hold_actions_file)
         poller, replica = make_poller(client, config, mdt, actions_file)
         pulse = HeartbeatWriter(client, config, mdt, actions)
@@ -86,6 +85,10 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
                 _poll(poller, pulse)
         replica.close()
     _log.info("stopped")
+
+
+def _key(config: Config, mdt: str) -> str:
+    return stream_key(config.redis_stream_prefix, mdt)
 
 
 def _poll(poller: Poller, pulse: HeartbeatWriter) -> None:

@@ -28,12 +28,12 @@ class PollLog:
 
     def reading(self, snapshot: Snapshot, decision: PurgeDecision, result: PollResult) -> None:
         """Say what is odd about a reading, and note it in the result."""
-        path, diff, fault = self._path, snapshot.diff, snapshot.reading.fault
+        path, scan, fault = self._path, snapshot.scan, snapshot.reading.fault
         if fault is not None:
             result.error = ActionsError(f"incomplete reading of {path}: {fault}", "nothing is purged on it")
-        if diff.example is not None:
-            example = printable(diff.example[:_EXAMPLE_BYTES].decode(errors="replace"))
-            text = f"{diff.not_understood} of {diff.lines} lines of {path} are not understood, the first: {example}"
+        if scan.example is not None:
+            example = printable(scan.example[:_EXAMPLE_BYTES].decode(errors="replace"))
+            text = f"{scan.not_understood} of {scan.lines} lines of {path} are not understood, the first: {example}"
             self._errors.failed("understanding every line", text)
         else:
             self._errors.worked("understanding every line")

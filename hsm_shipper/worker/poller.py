@@ -21,12 +21,13 @@ from hsm_shipper.process.batched import batched
 from hsm_shipper.state.poll_status import PollStatus
 from hsm_shipper.worker.batch_size import BATCH_EVENTS
 from hsm_shipper.worker.changes import Change, ChangeWriter, same_action
+from hsm_shipper.worker.held_lines import HELD_OPEN_MAX, NewLine
+from hsm_shipper.worker.listing_scan import ListingScan
 from hsm_shipper.worker.missed_states import MissedStates
 from hsm_shipper.worker.poll_log import PollLog
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.purge_decision import decide_purges
-from hsm_shipper.worker.snapshot import Snapshot, ascends
-from hsm_shipper.worker.snapshot_diff import HELD_OPEN_MAX, NewLine, SnapshotDiff
+from hsm_shipper.worker.snapshot import Snapshot, ascends, new_lines_of
 from hsm_shipper.worker.stream_replica import StreamReplica
 
 _log = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ class Poller:
             self._read(snapshot)
             self._decide(snapshot, result)
             self._ship(snapshot)
+            snapshot.scan.keep_blocks()
         except StreamMoved:
             raise
         except StreamError:
@@ -120,8 +122,8 @@ class Poller:
 
     def _begin(self) -> Snapshot:
         reading = self._actions_file.read()
-        diff = SnapshotDiff(self._replica.line_index, self._listings_are_sorted is not False)
-        return Snapshot(reading, diff, self._not_ready(), iter(reading))
+        scan = ListingScan(self._replica.line_index, self._listings_are_sorted is not False)
+        return Snapshot(reading, scan, self._not_ready(), new_lines_of(reading, scan))
 
     def _read(self, snapshot: Snapshot) -> None:
         """Run the file past what is known. Where nothing is, it is shipped meanwhile."""
@@ -134,8 +136,7 @@ class Poller:
         """Ship a listing of which nothing is known chunk by chunk: there is nothing to purge, and it may be long."""
         on_its_way: list[NewLine] = []
         last_place = -1
-        for lines in snapshot.chunks:
-            new = snapshot.diff.take(lines)
+        for new in snapshot.new_lines:
             if not new:
                 continue
             if not ascends(new, last_place):  # a place may come twice: all of them have to be seen first
@@ -158,7 +159,7 @@ class Poller:
         at = 0
         while at < len(lines):
             some = lines[at : at + self._replica.batch.events]
-            self._replica.ship([self._writer.state(line, None, timestamp) for line in some])
+            self._ship_batch([self._writer.state(line, None, timestamp) for line in some])
             at += len(some)
 
     def _not_shipped(self, lines: list[NewLine]) -> list[NewLine]:
@@ -167,13 +168,13 @@ class Poller:
     def _decide(self, snapshot: Snapshot, result: PollResult) -> None:
         """What is believed gone, and where the listing holds another action than the stream does."""
         snapshot.replaced = self._replaced(snapshot)
-        diff, fault = snapshot.diff, snapshot.reading.fault
+        scan, fault = snapshot.scan, snapshot.reading.fault
         not_ready = snapshot.not_ready or self._not_ready()  # it may have begun to stop while we read
         unconfirmed = self._replica.unconfirmed_absent
-        snapshot.decision = decide_purges(diff, unconfirmed, fault=fault, coordinator=not_ready)
-        if self._listings_are_sorted is not None or not diff.listings_are_sorted:
-            self._listings_are_sorted = diff.listings_are_sorted  # without Redis a first reading does not tell it
-        result.lines, result.has_read, result.not_understood = diff.lines, True, diff.not_understood
+        snapshot.decision = decide_purges(scan, unconfirmed, fault=fault, coordinator=not_ready)
+        if self._listings_are_sorted is not None or not scan.listings_are_sorted:
+            self._listings_are_sorted = scan.listings_are_sorted  # without Redis a first reading does not tell it
+        result.lines, result.has_read, result.not_understood = scan.lines, True, scan.not_understood
         self._poll_log.reading(snapshot, snapshot.decision, result)
 
     def _replaced(self, snapshot: Snapshot) -> set[int]:
@@ -183,7 +184,7 @@ class Poller:
             if before is None:
                 continue
             if self._replica.is_seen(before):
-                snapshot.diff.puzzle(new.line)  # a second line for the place of one that has not changed
+                snapshot.scan.puzzle(new.line)  # a second line for the place of one that has not changed
             elif not same_action(before, new.record):
                 places.add(new.record.place)
                 continue  # purged before any line is looked at again
@@ -237,11 +238,16 @@ class Poller:
             batch.append(change)
             size_bytes += len(change.payload or b"")
             if len(batch) >= self._replica.batch.events or size_bytes >= self._replica.batch.payload_bytes:
-                self._replica.ship(batch)
+                self._ship_batch(batch)
                 batch, size_bytes = [], 0
         if batch:
-            self._replica.ship(batch)
+            self._ship_batch(batch)
         self._replica.settle()
+
+    def _ship_batch(self, changes: list[Change]) -> None:
+        self._replica.ship(changes)
+        if self._replica.batch.is_to_be_timed():
+            self._replica.settle()
 
     def _not_ready(self) -> str | None:
         """The coordinator's state where it makes every listing doubtful."""

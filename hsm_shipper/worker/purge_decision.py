@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hsm_shipper.worker.snapshot_diff import SnapshotDiff
+from hsm_shipper.worker.listing_scan import ListingScan
 
 # More known places than this beyond the last line read: the end of the list may have been cut off.
 LOST_END = 10
@@ -23,7 +23,7 @@ class PurgeDecision:
 
 
 def decide_purges(
-    diff: SnapshotDiff, absent_before: set[int], *, fault: str | None, coordinator: str | None
+    scan: ListingScan, absent_before: set[int], *, fault: str | None, coordinator: str | None
 ) -> PurgeDecision:
     """Decide on what a reading missed.
 
@@ -33,39 +33,39 @@ def decide_purges(
     goes for a listing that is not sorted by place (a coordinator outside the kernel may print its queue, and cut it
     short when its time is up): there is no telling whether its end was cut off.
     """
-    if diff.lines <= _SHORT_LINES:
-        diff.is_sorted()  # to know it when a later one, still shorter, has lost something
-    missing = diff.missing()
-    doubt = _no_proof(diff, fault, coordinator)
+    if scan.lines <= _SHORT_LINES:
+        scan.is_sorted()  # to know it when a later one, still shorter, has lost something
+    missing = scan.missing()
+    doubt = _no_proof(scan, fault, coordinator)
     if doubt is not None:
         return PurgeDecision(set(), absent_before & missing, doubt)
-    doubt = _suspicion(diff, missing)
+    doubt = _suspicion(scan, missing)
     if doubt is None:
         return PurgeDecision(missing, set(), None)
     purge = missing & absent_before
     return PurgeDecision(purge, missing - purge, doubt)
 
 
-def _no_proof(diff: SnapshotDiff, fault: str | None, coordinator: str | None) -> str | None:
+def _no_proof(scan: ListingScan, fault: str | None, coordinator: str | None) -> str | None:
     if fault is not None:
         return f"the reading is incomplete: {fault}"
     if coordinator is not None:
         return f"the coordinator is in state {coordinator!r}"
-    if 2 * diff.not_understood > diff.lines:
-        return f"{diff.not_understood} of {diff.lines} lines are not understood"
+    if 2 * scan.not_understood > scan.lines:
+        return f"{scan.not_understood} of {scan.lines} lines are not understood"
     return None
 
 
-def _suspicion(diff: SnapshotDiff, missing: set[int]) -> str | None:
+def _suspicion(scan: ListingScan, missing: set[int]) -> str | None:
     if not missing:
         return None
-    if 2 * len(missing) > diff.known_at_begin:
-        return f"{len(missing)} of {diff.known_at_begin} live actions are missing"
-    if diff.not_understood:
-        return f"{diff.not_understood} of {diff.lines} lines are not understood"
-    if not diff.is_sorted():
+    if 2 * len(missing) > scan.known_at_begin:
+        return f"{len(missing)} of {scan.known_at_begin} live actions are missing"
+    if scan.not_understood:
+        return f"{scan.not_understood} of {scan.lines} lines are not understood"
+    if not scan.is_sorted():
         return "the listing is not sorted by place, so its end may be missing"
-    last_place = diff.last_place()
+    last_place = scan.last_place()
     beyond = sum(place > last_place for place in missing)
     if beyond > LOST_END:
         return f"the last {beyond} live actions are missing"

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 
 from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.lustre.actions_file import Reading
+from hsm_shipper.worker.held_lines import HeldLines, NewLine
+from hsm_shipper.worker.listing_scan import ListingScan
 from hsm_shipper.worker.purge_decision import PurgeDecision
-from hsm_shipper.worker.snapshot_diff import HeldLines, NewLine, SnapshotDiff
+
+# A first ship appends its lines as they are read: some 800 come together so, as much as one call of the script takes.
+_LINES_TOGETHER = 600
 
 
 @dataclass
@@ -16,10 +20,10 @@ class Snapshot:
     """One reading in the making."""
 
     reading: Reading
-    diff: SnapshotDiff
+    scan: ListingScan
     not_ready: str | None
-    chunks: Iterator[list[bytes]]
-    """What is left of the reading."""
+    new_lines: Iterator[list[NewLine]]
+    """What is new in the rest of the reading."""
     held: HeldLines = field(default_factory=HeldLines)
     """New lines that wait for the end of the reading: purges go first in a poll."""
     before: dict[int, ActionState] | None = None
@@ -30,12 +34,29 @@ class Snapshot:
 
     def hold(self, new: list[NewLine]) -> None:
         """Keep new lines."""
-        self.held.extend(self.diff.claim(new))
+        self.held.extend(self.scan.claim(new))
 
     def hold_rest(self) -> None:
         """Read to the end, and keep every new line."""
-        for lines in self.chunks:
-            self.hold(self.diff.take(lines))
+        for new in self.new_lines:
+            self.hold(new)
+
+
+def new_lines_of(reading: Reading, scan: ListingScan) -> Iterator[list[NewLine]]:
+    """What is new in a reading, many lines at a time."""
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in reading.chunks():
+            yield chunk
+            reading.lines = scan.lines_taken  # should the next read() fail, that is where it did
+
+    together: list[NewLine] = []
+    for new in scan.new_lines(chunks()):
+        together += new
+        if len(together) >= _LINES_TOGETHER:
+            yield together
+            together = []
+    yield together
 
 
 def ascends(fresh: list[NewLine], last_place: int) -> bool:

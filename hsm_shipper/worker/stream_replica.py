@@ -39,7 +39,7 @@ from hsm_shipper.worker.batch_size import BatchSize, held_s
 from hsm_shipper.worker.catch_up_report import CaughtUp
 from hsm_shipper.worker.changes import Change, rows_of
 from hsm_shipper.worker.line_index import LineIndex
-from hsm_shipper.worker.snapshot_diff import FEW_LINES, were_sorted
+from hsm_shipper.worker.listing_scan import FEW_LINES, were_sorted
 
 _log = logging.getLogger(__name__)
 
@@ -142,8 +142,6 @@ class StreamReplica:
         payloads = [change.payload for change in changes if change.payload is not None]
         with self._guarded():
             self._flight = _Flight(changes, self._stream.start_append(self._head, payloads))
-        if self.batch.is_to_be_timed():
-            self.settle()
 
     def settle(self) -> None:
         """Wait for the batch on its way, and make it what is known."""

@@ -26,10 +26,10 @@ from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.lustre.coordinator import read_hsm_control
 from hsm_shipper.lustre.mdts import Present
 from hsm_shipper.state.database import opened
-from hsm_shipper.state.newer import refuse_newer
+from hsm_shipper.state.newer import migrations_of
 from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file
 from hsm_shipper.state.rows import read_actions, read_filled_position
-from hsm_shipper.stream.connection import address
+from hsm_shipper.stream.connection import Clients, address
 from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream
 from hsm_tools.auditing.audit import (
@@ -62,23 +62,24 @@ class CannotTell(HsmError):
 class Auditor:
     """Audits MDTs one after the other; `present` is what was found on this server."""
 
-    def __init__(self, config: Config, client: redis.Redis, present: Present, progress: ProgressBar) -> None:
+    def __init__(self, config: Config, clients: Clients, present: Present, progress: ProgressBar) -> None:
         self._config = config
-        self._client = client
+        self._clients = clients
         self._present = present
         self._progress = progress
 
     def audit(self, mdt: str) -> MdtReport:
         """Audit the stream of `mdt`. Raises `StreamUnavailable`; whatever else goes wrong is in the report."""
-        prefix = self._config.redis_stream_prefix
-        stream = ActionStream(self._client, stream_key(prefix, mdt), address(self._config))
+        key = stream_key(self._config.redis_stream_prefix, mdt)
+        client = self._clients.of(key)
+        stream = ActionStream(client, key, address(self._config))
         counts: Counts | None = None
         state = listing = None
         error = None
-        beat, beat_trouble = self._heartbeat(stream, mdt)
+        beat, beat_trouble = self._heartbeat(client, stream, mdt)
         try:
             self._progress.begin(mdt, stream.length())
-            fold = StreamFold(self._client, stream, self._progress)
+            fold = StreamFold(client, stream, self._progress)
             state = self._against_state_file(fold, mdt)
             fold.to_head()
             listing = self._against_actions_file(fold, mdt)
@@ -92,11 +93,11 @@ class Auditor:
         worker = worker_health(beat, time.time(), beat_trouble)
         return MdtReport(mdt, stream.key, counts, beat, worker, state, listing, error)
 
-    def _heartbeat(self, stream: ActionStream, mdt: str) -> tuple[Heartbeat | None, str | None]:
+    def _heartbeat(self, client: redis.Redis, stream: ActionStream, mdt: str) -> tuple[Heartbeat | None, str | None]:
         """The heartbeat, or why it cannot be read: who may read streams may not always read what is beside them."""
         try:
             with stream.translated("read the heartbeat beside"):
-                data = cast("bytes | None", self._client.get(heartbeat_key(self._config.redis_stream_prefix, mdt)))
+                data = cast("bytes | None", client.get(heartbeat_key(self._config.redis_stream_prefix, mdt)))
         except StreamRefused as error:
             return None, error.message
         return read_heartbeat(data)
@@ -247,7 +248,7 @@ def _look_at_state_file(fold: StreamFold, path: Path, *, has_left: bool) -> Diff
 def _state_at_one_moment(path: Path) -> Iterator[tuple[str, Iterator[ActionState]]]:
     """Where the state file has followed the stream to, and its actions, as of one moment."""
     with opened(path, "ro", "read", _BUSY_TIMEOUT_S) as connection:
-        refuse_newer(connection, path)
+        migrations_of(connection, path)  # raises for a file of a newer release
         connection.execute("BEGIN")
         yield read_filled_position(connection, path).last_id, read_actions(connection)
 

@@ -12,11 +12,11 @@ from hsm_shipper.errors import ConfigError, HsmError
 from hsm_shipper.lustre.mdts import Present
 from hsm_shipper.process.output import printable
 from hsm_shipper.state.poll_status import state_file
-from hsm_shipper.stream.connection import address
+from hsm_shipper.stream.connection import Clients, address
 from hsm_shipper.stream.stream import ActionStream
 
 
-def retire(config: Config, client: redis.Redis, present: Present, mdt: str, *, yes: bool, dry_run: bool) -> str:
+def retire(config: Config, clients: Clients, present: Present, mdt: str, *, yes: bool, dry_run: bool) -> str:
     """Remove the stream of `mdt`, once a person agrees or with `yes`; returns what was done, or would be.
 
     Raises `HsmError` where the MDT shows any sign of life, `StreamError` if Redis fails.
@@ -24,6 +24,7 @@ def retire(config: Config, client: redis.Redis, present: Present, mdt: str, *, y
     _check_not_here(config, present, mdt)
     prefix = config.redis_stream_prefix
     key, heartbeat = stream_key(prefix, mdt), heartbeat_key(prefix, mdt)
+    client = clients.of(key)
     stream = ActionStream(client, key, address(config))
     with stream.translated("remove"), client.pipeline() as transaction:
         transaction.watch(key, heartbeat)  # type: ignore[no-untyped-call]

@@ -42,8 +42,9 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--redis-url",
         metavar="URL",
-        help="redis://, rediss://, unix:// or redis+sentinel:// in place of host, port and db (1 if it names none); a "
-        "password is better kept in the configuration's redis_password_file: other users see command lines",
+        help="redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// in place of host, port and db (1 if "
+        "it names none); a password is better kept in the configuration's redis_password_file: other users see "
+        "command lines",
     )
     for option, today in _LOG_OPTIONS.items():
         group.add_argument(option, action=Retired, nargs="?", const=today, help=argparse.SUPPRESS)

@@ -32,7 +32,6 @@ from hsm_tools.reader.outages import one_try_failed, refusal
 from hsm_tools.reader.positions import StreamInfo
 from hsm_tools.reader.replica import ReplicaState
 from hsm_tools.reader.server import Server
-from hsm_tools.reader.step_runner import StepRunner
 from hsm_tools.reader.steps import Pipeline
 
 DISCOVERY_INTERVAL_S = 60.0
@@ -142,8 +141,7 @@ class LiveStreams:
         self.replica: ReplicaState | None = None
         """The replica that the last look has asked, and how old what it says may be; None where it was the primary."""
         self._server = server
-        self._client = server.client(math.inf)
-        self._runner = StepRunner(self._client)
+        self._runner = server.runner(math.inf)
         self._finder = StreamFinder(self.prefix, discovery_interval_s)
         self._on_page = on_page
         self._streams: dict[str, LiveStream] = {}
@@ -203,7 +201,7 @@ class LiveStreams:
         for key in keys:
             mdt = mdt_of(self.prefix, key)
             if mdt not in self._streams:
-                stream = ActionStream(self._client, key, self.address)
+                stream = ActionStream(self._runner.client_of(key), key, self.address)
                 tally = self._tallies.setdefault(mdt, Tally())
                 self._streams[mdt] = LiveStream(mdt, stream, tally, self._on_page)
         for mdt in [mdt for mdt, stream in self._streams.items() if stream.key not in keys]:

@@ -26,6 +26,8 @@ from hsm_tools.reader.streams import IDLE_LOOK_INTERVAL_S, Page
 # How often what dead consumers hold is looked for, at most, and as a part of the time after which they are dead.
 _RECLAIM_INTERVAL_MIN_S = 1.0
 _RECLAIM_INTERVAL_PART = 0.25
+# Far longer than it takes to create a group on all streams of a cluster, one by one.
+SETTLING_S = 1.0
 _LOOK_AGAIN = frozenset({"NOGROUP", "WRONGTYPE", "UNBLOCKED"})
 
 logger = logging.getLogger("hsm_tools.consumer")
@@ -40,7 +42,7 @@ class GroupSource:
 
     def __init__(
         self, finder: StreamFinder, start: Start, group: str, consumer: str,
-        reclaim_after_s: float, page_entries: int, longest_block_s: float,
+        reclaim_after_s: float, page_entries: int, longest_block_s: float, settling_s: float = 0.0,
     ) -> None:  # fmt: skip
         self.position: dict[bytes, bytes] = {}
         self.position_before: dict[bytes, bytes] = {}
@@ -53,6 +55,7 @@ class GroupSource:
         self._reclaim_after_s = reclaim_after_s
         self._page_entries = page_entries
         self._longest_block_s = longest_block_s
+        self._settling_s = settling_s
         self._established = False  # whether the group has begun: a stream without it was born since
         self._given: dict[bytes, bytes] = {}  # the last id that was given to us, by stream
         self._pending: dict[bytes, bytes] = {}  # the id after which our pending entries are to be read, by stream
@@ -155,6 +158,7 @@ class GroupSource:
             if error_code(error) not in _LOOK_AGAIN:
                 raise
             self._look_due_s = -math.inf
+            self._server_is_new = True  # in a cluster other streams may have given us something before
             return None
 
     def _abandoned(self) -> Steps[list[Page]]:
@@ -215,17 +219,10 @@ class GroupSource:
         """Find the streams, and create the group where it is missing."""
         found = (yield from self._finder.scan()) if self._finder.due else set()
         ordered = sorted({*self._given, *found})
-        replies = []
-        if ordered:
-            replies = yield Pipeline([c for key in ordered for c in (("XINFO", "GROUPS", key), ("TYPE", key))])
-        with_group, without = set(), []
-        for key, reply, kind in zip(ordered, replies[::2], replies[1::2], strict=True):
-            what = type_found(kind, reply)
-            if what not in ("stream", None):
-                self._drop(key, what)
-            elif not isinstance(reply, Exception):
-                has_it = any(dict(pairs(group))[b"name"] == self._group.encode() for group in reply)
-                with_group.add(key) if has_it else without.append(key)
+        with_group, without = yield from self._inspect(ordered)
+        if self._settling_s and not self._established and with_group and without:
+            yield Pause(self._settling_s)  # another consumer may be beginning the group just now
+            with_group, without = yield from self._inspect(ordered)
         created = yield from self._create(without, first=not self._established and not with_group)
         if not self._established and not ordered:
             logger.info("no stream matches %s yet: waiting for one", self._finder.pattern)
@@ -238,11 +235,27 @@ class GroupSource:
             self._server_is_new = False
         self._look_due_s = time.monotonic() + self._finder.interval_s
 
+    def _inspect(self, ordered: list[bytes]) -> Steps[tuple[set[bytes], list[bytes]]]:
+        """The streams that have the group, and those that have it not."""
+        replies = []
+        if ordered:
+            replies = yield Pipeline([c for key in ordered for c in (("XINFO", "GROUPS", key), ("TYPE", key))])
+        with_group, without = set[bytes](), list[bytes]()
+        for key, reply, kind in zip(ordered, replies[::2], replies[1::2], strict=True):
+            what = type_found(kind, reply)
+            if what not in ("stream", None):
+                self._drop(key, what)
+            elif not isinstance(reply, Exception):
+                has_it = any(dict(pairs(group))[b"name"] == self._group.encode() for group in reply)
+                with_group.add(key) if has_it else without.append(key)
+        return with_group, without
+
     def _create(self, keys: list[bytes], *, first: bool) -> Steps[set[bytes]]:
         """Create the group on streams; the keys of those where it is then.
 
         All at once: of two consumers that begin the group together, none may see a half of it, and take the other
-        half for streams that were born since.
+        half for streams that were born since. A cluster has no transaction over several slots: there the other waits
+        for `settling_s` and looks again.
         """
         if not keys:
             return set()

@@ -11,8 +11,7 @@ import redis
 from hsm_shipper.contract.acl_commands import LIVE_COMMANDS, READER_COMMANDS
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_shipper.process.backoff import backoff_s
-from hsm_shipper.stream.redis_errors import error_code, is_denied, permission_hint, reach_hint, tls_hint
-from hsm_shipper.stream.sentinel import SentinelRefused
+from hsm_shipper.stream.redis_errors import error_code, is_denied, own_hint, permission_hint, reach_hint, tls_hint
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 30.0
@@ -52,8 +51,8 @@ def refusal(error: redis.RedisError, prefix: str, address: str, commands: str = 
     tls = tls_hint(error)
     if tls is not None:
         hint = tls
-    elif isinstance(error, SentinelRefused):
-        hint = error.hint
+    elif own_hint(error):
+        hint = own_hint(error)
     elif isinstance(error, redis.AuthenticationError):
         hint = "give the right user name and password"
     elif is_denied(error):

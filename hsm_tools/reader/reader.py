@@ -13,7 +13,7 @@ from hsm_shipper.contract.redis_keys import DEFAULT_PREFIX, check_prefix
 from hsm_tools.event import EntryDecoder
 from hsm_tools.reader.batches import EventReading, Source, Where
 from hsm_tools.reader.finding import StreamFinder, check_discovery_interval
-from hsm_tools.reader.group_source import GroupSource
+from hsm_tools.reader.group_source import SETTLING_S, GroupSource
 from hsm_tools.reader.newest import NewestEntries
 from hsm_tools.reader.outages import one_try_failed
 from hsm_tools.reader.server import Server
@@ -132,7 +132,9 @@ class Reader:
         """A source of entries by way of a consumer group."""
         begin = start_of(self.prefix, from_beginning, start)
         block_s = self._longest_block_s(math.inf)
-        return GroupSource(self._finder(), begin, group, consumer, reclaim_after_s, batch_size, block_s)
+        settling_s = SETTLING_S if self._server.is_cluster else 0.0
+        finder = self._finder()
+        return GroupSource(finder, begin, group, consumer, reclaim_after_s, batch_size, block_s, settling_s)
 
     def follow_group(self, source: GroupSource, block_ms: int) -> EventReading:
         """A reading by way of a consumer group."""

@@ -14,13 +14,14 @@ from hsm_shipper.stream.sentinel import SentinelFinder
 
 
 class _SentinelConnection:
-    """Put before a connection class of redis-py: `connect` goes to a server that the Sentinels name."""
+    """Put before a connection class of redis-py: it connects to a server that the Sentinels name."""
 
     def __init__(self, *, finder: SentinelFinder, **kwargs: Any) -> None:
         self._finder = finder
         super().__init__(**kwargs)
 
-    async def connect(self) -> None:
+    async def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
+        """What redis-py does whenever there is no connection: in `connect`, and where one is lost in use."""
         connection: Any = self  # redis-py's connections are but half typed
         if connection.is_connected:
             return
@@ -28,7 +29,7 @@ class _SentinelConnection:
         for node in await self._ask_sentinels():
             connection.host, connection.port = node
             try:
-                await super().connect()  # type: ignore[misc]
+                await super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
                 self._finder.check_role(node, await _role(connection))
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 await connection.disconnect()

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import redis
 
 from hsm_shipper.stream.connection_age import ConnectionAge
+from hsm_shipper.stream.one_server import greet
 from hsm_tools.reader.batches import EventReading
 from hsm_tools.reader.outages import may_be_another_server
 from hsm_tools.reader.steps import Command, Pause, Pipeline, Request, Steps
@@ -22,16 +23,16 @@ class StepRunner:
     def __init__(self, client: Any, reading: EventReading | None = None) -> None:
         self._client = client
         self._ending = threading.Event() if reading is None else reading.ending
+        self._age = ConnectionAge()
         settings = client.connection_pool.connection_kwargs
-        introduce = settings.get("redis_connect_func") or (lambda connection: connection.on_connect())
+        greeting = settings.get("redis_connect_func")
 
         def connected(connection: Any) -> None:
             if reading is not None:
                 reading.source.reconnected()
-            introduce(connection)
+            greet(connection, greeting)
 
         settings["redis_connect_func"] = connected
-        self._age = ConnectionAge()
 
     def run(self, steps: Steps[T]) -> T:
         """Do what the steps ask for, to their end."""
@@ -53,6 +54,11 @@ class StepRunner:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+    def client_of(self, key: str) -> redis.Redis:  # noqa: ARG002 - one server has all keys
+        """A client for replaying the stream `key`."""
+        client: redis.Redis = self._client
+        return client
 
     def ask(self, request: Request) -> Any:
         """The reply to one request; raises redis-py's errors, but for those that stand in the reply of a pipeline."""

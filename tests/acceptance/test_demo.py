@@ -18,7 +18,7 @@ from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import line_digest
 from hsm_shipper.contract.kernel_line import parse_line
 from hsm_shipper.worker.changes import Change, ChangeWriter
-from hsm_shipper.worker.snapshot_diff import NewLine
+from hsm_shipper.worker.held_lines import NewLine
 from tests.simulator import SimulatedMdt, populate
 from tests.simulator.demo import EXIT_INTERRUPTED, EXIT_WRONG, conclude
 from tests.simulator.demo_report import MdtReport, SimulatedVerdict

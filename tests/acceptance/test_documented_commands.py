@@ -66,7 +66,7 @@ def commands(document: str) -> list[str]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedServer]:
     """A metadata server with two MDTs whose shipper runs."""
     redis = RedisServer(tmp_path_factory.mktemp("redis")).start()
-    server = SimulatedServer(redis, 0)
+    server = SimulatedServer(redis, 0, poll_interval=5)  # longer than a poll on a busy machine, which `status` tells
     for name in ("elm-MDT0000", "elm-MDT0001"):
         mdt = SimulatedMdt(name)
         populate(mdt, 20)

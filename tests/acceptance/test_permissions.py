@@ -45,7 +45,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs/permissions.md"
 OLD = "elm-MDT0009"
 PASSWORD = "word"
 # What every connection says, and what the test itself does.
-BESIDE = {"auth", "client|setinfo", "acl|setuser", "config|resetstat", "info"}
+BESIDE = {"auth", "hello", "client|setinfo", "acl|setuser", "config|resetstat", "info"}
 
 
 class Role(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.model.simulation import live, shrunk
+from tests.faults.mutations import MUTATIONS, Mutation, mutated
 
 LIVES = 24
 
@@ -25,3 +26,9 @@ def test_a_failure_is_made_short(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"--life {short.seed} --only {','.join(map(str, short.steps))}" in str(short)
     again = live(short.seed, short.steps)
     assert again is not None and again.trace == short.trace
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: f"{mutation.file}: {mutation.why}")
+def test_every_guard_of_the_list_is_in_the_code(mutation: Mutation) -> None:
+    """`make torture` takes each away, and looks that the simulation misses it."""
+    compile(mutated(mutation), mutation.file, "exec")

@@ -43,6 +43,7 @@ _STATUSES = st.sampled_from(["WAITING", "STARTED", "SUCCEED", "FAILED", "CANCELE
 _FIDS = st.integers(1, 4)  # few files, so that one often has several actions
 _APPEND_FAULTS = st.sampled_from(["unreachable", "reply lost", "killed"])
 _BEHIND_DB = 62
+_SHARES = st.floats(0, 1)
 _READ_ERRORS = st.sampled_from([errno.ENOENT, errno.EIO, errno.ENOMEM, errno.EBADR])
 
 
@@ -113,12 +114,11 @@ class Life(RuleBasedStateMachine):
         self.world.server.poll()
         self.judge.judge()
 
-    @rule(error=_READ_ERRORS, share=st.floats(0, 1), polls=st.integers(1, 2), readings=st.integers(1, 2))
-    def poll_with_read_error(self, error: int, share: float, polls: int, readings: int) -> None:
+    @rule(error=_READ_ERRORS, share=_SHARES, torn=st.booleans(), polls=st.integers(1, 2), readings=st.integers(1, 2))
+    def poll_with_read_error(self, error: int, share: float, torn: bool, polls: int, readings: int) -> None:
         """On a descriptor that was held the list is read again in the same poll, and that may fail as well."""
         for _ in range(polls):
-            listing = self.world.listing()
-            broken = Listing(listing[: int(share * len(listing))], error)
+            broken = Listing(self._beginning(share, torn=torn), error)
             self._poll_listings(*[broken] * readings)
 
     @rule(torn_bytes=st.integers(1, 60))
@@ -145,9 +145,15 @@ class Life(RuleBasedStateMachine):
         self.world.order = None
 
     def _poll_beginning(self, share: float) -> None:
+        self._poll_listings(Listing(self._beginning(share)))
+
+    def _beginning(self, share: float, *, torn: bool = False) -> bytes:
+        """The beginning of the listing, to the end of a line unless it is torn."""
+        if torn:
+            listing = self.world.listing()
+            return listing[: int(share * len(listing))]
         places = self.world.places()
-        cut = b"".join(self.world.lines[place] + b"\n" for place in places[: int(share * len(places))])
-        self._poll_listings(Listing(cut))
+        return b"".join(self.world.lines[place] + b"\n" for place in places[: int(share * len(places))])
 
     def _poll_listings(self, *listings: Listing) -> None:
         server = self.world.server
@@ -193,14 +199,14 @@ class Life(RuleBasedStateMachine):
         """Between two polls: what is held is dead, and the path names another file."""
         self.world.remount()
 
-    @rule(share=st.floats(0, 1), is_seen=st.booleans())
-    def remount_while_reading(self, share: float, is_seen: bool) -> None:
-        """Behind a part of the list; `is_seen` where nothing is mounted any more for the next poll to open."""
-        world, listing = self.world, self.world.listing()
-        remount = world.server.actions.unmount if is_seen else world.remount
-        self._poll_listings(Listing(listing[: int(share * len(listing))], errno.EIO, at_end=remount))
-        if is_seen:
-            world.server.actions.mount()
+    @rule(share=_SHARES, torn=st.booleans(), is_back=st.booleans())
+    def remount_while_reading(self, share: float, torn: bool, is_back: bool) -> None:
+        """Behind a part of the list; `is_back` where it is mounted again before the poll opens it anew."""
+        actions = self.world.server.actions
+        at_end = self.world.remount if is_back else actions.unmount
+        self._poll_listings(Listing(self._beginning(share, torn=torn), errno.EIO, at_end=at_end))
+        if not is_back:
+            actions.mount()
 
     @rule()
     def look_for_the_file(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hsm_shipper.contract.kernel_line import parse_line
 from hsm_shipper.errors import StreamUnavailable
 from hsm_shipper.worker.changes import Change, ChangeWriter
-from hsm_shipper.worker.snapshot_diff import NewLine
+from hsm_shipper.worker.held_lines import NewLine
 from tests.support.core import HOST, KEY, MDT, OneMdt, Wire, add, digest, earlier_event, line, lines, shipper_client
 from tests.support.servers import RedisServer
 from tests.support.truth import entries_of, judge_stream

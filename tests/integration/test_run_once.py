@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 
@@ -21,6 +23,7 @@ from hsm_shipper.worker.poll_result import PollResult
 from tests.support.core import line
 from tests.support.damage import Damage
 from tests.support.servers import RedisServer
+from tests.support.waiting import DEADLINE_S
 
 BAD, GOOD = "elm-MDT0000", "elm-MDT0001"
 
@@ -75,6 +78,27 @@ def test_an_error_that_nobody_thought_of_ends_the_polling_of_its_mdt_only(
     assert f"ERROR hsm-action-shipper: {BAD}: an error that should not be possible" in told.err
     assert "Traceback" in told.err
     assert rf"hsm-action-shipper: {BAD}: ValueError: what nobody\x0athought of" in told.err.splitlines()
+
+
+@pytest.mark.timeout(DEADLINE_S)
+@pytest.mark.parametrize("put", [os.mkfifo, Path.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_keeps_no_other_mdt_waiting(
+    config: Config, tmp_path: Path, put: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    actions = tmp_path / BAD / "hsm" / "actions"
+    actions.unlink()
+    put(actions)
+    assert run_once.run(config) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith(f"{GOOD}: 1 lines")
+    assert f"{BAD}: poll failed: incomplete reading of {actions}: cannot open it: " in told.err
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_the_file_is_closed_at_the_end(config: Config, tmp_path: Path, hold: bool) -> None:
+    assert run_once.run(msgspec.structs.replace(config, hold_actions_file=hold)) == 0
+    links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert [link for link in links if link.name == "actions" and link.is_relative_to(tmp_path)] == []
 
 
 def test_maintenance_of_an_mdt_fails_in_one_line_where_nobody_thought_of_its_error(

@@ -186,6 +186,19 @@ def test_replicas_in_step_come_first_then_the_primary_then_those_that_lost_it() 
     assert end.value.value == [Node("h", 4), Node("h", 1), Node("h", 2)]
 
 
+def test_the_replica_that_was_read_from_before_is_read_from_again() -> None:
+    finder = SentinelFinder(Config(redis_url="redis+sentinel://s/hsm").redis_address, "replica", {})
+    for _ in range(20):
+        finder.connected_to = Node("h", 5)
+        questions = finder.candidates()
+        next(questions)
+        questions.send([b"h", b"1"])
+        with pytest.raises(StopIteration) as end:
+            questions.send([replica(port) for port in range(2, 9)])
+        assert end.value.value[0] == Node("h", 5)
+        assert end.value.value[-1] == Node("h", 1)
+
+
 def told(config: Config, words: str) -> tuple[type[StreamError], str]:
     """What is raised where the Sentinels are asked, by shipper, readers and asyncio alike: its kind, and the hint.
 
@@ -335,6 +348,11 @@ def test_the_primary_is_looked_up_whenever_a_connection_is_made(service: Sentine
             with service.primary.client() as there:
                 assert last_id(client) == last_id(there)
             before = service.primary
+            in_use = client.connection_pool.get_connection()
+            in_use.disconnect()
             assert service.switch() is not before
+            in_use.send_command("ROLE")  # as where it was lost in use
+            assert in_use.read_response()[0] == b"master"
+            client.connection_pool.release(in_use)
             client.connection_pool.disconnect()
     assert primary_now(service.config()) == f"127.0.0.1:{service.primary.port}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from sqlite_utils import Database, Migrations
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateCorrupt, StateTooNew, StateUnwritable
 from hsm_shipper.migrations import SET, STEPS
-from hsm_shipper.state.poll_status import read_poll_status
+from hsm_shipper.state.poll_status import PollStatus, read_poll_status
 from hsm_shipper.state.state_file import StateFile, open_state_file
 from hsm_shipper.worker.changes import Change, rows_of
 from hsm_shipper.worker.line_index import LineIndex
@@ -69,6 +71,27 @@ def test_rows_that_do_not_name_their_entries_are_read_from_the_stream_again(path
         cache.close()
 
 
+def test_a_poll_of_an_earlier_release_is_told_before_and_after_the_update(path: Path) -> None:
+    before = Migrations(SET)
+    for name, step in list(STEPS.items())[:4]:
+        before(name=name)(step)
+    database = Database(path)
+    before.apply(database)
+    columns = [name for name in PollStatus.__struct_fields__ if name != "last_poll_read_s"]
+    marks = ", ".join("?" * len(columns))
+    insert = f"INSERT INTO poll_status (id, {', '.join(columns)}) VALUES (1, {marks})"
+    database.execute(insert, [getattr(STATUS, name) for name in columns])
+    database.conn.commit()
+    database.conn.close()
+    earlier = msgspec.structs.replace(STATUS, last_poll_read_s=None)
+    assert read_poll_status(path) == earlier, "its worker may be the earlier release's still"
+    cache = StateFile(path)
+    assert cache.poll_status() == earlier
+    cache.save_poll_status(STATUS)
+    cache.close()
+    assert read_poll_status(path) == STATUS
+
+
 def test_every_migration_is_recorded_once(path: Path) -> None:
     for _ in range(2):
         StateFile(path).close()
@@ -98,6 +121,17 @@ def test_a_file_of_a_newer_release_is_refused_and_left_as_it_is(path: Path) -> N
     assert [found.name for found in path.parent.iterdir()] == [path.name]
     with pytest.raises(StateTooNew, match="9999_later"):  # what `status` and `check` say
         read_poll_status(path)
+
+
+def test_what_migrates_is_not_held_in_memory_where_nothing_is_to_be_migrated(path: Path) -> None:
+    """A worker has to fit beside a metadata server's real work."""
+    open_state_file(path)[0].close()
+    look = (
+        "import sys; from pathlib import Path; from hsm_shipper.state.state_file import StateFile; "
+        "StateFile(Path(sys.argv[1])).close(); print('sqlite_utils' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", look, path], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"
 
 
 def test_an_empty_file_is_a_new_one(path: Path) -> None:

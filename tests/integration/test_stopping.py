@@ -90,6 +90,15 @@ def test_a_late_tick_is_skipped(clock: _Clock) -> None:
     assert waited_s(cadence, clock) == 19.0
 
 
+def test_the_first_tick_may_be_given_and_is_kept_to(clock: _Clock) -> None:
+    cadence = Cadence(20.0, clock.now_s + 13.0)
+    assert waited_s(cadence, clock) == 13.0
+    assert waited_s(cadence, clock) == 20.0
+    late = Cadence(20.0, clock.now_s + 13.0)
+    clock.work(16.0)
+    assert waited_s(late, clock) == 17.0
+
+
 @pytest.mark.parametrize("took_s", [0.125, 5.0, 13.0, 13.5, 19.0, 19.75, 20.0, 20.25, 39.75, 40.25, 100.0, 3600.0])
 def test_a_turn_is_followed_by_a_rest_of_half_its_time_and_in_time_by_the_next_tick(
     clock: _Clock, took_s: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from hsm_shipper.stream.certificates import valid_until
 from hsm_shipper.stream.connection import address, connect, primary_now
 from hsm_shipper.stream.stream import ActionStream
 from hsm_tools.aio import AsyncStreamReader
+from hsm_tools.command.options import add_connection_options, load
 from hsm_tools.consumer import StreamReader
 from tests.support.certificates import Authority
 from tests.support.core import KEY
@@ -97,6 +99,19 @@ def test_keys_for_tls_beside_a_url_without_are_an_error(url: str, tmp_path: Path
     file.write_text(f"redis_url: {url}\nredis_tls_ca_file: /ca.pem\n")
     with pytest.raises(ConfigError, match="redis_tls_ca_file is set, and redis_url names a Redis without TLS"):
         load_config(file, {})
+
+
+def test_another_url_on_a_command_line_says_whether_there_is_tls(tmp_path: Path) -> None:
+    file = tmp_path / "shipper.yaml"
+    file.write_text("redis_tls_ca_file: /no/ca.pem\n")
+    parser = argparse.ArgumentParser()
+    add_connection_options(parser)
+    arguments = ["-c", str(file), "--redis-url", "redis://h"]
+    config = load(parser.parse_args(arguments), pytest.fail).config
+    assert StreamReader.from_config(config).address == "redis://h:6379/1"
+    config = load(parser.parse_args(["-c", str(file), "--host", "h"]), pytest.fail).config
+    with pytest.raises(ConfigError, match=r"redis_tls_ca_file /no/ca\.pem cannot be used"):
+        StreamReader.from_config(config)
 
 
 def broken(folder: Path, authority: Authority, mine: dict[str, str]) -> dict[str, tuple[dict[str, str], str]]:

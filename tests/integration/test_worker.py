@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +19,11 @@ import redis
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import ActionsError, AlreadyRunning, StreamUnavailable
+from hsm_shipper.process.signals import StopSignal
 from hsm_shipper.state.locks import FileLock, worker_lock_path
 from hsm_shipper.state.poll_status import read_poll_status, state_file
-from hsm_shipper.worker.main import run_once
+from hsm_shipper.worker.main import run, run_once
+from hsm_shipper.worker.poll_spread import share_of_interval
 from tests.conftest import PrivateServer
 from tests.simulator import ARCHIVE, SimulatedMds, SimulatedMdt
 from tests.support.core import FIXTURES, KEY, MDT, by_place, line, lines
@@ -260,6 +263,27 @@ def test_a_second_worker_on_the_same_mdt_ends_with_one_line_that_names_the_first
     (said,) = second.stderr.splitlines()
     assert f" ERROR mdt-{MDT}: " in said
     assert f"already running (pid {worker.pid}" in said
+
+
+class FirstWait(StopSignal):
+    """Ends a worker as it begins to wait, and tells until when it would have waited."""
+
+    def __init__(self) -> None:
+        self.until_s = 0.0
+
+    def wait(self, timeout_s: float) -> bool:
+        self.until_s = time.monotonic() + timeout_s
+        return True
+
+
+@pytest.mark.parametrize("poll_interval_s", [36_000.0])
+@pytest.mark.parametrize("mdt", [MDT, "elm-MDT0001", "oak-MDT0001"])
+def test_a_worker_waits_for_the_turn_of_its_mdt(config: Config, actions: Path, mdt: str) -> None:
+    show(actions, *LISTING)
+    stop = FirstWait()
+    run(config, mdt, actions, stop)
+    turn_s = share_of_interval(mdt) * config.poll_interval_s
+    assert 0 <= (stop.until_s - turn_s) % config.poll_interval_s < DEADLINE_S
 
 
 @pytest.mark.parametrize("poll_interval_s", [3600.0])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,8 +100,17 @@ class SentinelService:
     def switch(self, meanwhile: Callable[[], object] = lambda: None) -> RedisServer:
         """Have the Sentinels fail over, all being well; returns the new primary. `meanwhile` is done all the time."""
         before = self.primary
-        eventually(lambda: meanwhile() or self._may_switch(), DEADLINE_S, 0.05)
-        return self.next_after(before, meanwhile)
+        asked_s = -math.inf
+
+        def ask_now_and_then() -> None:
+            # One that is accepted is given up where no replica was heard of lately.
+            nonlocal asked_s
+            meanwhile()
+            if time.monotonic() > asked_s + 2 and self._agreed_port() == before.port:
+                asked_s = time.monotonic()
+                self._ask_to_switch()
+
+        return self.next_after(before, ask_now_and_then)
 
     def restart_dead(self, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Start what was killed; returns once it follows the primary. `meanwhile` is done all the time."""
@@ -123,12 +135,9 @@ class SentinelService:
         assert found is not None
         return found
 
-    def _may_switch(self) -> bool:
-        try:
+    def _ask_to_switch(self) -> None:
+        with contextlib.suppress(redis.ResponseError):  # another is going on, or no replica is good enough yet
             _ask(self.sentinels[0], lambda client: client.execute_command("SENTINEL", "FAILOVER", SERVICE))
-        except redis.ResponseError:  # another is going on, or no replica is good enough yet
-            return False
-        return True
 
     def _agreed_port(self) -> int | None:
         ports = {_ask(sentinel, _named) for sentinel in self.sentinels}

@@ -16,7 +16,7 @@ import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -98,7 +98,7 @@ class RedisServer:
         }
         return redis.Redis(self.host, self.port, db, **settings)
 
-    def start(self) -> RedisServer:
+    def start(self) -> Self:
         """Start, and wait until it answers and has loaded its data.
 
         Call it from the main thread: the kernel ends the server with the thread that started it.
@@ -125,7 +125,7 @@ class RedisServer:
         """End at once, whatever is lost by it; nothing happens to a server that is down."""
         self._end(signal.SIGKILL)
 
-    def restart(self) -> RedisServer:
+    def restart(self) -> Self:
         """Stop if it runs, and start with the data in its folder."""
         self.stop()
         return self.start()
@@ -172,8 +172,9 @@ class RedisServer:
         return " / ".join(self.log.splitlines()[-3:]) if (self.folder / "server.log").exists() else "it logged nothing"
 
 
-def die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Be sent this signal when the thread that started this process ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def connections(client: redis.Redis) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hsm_shipper.worker.held_lines import NewLine
 from hsm_shipper.worker.line_index import LineIndex
-from hsm_shipper.worker.snapshot_diff import SnapshotDiff
+from hsm_shipper.worker.listing_scan import ListingScan
 from tests.support.core import by_place, place
 
 NEW_FORMAT = b"lrh=[type=10680000 len=136 idx=1/%d] a kernel that prints something new"
@@ -16,11 +17,20 @@ def known(listing: Iterable[bytes]) -> LineIndex:
     return LineIndex(by_place(listing).items())
 
 
-def survey(knows: LineIndex, *chunks: list[bytes]) -> SnapshotDiff:
+def chunk(data: Iterable[bytes]) -> bytes:
+    """Lines as they are in the file."""
+    return b"".join(one + b"\n" for one in data)
+
+
+def taken(reading: ListingScan, *chunks: list[bytes]) -> list[NewLine]:
+    """What is new in a listing, which is read in chunks."""
+    return [new for some in reading.new_lines(filter(None, map(chunk, chunks))) for new in some]
+
+
+def survey(knows: LineIndex, *chunks: list[bytes]) -> ListingScan:
     """A reading in chunks, run past what is known."""
-    reading = SnapshotDiff(knows)
-    for chunk in chunks:
-        reading.claim(reading.take(chunk))
+    reading = ListingScan(knows)
+    reading.claim(taken(reading, *chunks))
     return reading
 
 

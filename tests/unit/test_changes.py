@@ -11,7 +11,7 @@ from hsm_shipper.contract.event import NEW, PURGED, UPDATE, decode
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.kernel_line import parse_line
 from hsm_shipper.worker.changes import ADOPTED, Change, ChangeWriter, same_action
-from hsm_shipper.worker.snapshot_diff import NewLine
+from hsm_shipper.worker.held_lines import NewLine
 from tests.support.core import HOST, MDT, digest, line, live_action
 
 WRITER = ChangeWriter(MDT, HOST)

@@ -212,3 +212,39 @@ def test_a_user_or_password_in_the_url_is_said_to_win(load: Any) -> None:
 def test_every_key_has_a_name_in_the_file_without_units() -> None:
     assert {field.encode_name for field in msgspec.structs.fields(Config)} == set(KEYS)
     assert not [key for key in KEYS if key.endswith("_s")]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("redis_read_from: replica", "redis_read_from: 'replica' cannot be used with redis://localhost:6379/1"),
+        ("redis_read_from: both", "redis_read_from"),
+        ("redis_wait_replicas: -1", "redis_wait_replicas"),
+        ("redis_wait_replicas: 1\nredis_wait_timeout: 15", "less than the time that any reply may take (15 s)"),
+        ("redis_wait_fsync: true\nredis_wait_timeout: 0.0001", "redis_wait_timeout: 0.0001 cannot be used"),
+        (
+            "redis_wait_replicas: 1\nredis_url: redis://h?socket_timeout=2",
+            "less than the time that any reply may take (2 s)",
+        ),
+        ("redis_tls_ca_file: ca.pem", "redis_tls_ca_file: 'ca.pem' is not absolute"),
+    ],
+)
+def test_keys_of_redis_that_cannot_be_used(load: Any, text: str, said: str) -> None:
+    assert said in refusal(load, text)
+
+
+def test_keys_that_are_of_no_use_beside_a_url_are_said(load: Any) -> None:
+    text = "redis_url: redis://h\nredis_sentinel_username: a\nredis_sentinel_password_file: /b\nredis_wait_timeout: 99"
+    assert load(text).warnings == (
+        "redis_url names no Sentinels, so redis_sentinel_username is not used",
+        "redis_url names no Sentinels, so redis_sentinel_password_file is not used",
+    )
+    text = "redis_url: redis+sentinel://h/hsm?sentinel_username=a&read_from=replica\nredis_sentinel_username: b"
+    assert load(text).warnings == ("redis_url names sentinel_username itself, so redis_sentinel_username is not used",)
+    assert load(text).config.read_from == "replica"
+
+
+def test_waiting_is_read_from_the_environment_as_well() -> None:
+    environ = {"HSM_REDIS_WAIT_REPLICAS": "2", "HSM_REDIS_WAIT_FSYNC": "true", "HSM_REDIS_WAIT_TIMEOUT": "1.5"}
+    config = load_config(None, environ).config
+    assert (config.redis_wait_replicas, config.redis_wait_fsync, config.redis_wait_timeout_s) == (2, True, 1.5)

@@ -14,7 +14,7 @@ from hsm_shipper.contract.event import NEW, PURGED, UPDATE, Event, decode, encod
 from hsm_shipper.contract.kernel_line import pack_place, parse_line, unpack_place
 from hsm_shipper.errors import MalformedEvent
 from hsm_shipper.worker.changes import ChangeWriter
-from hsm_shipper.worker.snapshot_diff import NewLine
+from hsm_shipper.worker.held_lines import NewLine
 from tests.support.core import HOST, MDT, digest, earlier_event, line, live_action
 
 STATE_KEYS = {

@@ -95,10 +95,21 @@ def test_a_list_that_has_shrunk_gives_the_kernel_its_buffer_back(mdt: Mdt) -> No
 
 
 def test_a_short_list_that_shrinks_is_not_worth_a_fresh_open(mdt: Mdt) -> None:
-    for recs in (FEW, range(0), FEW):
+    for recs in (range(1, 100), FEW[:1], FEW):
         mdt.recs = recs
         assert mdt.read() == no_fault(recs)
     assert mdt.debugfs.opens == 1
+
+
+def test_a_list_that_seems_to_be_empty_is_opened_again(mdt: Mdt) -> None:
+    mdt.read()
+    mdt.next.append(Listing(b""))  # as of a kernel that is at its end once and for all
+    assert mdt.read() == no_fault(MANY)
+    mdt.recs = range(0)
+    for _ in range(2):
+        assert mdt.read() == no_fault(range(0))
+    mdt.recs = FEW
+    assert mdt.read() == no_fault(FEW)
 
 
 def test_a_reading_that_nobody_finished_leaves_the_descriptor_to_the_next(mdt: Mdt) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hsm_shipper.worker.line_index import LineIndex
-from hsm_shipper.worker.snapshot_diff import SnapshotDiff
+from hsm_shipper.worker.listing_scan import ListingScan
 from tests.support import core
 from tests.support.core import digest
 
@@ -52,7 +54,7 @@ class Memory(RuleBasedStateMachine):
 
     @rule(listing=st.lists(LINE, max_size=3))
     def read(self, listing: list[bytes]) -> None:
-        SnapshotDiff(self.known).take(listing)
+        deque(ListingScan(self.known).new_lines(data + b"\n" for data in listing), maxlen=0)
         self.seen = {
             place for place, line in self.told.items() if line is not None and line in listing
             and line not in self.shared

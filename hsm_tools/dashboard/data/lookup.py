@@ -17,7 +17,6 @@ from hsm_shipper.errors import MalformedEvent
 from hsm_tools.fid_paths.fid2path import is_fid
 from hsm_tools.reader.outages import one_try_failed
 from hsm_tools.reader.server import Server
-from hsm_tools.reader.step_runner import StepRunner
 from hsm_tools.reader.steps import Command, Pipeline
 from hsm_tools.record import parse_record
 
@@ -62,7 +61,7 @@ class Lookup:
         server = Server.from_config(config)
         self._prefix = config.redis_stream_prefix
         self._address = server.address
-        self._runner = StepRunner(server.client(math.inf))
+        self._runner = server.runner(math.inf)
 
     def close(self) -> None:
         """Close the connection."""

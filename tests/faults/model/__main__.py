@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=10_000, help="how many steps in all, %(default)s unless said")
     parser.add_argument("--life", help="one life only, as a failure names it")
     parser.add_argument("--only", help="with --life: the numbers of its steps, as a failure names them")
+    parser.add_argument("--as-found", action="store_true", help="do not make a failure shorter")
     args = parser.parse_args()
     begun = time.monotonic()
     if args.life is not None:
@@ -24,7 +25,7 @@ def main() -> int:
         failure = live(args.life, chosen)
     else:
         failure = first_failure(args.seed, args.steps)
-        if failure is not None:
+        if failure is not None and not args.as_found:
             print(f"{failure}\n-- made shorter:", flush=True)
             failure = shrunk(failure)
     if failure is not None:

@@ -35,7 +35,8 @@ def fail_over(life: Life, rng: random.Random) -> str:
     """An MDT goes to another host; the one that loses it mostly forgets its state, as discovery has it do."""
     mdt = any_mdt(life, rng)
     losers = [life.worker(mdt, host) for host in sorted(mdt.mounted_on)]
-    mdt.mounted_on = {rng.choice(HOSTS)}
+    life.mount(mdt, set())
+    life.mount(mdt, {rng.choice(HOSTS)})
     for worker in losers:
         if rng.random() < 0.6 and worker not in life.busy:
             _forget(worker)
@@ -52,7 +53,7 @@ def _forget(worker: Worker) -> None:
 def mount_twice_or_nowhere(life: Life, rng: random.Random) -> str:
     """Two hosts believe that they have an MDT, or none has it."""
     mdt = any_mdt(life, rng)
-    mdt.mounted_on = set(rng.sample(HOSTS, rng.choice((0, 2, 2, 3))))
+    life.mount(mdt, set(rng.sample(HOSTS, rng.choice((0, 2, 2, 3)))))
     return f"{mdt.name} on {sorted(mdt.mounted_on)}"
 
 
@@ -92,6 +93,7 @@ def damage_state(life: Life, rng: random.Random) -> str:
         damage.do(worker.state_path)
     except sqlite3.Error as error:
         return str(error)
+    worker.is_damaged = True
     return str(damage)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import random
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +13,6 @@ import redis
 from hsm_shipper.contract.stream_ids import unpack_id
 from hsm_shipper.errors import HsmError, StateCorrupt
 from hsm_shipper.lustre.actions_file import ActionsFile
-from hsm_shipper.lustre.kernel_file import RawFile
 from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
 from hsm_shipper.state.damage import check_for_damage, set_aside
 from hsm_shipper.state.database import tidy
@@ -44,7 +41,7 @@ class Mdt:
         self.name = name
         self.key = f"hsm:actions:{name}".encode()
         self.lines: dict[Place, bytes] = {}
-        self.mounted_on: set[str] = {HOSTS[0]}
+        self.mounted_on: set[str] = set()
         self.hsm_control = "enabled"
         self.order: int | None = None
         """What its listings are shuffled by; None for listings sorted by place."""
@@ -67,15 +64,6 @@ class Mdt:
         return [self.lines[place] for place in places]
 
 
-class Content:
-    """What one reading of an actions file gives instead of the list as it is."""
-
-    def __init__(self, data: bytes, error: int | None = None, at_end: Callable[[], None] | None = None) -> None:
-        self.data = data
-        self.error = error
-        self.at_end = at_end
-
-
 class Worker:
     """The worker of one MDT on one host."""
 
@@ -85,11 +73,14 @@ class Worker:
         self.mdt = mdt
         self.state_path = life.folder / host / f"{mdt.name}.sqlite3"
         self.state_path.parent.mkdir(exist_ok=True)
-        self.next: Content | None = None
-        """What the next reading gives."""
+        self.actions = DebugfsActions(self._render)
+        self.next: Listing | None = None
+        """What the next reading gives in place of the list."""
         self.reading: Reading | None = None
         self.was_tidied = False
         """Whether SQLite's log may hold what is in the file already."""
+        self.is_damaged = False
+        """Whether its state file may hold what no poll has had to read yet: maintenance finds it."""
         self.start()
 
     def start(self) -> None:
@@ -98,16 +89,18 @@ class Worker:
         self.client = self._life.client()
         self.stream = ActionStream(self.client, self.mdt.key.decode(), "the model")
         self.replica = StreamReplica(self.state_path, self.stream, self.host)
-        actions_file = ActionsFile(Path("actions"), self._open)
+        self.actions.open_files.clear()
+        actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
         self.poller = Poller(
             actions_file, self.replica, ChangeWriter(self.mdt.name, self.host), lambda: self.mdt.hsm_control
         )
 
     def poll(self) -> PollResult | None:
         """Poll once; None where the process was killed, and another one has begun."""
-        result = None
+        result, self.reading = None, Reading([], proves_absence=False)
         with self._life.machine.running(self.process):
             result = self.poller.poll()
+        self.next = None
         if self.process.is_dead:
             self.start()
             return None
@@ -124,28 +117,16 @@ class Worker:
         self.was_tidied = False
         self.start()
 
-    def _open(self, path: Path) -> RawFile:
-        content, self.next = self.next, None
-        if self.host not in self.mdt.mounted_on:
-            self.reading = Reading([], proves_absence=False)
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        if content is None:
-            content = Content(b"".join(line + b"\n" for line in self.mdt.listing()))
-        proves = (
-            content.error is None
-            and self.mdt.hsm_control not in ("init", "stopping")
-            and content.data[-1:] in (b"", b"\n")
-        )
-        self.reading = Reading(content.data.split(b"\n"), proves_absence=proves)
+    def _render(self) -> Listing:
+        listing, self.next = self.next or Listing(as_content(self.mdt.listing())), None
+        content = listing.content
+        proves = listing.error_number is None and self.mdt.hsm_control not in ("init", "stopping")
+        self.reading = Reading(content.split(b"\n"), proves_absence=proves and content[-1:] in (b"", b"\n"))
 
         def at_end() -> None:
             self._life.machine.gate("file")
-            if content.at_end is not None:
-                content.at_end()
 
-        actions = DebugfsActions(lambda: Listing(content.data, content.error, at_end))
-        actions.mount()
-        return actions.open(path)
+        return Listing(content, listing.error_number, at_end)
 
 
 class Life:
@@ -163,6 +144,8 @@ class Life:
         self.mdts = [Mdt(f"elm-MDT{number:04x}") for number in range(mdts)]
         self._by_key = {mdt.key: mdt for mdt in self.mdts}
         self.workers = {(host, mdt.name): Worker(self, host, mdt) for host in HOSTS for mdt in self.mdts}
+        for mdt in self.mdts:
+            self.mount(mdt, {HOSTS[0]})
         self.hidden_losses: set[str] = set()
         """MDTs whose stream lost entries without a trace that a poll could find: maintenance heals them."""
         self.busy: set[Worker] = set()
@@ -183,6 +166,16 @@ class Life:
     def worker(self, mdt: Mdt, host: str | None = None) -> Worker:
         """The worker of `mdt` on `host`, without it where it is mounted."""
         return self.workers[host or min(mdt.mounted_on or {HOSTS[0]}), mdt.name]
+
+    def mount(self, mdt: Mdt, hosts: set[str]) -> None:
+        """Have the MDT on these hosts and no others; what it was mounted on before stays open."""
+        mdt.mounted_on = set(hosts)
+        for host in HOSTS:
+            actions = self.workers[host, mdt.name].actions
+            if host not in hosts:
+                actions.unmount()
+            elif actions.inode is None:
+                actions.mount()
 
     def stream(self, mdt: Mdt) -> Stream | None:
         """The stream of an MDT as it is on the server."""
@@ -257,12 +250,13 @@ class Life:
         if mdt.key in self.server.strings:
             self.command("DEL", mdt.key)
         mdt.hsm_control, mdt.order = "enabled", None
-        mdt.mounted_on = {min(mdt.mounted_on or {HOSTS[0]})}
+        self.mount(mdt, {min(mdt.mounted_on or {HOSTS[0]})})
         worker = self.worker(mdt)
         worker.next = None
         result: PollResult | None = None
-        if mdt.name in self.hidden_losses:
-            self.hidden_losses.remove(mdt.name)
+        if mdt.name in self.hidden_losses or worker.is_damaged:
+            self.hidden_losses.discard(mdt.name)
+            worker.is_damaged = False
             worker.poll()
             self.maintain(worker)
         for _ in range(POLLS_TO_SETTLE):

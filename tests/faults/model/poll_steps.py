@@ -6,8 +6,9 @@ import errno
 import random
 
 from tests.faults.model.drawn import any_mdt, any_worker
-from tests.faults.model.life import Content, Life, Worker, as_content
+from tests.faults.model.life import Life, Worker, as_content
 from tests.faults.model.referee import Wrong, digest_of
+from tests.simulator.debugfs import Listing
 
 _ERRORS = (errno.ENOENT, errno.EIO, errno.ENOMEM, errno.EBADR)
 _GARBAGE = (
@@ -48,9 +49,9 @@ def poll_an_incomplete_listing(life: Life, rng: random.Random) -> str:
     worker = any_worker(life, rng)
     data = as_content(worker.mdt.listing())
     if rng.random() < 0.5:
-        worker.next = Content(data[: int(rng.random() * len(data))], rng.choice(_ERRORS))
+        worker.next = Listing(data[: int(rng.random() * len(data))], rng.choice(_ERRORS))
     else:
-        worker.next = Content(data[: -rng.randint(1, 60)] if data else b"x")
+        worker.next = Listing(data[: -rng.randint(1, 60)] if data else b"x")
     return f"{worker.process.name}: {worker.poll()}"
 
 
@@ -61,7 +62,7 @@ def poll_a_short_listing(life: Life, rng: random.Random) -> str | None:
         return None
     lines = worker.mdt.listing()
     left = rng.choice((0, int(rng.random() * len(lines) / 2), max(0, len(lines) - 11)))
-    worker.next = Content(as_content(lines[:left]))
+    worker.next = Listing(as_content(lines[:left]))
     told = worker.poll()
     worker.poll()  # a good one: two of them in a row are a proof
     return f"{worker.process.name}: {left} of {len(lines)} lines: {told}"
@@ -77,7 +78,7 @@ def poll_an_unsorted_listing(life: Life, rng: random.Random) -> str | None:
     worker.poll()
     lines = mdt.listing()
     if lines != [mdt.lines[place] for place in sorted(mdt.lines)] and _is_settled(life, worker):
-        worker.next = Content(as_content(lines[: int(rng.random() * len(lines))]))
+        worker.next = Listing(as_content(lines[: int(rng.random() * len(lines))]))
         worker.poll()
         worker.poll()
     mdt.order = None
@@ -105,7 +106,7 @@ def poll_with_garbage(life: Life, rng: random.Random) -> str:
     for _ in range(rng.randint(1, 3)):
         odd = rng.choice((*_GARBAGE, *lines[:2], *(line + b"x\x01" for line in lines[:1])))
         lines.insert(rng.randint(0, len(lines)), odd)
-    worker.next = Content(as_content(lines))
+    worker.next = Listing(as_content(lines))
     return f"{worker.process.name}: {worker.poll()}"
 
 
@@ -116,7 +117,7 @@ def poll_with_an_unreadable_line(life: Life, rng: random.Random) -> str | None:
         return None
     lines = worker.mdt.listing()
     lines[rng.randrange(len(lines))] = rng.choice(_GARBAGE[:3])
-    worker.next = Content(as_content(lines))
+    worker.next = Listing(as_content(lines))
     told = worker.poll()
     worker.poll()
     return f"{worker.process.name}: {told}"

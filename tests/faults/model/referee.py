@@ -66,7 +66,7 @@ class Referee:
             raise Wrong("an event of a line that was not read")
         if self._may_go_on(place):
             return
-        wrong = _sequence_fault(event, occupant)
+        wrong = sequence_fault(event, occupant)
         if wrong is not None:
             raise Wrong(f"{wrong}, after {occupant}")
         self.refreshes += bool(event.get("refresh"))
@@ -109,7 +109,8 @@ def folded(stream: Stream | None) -> ReferenceFold:
     return fold
 
 
-def _sequence_fault(event: dict[str, Any], occupant: Live | None) -> str | None:
+def sequence_fault(event: dict[str, Any], occupant: Live | None) -> str | None:
+    """What is wrong with an event behind all that was said before it, `occupant` being what is in its place."""
     kind = event["event_type"]
     if kind == "NEW":
         return None if occupant is None else "NEW in a place that is taken"

@@ -7,10 +7,12 @@ import tracemalloc
 import pytest
 
 from hsm_shipper.contract.kernel_line import readable_place
+from hsm_shipper.worker.held_lines import HELD_OPEN_MAX, HeldLines
 from hsm_shipper.worker.line_index import LineIndex
-from hsm_shipper.worker.snapshot_diff import HELD_OPEN_MAX, HeldLines, SnapshotDiff
+from hsm_shipper.worker.listing_blocks import Block
+from hsm_shipper.worker.listing_scan import ListingScan
 from tests.support.core import digest, line, lines, place
-from tests.unit.surveys import NEW_FORMAT, known, places, survey
+from tests.unit.surveys import NEW_FORMAT, chunk, known, places, survey, taken
 
 # LineIndex
 
@@ -35,10 +37,10 @@ def test_an_action_without_a_known_hash_is_known_by_its_place() -> None:
 def test_a_slot_that_was_freed_is_used_again() -> None:
     knows = known(lines(range(1, 4)))
     knows.begin()
-    [slot] = knows.see([digest(line(2))])
+    [slot] = knows.see_lines(Block(), [digest(line(2))])
     knows.drop(place(2), digest(line(2)))
     knows.add(place(9), digest(line(9)))
-    assert knows.see([digest(line(9)), digest(line(2))]) == [slot, LineIndex.NO_SLOT]
+    assert knows.see_lines(Block(), [digest(line(9)), digest(line(2))]) == [slot, LineIndex.NO_SLOT]
     knows.begin()
     assert knows.unseen() == places([1, 3, 9])
 
@@ -79,7 +81,7 @@ def test_a_line_that_is_said_to_be_in_two_places_is_looked_at_where_one_of_them_
 def test_held_lines_come_back_in_order_also_where_many_are_packed() -> None:
     count = 2 * HELD_OPEN_MAX + 10
     data = lines(range(1, count + 1))
-    new = SnapshotDiff(LineIndex()).take(data)
+    new = taken(ListingScan(LineIndex()), data)
     held = HeldLines()
     for begin in range(0, count, 700):
         held.extend(new[begin : begin + 700])
@@ -88,12 +90,12 @@ def test_held_lines_come_back_in_order_also_where_many_are_packed() -> None:
     assert list(held) == new, "again and again"
 
 
-# SnapshotDiff
+# ListingScan
 
 
 def test_only_lines_that_are_not_known_are_new() -> None:
-    reading = SnapshotDiff(known(lines([1, 2])))
-    new = reading.take([line(1), line(2, "STARTED"), line(3)])
+    reading = ListingScan(known(lines([1, 2])))
+    new = taken(reading, [line(1), line(2, "STARTED"), line(3)])
     assert [(found.line, found.digest, found.record.place) for found in new] == [
         (line(2, "STARTED"), digest(line(2, "STARTED")), place(2)),
         (line(3), digest(line(3)), place(3)),
@@ -102,8 +104,8 @@ def test_only_lines_that_are_not_known_are_new() -> None:
 
 
 def test_a_chunk_of_known_lines_only_holds_nothing_new() -> None:
-    reading = SnapshotDiff(known(lines([1, 2])))
-    assert reading.take(lines([1, 2])) == []
+    reading = ListingScan(known(lines([1, 2])))
+    assert taken(reading, lines([1, 2])) == []
     assert reading.missing() == set()
 
 
@@ -113,10 +115,10 @@ def test_a_place_that_holds_a_new_line_is_not_missing() -> None:
 
 @pytest.mark.parametrize("chunks", [1, 2])
 def test_a_second_new_line_for_a_place_is_not_understood(chunks: int) -> None:
-    reading = SnapshotDiff(known([line(5)]))
+    reading = ListingScan(known([line(5)]))
     both = [line(1), line(1, "STARTED")]
     parts = [both] if chunks == 1 else [both[:1], both[1:]]
-    new = [claimed for part in parts for claimed in reading.claim(reading.take(part))]
+    new = [claimed for some in reading.new_lines(map(chunk, parts)) for claimed in reading.claim(some)]
     assert [found.line for found in new] == [line(1)]
     assert (reading.not_understood, reading.example) == (1, line(1, "STARTED"))
 
@@ -125,6 +127,30 @@ def test_a_line_that_is_not_understood_keeps_its_place_where_that_can_be_read() 
     reading = survey(known(lines([1, 2, 3])), [NEW_FORMAT % 2, b"no place at all"])
     assert reading.missing() == places([1, 3])
     assert (reading.lines, reading.not_understood, reading.example) == (2, 2, NEW_FORMAT % 2)
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_line_that_stands_in_two_blocks_is_there_as_long_as_one_of_them_is(is_new: bool) -> None:
+    first, second = lines(range(1, 10)), [*lines(range(10, 20)), line(5)]
+    end = lines(range(20, 30))
+    knows = known([*first[:-1], *second, *end] if is_new else [*first, *second, *end])
+    reading = survey(knows, first, second, end)
+    if is_new:
+        knows.add(place(9), digest(line(9)))
+    reading.keep_blocks()
+    for _ in range(3):
+        assert survey(knows, first, second[:-1], end).missing() == set()
+        survey(knows, first, second, end)
+
+
+def test_what_is_known_of_a_block_ends_with_the_first_of_its_lines_that_goes() -> None:
+    listing = lines(range(1, 40))
+    knows = known(listing)
+    survey(knows, listing)
+    for data in listing[9:19]:
+        knows.drop(place(listing.index(data) + 1), digest(data))
+    reading = ListingScan(knows)
+    assert [new.line for new in taken(reading, listing)] == listing[9:19]
 
 
 @pytest.mark.parametrize(
@@ -180,12 +206,12 @@ def test_the_order_of_chunks_that_are_all_new_is_known_as_well(recs: list[int]) 
 
 
 def test_the_order_of_a_first_reading_takes_no_memory() -> None:
-    reading = SnapshotDiff(LineIndex())
+    reading = ListingScan(LineIndex())
     chunks = 50
     tracemalloc.start()
     try:
-        for chunk in range(chunks):
-            reading.take(lines(range(1 + chunk * 1000, 1 + (chunk + 1) * 1000)))
+        for _ in reading.new_lines(chunk(lines(range(1 + at * 1000, 1001 + at * 1000))) for at in range(chunks)):
+            pass
         kept_bytes, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -193,8 +219,9 @@ def test_the_order_of_a_first_reading_takes_no_memory() -> None:
 
 
 def test_a_short_listing_is_sorted_by_chance_if_others_were_not() -> None:
-    reading = SnapshotDiff(LineIndex(), listings_are_sorted=False)
-    reading.take(lines(range(1, 11)))
+    reading = ListingScan(LineIndex(), listings_are_sorted=False)
+    listing = reading.new_lines(map(chunk, [lines(range(1, 11)), [line(11)]]))
+    next(listing)
     assert not reading.is_sorted()
-    reading.take([line(11)])
+    next(listing)
     assert reading.is_sorted()

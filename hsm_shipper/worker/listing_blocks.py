@@ -1,0 +1,63 @@
+"""Blocks of a listing: some ten lines that stand together, known as a whole by one SHA-256. Pure: no I/O, no clock.
+
+The content decides where a block ends, so that a line that comes, goes or changes its length moves no other cut than
+those of its own block. A block ends before a line whose record index is a multiple of ten: in the kernel's listing, in
+which the index grows by one from record to record, that is every tenth line; where most records are gone, still one
+line of ten. Two bounds keep that reasonable for listings that look otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+# Some 4 lines: where every line could end a block, a block is not to cost more than its lines do.
+BLOCK_MIN_BYTES = 1024
+# Some 35 lines. A listing without such a line is cut all the same, at the next line.
+BLOCK_MAX_BYTES = 8 * 1024
+# Blocks are known in runs of so many as well: most of a listing stays what it is, and one SHA-256 says so of a run.
+RUN_BYTES = 32 * 1024
+
+# The end of `idx=CAT/REC]` and what follows it.
+_CUT = b"0] fid=["
+
+
+class Block(msgspec.Struct, gc=False):
+    """Some lines that stood together in a listing: of 350,000 lines there are 35,000, of some 200 bytes each."""
+
+    sha256: bytes = b""
+    """Of its bytes, with the newline of each line; empty once it is known no more."""
+    line_count: int = 0
+    seen_in: int = 0
+    """The number of the last reading that held it."""
+    members: int = 0
+    """How many known lines came into it."""
+    first_place: int = 0
+    """Packed place of its first line; `UNSORTED` where the places of its lines do not grow from line to line."""
+    span: int = 0
+    """From its first place to that of its last line."""
+
+
+UNSORTED: Final = -1
+
+
+class BlockRun(NamedTuple):
+    """Blocks that followed each other in the last reading, and whose lines were all known."""
+
+    sha256: bytes
+    size_bytes: int
+    blocks: list[Block]
+
+
+def block_end(listing: bytes, begin: int) -> int:
+    """Where the block ends that begins at `begin`: behind a newline; -1 where more of the listing has to tell."""
+    limit = begin + BLOCK_MAX_BYTES
+    mark = listing.find(_CUT, begin + BLOCK_MIN_BYTES, limit)
+    if mark >= 0:
+        end = listing.rfind(b"\n", begin, mark) + 1
+        if end:
+            return end
+    if len(listing) < limit:
+        return -1
+    return listing.find(b"\n", limit - 1) + 1 or -1

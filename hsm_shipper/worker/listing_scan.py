@@ -1,0 +1,238 @@
+"""The hot loop: every line of every poll passes here, most of them unlooked at. Pure: no I/O, no clock.
+
+A listing is taken in runs of blocks that are what they were in the last reading; where there is a difference, block by
+block (`listing_blocks`). If the SHA-256 of a run or of a block is known, every line of it is known and there. Only the
+lines of other blocks are looked at one by one, by their MD5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import md5, sha256
+from itertools import islice, pairwise
+from operator import lt
+
+from hsm_shipper.contract.action_state import UNKNOWN_ENTRY, ActionState
+from hsm_shipper.contract.kernel_line import parse_line, readable_place
+from hsm_shipper.contract.stream_ids import milliseconds_of, pack_id
+from hsm_shipper.worker.held_lines import NewLine
+from hsm_shipper.worker.line_index import LineIndex
+from hsm_shipper.worker.listing_blocks import RUN_BYTES, UNSORTED, Block, BlockRun, block_end
+
+# A listing of so few lines may be sorted by chance.
+FEW_LINES = 10
+
+
+def were_sorted(live: Iterable[ActionState]) -> bool:
+    """Whether these live actions come from listings that were sorted by place, as far as their entries tell.
+
+    What one script appends has one millisecond, and the order of its lines in the listing.
+    """
+    told = sorted((pack_id(action.entry), action.place) for action in live if action.entry != UNKNOWN_ENTRY)
+    return all(
+        place < next_place or milliseconds_of(entry) != milliseconds_of(next_entry)
+        for (entry, place), (next_entry, next_place) in pairwise(told)
+    )
+
+
+class ListingScan:
+    """One reading against what is known: which lines are new, which places are still there."""
+
+    def __init__(self, index: LineIndex, listings_are_sorted: bool = True) -> None:
+        """`listings_are_sorted` is what the one before this says."""
+        self._index = index
+        self._last_runs, index.runs = index.runs, []
+        self._run_ends = {run.blocks[-1].sha256: at for at, run in enumerate(self._last_runs)}
+        # Which of them is expected to follow: none behind something new, before one of them has ended again.
+        self._expected: int | None = 0
+        self._run: list[Block] = []  # blocks of a run that has not ended yet
+        self._run_is_known = True
+        self._rest = b""  # the lines from the beginning of that run on
+        self._passed_bytes = 0  # how much of them the blocks of that run have
+        self._last_line: bytes | None = None
+        self._last_place = -1
+        self._ascends = True  # the places of all lines so far
+        # Blocks with new lines, and the MD5s of those, one behind the other.
+        self._new_blocks: list[tuple[Block, bytes]] = []
+        self.listings_are_sorted = listings_are_sorted
+        """Whether listings are sorted by place, as the kernel's are, as far as `is_sorted` was asked."""
+        self.known_at_begin = len(index)
+        self.lines = 0
+        self.not_understood = 0
+        self.example: bytes | None = None
+        """The first line that was not understood."""
+        self._present: set[int] = set()  # places that hold something new, or something not understood
+        index.begin()
+
+    def new_lines(self, chunks: Iterable[bytes]) -> Iterator[list[NewLine]]:
+        """Run a listing past what is known, some whole lines at a time; yields those that are new and understood."""
+        for chunk in chunks:
+            yield self._take(chunk, is_end=False) if self.known_at_begin else self._take_first(chunk)
+        yield self._take(b"", is_end=True)
+
+    @property
+    def lines_taken(self) -> int:
+        """Lines so far, with those whose block has not ended yet."""
+        return self.lines + self._rest.count(b"\n")
+
+    def keep_blocks(self) -> None:
+        """Have blocks that held new lines known from now on, where all of those lines are known by now."""
+        for block, digests in self._new_blocks:
+            self._index.keep_block(block, [digests[at : at + 16] for at in range(0, len(digests), 16)])
+        self._new_blocks = []
+
+    def claim(self, lines: Iterable[NewLine]) -> list[NewLine]:
+        """Mark the places of new lines as taken; return the lines, but for further ones of a place that was.
+
+        Those are not understood: the kernel gives each record one place.
+        """
+        claimed = []
+        for new in lines:
+            if new.record.place in self._present:
+                self.puzzle(new.line)
+            else:
+                self._present.add(new.record.place)
+                claimed.append(new)
+        return claimed
+
+    def puzzle(self, line: bytes) -> None:
+        """Count a line that is not understood; where its place can be read, something is there."""
+        self.not_understood += 1
+        if self.example is None:
+            self.example = line
+        place = readable_place(line)
+        if place is not None:
+            self._present.add(place)
+
+    def last_place(self) -> int:
+        """Packed place of the last line read, -1 without one: nothing lies beyond it in a listing that is sorted."""
+        if self._last_line is None:
+            return -1
+        record = parse_line(self._last_line)
+        place = record.place if record is not None else readable_place(self._last_line)
+        return -1 if place is None else place
+
+    def is_sorted(self) -> bool:
+        """Whether this is a listing that is sorted by place: a short one may be so by chance, if others were not."""
+        if self.listings_are_sorted or self.lines > FEW_LINES:
+            self.listings_are_sorted = self._ascends
+        return self.listings_are_sorted
+
+    def missing(self) -> set[int]:
+        """Places of known actions whose place the listing does not hold."""
+        return self._index.unseen() - self._present
+
+    def _take_first(self, lines: bytes) -> list[NewLine]:
+        """Lines of a listing of which nothing is known: they need no blocks."""
+        new: list[NewLine] = []
+        self._pass([self._look_at(lines, sha256(lines).digest(), new)])
+        self._last_line = _last_line(lines)
+        return new
+
+    def _take(self, chunk: bytes, *, is_end: bool) -> list[NewLine]:
+        """Take the runs and blocks that end in this chunk: what is new in them."""
+        new: list[NewLine] = []
+        listing = self._rest + chunk
+        begin, at = 0, self._passed_bytes  # of a run, and of the next block in it
+        while True:
+            if at == begin:
+                begin = at = self._pass_runs(listing, begin, is_end=is_end)
+                if self._expected is not None:
+                    break
+            end = block_end(listing, at)
+            if end < 0 and is_end:
+                end = len(listing)
+            if end <= at:
+                break
+            data = listing[at:end]
+            digest = sha256(data).digest()
+            self._run.append(self._index.see_block(digest) or self._look_at(data, digest, new))
+            at = end
+            if at - begin >= RUN_BYTES or digest in self._run_ends:
+                self._end_run(listing[begin:at])
+                begin = at
+        if is_end and self._run:
+            self._end_run(listing[begin:at])
+            begin = at
+        if at:
+            self._last_line = listing[listing.rfind(b"\n", 0, at - 1) + 1 : at - 1]
+        self._rest, self._passed_bytes = listing[begin:], at - begin
+        return new
+
+    def _pass_runs(self, listing: bytes, begin: int, *, is_end: bool) -> int:
+        """Pass the runs that follow as they did in the last reading: where they end.
+
+        If one is expected still, more of the listing has to tell.
+        """
+        view = memoryview(listing)
+        while self._expected is not None:
+            run = self._last_runs[self._expected] if self._expected < len(self._last_runs) else None
+            end = begin if run is None else begin + run.size_bytes
+            if end > len(listing) and not is_end:
+                break
+            if run is not None and sha256(view[begin:end]).digest() == run.sha256 and self._index.see_run(run):
+                self._index.runs.append(run)
+                self._pass(run.blocks)
+                self._expected += 1
+                begin = end
+            else:
+                self._expected = None
+        return begin
+
+    def _end_run(self, data: bytes) -> None:
+        """The blocks since the last run are one."""
+        blocks, self._run = self._run, []
+        self._pass(blocks)
+        if self._run_is_known:
+            self._index.runs.append(BlockRun(sha256(data).digest(), len(data), blocks))
+            last = self._run_ends.get(blocks[-1].sha256)
+            self._expected = None if last is None else last + 1
+        self._run_is_known = True
+
+    def _pass(self, blocks: Iterable[Block]) -> None:
+        """Count blocks, in the order of the listing."""
+        for block in blocks:
+            self.lines += block.line_count
+            if block.first_place <= self._last_place:
+                self._ascends = False
+            self._last_place = block.first_place + block.span
+
+    def _look_at(self, data: bytes, digest: bytes, new: list[NewLine]) -> Block:
+        """A block that is not known, line by line: what is new in it is added to `new`."""
+        lines = data.split(b"\n")
+        lines.pop()
+        block = Block(digest, len(lines))
+        digests = [md5(line, usedforsecurity=False).digest() for line in lines]
+        slots = self._index.see_lines(block, digests)
+        places = self._index.places(slots)
+        unknown = slots.count(LineIndex.NO_SLOT)
+        if unknown:
+            self._run_is_known = False
+            new_digests = []
+            for at, slot in enumerate(slots):
+                if slot == LineIndex.NO_SLOT:
+                    line = lines[at]
+                    record = parse_line(line)
+                    if record is None:
+                        self.puzzle(line)
+                        places[at] = readable_place(line) or 0
+                    else:
+                        new.append(NewLine(line, digests[at], record))
+                        new_digests.append(digests[at])
+                        places[at] = record.place
+            # After a first listing all of it is looked at once more: it is not worth what it takes to know it at once.
+            if self.known_at_begin and len(new_digests) == unknown:
+                self._new_blocks.append((block, b"".join(new_digests)))
+        if _ascend(places):
+            block.first_place, block.span = places[0], places[-1] - places[0]
+        else:
+            block.first_place = UNSORTED
+        return block
+
+
+def _ascend(places: list[int]) -> bool:
+    return all(map(lt, places, islice(places, 1, None)))
+
+
+def _last_line(whole_lines: bytes) -> bytes:
+    return whole_lines[whole_lines.rfind(b"\n", 0, -1) + 1 : -1]

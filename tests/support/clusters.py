@@ -1,0 +1,225 @@
+"""A real Redis Cluster for tests: three primaries with a replica each, slots that move, nodes that fail over."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.crc import key_slot
+
+from tests.support.servers import RedisServer, free_port
+from tests.support.waiting import eventually
+
+SLOTS = 16_384
+PRIMARIES = 3
+_NODE_TIMEOUT_MS = 1000
+_LONG_S = 60.0
+_FAILOVER_TIMEOUT_S = 6.0  # a server gives up after 5, where the other did not pause in time
+
+
+class ClusterNode(RedisServer):
+    """One server of a cluster."""
+
+    def __init__(self, folder: Path, options: Mapping[str, str] | None = None) -> None:
+        self.bus_port = free_port()
+        own = {
+            "cluster-enabled": "yes",
+            "cluster-port": str(self.bus_port),
+            "cluster-node-timeout": str(_NODE_TIMEOUT_MS),
+            "cluster-replica-validity-factor": "0",
+            "repl-diskless-sync-delay": "0",
+            "databases": "1",
+        }
+        super().__init__(folder, own | dict(options or {}))
+
+    def ask(self, *words: Any) -> Any:
+        """The reply to one command, as it is sent."""
+        with self.client() as client:
+            client.response_callbacks.clear()
+            return client.execute_command(*words)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not ended since."""
+        return self._process is not None
+
+    @property
+    def id(self) -> str:
+        """Its id in the cluster."""
+        return str(self.ask("CLUSTER", "MYID").decode())
+
+    def cluster_info(self) -> dict[str, str]:
+        """CLUSTER INFO."""
+        lines = self.ask("CLUSTER", "INFO").decode().splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
+    def is_primary(self) -> bool:
+        """Whether it serves slots, or could."""
+        return bool(self.ask("ROLE")[0] == b"master")
+
+    def knows(self, count: int) -> bool:
+        """Whether all is well by its word, with so many nodes."""
+        info = self.cluster_info()
+        return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(count)
+
+
+class RedisCluster:
+    """Six nodes in `folder`; ready when it is made."""
+
+    def __init__(self, folder: Path, options: Mapping[str, str] | None = None, *, replicas: bool = True) -> None:
+        count = 2 * PRIMARIES if replicas else PRIMARIES
+        self.nodes = [ClusterNode(folder / f"node-{number}", options).start() for number in range(count)]
+        self._ends = ends = [SLOTS * number // PRIMARIES for number in range(PRIMARIES + 1)]
+        for number, node in enumerate(self.nodes):
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            if number < PRIMARIES:
+                node.ask("CLUSTER", "ADDSLOTSRANGE", ends[number], ends[number + 1] - 1)
+            node.ask("CLUSTER", "MEET", self.nodes[0].host, self.nodes[0].port, self.nodes[0].bus_port)
+        eventually(
+            lambda: all(node.cluster_info()["cluster_known_nodes"] == str(count) for node in self.nodes), _LONG_S
+        )
+        for primary, replica in zip(self.nodes[:PRIMARIES], self.nodes[PRIMARIES:], strict=False):
+            eventually(lambda: _done(lambda: replica.ask("CLUSTER", "REPLICATE", primary.id)), _LONG_S)  # noqa: B023
+        self.wait_until_whole()
+
+    @property
+    def url(self) -> str:
+        """What a configuration names it by."""
+        listed = ",".join(f"{node.host}:{node.port}" for node in self.nodes[:PRIMARIES])
+        return f"redis+cluster://{listed}"
+
+    def wait_until_whole(self) -> None:
+        """Until all nodes are up, agree, and the replicas are in step."""
+        eventually(lambda: _done(self._check_whole), _LONG_S, 0.05)
+
+    def _check_whole(self) -> None:
+        assert all(node.knows(len(self.nodes)) for node in self.nodes)
+        maps = [sorted((s, e, node[1]) for s, e, node, *_ in node.ask("CLUSTER", "SLOTS")) for node in self.nodes]
+        assert all(other == maps[0] for other in maps)
+        roles = [node.ask("ROLE") for node in self.nodes]
+        assert sum(role[0] == b"master" for role in roles) == PRIMARIES
+        assert all(role[3] == b"connected" for role in roles if role[0] == b"slave")
+
+    def heal(self) -> None:
+        """Start the nodes that were killed, leave no slot on its way, and wait until the cluster is whole."""
+        for node in self.nodes:
+            if not node.is_running:
+                node.start()
+        self.wait_until_whole()
+        self._bring_slots_home()
+
+    def _bring_slots_home(self) -> None:
+        for node in self.nodes:
+            for slot in re.findall(r"\[(\d+)-", node.ask("CLUSTER", "NODES").decode()):
+                node.ask("CLUSTER", "SETSLOT", slot, "STABLE")
+        for first, last, (_, port, *_), *_ in self.nodes[0].ask("CLUSTER", "SLOTS"):
+            source = self._listening_on(port)
+            home = self.nodes.index(source) % PRIMARIES
+            for slot in {*range(first, last + 1)} - {*range(self._ends[home], self._ends[home + 1])}:
+                pair = next(number for number in range(PRIMARIES) if slot < self._ends[number + 1])
+                target = next(node for node in self.nodes[pair::PRIMARIES] if node.is_primary())
+                self._give(slot, source, target)
+
+    def kill(self) -> None:
+        """End all nodes."""
+        for node in self.nodes:
+            node.kill()
+
+    def flush(self) -> None:
+        """Leave no key, and every node up."""
+        for node in self.nodes:
+            if node.is_primary():
+                node.ask("FLUSHALL")
+
+    def node_of(self, key: str) -> ClusterNode:
+        """The primary that has `key`, as the nodes that are up know it."""
+        for node in self.nodes:
+            with contextlib.suppress(redis.RedisError):
+                for first, last, (_, port, *_), *_ in node.ask("CLUSTER", "SLOTS"):
+                    if first <= key_slot(key.encode()) <= last:
+                        return self._listening_on(port)
+        raise AssertionError(f"no node knows where {key} is")
+
+    def partner_of(self, node: ClusterNode) -> ClusterNode:
+        """The node that is its replica, or whose replica it is."""
+        return self.nodes[(self.nodes.index(node) + PRIMARIES) % len(self.nodes)]
+
+    def client_of(self, key: str) -> redis.Redis:
+        """A client of the node that has `key` now."""
+        return self.node_of(key).client()
+
+    def fail_over(self, key: str) -> None:
+        """Have the replica of the node of `key` take its place, in good order."""
+        old = self.node_of(key)
+        new = self.partner_of(old)
+        asked_s = -math.inf
+
+        def has_taken_over() -> bool:
+            nonlocal asked_s
+            if new.is_primary():
+                return not old.is_primary()
+            if time.monotonic() - asked_s > _FAILOVER_TIMEOUT_S and new.ask("ROLE")[3] == b"connected":
+                asked_s = time.monotonic()
+                new.ask("CLUSTER", "FAILOVER")
+            return False
+
+        eventually(has_taken_over, _LONG_S)
+
+    def begin_move(self, key: str) -> tuple[ClusterNode, ClusterNode]:
+        """Let the slot of `key` be on its way to another node; returns from where and to where."""
+        source = self.node_of(key)
+        target = next(node for node in self.nodes if node is not source and node.is_primary())
+        self._begin(key_slot(key.encode()), source, target)
+        return source, target
+
+    def move_keys(self, key: str, source: ClusterNode, target: ClusterNode) -> None:
+        """Move what is in the slot of `key`."""
+        self._move_keys(key_slot(key.encode()), source, target)
+
+    def end_move(self, key: str, source: ClusterNode, target: ClusterNode) -> None:
+        """The slot is there: all are told."""
+        self._end(key_slot(key.encode()), source, target)
+
+    def _give(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+        self._begin(slot, source, target)
+        self._end(slot, source, target)
+
+    def _begin(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+
+    def _move_keys(self, slot: int, source: ClusterNode, target: ClusterNode) -> bool:
+        keys = source.ask("CLUSTER", "GETKEYSINSLOT", slot, SLOTS)
+        if keys:
+            source.ask("MIGRATE", target.host, target.port, "", 0, 5000, "KEYS", *keys)
+        return bool(keys)
+
+    def _end(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+        while self._move_keys(slot, source, target):
+            pass
+        new = target.id
+        others = [node for node in self.nodes if node not in (source, target) and node.is_primary()]
+        for node in (target, source, *others):
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", new)
+
+    def move(self, key: str) -> None:
+        """Move the slot of `key` to another node."""
+        source, target = self.begin_move(key)
+        self.end_move(key, source, target)
+
+    def _listening_on(self, port: int) -> ClusterNode:
+        return next(node for node in self.nodes if node.port == port)
+
+
+def _done(act: Any) -> bool:
+    try:
+        act()
+    except (redis.RedisError, AssertionError, IndexError):
+        return False
+    return True
