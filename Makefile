@@ -54,7 +54,7 @@ $(VENV)/.installed: pyproject.toml
 # rpm and deb in dist/packages: docs/packages.md. From a source distribution, so that nothing else of this folder gets in.
 packages: $(VENV)/.packages man
 	rm -f dist/*.whl dist/*.tar.gz
-	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m build --quiet --no-isolation --outdir dist .
 	$(BIN)/python deploy/packages/download.py build/wheels
 	$(BIN)/python deploy/packages/pack.py dist/*.whl
 
