@@ -354,8 +354,7 @@ def _fail_over(site: Site) -> None:
     there = next(host for host in site.hosts if host != site.home[name])
     mdt.unmount()
     time.sleep(site.rng.uniform(0, 1))
-    mdt.mount(site.hosts[there].mds)
-    site.home[name] = there
+    site.mount(name, there)
 
 
 def _mount_again(site: Site) -> None:
@@ -364,7 +363,7 @@ def _mount_again(site: Site) -> None:
     for _ in range(3):
         mdt.unmount()
         time.sleep(site.rng.uniform(0, 0.7))
-        mdt.mount(site.hosts[site.home[name]].mds)
+        site.mount(name, site.home[name])
         time.sleep(site.rng.uniform(0, 0.7))
 
 
