@@ -367,7 +367,8 @@ def _mount_again(site: Site) -> None:
         time.sleep(site.rng.uniform(0, 0.7))
 
 
-_POLL_FAILS = "hsm_worker_failing / HsmPollFails"
+_POLL_FAILS = "`hsm_worker_last_poll_failed`, `HsmPollFails`"
+_REDIS_DOWN = "`hsm_redis_up`, `HsmRedisDown`"
 
 KINDS = [
     Kind("kill -9 of a worker", _kill("worker"), says="exited: mdt-.*SIGKILL", weight=12),
@@ -380,7 +381,7 @@ KINDS = [
     Kind("SIGSTOP of discovery", _pause("discovery"), weight=1),
     Kind("SIGSTOP of maintenance", _pause("maintenance"), weight=1),
     Kind("SIGSTOP of supervisord", _pause("supervisord"), weight=1),
-    Kind("kill -9 of Redis", _kill_redis, says="cannot .* stream", shows=_POLL_FAILS, weight=4),
+    Kind("kill -9 of Redis", _kill_redis, says="cannot .* stream", shows=_REDIS_DOWN, weight=4),
     Kind("SIGSTOP of Redis", _pause_redis),
     Kind("a proxy that delays", _delay),
     Kind("a proxy that cuts", _cut, says="cannot .* stream|caught up", shows=_POLL_FAILS, weight=4),
