@@ -39,6 +39,8 @@ class Kind(NamedTuple):
     """What the log says of it, as a regular expression; empty where nothing is to be said or seen."""
     shows: str = ""
     """The metric and the alert that show it where it lasts."""
+    may_crash: bool = False
+    """Whether its process may end with a traceback: there is nothing left to do better with."""
     weight: int = 3
 
 
@@ -402,7 +404,7 @@ KINDS = [
     Kind("run_dir emptied", _empty_run_dir, says="had lost .*: put back|nobody listens", weight=2),
     Kind("the clock an hour off and back", _move_clock),
     Kind("no descriptor left", _few_descriptors, says="Too many open files|unable to open"),
-    Kind("no memory left", _little_memory, says="exited: mdt-|MemoryError|memory"),
+    Kind("no memory left", _little_memory, says="exited: mdt-|MemoryError|memory", may_crash=True),
     Kind("two hosts with one MDT", _two_hosts, says="other hosts wrote", weight=2),
     Kind("a failover", _fail_over, says="caught up with stream"),
     Kind("an MDT that is mounted again and again", _mount_again),
