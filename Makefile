@@ -43,7 +43,8 @@ torture: $(VENV)/.installed
 	$(BIN)/python -m tests.torture $(TORTURE_ARGS)
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+	mkdir -p build
+	$(BIN)/python -m benchmarks --json build/bench.json $(BENCH_ARGS)
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; name one with: make PYTHON=python3.12 ...")'

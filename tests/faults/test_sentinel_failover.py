@@ -47,7 +47,7 @@ class Mdt:
         self._listing = dict.fromkeys(range(1, 41), "WAITING")
         self._show()
         self._state = state_file(config.state_path, name)
-        self.client = connect(config)
+        self.client = connect(config, self.key)
         self.poller, self.replica = make_poller(self.client, config, name, ActionsFile(self._actions))
 
     @property

@@ -42,7 +42,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelServic
     service = SentinelService(tmp_path_factory.mktemp("service"), replicas=2)
     try:
         service.start()
-        with connect(service.config()) as client:
+        with connect(service.config(), KEY) as client:
             add(client, b"{}")
         yield service
     finally:
@@ -74,7 +74,7 @@ def test_shipper_tools_and_api_name_it_alike(service: SentinelService) -> None:
 def test_a_sentinel_that_is_down_costs_a_look_and_the_next_is_asked_first(service: SentinelService) -> None:
     nobody = free_port()
     config = Config(redis_url=service.url.replace("://", f"://127.0.0.1:{nobody},"))
-    with connect(config) as client:
+    with connect(config, KEY) as client:
         client.ping()
         finder: SentinelFinder = client.connection_pool.connection_kwargs["finder"]
         assert finder.sentinels[0] != Node("127.0.0.1", nobody)
@@ -105,7 +105,7 @@ def test_who_only_reads_may_read_from_a_replica(service: SentinelService) -> Non
             # Groups write.
             with reader.group("alerts", from_beginning=True) as group:
                 next(group.events(block_ms=1000))
-            with connect(config) as client:
+            with connect(config, KEY) as client:
                 assert client.info("replication")["role"] == "master"
         with StreamReader.from_config(config, from_primary=True) as reader:
             assert reader.streams() == [KEY]
@@ -222,7 +222,7 @@ def told(config: Config, words: str) -> tuple[type[StreamError], str]:
     The message holds `words`.
     """
     errors: list[StreamError] = []
-    with connect(config) as client, pytest.raises(StreamError) as error:
+    with connect(config, KEY) as client, pytest.raises(StreamError) as error:
         ActionStream(client, KEY, address(config)).head()
     errors.append(error.value)
     with pytest.raises(StreamError) as error, StreamReader.from_config(config) as reader:
@@ -232,7 +232,9 @@ def told(config: Config, words: str) -> tuple[type[StreamError], str]:
         asyncio.run(streams_of(AsyncStreamReader.from_config(config)))
     errors.append(error.value)
     assert all(words in one.message for one in errors), errors
-    [found] = {(type(one), one.hint.removesuffix(" It is tried again at every poll")) for one in errors}
+    [found] = {
+        (type(one), one.hint.removesuffix(" It is tried again at every poll").removesuffix(".")) for one in errors
+    }
     return found
 
 
@@ -265,7 +267,7 @@ def test_a_primary_that_does_not_answer(tmp_path: Path, private_server: PrivateS
     sentinel = SentinelServer(tmp_path / "sentinel", primary).start()
     try:
         config = Config(redis_url=f"redis+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}")
-        connect(config).ping()
+        connect(config, KEY).ping()
         primary.kill()
         kind, hint = told(config, f"(127.0.0.1:{primary.port} is what the Sentinels name for 'hsm')")
         assert kind is StreamUnavailable
@@ -345,7 +347,7 @@ def test_sentinels_have_users_of_their_own(guarded: tuple[SentinelServer, RedisS
             assert reader.streams() == []
         assert asyncio.run(streams_of(AsyncStreamReader.from_config(config))) == []
     with pytest.raises(ConfigError, match="redis_sentinel_password_file: cannot read"):
-        connect(Config(redis_url=url, redis_sentinel_password_file=str(tmp_path / "none")))
+        connect(Config(redis_url=url, redis_sentinel_password_file=str(tmp_path / "none")), KEY)
 
 
 def found(config_file: Path, subject: str) -> list[Finding]:
@@ -377,7 +379,7 @@ def test_check_tells_of_sentinels_that_do_not_agree() -> None:
 
 
 def test_the_primary_is_looked_up_whenever_a_connection_is_made(service: SentinelService) -> None:
-    with connect(service.config()) as client:
+    with connect(service.config(), KEY) as client:
         for _ in range(2):
             add(client, b"{}")
             with service.primary.client() as there:

@@ -89,7 +89,7 @@ def test_what_a_url_says_itself_counts(strict: TlsServer, mine: dict[str, Any], 
     )
     loaded = load_config(file, {})
     assert loaded.warnings == ("redis_url names ssl_ca_certs itself, so redis_tls_ca_file is not used",)
-    with connect(loaded.config) as client:
+    with connect(loaded.config, KEY) as client:
         assert client.ping()
 
 
@@ -165,7 +165,7 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(
 ) -> None:
     for keys, said in broken(tmp_path, authority, mine).values():
         config = Config(**keys)  # type: ignore[arg-type]
-        for refused in (lambda c: connect(c), lambda c: StreamReader.from_config(c)):
+        for refused in (lambda c: connect(c, KEY), lambda c: StreamReader.from_config(c)):
             with pytest.raises(ConfigError) as error:
                 refused(config)
             assert said in str(error.value)
@@ -183,7 +183,7 @@ def test_a_file_that_may_not_be_read_is_named(mine: dict[str, Any], monkeypatch:
     with pytest.raises(
         ConfigError, match=f"redis_tls_ca_file {config.redis_tls_ca_file} cannot be used: Permission de"
     ):
-        connect(config)
+        connect(config, KEY)
 
 
 def test_check_tells_until_when_certificates_are_valid(authority: Authority, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_sentinels_and_servers_with_tls(authority: Authority, mine: dict[str, An
                 assert asyncio.run(streams_of(AsyncStreamReader.from_config(config))) == []
                 assert primary_now(config) is not None
                 continue
-            with connect(config) as client, pytest.raises(StreamError) as error:
+            with connect(config, KEY) as client, pytest.raises(StreamError) as error:
                 ActionStream(client, KEY, address(config)).head()
             assert isinstance(error.value, StreamRefused)
             assert "is not for this host name" in error.value.hint
