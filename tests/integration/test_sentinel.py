@@ -85,7 +85,7 @@ def test_a_sentinel_that_hangs_costs_seconds_and_the_next_is_asked_first(service
     with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel accepts, and nobody answers
         port = silent.getsockname()[1]
         config = Config(redis_url=service.url.replace("://", f"://127.0.0.1:{port},"))
-        with connect(config) as client:
+        with connect(config, KEY) as client:
             client.ping()
             finder: SentinelFinder = client.connection_pool.connection_kwargs["finder"]
             assert finder.sentinels[0] != Node("127.0.0.1", port)
@@ -297,7 +297,7 @@ def test_a_sentinel_that_knows_an_old_primary_is_asked_last_the_next_time(
         for sentinel in sentinels:
             sentinel.start()
         listed = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
-        with connect(Config(redis_url=f"redis+sentinel://{listed}/{SERVICE}/0")) as client:
+        with connect(Config(redis_url=f"redis+sentinel://{listed}/{SERVICE}/0"), KEY) as client:
             with pytest.raises(SentinelUnavailable, match="is no primary"):
                 client.ping()
             assert client.ping()
@@ -397,7 +397,7 @@ def test_the_primary_is_looked_up_whenever_a_connection_is_made(service: Sentine
 
 def test_asyncio_follows_the_primary(service: SentinelService) -> None:
     def told() -> None:
-        with connect(service.config()) as client:
+        with connect(service.config(), KEY) as client:
             add(client, {"event_type": "NEW"})
 
     async def read() -> None:

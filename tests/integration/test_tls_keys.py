@@ -218,7 +218,7 @@ def test_a_certificate_that_is_renewed_in_place_needs_no_restart(
     key.write_bytes(late_key.read_bytes())
     files = {"redis_tls_cert_file": str(certificate), "redis_tls_key_file": str(key)}
     config = Config(redis_port=strict.tls_port, redis_db=0, redis_host="127.0.0.1", **{**mine, **files})
-    with connect(config) as client:
+    with connect(config, KEY) as client:
         stream = ActionStream(client, KEY, address(config))
         with pytest.raises(StreamError) as error:
             stream.head()
