@@ -32,7 +32,8 @@ class Row:
         self.runs.append(run)
         if beside is not None:
             assert self.floor is not None
-            self.floor.runs.append(beside)
+            if not any(beside is counted for counted in self.floor.runs):  # a floor may be a row of its own
+                self.floor.runs.append(beside)
             self.ratios.append(run.duration_s / beside.duration_s)
 
     @property
@@ -63,8 +64,10 @@ class Row:
             "ratios": self.ratios,
             "ratio": self.ratio,
             "ratio_aim": self.ratio_aim,
+            "ratio_reached": _reached(self.ratio, self.ratio_aim),
             "peak_mb": self.peak_mb,
             "memory_aim_mb": self.memory_aim_mb,
+            "memory_reached": _reached(self.peak_mb, self.memory_aim_mb),
         }
 
     def for_people(self) -> tuple[str, ...]:
@@ -86,7 +89,10 @@ def table(rows: Sequence[Row]) -> str:
     return tabulate([row.for_people() for row in rows], _HEADERS, disable_numparse=True, colalign=_ALIGNMENT)
 
 
+def _reached(value: float | None, aim: float | None) -> bool | None:
+    return None if value is None or aim is None else value <= aim
+
+
 def _aim(value: float | None, aim: float | None, form: str) -> tuple[str, str]:
-    if value is None or aim is None:
-        return "", ""
-    return form.format(aim), "yes" if value <= aim else "NO"
+    reached = _reached(value, aim)
+    return ("", "") if reached is None else (form.format(aim), "yes" if reached else "NO")

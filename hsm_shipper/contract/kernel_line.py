@@ -17,17 +17,18 @@ import re
 
 import msgspec
 
-# Matched on Latin-1 text, where each byte is one character: the groups need no decoding of their own.
-_HEX = r"0x[0-9a-fA-F]{1,16}"
-_INDEX = r"-?[0-9]{1,10}"
-_FID = r"0x[0-9a-fA-F]{1,16}:0x[0-9a-fA-F]{1,8}:0x[0-9a-fA-F]{1,8}"
+# Matched on Latin-1 text, where each byte is one character: the groups need no decoding of their own. What follows each
+# repetition is none of its characters, so it never has to give one back (`+` behind it), and need not remember where.
+_HEX = r"0x[0-9a-fA-F]{1,16}+"
+_INDEX = r"-?[0-9]{1,10}+"
+_FID = r"0x[0-9a-fA-F]{1,16}+:0x[0-9a-fA-F]{1,8}+:0x[0-9a-fA-F]{1,8}+"
 # Action and status are any printable word: a newer Lustre may have more of them. Fields may be added at the end.
 _LINE = re.compile(
-    rf"lrh=\[type=[0-9a-fA-F]{{1,8}} len=[0-9]{{1,10}} idx=({_INDEX})/({_INDEX})\]"
+    rf"lrh=\[type=[0-9a-fA-F]{{1,8}}+ len=[0-9]{{1,10}}+ idx=({_INDEX})/({_INDEX})\]"
     rf" fid=\[({_FID})\] dfid=\[{_FID}\]"
     rf" compound/cookie={_HEX}/({_HEX})"
-    rf" action=([!-~]{{1,64}}) archive#=-?[0-9]{{1,10}} flags={_HEX} extent={_HEX}-{_HEX} gid={_HEX}"
-    r" datalen=-?[0-9]{1,10} status=([!-~]{1,64}) data=\[[^\]]*\](?: .*)?",
+    rf" action=([!-~]{{1,64}}+) archive#=-?[0-9]{{1,10}}+ flags={_HEX} extent={_HEX}-{_HEX} gid={_HEX}"
+    r" datalen=-?[0-9]{1,10}+ status=([!-~]{1,64}+) data=\[[^\]]*+\](?: .*)?",
     re.DOTALL,
 )
 _PLACE = re.compile(rf"\bidx=({_INDEX})/({_INDEX})\]".encode())

@@ -40,8 +40,9 @@ from hsm_shipper.state.rows import (
     write_position,
 )
 
-# Changes of a long list are spread over all its pages: what was read to compare is still at hand to be written.
-_CACHE_KIB = 4 * 1024
+# Changes of a long list are spread over all its pages, and each is read to compare and again to be written: the second
+# time from the kernel's cache, which the metadata server can have back, where more here would be ours for good.
+_CACHE_KIB = 1024
 # Such changes write one page each: at SQLite's own 1,000 a poll of them would wait for the disk several times.
 _CHECKPOINT_PAGES = 16_384
 
@@ -144,15 +145,15 @@ class StateFile:
 
     def actions_at(self, places: Sequence[int]) -> dict[int, ActionState]:
         """The live actions in the given packed places."""
+        asked = set(places)
         found: dict[int, ActionState] = {}
         with translated(self.path, "read"):
             # One catalogue index a query: only so does SQLite use the primary key (a list of pairs is a scan).
             for cat_idx, same_cat in groupby(sorted(places), key=lambda place: unpack_place(place)[0]):
                 for some in batched((unpack_place(place)[1] for place in same_cat), _PLACES_PER_QUERY):
-                    marks = ", ".join("?" * len(some))
-                    condition = f"cat_idx = ? AND rec_idx IN ({marks})"
-                    for action in read_actions(self._connection, condition, (cat_idx, *some)):
-                        found[action.place] = action
+                    for action in read_actions(self._connection, *_where_rec_idx(cat_idx, some)):
+                        if action.place in asked:
+                            found[action.place] = action
         return found
 
     def needs_entry_before(self, entry_id: str | None) -> bool:
@@ -236,6 +237,15 @@ class StateFile:
         except OSError:
             return None
         return stat.st_dev, stat.st_ino
+
+
+def _where_rec_idx(cat_idx: int, ascending: list[int]) -> tuple[str, tuple[int, ...]]:
+    """An SQL condition and its parameters for these record indices; where most of a range are asked for, for all."""
+    first, last = ascending[0], ascending[-1]
+    if last - first < 2 * len(ascending):
+        return "cat_idx = ? AND rec_idx BETWEEN ? AND ?", (cat_idx, first, last)
+    marks = ", ".join("?" * len(ascending))
+    return f"cat_idx = ? AND rec_idx IN ({marks})", (cat_idx, *ascending)
 
 
 def open_state_file(path: Path) -> tuple[StateFile, str | None]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from sys import intern
 from typing import Final, Literal
 
 import msgspec
 
-from hsm_shipper.contract.action_state import ActionState
+from hsm_shipper.contract.action_state import UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.event import NEW, PURGED, UPDATE, Event, encode
 from hsm_shipper.contract.kernel_line import ActionRecord, unpack_place
 from hsm_shipper.worker.held_lines import NewLine
@@ -55,23 +56,25 @@ class ChangeWriter(msgspec.Struct, frozen=True):
                 first_seen = before.first_seen
             if before.status == record.status and before.status_since is not None:
                 status_since = before.status_since
-        after = ActionState.make(
-            place=record.place,
-            fid=record.fid,
-            action=record.action,
-            status=record.status,
-            cookie=record.cookie,
-            digest=new.digest,
-            first_seen=first_seen,
-            status_since=status_since,
+        after = ActionState(
+            record.place,
+            record.fid,
+            intern(record.action),
+            intern(record.status),
+            new.digest + record.cookie.encode(),
+            first_seen,
+            status_since,
+            UNKNOWN_ENTRY,
         )
-        if before is not None and before.digest is None and before.status == record.status:
+        if before is None:
+            return Change(NEW, self._payload(NEW, new, after, timestamp), None, after)
+        told = before.digest
+        if told is None and before.status == record.status:
             after.entry = before.entry
             return Change(ADOPTED, None, before, after)
-        if before is not None and before.digest == new.digest:  # looked at only because it is marked
+        if told == new.digest:  # looked at only because it is marked
             return Change(REFRESH, self._payload(UPDATE, new, after, timestamp, refresh=True), before, after)
-        kind: Literal["NEW", "UPDATE"] = NEW if before is None else UPDATE
-        return Change(kind, self._payload(kind, new, after, timestamp), before, after)
+        return Change(UPDATE, self._payload(UPDATE, new, after, timestamp), before, after)
 
     def purged(self, before: ActionState, timestamp: int) -> Change:
         """The change that ends `before`."""
@@ -125,7 +128,7 @@ class ChangeWriter(msgspec.Struct, frozen=True):
                 timestamp=timestamp,
                 raw=raw,
                 hash=None if exact else new.digest.hex(),
-                cookie=after.cookie,
+                cookie=new.record.cookie,
                 first_seen=after.first_seen,
                 status_since=after.status_since,
                 host=self.host,

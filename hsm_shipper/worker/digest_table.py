@@ -38,19 +38,24 @@ class DigestTable:
         """The numbers of many, in order."""
         return list(map(self.get, digests))
 
-    def add(self, digest: bytes, number: int) -> None:
-        """Give `digest`, which has none, a number."""
-        self._drawers[digest[0] << 6 | digest[1] >> 2] += digest + number.to_bytes(_NUMBER_BYTES, "big")
+    def add(self, digest: bytes, number: int) -> bool:
+        """Give `digest` a number; False, and it keeps its own, if it has one."""
+        which = digest[0] << 6 | digest[1] >> 2
+        drawer = self._drawers[which]
+        if _entry_of(digest, drawer, drawer.find(digest)) >= 0:
+            return False
+        self._drawers[which] = drawer + digest + number.to_bytes(_NUMBER_BYTES, "big")
+        return True
 
     def pop(self, digest: bytes) -> int:
         """Take its number from `digest`; `NONE` if it has none."""
-        number = self.get(digest)
-        if number:
-            which = digest[0] << 6 | digest[1] >> 2
-            drawer = self._drawers[which]
-            at = _entry_of(digest, drawer, drawer.find(digest))
-            self._drawers[which] = drawer[:at] + drawer[at + _ENTRY_BYTES :]
-        return number
+        which = digest[0] << 6 | digest[1] >> 2
+        drawer = self._drawers[which]
+        at = _entry_of(digest, drawer, drawer.find(digest))
+        if at < 0:
+            return self.NONE
+        self._drawers[which] = drawer[:at] + drawer[at + _ENTRY_BYTES :]
+        return int.from_bytes(drawer[at + _DIGEST_BYTES : at + _ENTRY_BYTES], "big")
 
 
 def _entry_of(digest: bytes, drawer: bytes, at: int) -> int:

@@ -112,16 +112,16 @@ class LineIndex:
             slot = self._slots_by_place[place]
         return self._block_of[slot].seen_in == self._reading
 
-    def unseen(self) -> set[int]:
-        """Packed places of every action whose line was not seen since `begin`."""
+    def unseen(self, but: Container[int] = ()) -> set[int]:
+        """Packed places of every action whose line was not seen since `begin`, but for those in `but`."""
         reading = self._reading
         if sum(block.members for block in self._blocks.values() if block.seen_in == reading) == len(self):
             return set()
         return {
             place
             for place, block in zip(self._places, self._block_of, strict=True)
-            if block.seen_in != reading
-        }  # fmt: skip
+            if block.seen_in != reading and place not in but
+        }
 
     # When it is known what became of the lines
 
@@ -135,20 +135,20 @@ class LineIndex:
             slot = len(self._places)
             self._places.append(place)
             self._block_of.append(self._arrived)
-        if digest is not None and digest in self:
-            self._share(digest)
         if digest is None or digest in self._ambiguous:
             self._slots_by_place[place] = slot
-        else:
-            self._slots.add(digest, slot)
+        elif not self._slots.add(digest, slot):
+            self._share(digest)
+            self._slots_by_place[place] = slot
 
     def drop(self, place: int, digest: bytes | None) -> None:
         """Forget the action in `place`, whose line has `digest`."""
-        slot = self.NO_SLOT if digest is None else self._slots.get(digest)
-        if digest is None or slot == self.NO_SLOT or self._places[slot] != place:
+        slot = self.NO_SLOT if digest is None else self._slots.pop(digest)
+        if digest is None or slot == self.NO_SLOT:
             slot = self._slots_by_place.pop(place)
-        else:
-            self._slots.pop(digest)
+        elif self._places[slot] != place:  # it is known by the line of another place
+            self._slots.add(digest, slot)
+            slot = self._slots_by_place.pop(place)
         self._break(self._block_of[slot])
         self._block_of[slot] = self._nowhere
         self._free.append(slot)

@@ -18,9 +18,12 @@ from hsm_shipper.contract.stream_ids import milliseconds_of, pack_id
 from hsm_shipper.worker.held_lines import NewLine
 from hsm_shipper.worker.line_index import LineIndex
 from hsm_shipper.worker.listing_blocks import RUN_BYTES, UNSORTED, Block, BlockRun, block_end
+from hsm_shipper.worker.place_set import PlaceSet
 
 # A listing of so few lines may be sorted by chance.
 FEW_LINES = 10
+# Blocks with new lines, of some 400 bytes each until these are shipped. Those of others are looked at once more.
+_NEW_BLOCKS_MAX = 5_000
 
 
 def were_sorted(live: Iterable[ActionState]) -> bool:
@@ -51,7 +54,8 @@ class ListingScan:
         self._passed_bytes = 0  # how much of them the blocks of that run have
         self._last_line: bytes | None = None
         self._last_place = -1
-        self._ascends = True  # the places of all lines so far
+        self.ascends = True
+        """Whether the places of all lines so far only grow: no place is there twice."""
         # Blocks with new lines, and the MD5s of those, one behind the other.
         self._new_blocks: list[tuple[Block, bytes]] = []
         self.listings_are_sorted = listings_are_sorted
@@ -61,7 +65,7 @@ class ListingScan:
         self.not_understood = 0
         self.example: bytes | None = None
         """The first line that was not understood."""
-        self._present: set[int] = set()  # places that hold something new, or something not understood
+        self._present = PlaceSet()  # that hold something new, or something not understood
         index.begin()
 
     def new_lines(self, chunks: Iterable[bytes]) -> Iterator[list[NewLine]]:
@@ -88,11 +92,10 @@ class ListingScan:
         """
         claimed = []
         for new in lines:
-            if new.record.place in self._present:
-                self.puzzle(new.line)
-            else:
-                self._present.add(new.record.place)
+            if self._present.add(new.record.place):
                 claimed.append(new)
+            else:
+                self.puzzle(new.line)
         return claimed
 
     def puzzle(self, line: bytes) -> None:
@@ -115,18 +118,31 @@ class ListingScan:
     def is_sorted(self) -> bool:
         """Whether this is a listing that is sorted by place: a short one may be so by chance, if others were not."""
         if self.listings_are_sorted or self.lines > FEW_LINES:
-            self.listings_are_sorted = self._ascends
+            self.listings_are_sorted = self.ascends
         return self.listings_are_sorted
 
     def missing(self) -> set[int]:
         """Places of known actions whose place the listing does not hold."""
-        return self._index.unseen() - self._present
+        return self._index.unseen(but=self._present)
 
-    def _take_first(self, lines: bytes) -> list[NewLine]:
-        """Lines of a listing of which nothing is known: they need no blocks."""
-        new: list[NewLine] = []
-        self._pass([self._look_at(lines, sha256(lines).digest(), new)])
-        self._last_line = _last_line(lines)
+    def _take_first(self, chunk: bytes) -> list[NewLine]:
+        """Lines of a listing of which nothing was known: they need no blocks.
+
+        What was shipped of it meanwhile has a place up to the last one: who comes behind that is new.
+        """
+        lines = chunk.split(b"\n")
+        lines.pop()
+        records = [record for record in map(parse_line, lines) if record is not None]
+        places = [self._last_place, *(record.place for record in records)]
+        if len(records) < len(lines) or not (self.ascends and _ascend(places)):
+            new: list[NewLine] = []
+            self._pass([self._look_at(chunk, sha256(chunk).digest(), new)])
+        else:
+            digests = [md5(line, usedforsecurity=False).digest() for line in lines]
+            new = list(map(NewLine, lines, digests, records))
+            self.lines += len(lines)
+            self._last_place = places[-1]
+        self._last_line = lines[-1]
         return new
 
     def _take(self, chunk: bytes, *, is_end: bool) -> list[NewLine]:
@@ -194,7 +210,7 @@ class ListingScan:
         for block in blocks:
             self.lines += block.line_count
             if block.first_place <= self._last_place:
-                self._ascends = False
+                self.ascends = False
             self._last_place = block.first_place + block.span
 
     def _look_at(self, data: bytes, digest: bytes, new: list[NewLine]) -> Block:
@@ -220,8 +236,7 @@ class ListingScan:
                         new.append(NewLine(line, digests[at], record))
                         new_digests.append(digests[at])
                         places[at] = record.place
-            # After a first listing all of it is looked at once more: it is not worth what it takes to know it at once.
-            if self.known_at_begin and len(new_digests) == unknown:
+            if len(self._new_blocks) < _NEW_BLOCKS_MAX and len(new_digests) == unknown:
                 self._new_blocks.append((block, b"".join(new_digests)))
         if _ascend(places):
             block.first_place, block.span = places[0], places[-1] - places[0]

@@ -183,7 +183,7 @@ class Poller:
         for new, before in self._held_with_rows(snapshot):
             if before is None:
                 continue
-            if self._replica.is_seen(before):
+            if self._is_seen(snapshot, before):
                 snapshot.scan.puzzle(new.line)  # a second line for the place of one that has not changed
             elif not same_action(before, new.record):
                 places.add(new.record.place)
@@ -212,11 +212,15 @@ class Poller:
     def _states(self, snapshot: Snapshot, timestamp: int) -> Iterator[Change]:
         to_check = _ODD_CHANGES_CHECKED
         for new, before in self._held_with_rows(snapshot):
-            if before is None or not (self._replica.is_seen(before) or self._is_said(new, before)):
+            if before is None or not (self._is_seen(snapshot, before) or self._is_said(new, before)):
                 if to_check and before is not None and _kept_its_status(new, before):
                     self._replica.check_line(before)
                     to_check -= 1
                 yield self._writer.state(new, before, timestamp)
+
+    def _is_seen(self, snapshot: Snapshot, before: ActionState) -> bool:
+        """Whether the listing holds the very line of an action beside another for its place: no sorted one does."""
+        return not snapshot.scan.ascends and self._replica.is_seen(before)
 
     def _is_said(self, new: NewLine, before: ActionState) -> bool:
         """Whether the stream holds this very line in this very place, and need not say it again."""

@@ -169,7 +169,7 @@ class StreamReplica:
                 self.line_index.drop(change.before.place, change.before.digest)
             if change.after is not None:
                 self.line_index.add(change.after.place, change.after.digest)
-            self.shipped[change.kind] += 1
+        self.shipped.update(change.kind for change in flight.changes)
 
     def compare(self) -> None:
         """Look that the stream is still as we left it, and may be written; raises `StreamMoved` if it is not."""

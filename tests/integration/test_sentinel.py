@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from tests.conftest import PrivateServer
 from tests.support.core import KEY, add
 from tests.support.sentinels import SERVICE, SentinelServer, SentinelService
 from tests.support.servers import RedisServer, connections, free_port
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_S, eventually
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,17 @@ def test_a_sentinel_that_is_down_costs_a_look_and_the_next_is_asked_first(servic
         assert finder.connected_to == Node("127.0.0.1", service.primary.port)
 
 
+def test_a_sentinel_that_hangs_costs_seconds_and_the_next_is_asked_first(service: SentinelService) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel accepts, and nobody answers
+        port = silent.getsockname()[1]
+        config = Config(redis_url=service.url.replace("://", f"://127.0.0.1:{port},"))
+        with connect(config, KEY) as client:
+            client.ping()
+            finder: SentinelFinder = client.connection_pool.connection_kwargs["finder"]
+            assert finder.sentinels[0] != Node("127.0.0.1", port)
+            assert finder.connected_to == Node("127.0.0.1", service.primary.port)
+
+
 def test_who_only_reads_may_read_from_a_replica(service: SentinelService) -> None:
     eventually(service.is_settled)
     with service.primary.client() as client:
@@ -115,6 +128,10 @@ def test_tools_show_how_old_the_data_of_a_replica_may_be(
     assert stats(["--redis-url", url, "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)["summary"]["replica"]
     assert told["is_linked"] and told["silent_seconds"] < 60
+    assert stats(["--redis-url", url, "--format", "prometheus"]) == 0
+    assert re.search(r"^hsm_redis_replica_linked{.*} 1.0$", capsys.readouterr().out, re.MULTILINE)
+    assert stats(["--redis-url", url, "--format", "influx"]) == 0
+    assert re.search(r"^hsm_replica,.* is_linked=1i,silent_seconds=\d+i ", capsys.readouterr().out, re.MULTILINE)
     assert top(["--redis-url", url, "--run-once"]) == 0
     assert "| Redis: Connected to replica 127.0.0.1:" in capsys.readouterr().out
 
@@ -271,6 +288,24 @@ def test_a_replica_that_passes_for_the_primary(tmp_path: Path, private_server: P
         sentinel.kill()
 
 
+def test_a_sentinel_that_knows_an_old_primary_is_asked_last_the_next_time(
+    tmp_path: Path, private_server: PrivateServer
+) -> None:
+    old, primary = private_server(replicaof="127.0.0.1 1"), private_server()
+    sentinels = [SentinelServer(tmp_path / f"sentinel{server.port}", server) for server in (old, primary)]
+    try:
+        for sentinel in sentinels:
+            sentinel.start()
+        listed = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
+        with connect(Config(redis_url=f"redis+sentinel://{listed}/{SERVICE}/0"), KEY) as client:
+            with pytest.raises(SentinelUnavailable, match="is no primary"):
+                client.ping()
+            assert client.ping()
+    finally:
+        for sentinel in sentinels:
+            sentinel.kill()
+
+
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[tuple[SentinelServer, RedisServer]]:
     """A Sentinel with users, and a server with others."""
@@ -358,3 +393,23 @@ def test_the_primary_is_looked_up_whenever_a_connection_is_made(service: Sentine
             client.connection_pool.release(in_use)
             client.connection_pool.disconnect()
     assert primary_now(service.config()) == f"127.0.0.1:{service.primary.port}"
+
+
+def test_asyncio_follows_the_primary(service: SentinelService) -> None:
+    def told() -> None:
+        with connect(service.config(), KEY) as client:
+            add(client, {"event_type": "NEW"})
+
+    async def read() -> None:
+        async with AsyncStreamReader.from_config(service.config()) as reader:
+            events = reader.events(block_ms=100)
+            assert await anext(events) is None
+            for turn in range(2):
+                if turn:
+                    await asyncio.to_thread(service.switch)
+                await asyncio.to_thread(told)
+                async with asyncio.timeout(DEADLINE_S):
+                    while await anext(events) is None:
+                        pass
+
+    asyncio.run(read())

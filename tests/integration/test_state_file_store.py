@@ -69,9 +69,9 @@ def test_what_is_not_known_of_an_action_stays_unknown(cache: StateFile) -> None:
     apply(cache, Change("NEW", None, None, unknown))
     assert list(cache.live_actions()) == [unknown]
     known = cache.load(LineIndex).line_index
-    assert len(known) == 1 and known.unseen() == set()  # looked for by its place
+    assert (len(known), known.unseen()) == (1, set())
     known.begin()
-    assert known.unseen() == {place(1)}
+    assert known.unseen() == {place(1)}  # looked for by its place
 
 
 def test_a_change_replaces_the_row_and_an_end_removes_it(cache: StateFile) -> None:

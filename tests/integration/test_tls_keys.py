@@ -209,6 +209,26 @@ def test_check_tells_until_when_certificates_are_valid(authority: Authority, tmp
     assert list(certificate_findings(Config())) == []
 
 
+def test_a_certificate_that_is_renewed_in_place_needs_no_restart(
+    strict: TlsServer, mine: dict[str, Any], authority: Authority, tmp_path: Path
+) -> None:
+    (late, late_key), (good, good_key) = authority.issue("client-late", days=-1), authority.issue("client-good")
+    certificate, key = tmp_path / "client.pem", tmp_path / "client.key"
+    certificate.write_bytes(late.read_bytes())
+    key.write_bytes(late_key.read_bytes())
+    files = {"redis_tls_cert_file": str(certificate), "redis_tls_key_file": str(key)}
+    config = Config(redis_port=strict.tls_port, redis_db=0, redis_host="127.0.0.1", **{**mine, **files})
+    with connect(config, KEY) as client:
+        stream = ActionStream(client, KEY, address(config))
+        with pytest.raises(StreamError) as error:
+            stream.head()
+        maybe = "does it want a certificate (redis_tls_cert_file)?"  # TLS 1.3 tells only who reads in time
+        assert "`hsm-action-shipper check`" in error.value.hint or maybe in error.value.hint
+        certificate.write_bytes(good.read_bytes())
+        key.write_bytes(good_key.read_bytes())
+        stream.head()
+
+
 def test_dates_of_certificates_are_those_that_openssl_reads(authority: Authority) -> None:
     command = ["openssl", "x509", "-in", str(authority.certificate), "-noout", "-enddate"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)

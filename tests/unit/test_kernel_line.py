@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from itertools import count
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hsm_shipper.contract import kernel_line
 from hsm_shipper.contract.kernel_line import pack_place, parse_line, readable_place, unpack_place
 from tests.support.core import FIXTURES, line
 
@@ -145,6 +147,23 @@ def test_a_number_that_was_printed_with_a_sign_has_none(cat: int, rec: int) -> N
 def test_no_bytes_make_the_parser_raise(data: bytes) -> None:
     assert parse_line(data) is None
     readable_place(data)
+
+
+DAMAGED = st.builds(
+    lambda at, length, damage: line(12)[:at] + damage + line(12)[at + length :],
+    st.integers(0, len(line(12))),
+    st.integers(0, 12),
+    st.text("0123456789abcdefx-/:[]= \n\xffWAITING", max_size=40).map(lambda text: text.encode("latin-1")),
+)
+
+
+@given(st.one_of(DAMAGED, st.sampled_from([*HOSTILE.values(), *(path.read_bytes() for path in LISTINGS)])))
+def test_repetitions_that_give_nothing_back_understand_what_others_would(data: bytes) -> None:
+    giving_back = re.compile(kernel_line._LINE.pattern.replace("}+", "}").replace("*+", "*"), re.DOTALL)
+    for one in data.split(b"\n"):
+        text = one.decode("latin-1")
+        found, expected = kernel_line._LINE.fullmatch(text), giving_back.fullmatch(text)
+        assert (found and found.groups()) == (expected and expected.groups())
 
 
 @given(st.integers(0, len(line()) - 1), st.binary(max_size=3))

@@ -103,6 +103,21 @@ def test_only_lines_that_are_not_known_are_new() -> None:
     assert (reading.lines, reading.not_understood, reading.example) == (3, 0, None)
 
 
+@pytest.mark.parametrize("repeated", [1, 3, 5])
+@pytest.mark.parametrize("odd", [[], [b"?"]])
+def test_what_was_shipped_of_a_first_listing_is_known_in_the_rest_of_it(repeated: int, odd: list[bytes]) -> None:
+    knows = LineIndex()
+    reading = ListingScan(knows)
+    chunks = [lines(range(1, 6)), [*odd, line(repeated), line(6)], [line(repeated), line(7)]]
+    found = []
+    for new in reading.new_lines(map(chunk, chunks)):
+        for claimed in reading.claim(new):
+            found.append(claimed.line)
+            knows.add(claimed.record.place, claimed.digest)
+    assert found == lines(range(1, 8))
+    assert (reading.not_understood, reading.is_sorted(), reading.missing()) == (len(odd), False, set())
+
+
 def test_a_chunk_of_known_lines_only_holds_nothing_new() -> None:
     reading = ListingScan(known(lines([1, 2])))
     assert taken(reading, lines([1, 2])) == []
