@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test demo lint docs man bench soak fuzz torture packages packages-test clean
+.PHONY: test demo lint docs man bench soak fuzz torture packages packages-test release clean
 
 test: lint
 	$(BIN)/pytest
@@ -55,20 +55,31 @@ $(VENV)/.installed: pyproject.toml
 # rpm and deb in dist/packages: docs/packages.md. From a source distribution, so that nothing else of this folder gets in.
 packages: $(VENV)/.packages man
 	rm -f dist/*.whl dist/*.tar.gz
-	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m build --quiet --no-isolation --outdir dist .
 	$(BIN)/python deploy/packages/download.py build/wheels
 	$(BIN)/python deploy/packages/pack.py dist/*.whl
 
 # Installs them in clean roots without a network, as root: needs mmdebstrap, rpm and rpmlint.
 packages-test: packages build/bookworm.tar
-	unshare --net --mount sh -c 'ip link set lo up && exec $(BIN)/pytest -m packages -n 0 tests/packages'
+	unshare --net --mount sh -c 'ip link set lo up && exec $(BIN)/pytest -m packages -n 2 tests/packages'
 
 build/bookworm.tar:
 	mkdir -p build
-	mmdebstrap --quiet --variant=apt --include=python3 bookworm $@
+	mmdebstrap --quiet --variant=apt --format=tar --include=python3 bookworm $@.new
+	mv $@.new $@
+
+# All that is published, in dist/, with checksums and a list of what is inside: docs/releasing.md.
+release: $(VENV)/.release
+	rm -rf dist
+	$(MAKE) packages
+	$(BIN)/python deploy/packages/release.py dist
 
 $(VENV)/.packages: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[packages]'
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[packages,release]'
 	@touch $@
 
 $(VENV)/.fuzz: $(VENV)/.installed

@@ -19,8 +19,8 @@ def main(config_file: str, mdt: str) -> None:
     import apscheduler.schedulers.background  # noqa: F401  # the maintenance program holds it in memory as well
 
     config = load_config(Path(config_file), environ={}).config
-    client = connect(config)
     key = stream_key(config.redis_stream_prefix, mdt)
+    client = connect(config, key)
     copy = f"copy:{key}"
     client.copy(key, copy, replace=True)
 

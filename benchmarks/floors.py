@@ -46,8 +46,9 @@ def reading(actions: str) -> None:
 def pipeline(config_file: str, mdt: str) -> None:
     """Append the entries of an MDT's stream once more, to a stream of their own, as redis-py does it by itself."""
     config = load_config(Path(config_file), environ={}).config
-    client = connect(config)
-    stream = ActionStream(client, stream_key(config.redis_stream_prefix, mdt), address(config))
+    key = stream_key(config.redis_stream_prefix, mdt)
+    client = connect(config, key)
+    stream = ActionStream(client, key, address(config))
     pages = stream.replay(stream.head().last_id)
     payloads = [data for page in pages for _, data in page if data is not None]
     copy = f"copy:{stream.key}"
@@ -69,7 +70,7 @@ def pipeline(config_file: str, mdt: str) -> None:
 
 def entries(config_file: str, key: str) -> None:
     """Read every entry of a stream, as redis-py does it by itself."""
-    client = connect(load_config(Path(config_file), environ={}).config)
+    client = connect(load_config(Path(config_file), environ={}).config, key)
 
     def read() -> int:
         count, start = 0, "-"

@@ -39,6 +39,8 @@ SHELLS = {"bash": "bash/{}", "zsh": "zsh/_{}", "fish": "fish/{}.fish"}
 
 _PROJECT = "Lustre HSM Action Stream"
 _NOTES = "NOTES"
+# No option is hyphenated, and no line stretched.
+_AS_WRITTEN = (".nh", ".ad l")
 # Where they differ from what the epilogs say, and what comes last, in the order of man-pages(7).
 _TITLES = {"EXIT CODES": "EXIT STATUS", "EXIT STATUS, BY THE WORST LINE": "EXIT STATUS"}
 _LAST = ("EXIT STATUS", "ENVIRONMENT", "FILES", _NOTES, "EXAMPLES")
@@ -89,7 +91,8 @@ def page(parser: argparse.ArgumentParser, in_short: str) -> str:
     manual = Manpage(parser, _data=data | {"description": in_short})
     manual.synopsis[1:] = map(_escaped, manual.synopsis[1:])
     # A hyphen that is escaped is no date to mandoc.
-    lines = [*_without_blank_lines(str(manual).replace(_escaped(manual.date), manual.date, 1))]
+    title, *lines = _without_blank_lines(str(manual).replace(_escaped(manual.date), manual.date, 1))
+    lines = [title, *_AS_WRITTEN, *lines]
     for title in sorted(found, key=lambda title: _LAST.index(title) if title in _LAST else -1):
         lines += [f".SH {_escaped(title)}", found[title].removeprefix(".PP\n").removesuffix("\n")]
     others = [f".BR {_escaped(name)} (1)" for name in sorted(_names() - {parser.prog})]

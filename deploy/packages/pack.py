@@ -80,7 +80,9 @@ def _stage_texts(stage: Path, package: str, manuals: Path) -> None:
     for folder in ("units", "man", *_COMPLETION):
         (stage / folder).mkdir()
     for unit in (*_SERVICES[package], *_TIMERS[package], *_STARTED_BY_TIMER[package]):
-        shutil.copy(next((TREE / "deploy").rglob(unit)), stage / "units")
+        text = next((TREE / "deploy").rglob(unit)).read_text()
+        # The package's own, whatever is in /usr/local/bin.
+        (stage / "units" / unit).write_text(text.replace("=/usr/bin/env hsm-", "=/usr/bin/hsm-"))
     for command in COMMANDS[package]:
         page = (manuals / "man" / f"{command}.1").read_bytes()
         (stage / f"man/{command}.1.gz").write_bytes(gzip.compress(page, mtime=0))
@@ -114,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--manuals", type=Path, default=TREE / "build", help="the folder of man/ and completion/")
     parser.add_argument("--out", type=Path, default=TREE / "dist/packages")
     options = parser.parse_args(arguments)
-    # nfpm takes it as the time of every file: the same tree gives the same packages.
+    # nfpm takes it as the time of every file: the same wheels give the same packages.
     os.environ.setdefault("SOURCE_DATE_EPOCH", _committed_at())
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)

@@ -2,6 +2,7 @@
 # dpkg: `configure [OLD-VERSION]`, `triggered`, or `abort-…` where nothing was changed. rpm: how many are installed then.
 set -eu
 home=/opt/hsm-shipper
+package="@PACKAGE@"
 services="@SERVICES@"
 start="@START@"
 case "${1-}" in
@@ -31,3 +32,12 @@ fi
 if [ -z "$upgrade" ] && [ "${1-}" != triggered ]; then
     echo "hsm-shipper: say where Redis is in /etc/hsm-shipper/hsm-shipper.yaml, then: $start"
 fi
+# `apt --yes` does so.
+if [ "$package" = hsm-action-tools ] && [ -n "$(ls /var/lib/hsm-shipper/*.sqlite3 2>/dev/null)" ]; then
+    echo "hsm-shipper: the shipper was removed from this server. hsm-action-shipper has all tools: install it again" >&2
+fi
+for other in /usr/local/bin/hsm-action-* /usr/local/bin/hsm-stream-*; do
+    if [ -e "$other" ] || [ -L "$other" ]; then
+        echo "hsm-shipper: $other is not of this package, and comes first in most people's PATH: remove it" >&2
+    fi
+done

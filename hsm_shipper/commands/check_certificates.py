@@ -12,6 +12,7 @@ from hsm_shipper.redis_settings import TLS_KEYS
 from hsm_shipper.stream.certificates import valid_until
 
 _SOON = timedelta(days=30)
+_RENEW = "renew it in place: a running shipper reads the file with every connection, twice a minute"
 
 
 def certificate_findings(config: Config, now: datetime | None = None) -> Iterator[Finding]:
@@ -32,7 +33,7 @@ def certificate_findings(config: Config, now: datetime | None = None) -> Iterato
 def _finding(subject: str, file: str, until: datetime, now: datetime) -> Finding:
     when = f"{until:%Y-%m-%d %H:%M} UTC"
     if until <= now:
-        return problem(subject, f"{file}: the certificate has expired on {when}", "renew it, and restart the shipper")
+        return problem(subject, f"{file}: the certificate has expired on {when}", _RENEW)
     if until <= now + _SOON:
-        return warning(subject, f"{file}: the certificate expires on {when}", "renew it, and restart the shipper")
+        return warning(subject, f"{file}: the certificate expires on {when}", _RENEW)
     return ok(subject, f"{file}: the certificate is valid until {when}")

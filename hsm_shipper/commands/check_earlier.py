@@ -13,7 +13,7 @@ from hsm_shipper.contract.event import decode
 from hsm_shipper.contract.redis_keys import stream_key
 from hsm_shipper.errors import ConfigError, MalformedEvent
 from hsm_shipper.process.durations import in_one_unit
-from hsm_shipper.stream.connection import connect
+from hsm_shipper.stream.connection import Clients
 
 # One that was stopped longer ago than that is not running.
 _LATELY_S = 600.0
@@ -22,9 +22,10 @@ _LATELY_S = 600.0
 def earlier_findings(config: Config, mdts: Iterable[str]) -> Iterator[Finding]:
     """A warning for each of `mdts` whose newest entry is an earlier shipper's, and of now."""
     try:
-        with connect(config) as client:
+        with Clients(config) as clients:
             for mdt in sorted(mdts):
-                age_s = _earlier_entry_age_s(client, stream_key(config.redis_stream_prefix, mdt))
+                key = stream_key(config.redis_stream_prefix, mdt)
+                age_s = _earlier_entry_age_s(clients.of(key), key)
                 if age_s is not None and age_s < _LATELY_S:
                     yield warning(
                         mdt,

@@ -48,7 +48,7 @@ class Reading:
             yield lines
 
     def chunks(self) -> Iterator[bytes]:
-        """Whole lines with their newlines, some 192 KiB at a time; an overlong line is cut to `LINE_MAX_BYTES`."""
+        """Whole lines with their newlines, about `CHUNK_BYTES`; an overlong line is cut to `LINE_MAX_BYTES`."""
         rest = b""
         for read in self._reads():
             end = read.rfind(b"\n") + 1

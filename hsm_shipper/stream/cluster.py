@@ -37,12 +37,12 @@ class NodeFinder:
     """Finds the node of a slot, by blocking connections. `kwargs` are redis-py's for any node of the cluster."""
 
     def __init__(self, nodes: ClusterNodes, kwargs: Mapping[str, Any]) -> None:
-        self._nodes = nodes
+        self.nodes = nodes
         self._kwargs = map_kwargs(kwargs)
 
     def slot_map(self) -> SlotMap:
         """Where the slots are now. Raises redis-py's errors."""
-        questions = self._nodes.look()
+        questions = self.nodes.look()
         try:
             question = next(questions)
             while True:
@@ -87,7 +87,11 @@ class _SlotConnection(_Connection):  # type: ignore[misc]
         if there is None:
             there = Redirection(self._finder.slot_map().node_of(self._slot), asking=False)
         self.host, self.port = there.node
-        super().connect_check_health(*args, **kwargs)
+        try:
+            super().connect_check_health(*args, **kwargs)
+        except redis.RedisError:
+            self._finder.nodes.distrust()
+            raise
         self._asking = there.asking
 
     def send_command(self, *args: Any, **kwargs: Any) -> None:
@@ -114,6 +118,9 @@ class _SlotConnection(_Connection):  # type: ignore[misc]
             if refused is not None:
                 raise refused from None
             self._redirection = redirection(error, Node(self.host, self.port))
+            raise
+        except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ClusterDownError):
+            self._finder.nodes.distrust()
             raise
 
     def _answer_to_asking(self, *args: Any, **kwargs: Any) -> redis.ResponseError | None:

@@ -67,10 +67,6 @@ class SlotMap:
         """The primary of a slot."""
         return self.ranges[bisect_right(self._firsts, slot) - 1][2]
 
-    def slots_of(self, node: Node) -> set[int]:
-        """The slots of a primary."""
-        return {slot for first, last, its in self.ranges if its == node for slot in range(first, last + 1)}
-
 
 class ClusterNodes:
     """The nodes of the cluster that `address` names; for all connections of a client, of any thread."""
@@ -97,6 +93,13 @@ class ClusterNodes:
             self._nodes = tuple(dict.fromkeys([node, *self._address.nodes, *others]))
             return found
         raise self._nothing_found(failures)
+
+    def distrust(self) -> None:
+        """Ask another node first: what the last map led to did not work.
+
+        A node that is cut off from the others goes on telling that it is the primary, and would always be asked first.
+        """
+        self._nodes = (*self._nodes[1:], self._nodes[0])
 
     def _nothing_found(self, failures: Mapping[Node, redis.RedisError]) -> redis.RedisError:
         told = ", ".join(f"{node}: {str(error).rstrip('.')}" for node, error in failures.items())

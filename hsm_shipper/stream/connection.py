@@ -53,15 +53,13 @@ def client_kwargs(config: Config, more: Mapping[str, Any] | None = None) -> dict
     return kwargs
 
 
-def connect(config: Config, key: str | None = None) -> redis.Redis:
-    """A client for what is said about `key`, and about what a cluster keeps in its slot.
+def connect(config: Config, key: str) -> redis.Redis:
+    """A client for what is said about `key`, and about what a cluster keeps in its slot; one server has all keys.
 
-    One server has all keys: its clients need none. Where there are replicas, it talks to the primary. Nothing is sent
-    before its first command.
+    Where there are replicas, it talks to the primary. Nothing is sent before its first command.
     """
     kwargs = client_kwargs(config)
     if config.redis_address.is_cluster:
-        assert key is not None, "in a cluster each key has a client of its own"
         return client_of_key(ClusterNodes(config.redis_address), kwargs, key)
     client = redis.Redis(**{"redis_connect_func": greet, **kwargs})
     finder = sentinel_finder(config, kwargs)

@@ -1,6 +1,7 @@
 """Whether a server that is named by itself has all keys: one node of a cluster has but a part of them.
 
-It would answer a search for streams with those that it has, and a reader would take these for all.
+It would answer a search for streams with those that it has, and a reader would take these for all. Where it is the only
+primary it has them all today, and a part tomorrow.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class PartOfCluster(redis.ResponseError):
         host, port = getattr(connection, "host", None), getattr(connection, "port", None)
         node = str(Node(host, port)) if host and port else "HOST:PORT"
         scheme = "rediss" if hasattr(connection, "cert_reqs") else "redis"
-        super().__init__("it is one node of a Redis Cluster, and has but a part of the streams")
+        super().__init__("it is one node of a Redis Cluster, and may have but a part of the streams")
         self.hint = f"name the cluster: redis_url: {scheme}+cluster://{node}, with more of its nodes behind commas"
 
 
@@ -74,6 +75,6 @@ async def _check_async(connection: Any) -> None:
 
 
 def _refuse_part(connection: Any, told: Any) -> None:
-    facts = told if isinstance(told, dict) else dict(zip(told[::2], told[1::2], strict=True))
-    if any(text_of(name) == "mode" and text_of(value) == "cluster" for name, value in facts.items()):
+    facts = told if isinstance(told, dict) else dict(zip(told[::2], told[1::2], strict=False))
+    if text_of(facts.get(b"mode") or facts.get("mode") or "") == "cluster":
         raise PartOfCluster(connection)

@@ -112,6 +112,10 @@ def reach_hint(error: BaseException, address: str, otherwise: str) -> str:
     """What to look at where a server does not answer: with TLS on one side only, it looks as if it were down."""
     if own_hint(error):
         return own_hint(error)
+    if isinstance(error, redis.exceptions.AskError):
+        return "the nodes of the cluster do not agree yet on where the slot is"
+    if isinstance(error, redis.exceptions.ClusterDownError) and error_code(error) in _HINTS:
+        return _HINTS[error_code(error)]
     if address.startswith("rediss"):
         return "is Redis up, is that its port for TLS, and does it want a certificate (redis_tls_cert_file)?"
     cut = any(isinstance(cause, (ConnectionResetError, BrokenPipeError)) for cause in _causes(error))

@@ -146,7 +146,11 @@ class SentinelFinder:
         self.on_replica(node, text_of(role[3]) == "connected")
 
     def no_answer(self, node: Node, error: redis.RedisError) -> redis.RedisError:
-        """What to raise where the server at `node` cannot be reached."""
+        """What to raise where the server at `node` cannot be used. The next time another Sentinel is asked first.
+
+        One that is cut off from the others goes on naming the primary of before.
+        """
+        self.sentinels = (*self.sentinels[1:], self.sentinels[0])
         if type(error) not in (redis.ConnectionError, redis.TimeoutError):
             return error  # it says itself what is wrong: it is loading its data, it wants a password
         text = f"{str(error).rstrip('.')} ({node} is what the Sentinels name for {self._service!r})"

@@ -206,10 +206,9 @@ class ActionStream:
             message = f"cannot {what} stream {self.key} at {self.address}: {error}"
             tls = tls_hint(error)
             if tls is None and isinstance(error, _PASSING) and not isinstance(error, redis.AuthenticationError):
-                hint = (
-                    f"{reach_hint(error, self.address, 'is Redis up and reachable?')} It is tried again at every poll"
-                )
-                raise StreamUnavailable(message, hint) from error
+                hint = reach_hint(error, self.address, "is Redis up and reachable?")
+                end = "" if hint.endswith("?") else "."
+                raise StreamUnavailable(message, f"{hint}{end} It is tried again at every poll") from error
             raise StreamRefused(message, tls or self._hint(error)) from error
 
     def _hint(self, error: redis.RedisError) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 # 1,000 events of 500 B hold a server that is left alone for 3 to 4 ms, and no reply is worth more.
 BATCH_EVENTS = 1000
 BATCH_BYTES = 1024 * 1024
-# Such a batch takes half a millisecond, of which a tenth is spent on what does not depend on its size.
-SMALLEST_EVENTS = 100
+# Such a batch takes a millisecond. Still smaller ones cost more, most of all in transactions of the state file, and
+# what keeps their reply waiting is somebody else.
+SMALLEST_EVENTS = 250
 HELD_MAX_S = 0.005
 _GROWTH_EVENTS = 50
 # Every so many calls one is waited for at once. While the next batch is prepared, nobody sees how long the server
@@ -33,13 +34,14 @@ def held_s(reply_s: float, waited_s: float, round_trip_s: float) -> float | None
 def fitted(limit: int, events: int, held: float) -> int:
     """The limit of the next call after one of `events` events that was made under `limit` and held the server so long.
 
-    Down by half, and up slowly. A batch far below the limit says nothing about it.
+    Down to half of it, and up slowly. Of a batch that is small anyway it is not the size that takes long, and one far
+    below the limit does not say that more would not take too long.
     """
-    if 2 * events < limit:
-        return limit
-    if held > HELD_MAX_S:
-        return max(SMALLEST_EVENTS, limit // 2)
-    return min(BATCH_EVENTS, limit + _GROWTH_EVENTS)
+    if held > HELD_MAX_S and events >= SMALLEST_EVENTS:
+        return max(SMALLEST_EVENTS, events // 2)
+    if held <= HELD_MAX_S and 2 * events >= limit:
+        return min(BATCH_EVENTS, limit + _GROWTH_EVENTS)
+    return limit
 
 
 class BatchSize:

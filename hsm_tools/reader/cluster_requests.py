@@ -101,11 +101,6 @@ class ClusterRequests:
         self._pass: _Pass | None = None
         self._tries = 0
 
-    @property
-    def primaries(self) -> Sequence[Node]:
-        """The nodes that are asked now."""
-        return () if self._map is None else self._map.primaries
-
     def look_again(self) -> None:
         """Ask where the slots are before the next request."""
         self._map = None
@@ -151,6 +146,7 @@ class ClusterRequests:
                 elif isinstance(reply, redis.exceptions.TryAgainError):
                     left.append(at)
                 elif isinstance(reply, redis.exceptions.ClusterDownError):
+                    self._nodes.distrust()
                     self.look_again()
                     raise reply
             if any(not to.asking for to in redirected.values()):
@@ -178,6 +174,7 @@ class ClusterRequests:
         answers: dict[Node, list[Any]] = yield NodeCommands(by_node)
         for answer in answers.values():
             if isinstance(answer, redis.RedisError):
+                self._nodes.distrust()
                 self.look_again()
                 raise answer
         return answers

@@ -24,6 +24,7 @@ from hsm_tools.command.kernel_words import ACTIONS, STARTED
 from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.live_state.summary import ActionGroup
 from hsm_tools.live_state.tally import Durations
+from hsm_tools.reader.replica import ReplicaState
 from hsm_tools.statistics.label_words import LabelWords
 from hsm_tools.statistics.stats_report import ARCHIVES_MAX, ArchiveKey, ReportSource, Stats, by_archive
 
@@ -105,7 +106,13 @@ class MetricsMaker:
         """The metrics of the streams; `counting`: with those that only a program that keeps running can count."""
         beats = [(stream.mdt, stream.heartbeat) for stream in stats.streams if stream.heartbeat is not None]
         streams = _gauges(_OF_STREAM, [(stream.mdt, stream) for stream in stats.streams])
-        found = [*self._live(stats), *streams, *_gauges(_OF_HEARTBEAT, beats), *self._workers(beats)]
+        found = [
+            *_of_replica(stats.replica),
+            *self._live(stats),
+            *streams,
+            *_gauges(_OF_HEARTBEAT, beats),
+            *self._workers(beats),
+        ]
         return [*found, *self._counted(stats.streams)] if counting else found
 
     def _live(self, stats: Stats) -> Iterator[Metric]:
@@ -238,6 +245,20 @@ def of_refresh(is_up: bool | None, refreshed_at_s: float, duration_s: float | No
     for family, value in ((up, is_up), (refreshed, refreshed_at_s), (duration, duration_s)):
         _add(family, (), value)
     return [build, up, refreshed, duration]
+
+
+def _of_replica(replica: ReplicaState | None) -> list[Metric]:
+    linked = GaugeMetricFamily(
+        "hsm_redis_replica_linked",
+        "1 if the replica that is read from is connected to its primary; no sample where a primary is read.",
+    )
+    silent = GaugeMetricFamily(
+        "hsm_redis_replica_silent_seconds", "Since it has heard of its primary: what it says is no older."
+    )
+    if replica is not None:
+        _add(linked, (), replica.is_linked)
+        _add(silent, (), replica.silent_s)
+    return [linked, silent]
 
 
 def labelled(metrics: Iterable[Metric], source: ReportSource) -> list[Metric]:

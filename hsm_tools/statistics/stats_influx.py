@@ -46,6 +46,9 @@ def _lines(stats: Stats) -> Iterator[str]:
             **per_second,
         },
     )
+    if stats.replica is not None:
+        linked = None if stats.replica.is_linked is None else int(stats.replica.is_linked)
+        yield from line("hsm_replica", {}, {"is_linked": linked, "silent_seconds": stats.replica.silent_s})
     for (mdt, action, status), group in stats.by_status.items():
         yield from line(
             "hsm_live_actions",

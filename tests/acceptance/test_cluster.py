@@ -102,8 +102,8 @@ def test_the_shipper(site: ClusterSite) -> None:
 
 def test_check(polled: ClusterSite) -> None:
     done = polled.server.run("check", "--json")
+    assert done.returncode == 1, done.stderr
     told = json.loads(done.stdout)["findings"]
-    assert done.returncode == 1
     troubles = {finding["text"] for finding in told if finding["level"] != "ok"}
     assert troubles == {"persistence: none, a restart loses every event"}, troubles
     subjects = {finding["subject"] for finding in told}

@@ -34,9 +34,11 @@ NOT_RUN = {
     "make docs": "a step of CI; installs what builds the site",
     "python3.11 -m venv /opt/hsm-shipper": "installs on the machine",
     "/opt/hsm-shipper/bin/pip install lustre-hsm-action-stream": "installs on the machine",
-    "mkdir -p /etc/hsm-shipper && cp deploy/hsm-shipper.yaml /etc/hsm-shipper/": "installs on the machine",
+    "mkdir -p /etc/hsm-shipper && cp /opt/hsm-shipper/share/hsm-shipper/hsm-shipper.yaml /etc/hsm-shipper/": "the same",
+    "make packages": "tests/packages install what it makes",
     "hsm-action-shipper": "is running all the while",
     "hsm-action-top": "needs a terminal: test_top_terminal.py gives it one",
+    "hsm-action-tools": "a package",
     "sqlite3": "a name",
     "supervisorctl": "a name",
 }

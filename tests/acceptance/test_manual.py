@@ -99,6 +99,16 @@ def test_formatters_find_no_fault(built: Path, command: str, formatter: str) -> 
     assert formatter == "man" or done.stdout == ""
 
 
+@each_command
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_read_the_completion(built: Path, command: str, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
+    (script,) = (built / "completion" / shell).glob(f"*{command}*")
+    done = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 COMPLETED = [
     ("hsm-action-shipper", "ch", {"check"}),
     ("hsm-action-shipper", "--run", {"--run-once"}),

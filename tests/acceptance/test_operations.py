@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 from collections import defaultdict
 from pathlib import Path
 
@@ -11,6 +13,10 @@ import yaml
 
 from tests.acceptance.test_manual import PARSERS, all_parsers
 from tests.support.log_lines import Said, said_by
+from tests.support.shipper import action_line, clean_environment
+from tests.support.site import MDT, SimulatedServer
+from tests.support.units import UNITS, setting
+from tests.support.waiting import DEADLINE_S
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/operations.md").read_text()
@@ -66,3 +72,47 @@ def test_the_alerts_that_are_named_exist() -> None:
     alerts = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
     named = set(re.findall(r"`(Hsm[A-Z]\w+)`", TEXT))
     assert named and named <= alerts
+
+
+def test_the_first_ten_minutes(good_server: SimulatedServer) -> None:
+    """Its commands in their order, with the configuration in the environment."""
+    steps = TEXT.partition("\n## The first ten minutes\n")[2].partition("\n## ")[0]
+    commands = re.findall(r"^\| \d \| `(hsm-[^`]+)` \|", steps, re.MULTILINE)
+    programs = ("hsm-action-shipper check", "hsm-action-shipper --run-once", "hsm-action-top --run-once")
+    assert commands == [*programs, "hsm-action-shipper status"]
+    server = good_server
+    server.add_mdt(MDT, action_line(1), action_line(2))
+
+    def run(command: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            env=clean_environment() | server.environ(),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "0 problem" in run(programs[0])
+    assert "shipped 2 NEW" in run(programs[1]) and "shipped 0 NEW" in run(programs[1])
+    assert MDT in run(programs[2])
+    started = shlex.split(setting(UNITS / "hsm-action-shipper.service", "Service.ExecStart"))
+    server.start(command=started, environ=server.environ())
+    server.wait_status_ok()
+    assert "RUNNING" in run(commands[3])
+
+
+@pytest.mark.parametrize("include_raw", [True, False])
+def test_what_an_entry_takes_in_redis_is_as_told(good_server: SimulatedServer, include_raw: bool) -> None:
+    with_raw, without = re.findall(r"(\d+) bytes an entry; (\d+) with `include_raw: false`", TEXT)[0]
+    server = good_server
+    server.configure(include_raw=include_raw)
+    server.add_mdt(MDT, *map(action_line, range(1, 3001)))
+    assert server.run("--run-once").returncode == 0
+    stream_bytes = server.redis.memory_usage(f"hsm:actions:{MDT}", samples=0)
+    assert stream_bytes is not None
+    assert stream_bytes / server.redis.xlen(f"hsm:actions:{MDT}") == pytest.approx(
+        int(with_raw if include_raw else without), rel=0.15
+    )

@@ -154,7 +154,7 @@ def test_the_shipper(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.returncode == 0, done.stderr
     assert site.server.stop() == 0
     monkeypatch.setattr(maintenance_lock, "RENEW_AFTER_S", 0.0)  # as a run that takes long
-    client = connect(site.config)
+    client = connect(site.config, STREAM)
     with client, MaintenanceLock(client, LOCK, ActionStream(client, STREAM, ""), "mds1") as lock:
         lock.keep()
     site.uses_exactly(SHIPPER)

@@ -28,7 +28,7 @@ def test_status_of_a_running_shipper(server: MetadataServer) -> None:
     server.wait_all_running()
     shown = server.wait_status_ok()
     header, _, first, second = shown.stdout.splitlines()
-    columns = ["MDT", "worker", "last poll", "duration", "lines", "live", "shipped", "backlog", "last error"]
+    columns = ["MDT", "worker", "last poll", "duration", "read", "lines", "live", "shipped", "backlog", "last error"]
     assert [header.index(column) for column in columns] == sorted(header.index(column) for column in columns)
     assert first.split()[:2] == ["elm-MDT0000", "RUNNING"]
     assert first.split()[-5:] == ["2", "2", "2", "0", "-"]
@@ -39,6 +39,7 @@ def test_status_of_a_running_shipper(server: MetadataServer) -> None:
     mdt = told["mdts"][0]
     assert (mdt["mdt"], mdt["worker"]["state"], mdt["stale"], mdt["present"]) == ("elm-MDT0000", "RUNNING", False, True)
     assert (mdt["poll"]["live"], mdt["poll"]["events_shipped"]) == (2, 2)
+    assert 0 < mdt["poll"]["last_poll_read_s"] < mdt["poll"]["last_poll_duration_s"]
 
 
 def test_status_without_a_running_shipper(server: MetadataServer) -> None:

@@ -157,6 +157,19 @@ MUTATIONS = [
         "        before = self.by_place.get(place)",
         "live actions are in order of their entries: trimming goes by the first",
     ),
+    # What is read.
+    Mutation(
+        "lustre/held_file.py",
+        "            self._close()\n            return None\n",
+        "            self._close()\n            return b''\n",
+        "a held descriptor that fails is opened again, and is no empty list",
+    ),
+    Mutation(
+        "lustre/actions_file.py",
+        'self.fault = f"cannot read it after {self.lines} lines: {error.strerror}"',
+        "self.fault = None",
+        "an error is not the end of the list",
+    ),
     # What is believed gone.
     Mutation("worker/purge_decision.py", "if fault is not None:", "if False:", "nothing is purged on half a list"),
     Mutation(

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hsm_shipper.config import Config
 from hsm_shipper.errors import ConfigError, StreamRefused, StreamUnavailable
+from hsm_shipper.stream.connection import connect
 from hsm_tools.consumer import StreamEvent, StreamReader
 from hsm_tools.live_view import LiveView
 from tests.support.both_readers import Readers, readers
@@ -42,9 +44,9 @@ def reader(filled: RedisCluster, readers: Readers) -> StreamReader:
 
 
 def append(cluster: RedisCluster, mdt: str, rec: int) -> None:
-    """An entry for record `rec` of `mdt`."""
+    """An entry for record `rec` of `mdt`; its node may be changing places."""
     key = f"hsm:actions:{mdt}"
-    with cluster.client_of(key) as client:
+    with connect(Config(redis_url=cluster.url), key) as client:
         add(client, earlier_event(line(rec), mdt=mdt), key=key)
 
 
@@ -167,6 +169,30 @@ def test_a_group_gives_each_event_once(filled: RedisCluster, readers: Readers) -
                 given[event.mdt, event.data["rec_idx"]] += 1
                 assert group.deliveries(event) == 1
         assert {*given.values()} == {1} and len(given) == 5 * len(MDTS)
+
+
+def test_a_group_overlooks_no_event_in_a_failover(filled: RedisCluster, readers: Readers) -> None:
+    with readers(redis_url=filled.url) as reader, reader.group("g", from_beginning=True, reclaim_after_s=0.5) as group:
+        events = group.events(block_ms=100)
+        given: set[tuple[str, int]] = set()
+
+        def is_given() -> bool:
+            for event in until_quiet(events):
+                given.add((event.mdt, event.data["rec_idx"]))
+                group.ack(event)
+            return len(given) >= expected
+
+        for rec in (3, 4, 5):
+            threading.Timer(0.05, filled.fail_over, (KEYS[rec],)).start()
+            for mdt in MDTS:
+                append(filled, mdt, rec)
+            expected = len(MDTS) * rec
+            eventually(is_given)
+        group.close()
+    filled.wait_until_whole()
+    for key in KEYS:
+        with filled.client_of(key) as client:
+            assert [info["pending"] for info in client.xinfo_groups(key)] == [0]
 
 
 def test_a_group_that_was_begun_by_half_is_waited_for(

@@ -80,7 +80,8 @@ def test_what_no_replica_has_is_not_committed_and_not_sent_twice(pair: Pair) -> 
     assert pair.committed() == before
     pair.replica.resume()
     mdt.stream.keeping = ONE_REPLICA._replace(timeout_s=30)
-    assert mdt.poll(*LISTING, line(9), line(10)).events == {"NEW": 1}
+    result = mdt.poll(*LISTING, line(9), line(10))
+    assert (result.events, result.states_missed) == ({"NEW": 1}, 0)
     mdt.check(*LISTING, line(9), line(10))
     with pair.replica.client() as there:
         assert entries_of(there, KEY)[-1][0] == pair.committed()

@@ -15,7 +15,7 @@ from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.errors import ConfigError, StreamUnavailable
 from hsm_tools.live_view import LiveView
 from tests.conftest import PrivateServer
-from tests.support.core import KEY, MDT, OneMdt, line, shipper_client
+from tests.support.core import KEY, MDT, OneMdt, add, digest, line, shipper_client
 from tests.support.dashboards import heartbeat
 from tests.support.servers import RedisServer
 
@@ -51,6 +51,14 @@ def test_it_is_what_the_list_holds(view: LiveView, mdt: OneMdt) -> None:
     [action] = view
     assert (action.mdt, action.cat_idx, action.fid) == (MDT, 1, "0x200000401:0x1:0x0")
     assert mdt.client.xrange(KEY, action.entry_id, action.entry_id)
+
+
+def test_an_end_that_an_earlier_shipper_told_is_an_end(view: LiveView, mdt: OneMdt) -> None:
+    """It names the action by the hash of its line, which is asked for."""
+    mdt.poll(line(1), line(2))
+    purged = {"event_type": "PURGED", "mdt": MDT, "cat_idx": 1, "rec_idx": 1, "timestamp": 1, "status": "PURGED"}
+    add(mdt.client, purged | {"action_key": "0x200000401:0x1:0x0:ARCHIVE", "hash": digest(line(1)).hex()})
+    assert live(view) == {2: "WAITING"}
 
 
 def flushed(client: redis.Redis) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from tests.conftest import PrivateServer
 from tests.support.core import KEY, add
 from tests.support.sentinels import SERVICE, SentinelServer, SentinelService
 from tests.support.servers import RedisServer, connections, free_port
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_S, eventually
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelServic
     service = SentinelService(tmp_path_factory.mktemp("service"), replicas=2)
     try:
         service.start()
-        with connect(service.config()) as client:
+        with connect(service.config(), KEY) as client:
             add(client, b"{}")
         yield service
     finally:
@@ -72,11 +74,22 @@ def test_shipper_tools_and_api_name_it_alike(service: SentinelService) -> None:
 def test_a_sentinel_that_is_down_costs_a_look_and_the_next_is_asked_first(service: SentinelService) -> None:
     nobody = free_port()
     config = Config(redis_url=service.url.replace("://", f"://127.0.0.1:{nobody},"))
-    with connect(config) as client:
+    with connect(config, KEY) as client:
         client.ping()
         finder: SentinelFinder = client.connection_pool.connection_kwargs["finder"]
         assert finder.sentinels[0] != Node("127.0.0.1", nobody)
         assert finder.connected_to == Node("127.0.0.1", service.primary.port)
+
+
+def test_a_sentinel_that_hangs_costs_seconds_and_the_next_is_asked_first(service: SentinelService) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel accepts, and nobody answers
+        port = silent.getsockname()[1]
+        config = Config(redis_url=service.url.replace("://", f"://127.0.0.1:{port},"))
+        with connect(config, KEY) as client:
+            client.ping()
+            finder: SentinelFinder = client.connection_pool.connection_kwargs["finder"]
+            assert finder.sentinels[0] != Node("127.0.0.1", port)
+            assert finder.connected_to == Node("127.0.0.1", service.primary.port)
 
 
 def test_who_only_reads_may_read_from_a_replica(service: SentinelService) -> None:
@@ -92,7 +105,7 @@ def test_who_only_reads_may_read_from_a_replica(service: SentinelService) -> Non
             # Groups write.
             with reader.group("alerts", from_beginning=True) as group:
                 next(group.events(block_ms=1000))
-            with connect(config) as client:
+            with connect(config, KEY) as client:
                 assert client.info("replication")["role"] == "master"
         with StreamReader.from_config(config, from_primary=True) as reader:
             assert reader.streams() == [KEY]
@@ -115,6 +128,10 @@ def test_tools_show_how_old_the_data_of_a_replica_may_be(
     assert stats(["--redis-url", url, "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)["summary"]["replica"]
     assert told["is_linked"] and told["silent_seconds"] < 60
+    assert stats(["--redis-url", url, "--format", "prometheus"]) == 0
+    assert re.search(r"^hsm_redis_replica_linked{.*} 1.0$", capsys.readouterr().out, re.MULTILINE)
+    assert stats(["--redis-url", url, "--format", "influx"]) == 0
+    assert re.search(r"^hsm_replica,.* is_linked=1i,silent_seconds=\d+i ", capsys.readouterr().out, re.MULTILINE)
     assert top(["--redis-url", url, "--run-once"]) == 0
     assert "| Redis: Connected to replica 127.0.0.1:" in capsys.readouterr().out
 
@@ -205,7 +222,7 @@ def told(config: Config, words: str) -> tuple[type[StreamError], str]:
     The message holds `words`.
     """
     errors: list[StreamError] = []
-    with connect(config) as client, pytest.raises(StreamError) as error:
+    with connect(config, KEY) as client, pytest.raises(StreamError) as error:
         ActionStream(client, KEY, address(config)).head()
     errors.append(error.value)
     with pytest.raises(StreamError) as error, StreamReader.from_config(config) as reader:
@@ -215,7 +232,9 @@ def told(config: Config, words: str) -> tuple[type[StreamError], str]:
         asyncio.run(streams_of(AsyncStreamReader.from_config(config)))
     errors.append(error.value)
     assert all(words in one.message for one in errors), errors
-    [found] = {(type(one), one.hint.removesuffix(" It is tried again at every poll")) for one in errors}
+    [found] = {
+        (type(one), one.hint.removesuffix(" It is tried again at every poll").removesuffix(".")) for one in errors
+    }
     return found
 
 
@@ -248,7 +267,7 @@ def test_a_primary_that_does_not_answer(tmp_path: Path, private_server: PrivateS
     sentinel = SentinelServer(tmp_path / "sentinel", primary).start()
     try:
         config = Config(redis_url=f"redis+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}")
-        connect(config).ping()
+        connect(config, KEY).ping()
         primary.kill()
         kind, hint = told(config, f"(127.0.0.1:{primary.port} is what the Sentinels name for 'hsm')")
         assert kind is StreamUnavailable
@@ -267,6 +286,24 @@ def test_a_replica_that_passes_for_the_primary(tmp_path: Path, private_server: P
         assert "a failover may be under way" in hint
     finally:
         sentinel.kill()
+
+
+def test_a_sentinel_that_knows_an_old_primary_is_asked_last_the_next_time(
+    tmp_path: Path, private_server: PrivateServer
+) -> None:
+    old, primary = private_server(replicaof="127.0.0.1 1"), private_server()
+    sentinels = [SentinelServer(tmp_path / f"sentinel{server.port}", server) for server in (old, primary)]
+    try:
+        for sentinel in sentinels:
+            sentinel.start()
+        listed = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
+        with connect(Config(redis_url=f"redis+sentinel://{listed}/{SERVICE}/0"), KEY) as client:
+            with pytest.raises(SentinelUnavailable, match="is no primary"):
+                client.ping()
+            assert client.ping()
+    finally:
+        for sentinel in sentinels:
+            sentinel.kill()
 
 
 @pytest.fixture
@@ -310,7 +347,7 @@ def test_sentinels_have_users_of_their_own(guarded: tuple[SentinelServer, RedisS
             assert reader.streams() == []
         assert asyncio.run(streams_of(AsyncStreamReader.from_config(config))) == []
     with pytest.raises(ConfigError, match="redis_sentinel_password_file: cannot read"):
-        connect(Config(redis_url=url, redis_sentinel_password_file=str(tmp_path / "none")))
+        connect(Config(redis_url=url, redis_sentinel_password_file=str(tmp_path / "none")), KEY)
 
 
 def found(config_file: Path, subject: str) -> list[Finding]:
@@ -342,7 +379,7 @@ def test_check_tells_of_sentinels_that_do_not_agree() -> None:
 
 
 def test_the_primary_is_looked_up_whenever_a_connection_is_made(service: SentinelService) -> None:
-    with connect(service.config()) as client:
+    with connect(service.config(), KEY) as client:
         for _ in range(2):
             add(client, b"{}")
             with service.primary.client() as there:
@@ -356,3 +393,23 @@ def test_the_primary_is_looked_up_whenever_a_connection_is_made(service: Sentine
             client.connection_pool.release(in_use)
             client.connection_pool.disconnect()
     assert primary_now(service.config()) == f"127.0.0.1:{service.primary.port}"
+
+
+def test_asyncio_follows_the_primary(service: SentinelService) -> None:
+    def told() -> None:
+        with connect(service.config(), KEY) as client:
+            add(client, {"event_type": "NEW"})
+
+    async def read() -> None:
+        async with AsyncStreamReader.from_config(service.config()) as reader:
+            events = reader.events(block_ms=100)
+            assert await anext(events) is None
+            for turn in range(2):
+                if turn:
+                    await asyncio.to_thread(service.switch)
+                await asyncio.to_thread(told)
+                async with asyncio.timeout(DEADLINE_S):
+                    while await anext(events) is None:
+                        pass
+
+    asyncio.run(read())

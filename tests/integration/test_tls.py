@@ -69,7 +69,7 @@ async def streams_of(reader: AsyncStreamReader) -> list[str]:
 def told(config: Config) -> set[tuple[type[StreamError], str]]:
     """What is raised where Redis is first asked, and its hint: by shipper, readers, and as a finding of `check`."""
     errors: list[StreamError] = []
-    with connect(config) as client, pytest.raises(StreamError) as error:
+    with connect(config, KEY) as client, pytest.raises(StreamError) as error:
         ActionStream(client, KEY, address(config)).head()
     errors.append(error.value)
     with pytest.raises(StreamError) as error, StreamReader.from_config(config) as reader:
@@ -166,8 +166,8 @@ def test_an_encrypted_key_without_its_password_asks_nobody(authority: Authority,
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     options = (f"ssl_certfile={certificate}", f"ssl_keyfile={locked}")
     with pytest.raises(ConfigError, match=f"ssl_keyfile {locked} cannot be used"):
-        connect(config_for(1, None, *options))
+        connect(config_for(1, None, *options), KEY)
     with pytest.raises(ConfigError, match="ssl_password") as refused:
-        connect(config_for(1, None, *options, "ssl_password=wr0ng"))
+        connect(config_for(1, None, *options, "ssl_password=wr0ng"), KEY)
     assert "wr0ng" not in str(refused.value)
-    connect(config_for(1, None, *options, "ssl_password=s3cr3t")).close()
+    connect(config_for(1, None, *options, "ssl_password=s3cr3t"), KEY).close()

@@ -89,7 +89,7 @@ def test_what_a_url_says_itself_counts(strict: TlsServer, mine: dict[str, Any], 
     )
     loaded = load_config(file, {})
     assert loaded.warnings == ("redis_url names ssl_ca_certs itself, so redis_tls_ca_file is not used",)
-    with connect(loaded.config) as client:
+    with connect(loaded.config, KEY) as client:
         assert client.ping()
 
 
@@ -165,7 +165,7 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(
 ) -> None:
     for keys, said in broken(tmp_path, authority, mine).values():
         config = Config(**keys)  # type: ignore[arg-type]
-        for refused in (lambda c: connect(c), lambda c: StreamReader.from_config(c)):
+        for refused in (lambda c: connect(c, KEY), lambda c: StreamReader.from_config(c)):
             with pytest.raises(ConfigError) as error:
                 refused(config)
             assert said in str(error.value)
@@ -183,7 +183,7 @@ def test_a_file_that_may_not_be_read_is_named(mine: dict[str, Any], monkeypatch:
     with pytest.raises(
         ConfigError, match=f"redis_tls_ca_file {config.redis_tls_ca_file} cannot be used: Permission de"
     ):
-        connect(config)
+        connect(config, KEY)
 
 
 def test_check_tells_until_when_certificates_are_valid(authority: Authority, tmp_path: Path) -> None:
@@ -207,6 +207,26 @@ def test_check_tells_until_when_certificates_are_valid(authority: Authority, tmp
         assert valid_until(junk) is None
     assert valid_until(tmp_path / "none") is None
     assert list(certificate_findings(Config())) == []
+
+
+def test_a_certificate_that_is_renewed_in_place_needs_no_restart(
+    strict: TlsServer, mine: dict[str, Any], authority: Authority, tmp_path: Path
+) -> None:
+    (late, late_key), (good, good_key) = authority.issue("client-late", days=-1), authority.issue("client-good")
+    certificate, key = tmp_path / "client.pem", tmp_path / "client.key"
+    certificate.write_bytes(late.read_bytes())
+    key.write_bytes(late_key.read_bytes())
+    files = {"redis_tls_cert_file": str(certificate), "redis_tls_key_file": str(key)}
+    config = Config(redis_port=strict.tls_port, redis_db=0, redis_host="127.0.0.1", **{**mine, **files})
+    with connect(config, KEY) as client:
+        stream = ActionStream(client, KEY, address(config))
+        with pytest.raises(StreamError) as error:
+            stream.head()
+        maybe = "does it want a certificate (redis_tls_cert_file)?"  # TLS 1.3 tells only who reads in time
+        assert "`hsm-action-shipper check`" in error.value.hint or maybe in error.value.hint
+        certificate.write_bytes(good.read_bytes())
+        key.write_bytes(good_key.read_bytes())
+        stream.head()
 
 
 def test_dates_of_certificates_are_those_that_openssl_reads(authority: Authority) -> None:
@@ -252,7 +272,7 @@ def test_sentinels_and_servers_with_tls(authority: Authority, mine: dict[str, An
                 assert asyncio.run(streams_of(AsyncStreamReader.from_config(config))) == []
                 assert primary_now(config) is not None
                 continue
-            with connect(config) as client, pytest.raises(StreamError) as error:
+            with connect(config, KEY) as client, pytest.raises(StreamError) as error:
                 ActionStream(client, KEY, address(config)).head()
             assert isinstance(error.value, StreamRefused)
             assert "is not for this host name" in error.value.hint

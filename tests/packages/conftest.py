@@ -84,8 +84,10 @@ def later(release: Release) -> Path:
 
     def add_migration(tree: Path) -> None:
         steps = tree / "migrations/__init__.py"
-        added = '    "9999_later": lambda db: None,\n}\n\nmigrations = '
-        steps.write_text(steps.read_text().replace("}\n\nmigrations = ", added))
+        added = r'\1    "9999_later": lambda db: None,\n}'
+        text, found = re.subn(r"(?s)(\nSTEPS = \{\n.*?)\}", added, steps.read_text())
+        assert found
+        steps.write_text(text)
         shutil.copytree(tree / "migrations", tree / "hsm_shipper/migrations", dirs_exist_ok=True)
 
     return release("99.0.0", add_migration)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -33,8 +34,12 @@ def venvs(root: CleanRoot) -> set[str]:
 
 
 def test_apt_installs_it_with_nothing_but_python(root: CleanRoot, packages: Path) -> None:
+    (root / "usr/local/bin/hsm-action-shipper").symlink_to("/opt/of-pip/bin/hsm-action-shipper")
     (file,) = root.bring(deb(packages))
     said = root.run("sh", "-c", f"umask 077; apt-get install --yes {file}")
+    assert "/usr/local/bin/hsm-action-shipper is not of this package" in said
+    unit = (root / "usr/lib/systemd/system/hsm-action-shipper.service").read_text()
+    assert "\nExecStart=/usr/bin/hsm-action-shipper\n" in unit
     assert "say where Redis is in /etc/hsm-shipper/hsm-shipper.yaml" in said
     assert (root / CONFIG).read_bytes() == (ROOT / "deploy/hsm-shipper.yaml").read_bytes()
     for command in ("hsm-action-shipper", "hsm-action-top", "hsm-stream-tail", "hsm-stream-stats"):
@@ -47,15 +52,10 @@ def test_apt_installs_it_with_nothing_but_python(root: CleanRoot, packages: Path
         )
         assert shown.stdout.startswith(f"{command} ")
         assert (root / f"usr/share/man/man1/{command}.1.gz").exists()
-
-
-def test_what_readme_names_is_there(root: CleanRoot, packages: Path) -> None:
-    install(root, deb(packages))
+    # What README names is where README is.
     readme = root / "usr/share/doc/hsm-action-shipper/README.md"
-    for page in ("docs/state.md", "docs/permissions.md", "CHANGELOG.md"):
-        assert (readme.parent / page).exists()
-    for path in ("deploy/hsm-shipper.yaml", "deploy/prometheus/alerts.yaml", "deploy/grafana/hsm-actions.json"):
-        root.run("test", "-f", f"/usr/share/doc/hsm-action-shipper/{path}")
+    for target in re.findall(r"\]\(((?:docs|deploy)/[^)#]+)", readme.read_text()):
+        root.run("test", "-e", f"/usr/share/doc/hsm-action-shipper/{target}")
 
 
 def test_an_upgrade_restarts_what_runs_and_keeps_what_was_edited(
@@ -146,6 +146,12 @@ def test_a_person_who_installs_both_has_all_of_it(root: CleanRoot, earlier: Path
     root.run("dpkg", "--purge", "hsm-action-tools")
     assert (root / CONFIG).read_text() == edited
     assert version_of(root) == version_of(root, "hsm-action-top") == version
+    # Unless apt is told that it may remove what is in the way. Then it is said.
+    (root / "var/lib/hsm-shipper/elm-MDT0000.sqlite3").write_text("state")
+    (file,) = root.bring(deb(packages, "hsm-action-tools"))
+    assert "the shipper was removed from this server" in root.run("apt-get", "install", "--yes", file)
+    assert (root / CONFIG).read_text() == edited
+    assert version_of(root, "hsm-action-top") == version
 
 
 def test_removal_leaves_state_and_configuration(root: CleanRoot, packages: Path) -> None:

@@ -94,7 +94,9 @@ class Load:
         self.cluster = cluster
         state = folder / "state"
         state.mkdir(parents=True)
-        config = Config(redis_url=cluster.url, state_dir=str(state), run_dir=str(folder / "run"), host="mds1")
+        config = Config(
+            redis_url=f"{cluster.url}?socket_timeout=1", state_dir=str(state), run_dir=str(folder / "run"), host="mds1"
+        )
         self.mdts = [BusyMdt(mdt, config, folder, seed) for seed, mdt in enumerate(MDTS)]
 
     @contextlib.contextmanager

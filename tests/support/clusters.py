@@ -36,7 +36,16 @@ class ClusterNode(RedisServer):
             "repl-diskless-sync-delay": "0",
             "databases": "1",
         }
+        self.tls_port = free_port()
+        if options and "tls-cert-file" in options:
+            # Else servers before 7.2 tell a client that came by TLS the other port.
+            own |= {"tls-port": str(self.tls_port), "tls-cluster": "yes"}
         super().__init__(folder, own | dict(options or {}))
+
+    @property
+    def port_for_nodes(self) -> int:
+        """The port by which other nodes send keys."""
+        return self.tls_port if "tls-port" in self.options else self.port
 
     def ask(self, *words: Any) -> Any:
         """The reply to one command, as it is sent."""
@@ -70,7 +79,7 @@ class ClusterNode(RedisServer):
 
 
 class RedisCluster:
-    """Six nodes in `folder`; ready when it is made."""
+    """Six nodes in `folder`, or three without `replicas`; ready when it is made."""
 
     def __init__(self, folder: Path, options: Mapping[str, str] | None = None, *, replicas: bool = True) -> None:
         count = 2 * PRIMARIES if replicas else PRIMARIES
@@ -93,6 +102,11 @@ class RedisCluster:
         """What a configuration names it by."""
         listed = ",".join(f"{node.host}:{node.port}" for node in self.nodes[:PRIMARIES])
         return f"redis+cluster://{listed}"
+
+    @property
+    def tls_url(self) -> str:
+        """The same by TLS, if the nodes have certificates."""
+        return f"rediss+cluster://{','.join(f'{node.host}:{node.tls_port}' for node in self.nodes)}"
 
     def wait_until_whole(self) -> None:
         """Until all nodes are up, agree, and the replicas are in step."""
@@ -197,7 +211,7 @@ class RedisCluster:
     def _move_keys(self, slot: int, source: ClusterNode, target: ClusterNode) -> bool:
         keys = source.ask("CLUSTER", "GETKEYSINSLOT", slot, SLOTS)
         if keys:
-            source.ask("MIGRATE", target.host, target.port, "", 0, 5000, "KEYS", *keys)
+            source.ask("MIGRATE", target.host, target.port_for_nodes, "", 0, 5000, "KEYS", *keys)
         return bool(keys)
 
     def _end(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:

@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeGuard
 from hsm_shipper import errors
 
 ROOT = Path(__file__).parents[2]
+# Standard error is the log of a service.
+_SAYS_BY_ITSELF = frozenset({"say", "print_err"})
 # RepeatedErrors has `failed`; supervisord's logger has `warn`.
 _SAYS = frozenset({"info", "warning", "warn", "error", "critical", "exception", "log", "failed"})
 _LOGS = frozenset({"_log", "logger", "_logger", "_errors"})
@@ -68,6 +70,8 @@ def _is_naming(node: ast.AST) -> TypeGuard[ast.Assign]:
 
 
 def _is_log_call(call: ast.Call) -> bool:
+    if isinstance(call.func, ast.Name) and call.func.id in _SAYS_BY_ITSELF:
+        return True
     if not isinstance(call.func, ast.Attribute) or call.func.attr not in _SAYS:
         return False
     receiver = call.func.value

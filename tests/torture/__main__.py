@@ -25,7 +25,9 @@ def simulate(seed: int, steps: int, jobs: int) -> bool:
     begun = time.monotonic()
     seeds = [seed * 1000 + part for part in range(_MODEL_PARTS)]
     with ProcessPoolExecutor(jobs) as pool:
-        for failure in pool.map(first_failure, seeds, [steps // _MODEL_PARTS] * _MODEL_PARTS):
+        parts = pool.map(first_failure, seeds, [steps // _MODEL_PARTS] * _MODEL_PARTS)
+        for seed_of_part, failure in zip(seeds, parts, strict=True):
+            print(f"simulation: seed {seed_of_part} done, {time.monotonic() - begun:.0f} s", flush=True)
             if failure is not None:
                 print(shrunk(failure))
                 pool.shutdown(cancel_futures=True)

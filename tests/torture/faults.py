@@ -214,10 +214,12 @@ def _read_only_state(site: Site) -> None:
     if _run("mount", "--bind", folder, folder) or _run("mount", "-o", "remount,bind,ro", folder):
         _run("umount", "-l", folder)
         raise NotPossible
-    _send(host.pid_of("worker", site.rng), signal.SIGKILL)
-    site.advance()
-    time.sleep(2.5)
-    _run("umount", "-l", folder)
+    try:
+        _send(host.pid_of("worker", site.rng), signal.SIGKILL)
+        site.advance()
+        time.sleep(2.5)
+    finally:
+        _run("umount", "-l", folder)
 
 
 def _run(*command: str) -> int:

@@ -74,6 +74,9 @@ def _one(site: Site, kind: Kind, outcome: Outcome, complaints: list[str]) -> Non
     except NotPossible:
         outcome.not_possible += 1
         return
+    except Exception as error:  # noqa: BLE001 - it is told, and what comes of it is looked at as of any other
+        complaints.append(f"{kind.name}: {type(error).__name__}: {str(error)[-2000:]}")
+        outcome.lost += 1
     for host in site.hosts.values():
         if host.begin_if_ended():
             complaints.append(f"{kind.name}: the shipper on {host.keys['host']} has ended")

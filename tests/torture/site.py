@@ -69,9 +69,9 @@ class Host(MetadataServer):
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if self.has_small_disk:
-            eventually(lambda: not self.processes())
-            subprocess.run(["umount", "-l", str(self.state_dir)], check=False)
+        eventually(lambda: not self.processes())
+        while os.path.ismount(self.state_dir):
+            subprocess.run(["umount", "-l", str(self.state_dir)], check=True)
         self.close()
 
     def pid_of(self, kind: str, rng: random.Random) -> int | None:

@@ -73,7 +73,7 @@ def test_no_message_about_a_malformed_url_shows_a_secret(url: str, tmp_path: Pat
         lambda: parse_url(url),
         lambda: load_config(file, {}),
         lambda: load_config(None, {"HSM_REDIS_URL": url}),
-        lambda: connect(Config(redis_url=url)),
+        lambda: connect(Config(redis_url=url), "key"),
         lambda: StreamReader(redis_url=url),
         lambda: AsyncStreamReader(redis_url=url),
         lambda: LiveView(redis_url=url),

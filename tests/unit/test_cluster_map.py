@@ -64,6 +64,17 @@ def test_who_answered_last_is_asked_first_and_replicas_are_asked_as_well() -> No
     assert look(nodes, {C: HALVES})[1] == [C]
 
 
+def test_who_led_astray_is_asked_last() -> None:
+    """A node that is cut off tells a map that was right once."""
+    nodes = ClusterNodes(parse_url(URL))
+    everywhere = {A: HALVES, B: HALVES, C: HALVES}
+    assert look(nodes, everywhere)[1] == [A]
+    nodes.distrust()
+    assert look(nodes, everywhere)[1] == [B]
+    nodes.distrust()
+    assert look(nodes, everywhere)[1] == [A]
+
+
 def test_a_map_with_a_hole_is_none() -> None:
     nodes = ClusterNodes(parse_url(URL))
     hole = [told(0, 100, A), told(102, SLOTS - 1, B)]

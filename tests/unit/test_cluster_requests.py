@@ -35,6 +35,7 @@ class Cluster:
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.halves = (A, B)
+        self.halves_by: dict[Node, tuple[Node, Node]] = {}
         self.changes = 0
         self.rounds: list[dict[Node, list[tuple[Any, ...]]]] = []
         self.requests = ClusterRequests(ClusterNodes(parse_url("redis+cluster://a:1,b:2")), self._changed)
@@ -62,7 +63,7 @@ class Cluster:
             ends = ((0, HALF - 1), (HALF, SLOTS - 1))
             return [
                 [first, last, [its.host.encode(), its.port]]
-                for (first, last), its in zip(ends, self.halves, strict=True)
+                for (first, last), its in zip(ends, self.halves_by.get(node, self.halves), strict=True)
             ]
         return self.answer(node, words)
 
@@ -133,6 +134,17 @@ def test_a_cluster_that_is_down_is_an_error_of_the_whole(request_: Request) -> N
     cluster = Cluster(lambda node, _words: down if node == A else 1)
     with pytest.raises(redis.exceptions.ClusterDownError):
         cluster.ask(request_)
+
+
+def test_another_node_is_asked_when_one_has_led_astray() -> None:
+    """A is cut off from the others, and does not know that B has taken over all it had."""
+    down = redis.exceptions.ClusterDownError("The cluster is down")
+    cluster = Cluster(lambda node, _words: down if node == A else node)
+    cluster.halves_by = {B: (B, B)}
+    with pytest.raises(redis.exceptions.ClusterDownError):
+        cluster.ask(Command(("XLEN", KEY_A)))
+    assert cluster.ask(Command(("XLEN", KEY_A))) == B
+    assert cluster.changes == 1
 
 
 def test_streams_are_read_one_by_one_and_whole() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import mmap
 import os
 import socket
+import subprocess
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 from hsm_shipper.lustre.actions_file import CHUNK_BYTES, ActionsFile, Reading
 from tests.simulator.debugfs import DebugfsActions, Listing, error
 from tests.support.core import line, lines
+from tests.support.waiting import eventually
 
 MANY = range(1, 8001)  # some 1.8 MB
 FEW = range(1, 4)
@@ -279,6 +283,35 @@ def test_a_plain_file_that_is_cut_while_it_is_read_is_incomplete(tmp_path: Path)
     assert found == lines(MANY)[: len(found)]
     assert reading.fault is not None and reading.fault.startswith("its last line has no newline")
     file.close()
+
+
+# Files of this kernel, which are seq_files as debugfs' are
+
+
+def test_a_file_of_the_kernel_is_listed_anew_on_one_descriptor(tmp_path: Path) -> None:
+    path, mapped = Path("/proc/self/maps"), tmp_path / "mapped"
+    mapped.write_bytes(b"x" * mmap.PAGESIZE)
+    file = ActionsFile(path, hold=True)
+    for is_mapped in (False, True, False):
+        with mapped.open("rb") as opened:
+            area = mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) if is_mapped else contextlib.nullcontext()
+        with area:
+            found, fault = collected(file.read())
+        assert fault is None and len(found) > 10
+        assert any(data.endswith(b"/mapped") for data in found) is is_mapped
+        assert held_by("self", path.resolve()) == 1
+    file.close()
+
+
+def test_a_file_of_the_kernel_whose_subject_is_gone_is_opened_again_and_not_there() -> None:
+    with subprocess.Popen(["sleep", "3600"]) as process:
+        file = ActionsFile(Path(f"/proc/{process.pid}/maps"), hold=True)
+        eventually(lambda: collected(file.read())[1] is None and collected(file.read())[0])
+        process.kill()
+    assert collected(file.read()) == ([], "cannot open it: No such file or directory")
+
+
+# What is no file
 
 
 def make_fifo(path: Path) -> None:

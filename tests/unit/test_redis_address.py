@@ -208,7 +208,7 @@ def test_redis_py_takes_every_parameter_that_we_take(scheme: str) -> None:
 
 def test_what_comes_back_and_how_often_a_command_is_sent_is_not_the_addresss_to_say() -> None:
     url = "redis://h?decode_responses=yes&protocol=3&encoding=utf-16&retry_on_timeout=yes"
-    client = connect(Config(redis_url=url))
+    client = connect(Config(redis_url=url), "key")
     settings = client.connection_pool.connection_kwargs
     assert (settings["protocol"], settings["decode_responses"], settings["encoding"]) == (2, False, "utf-8")
     assert settings["retry"].get_retries() == 0

@@ -270,6 +270,7 @@ class Life:
         if not mdt.referee.is_true():
             raise Wrong(f"{mdt.name}: {_difference(mdt.referee.digests(), mdt.referee.listed())}")
         self.check_remainders()
+        mdt.referee.has_noticed()
         before = self._last(mdt)
         worker.poll()
         if before != self._last(mdt):

@@ -45,11 +45,13 @@ def poll_everywhere(life: Life, rng: random.Random) -> None:
 
 
 def poll_an_incomplete_listing(life: Life, rng: random.Random) -> str:
-    """A read error somewhere, or a last line without its end."""
+    """A read error somewhere, at the end of a line or within one, or a last line without its end."""
     worker = any_worker(life, rng)
     data = as_content(worker.mdt.listing())
     if rng.random() < 0.5:
-        worker.next = Listing(data[: int(rng.random() * len(data))], rng.choice(_ERRORS))
+        beginning = data[: int(rng.random() * len(data))]
+        whole_lines = beginning[: beginning.rfind(b"\n") + 1]
+        worker.next = Listing(rng.choice((beginning, whole_lines)), rng.choice(_ERRORS))
     else:
         worker.next = Listing(data[: -rng.randint(1, 60)] if data else b"x")
     return f"{worker.process.name}: {worker.poll()}"

@@ -369,5 +369,6 @@ class ModelConnection(_Connection):  # type: ignore[misc]
 
 def model_client(wire: Wire) -> redis.Redis:
     """A client over `wire`, that does not retry, as the project's own."""
-    pool = redis.ConnectionPool(connection_class=ModelConnection, wire=wire, protocol=2, retry=Retry(NoBackoff(), 0))
+    settings: dict[str, Any] = {"protocol": 2, "retry": Retry(NoBackoff(), 0), "driver_info": None}
+    pool = redis.ConnectionPool(connection_class=ModelConnection, wire=wire, **settings)
     return redis.Redis(connection_pool=pool)

@@ -37,10 +37,15 @@ class Referee:
         """Take what the stream says now for granted: Redis, or somebody else, has changed what it said before.
 
         With `front_lost` its beginning went, and what is first said of a place that is not mentioned may go on from
-        there.
+        there, until the worker has noticed.
         """
         self.fold = folded(stream)
-        self._goes_on = set() if front_lost else None
+        if front_lost:
+            self._goes_on = set()
+
+    def has_noticed(self) -> None:
+        """The worker has read what is left of the stream."""
+        self._goes_on = None
 
     def added(self, entry: int, fields: list[bytes], reading: Reading | None, host: str | None) -> None:
         """An entry was added by the worker on `host` that has read `reading`; by somebody else without both."""
