@@ -76,30 +76,12 @@ MUTATIONS = [
         "a state file that was removed or replaced is opened anew",
     ),
     # The state file.
-    Mutation(
-        "state/state_file.py",
-        "if self._data_version() != self._version:\n",
-        "if False:\n",
-        "a commit of maintenance is seen before the worker's own",
-    ),
-    Mutation(
-        "state/state_file.py",
-        'self._connection.execute("DELETE FROM actions")',
-        "pass",
-        "what a replay does not find leaves the file",
-    ),
     Mutation("state/state_file.py", "delete_actions(self._connection, (", "list((", "what is purged leaves the file"),
     Mutation(
         "state/state_file.py",
         ".without_actions(left).with_actions(put)\n        self.set_position(head)",
         ".without_actions(left).with_actions(put)",
         "the position is committed with the changes",
-    ),
-    Mutation(
-        "state/state_file.py",
-        "self._content = content\n",
-        "pass\n",
-        "the sum is what was committed, also where a commit failed",
     ),
     Mutation("state/rows.py", "and row != self.found:", "and False:", "a file of two days is noticed"),
     Mutation(
