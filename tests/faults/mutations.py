@@ -65,12 +65,6 @@ MUTATIONS = [
     ),
     Mutation(
         "worker/stream_replica.py",
-        "self._opened.unmark(refreshed)",
-        "self._opened.unmark(set())",
-        "a refresh is appended once",
-    ),
-    Mutation(
-        "worker/stream_replica.py",
         "if self._state_file is not None and not self._state_file.is_current():",
         "if False:",
         "a state file that was removed or replaced is opened anew",
