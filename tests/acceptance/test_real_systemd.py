@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -19,9 +20,8 @@ AUDITOR = "hsm-stream-reconciler"
 @pytest.fixture
 def systemd(server: SimulatedServer) -> Iterator[RealSystemd]:
     server.add_mdt(MDT, action_line(1))
-    systemd = RealSystemd(server)
-    yield systemd
-    systemd.close()
+    with closing(RealSystemd(server)) as systemd:
+        yield systemd
 
 
 def status(systemd: RealSystemd) -> dict[str, str]:
@@ -61,9 +61,8 @@ def test_a_stream_that_is_wrong_fails_the_audit(server: SimulatedServer, systemd
 
 def test_a_configuration_that_cannot_be_used_is_for_a_person(server: SimulatedServer) -> None:
     server.configure(poll_interval="never")
-    systemd = RealSystemd(server)
-    assert systemd.ctl(f"start {SHIPPER}") != 0
-    found = systemd.show(SHIPPER, "ActiveState", "ExecMainStatus", "NRestarts")
-    assert found == {"ActiveState": "failed", "ExecMainStatus": "2", "NRestarts": "0"}
-    assert "poll_interval" in systemd.log.read_text()
-    systemd.close()
+    with closing(RealSystemd(server)) as systemd:
+        assert systemd.ctl(f"start {SHIPPER}") != 0
+        found = systemd.show(SHIPPER, "ActiveState", "ExecMainStatus", "NRestarts")
+        assert found == {"ActiveState": "failed", "ExecMainStatus": "2", "NRestarts": "0"}
+        assert "poll_interval" in systemd.log.read_text()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 import time
@@ -124,6 +123,7 @@ class RedisCluster:
         """Start the nodes that were killed, leave no slot on its way, and wait until the cluster is whole."""
         for node in self.nodes:
             if not node.is_running:
+                (node.folder / "dump.rdb").unlink(missing_ok=True)  # of when it was made a replica, perhaps
                 node.start()
         self.wait_until_whole()
         self._bring_slots_home()
@@ -152,13 +152,19 @@ class RedisCluster:
                 node.ask("FLUSHALL")
 
     def node_of(self, key: str) -> ClusterNode:
-        """The primary that has `key`, as the nodes that are up know it."""
-        for node in self.nodes:
-            with contextlib.suppress(redis.RedisError):
-                for first, last, (_, port, *_), *_ in node.ask("CLUSTER", "SLOTS"):
-                    if first <= key_slot(key.encode()) <= last:
-                        return self._listening_on(port)
-        raise AssertionError(f"no node knows where {key} is")
+        """The primary that has `key` by its own word: others may not know yet."""
+        return eventually(lambda: [node for node in self.nodes if self._has(node, key)], _LONG_S)[0]
+
+    def _has(self, node: ClusterNode, key: str) -> bool:
+        if not node.is_running:
+            return False
+        try:
+            ranges = node.ask("CLUSTER", "SLOTS")
+            slot = key_slot(key.encode())
+            its = any(first <= slot <= last and port == node.port for first, last, (_, port, *_), *_ in ranges)
+            return its and node.is_primary()
+        except redis.RedisError:  # it hangs, or was killed just now
+            return False
 
     def partner_of(self, node: ClusterNode) -> ClusterNode:
         """The node that is its replica, or whose replica it is."""
