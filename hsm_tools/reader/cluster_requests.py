@@ -245,6 +245,8 @@ class ClusterRequests:
         self._tries += 1
         if self._tries == _SEARCHES_MAX:
             raise ClusterUnavailable("its slots move faster than streams can be searched for", "try again later")
+        if not before.is_complete:
+            self._nodes.distrust()  # another may know sooner who has the slot now
         yield Pause(_ROUND_PAUSE_S)
         self.look_again()
         slot_map = yield from self._slot_map()
