@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
-from hashlib import md5
 from typing import NamedTuple
 
 from hsm_shipper.contract.kernel_line import ActionRecord, parse_line
@@ -25,7 +24,7 @@ class HeldLines:
     """New lines kept until the end of the file; many of them packed: a purge turns every line of a long list new."""
 
     def __init__(self) -> None:
-        self._packed: list[bytes] = []
+        self._packed: list[tuple[bytes, bytes]] = []  # the lines, and their MD5s one behind the other
         self._open: list[NewLine] = []
         self._count = 0
 
@@ -38,16 +37,14 @@ class HeldLines:
         self._open.extend(lines)
         self._count += len(self._open) - before
         if len(self._open) >= HELD_OPEN_MAX:
-            self._packed.append(zlib.compress(b"\n".join(new.line for new in self._open), level=1))
+            together = zlib.compress(b"\n".join(new.line for new in self._open), level=1)
+            self._packed.append((together, b"".join(new.digest for new in self._open)))
             self._open = []
 
     def __iter__(self) -> Iterator[NewLine]:
-        for packed in self._packed:
-            yield from map(_parsed, zlib.decompress(packed).split(b"\n"))
+        for together, digests in self._packed:
+            for at, line in enumerate(zlib.decompress(together).split(b"\n")):
+                record = parse_line(line)
+                assert record is not None, "only what was understood is held"
+                yield NewLine(line, digests[16 * at : 16 * at + 16], record)
         yield from self._open
-
-
-def _parsed(line: bytes) -> NewLine:
-    record = parse_line(line)
-    assert record is not None, "only what was understood is held"
-    return NewLine(line, md5(line, usedforsecurity=False).digest(), record)

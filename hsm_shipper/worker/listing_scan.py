@@ -221,22 +221,20 @@ class ListingScan:
         digests = [md5(line, usedforsecurity=False).digest() for line in lines]
         slots = self._index.see_lines(block, digests)
         places = self._index.places(slots)
-        unknown = slots.count(LineIndex.NO_SLOT)
+        unknown = [at for at, slot in enumerate(slots) if slot == LineIndex.NO_SLOT]
         if unknown:
             self._run_is_known = False
             new_digests = []
-            for at, slot in enumerate(slots):
-                if slot == LineIndex.NO_SLOT:
-                    line = lines[at]
-                    record = parse_line(line)
-                    if record is None:
-                        self.puzzle(line)
-                        places[at] = readable_place(line) or 0
-                    else:
-                        new.append(NewLine(line, digests[at], record))
-                        new_digests.append(digests[at])
-                        places[at] = record.place
-            if len(self._new_blocks) < _NEW_BLOCKS_MAX and len(new_digests) == unknown:
+            for at in unknown:
+                record = parse_line(lines[at])
+                if record is None:
+                    self.puzzle(lines[at])
+                    places[at] = readable_place(lines[at]) or 0
+                else:
+                    new.append(NewLine(lines[at], digests[at], record))
+                    new_digests.append(digests[at])
+                    places[at] = record.place
+            if len(new_digests) == len(unknown) and len(self._new_blocks) < _NEW_BLOCKS_MAX:
                 self._new_blocks.append((block, b"".join(new_digests)))
         if _ascend(places):
             block.first_place, block.span = places[0], places[-1] - places[0]
@@ -247,7 +245,3 @@ class ListingScan:
 
 def _ascend(places: list[int]) -> bool:
     return all(map(lt, places, islice(places, 1, None)))
-
-
-def _last_line(whole_lines: bytes) -> bytes:
-    return whole_lines[whole_lines.rfind(b"\n", 0, -1) + 1 : -1]

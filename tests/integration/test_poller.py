@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
 import redis
 
+from hsm_shipper.contract.kernel_line import parse_line
 from hsm_shipper.errors import StreamUnavailable
 from hsm_shipper.worker.batch_size import BATCH_BYTES, BATCH_EVENTS, HELD_MAX_S, SMALLEST_EVENTS
 from tests.support.core import HOST, KEY, MDT, FaultyFile, OneMdt, Wire, digest, line, lines, shipper_client
@@ -254,6 +256,26 @@ def test_of_two_lines_for_a_place_the_first_counts(mdt: OneMdt, count: int, know
         assert result.not_understood == 1
     assert mdt.told() == [f"NEW 1/{rec} WAITING" for rec in range(1, count + 1)]
     mdt.check(*listing)
+
+
+def test_a_long_listing_that_changes_here_and_there_is_said_as_it_is(mdt: OneMdt) -> None:
+    """Several runs of blocks, of which some are what they were, in a random history that goes back now and then."""
+    chance = Random(12)
+    listings = [lines(range(1, 1201))]
+    for _ in range(25):
+        listing = list(chance.choice(listings[-3:]))
+        for at in chance.sample(range(len(listing)), chance.choice([0, 1, 40])):
+            record = parse_line(listing[at])
+            assert record is not None
+            listing[at] = line(record.place & 0xFFFF_FFFF, chance.choice(["WAITING", "STARTED", "SUCCEED"]))
+        for _ in range(chance.choice([0, 0, 1, 5])):
+            del listing[chance.randrange(len(listing) // 2)]
+        if chance.random() < 0.5:
+            listing += lines(range(5000 + 100 * len(listings), 5000 + 100 * len(listings) + chance.randrange(100)))
+        listings.append(listing)
+        mdt.poll(*listing)
+        mdt.poll(*listing)  # the end of the list may be missing: it is believed when it is seen again
+        mdt.check(*listing)
 
 
 # What is remembered

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import tracemalloc
+from typing import Any
 
 import pytest
 
 from hsm_shipper.contract.kernel_line import readable_place
+from hsm_shipper.worker import listing_scan
 from hsm_shipper.worker.held_lines import HELD_OPEN_MAX, HeldLines
 from hsm_shipper.worker.line_index import LineIndex
 from hsm_shipper.worker.listing_blocks import Block
@@ -116,6 +119,26 @@ def test_what_was_shipped_of_a_first_listing_is_known_in_the_rest_of_it(repeated
             knows.add(claimed.record.place, claimed.digest)
     assert found == lines(range(1, 8))
     assert (reading.not_understood, reading.is_sorted(), reading.missing()) == (len(odd), False, set())
+
+
+def test_only_lines_near_a_change_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = lines(range(1, 2001))
+    knows = known(listing)
+    looked_at: list[bytes] = []
+
+    def counted(data: bytes, *, usedforsecurity: bool) -> Any:
+        looked_at.append(data)
+        return hashlib.md5(data, usedforsecurity=usedforsecurity)
+
+    monkeypatch.setattr(listing_scan, "md5", counted)
+    survey(knows, listing[:700], listing[700:])
+    assert looked_at == listing
+    looked_at.clear()
+    survey(knows, listing[:1000], listing[1000:])
+    assert looked_at == []
+    del listing[1004]
+    survey(knows, listing)
+    assert looked_at == listing[999:1008]
 
 
 def test_a_chunk_of_known_lines_only_holds_nothing_new() -> None:
