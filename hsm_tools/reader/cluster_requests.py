@@ -172,11 +172,11 @@ class ClusterRequests:
 
     def _ask(self, by_node: dict[Node, list[Words]]) -> ClusterSteps[dict[Node, list[Any]]]:
         answers: dict[Node, list[Any]] = yield NodeCommands(by_node)
-        for answer in answers.values():
+        for node, answer in answers.items():
             if isinstance(answer, redis.RedisError):
                 self._nodes.distrust()
                 self.look_again()
-                raise answer
+                raise _with_node(answer, node)
         return answers
 
     def _slot_map(self) -> ClusterSteps[SlotMap]:
@@ -251,6 +251,15 @@ class ClusterRequests:
         self.look_again()
         slot_map = yield from self._slot_map()
         return _Pass(slot_map.primaries, before.complete_before + before.is_complete)
+
+
+def _with_node(error: redis.RedisError, node: Node) -> redis.RedisError:
+    """`error`, which tells of which node it is: redis-py's for asyncio do not all."""
+    if type(error) not in (redis.ConnectionError, redis.TimeoutError) or str(node) in str(error):
+        return error
+    named = type(error)(f"{node}: {error}")
+    named.__cause__ = error
+    return named
 
 
 def key_of(words: Words) -> str | bytes:
