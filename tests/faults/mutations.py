@@ -65,41 +65,17 @@ MUTATIONS = [
     ),
     Mutation(
         "worker/stream_replica.py",
-        "self._opened.unmark(refreshed)",
-        "self._opened.unmark(set())",
-        "a refresh is appended once",
-    ),
-    Mutation(
-        "worker/stream_replica.py",
         "if self._state_file is not None and not self._state_file.is_current():",
         "if False:",
         "a state file that was removed or replaced is opened anew",
     ),
     # The state file.
-    Mutation(
-        "state/state_file.py",
-        "if self._data_version() != self._version:\n",
-        "if False:\n",
-        "a commit of maintenance is seen before the worker's own",
-    ),
-    Mutation(
-        "state/state_file.py",
-        'self._connection.execute("DELETE FROM actions")',
-        "pass",
-        "what a replay does not find leaves the file",
-    ),
     Mutation("state/state_file.py", "delete_actions(self._connection, (", "list((", "what is purged leaves the file"),
     Mutation(
         "state/state_file.py",
         ".without_actions(left).with_actions(put)\n        self.set_position(head)",
         ".without_actions(left).with_actions(put)",
         "the position is committed with the changes",
-    ),
-    Mutation(
-        "state/state_file.py",
-        "self._content = content\n",
-        "pass\n",
-        "the sum is what was committed, also where a commit failed",
     ),
     Mutation("state/rows.py", "and row != self.found:", "and False:", "a file of two days is noticed"),
     Mutation(

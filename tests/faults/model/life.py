@@ -300,6 +300,8 @@ class Life:
         bound = 2 * len(mdt.lines) + BOUND_SLACK
         if stream is not None and not stream.groups and len(stream) > bound:
             raise Wrong(f"{mdt.name}: {len(stream)} entries are left, more than {bound}")
+        worker.poll()
+        worker.kill()  # what was left to be done would be done again
         self.check(mdt, worker)
 
     def close(self) -> None:

@@ -25,7 +25,8 @@ def poll(life: Life, rng: random.Random) -> str:
     worker, calm = any_worker(life, rng), life.machine.fault is None
     listing = worker.mdt.listing() if worker.host in worker.mdt.mounted_on else []
     result = worker.poll()
-    if calm and result is not None and result.error is None:
+    hides = worker.mdt.name in life.hidden_losses
+    if calm and not hides and result is not None and result.error is None:
         _check_shipped(worker, listing)
     return f"{worker.process.name}: {result}"
 

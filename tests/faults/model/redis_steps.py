@@ -89,10 +89,16 @@ def delete_entries(life: Life, rng: random.Random) -> str | None:
     which = rng.choice(
         ([stream.ids[-1]], [stream.ids[0]], rng.sample(stream.ids, min(len(stream), rng.choice((1, 5)))))
     )
-    if not life.server.tells_deleted and len(which) > 1 and stream.ids[0] in which:
-        life.hidden_losses.add(mdt.name)
     _hand(life, "XDEL", mdt.key, *map(unpack_id, which))
     life.begin_epochs(front_lost=True)
+    if not life.server.tells_deleted:
+        # Before Redis 7.0 a deletion hides behind one of the first entry, or a trim: maintenance finds it, hours later.
+        owner = life.worker(mdt)
+        hides = bool(stream.ids) and min(which) < stream.ids[0]
+        if hides or owner in life.busy or rng.random() < 0.5:
+            life.hidden_losses.add(mdt.name)
+        else:
+            owner.poll()
     return f"{len(which)} of {mdt.name}"
 
 
@@ -128,7 +134,7 @@ def _foreign(life: Life, rng: random.Random, mdt: Mdt, kind: str) -> list[list[b
     stream = life.stream(mdt)
     if kind.endswith("malformed"):
         odd: list[list[bytes]] = [[b"data", b"no JSON"], [b"data", b"{}"], [b"other", b"x"], [b"data", b"\xff"]]
-        return [rng.choice(odd) for _ in range(600 if kind.startswith("many") else rng.randint(1, 3))]
+        return [rng.choice(odd) for _ in range(1200 if kind.startswith("many") else rng.randint(1, 3))]
     if kind == "copies":
         return rng.sample(stream.fields, min(len(stream), 3)) if stream is not None else []
     if not mdt.lines:
