@@ -115,6 +115,8 @@ def translated(path: Path, what: str) -> Iterator[None]:
         yield
     except ImpossibleValue as error:
         raise StateCorrupt(f"state file {path} is damaged: {error}", _REBUILT) from error
+    except UnicodeDecodeError as error:  # of SQLite's own words, which quote the schema that they complain of
+        raise StateCorrupt(f"cannot {what} state file {path}: its schema is no UTF-8", _REBUILT) from error
     except sqlite3.Error as error:
         primary = _code(error)
         message = f"cannot {what} state file {path}: {error}"

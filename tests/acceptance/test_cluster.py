@@ -97,6 +97,7 @@ def test_the_shipper(site: ClusterSite) -> None:
     assert done.returncode == 0, done.stderr
     status = server.wait_status_ok().stdout
     assert all(mdt in status for mdt in MDTS)
+    assert "cannot look at the streams" not in server.log.read_text()
     assert server.stop() == 0
 
 

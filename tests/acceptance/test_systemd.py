@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -48,14 +48,17 @@ CAN_CLOSE_IN = can_close_in()
 
 @pytest.fixture
 def systemd(server: MetadataServer) -> Iterator[Systemd]:
-    systemd = Systemd(server.root)
-    yield systemd
-    systemd.close()
+    with closing(Systemd(server.root)) as systemd:
+        yield systemd
 
 
 @pytest.mark.parametrize("abstract", [False, True], ids=["path", "abstract"])
 def test_it_is_ready_once_discovery_has_looked_and_says_when_it_stops(server: MetadataServer, abstract: bool) -> None:
-    systemd = Systemd(server.root, abstract=abstract)
+    with closing(Systemd(server.root, abstract=abstract)) as systemd:
+        _start_and_stop(server, systemd)
+
+
+def _start_and_stop(server: MetadataServer, systemd: Systemd) -> None:
     mdts = ["elm-MDT0000", "elm-MDT0001"]
     for mdt in mdts:
         server.add_mdt(mdt, action_line(1))
@@ -72,7 +75,6 @@ def test_it_is_ready_once_discovery_has_looked_and_says_when_it_stops(server: Me
     assert told.pid == server.pid
     assert server.wait_end() == 0
     assert not server.processes()
-    systemd.close()
 
 
 def test_the_status_follows_the_mdts(server: MetadataServer, systemd: Systemd) -> None:

@@ -17,17 +17,18 @@ from tests.faults.model.simulation import first_failure, shrunk
 from tests.support.servers import die_with_parent
 from tests.torture.runs import Outcome, attack, said_table, table
 
-_MODEL_PARTS = 20
+_STEPS_IN_A_PART = 5_000
 
 
 def simulate(seed: int, steps: int, jobs: int) -> bool:
     """The simulation, in several processes; whether all is well."""
     begun = time.monotonic()
-    seeds = [seed * 1000 + part for part in range(_MODEL_PARTS)]
+    seeds = [seed * 1000 + part for part in range(max(1, steps // _STEPS_IN_A_PART))]
     with ProcessPoolExecutor(jobs) as pool:
-        parts = pool.map(first_failure, seeds, [steps // _MODEL_PARTS] * _MODEL_PARTS)
-        for seed_of_part, failure in zip(seeds, parts, strict=True):
-            print(f"simulation: seed {seed_of_part} done, {time.monotonic() - begun:.0f} s", flush=True)
+        parts = pool.map(first_failure, seeds, [_STEPS_IN_A_PART] * len(seeds))
+        for done, failure in enumerate(parts, 1):
+            if done % 20 == 0:
+                print(f"simulation: {done * _STEPS_IN_A_PART:,} steps, {time.monotonic() - begun:.0f} s", flush=True)
             if failure is not None:
                 print(shrunk(failure))
                 pool.shutdown(cancel_futures=True)

@@ -39,6 +39,8 @@ class Kind(NamedTuple):
     """What the log says of it, as a regular expression; empty where nothing is to be said or seen."""
     shows: str = ""
     """The metric and the alert that show it where it lasts."""
+    may_crash: bool = False
+    """Whether its process may end with a traceback: there is nothing left to do better with."""
     weight: int = 3
 
 
@@ -354,8 +356,7 @@ def _fail_over(site: Site) -> None:
     there = next(host for host in site.hosts if host != site.home[name])
     mdt.unmount()
     time.sleep(site.rng.uniform(0, 1))
-    mdt.mount(site.hosts[there].mds)
-    site.home[name] = there
+    site.mount(name, there)
 
 
 def _mount_again(site: Site) -> None:
@@ -364,11 +365,12 @@ def _mount_again(site: Site) -> None:
     for _ in range(3):
         mdt.unmount()
         time.sleep(site.rng.uniform(0, 0.7))
-        mdt.mount(site.hosts[site.home[name]].mds)
+        site.mount(name, site.home[name])
         time.sleep(site.rng.uniform(0, 0.7))
 
 
-_POLL_FAILS = "hsm_worker_failing / HsmPollFails"
+_POLL_FAILS = "`hsm_worker_last_poll_failed`, `HsmPollFails`"
+_REDIS_DOWN = "`hsm_redis_up`, `HsmRedisDown`"
 
 KINDS = [
     Kind("kill -9 of a worker", _kill("worker"), says="exited: mdt-.*SIGKILL", weight=12),
@@ -381,7 +383,7 @@ KINDS = [
     Kind("SIGSTOP of discovery", _pause("discovery"), weight=1),
     Kind("SIGSTOP of maintenance", _pause("maintenance"), weight=1),
     Kind("SIGSTOP of supervisord", _pause("supervisord"), weight=1),
-    Kind("kill -9 of Redis", _kill_redis, says="cannot .* stream", shows=_POLL_FAILS, weight=4),
+    Kind("kill -9 of Redis", _kill_redis, says="cannot .* stream", shows=_REDIS_DOWN, weight=4),
     Kind("SIGSTOP of Redis", _pause_redis),
     Kind("a proxy that delays", _delay),
     Kind("a proxy that cuts", _cut, says="cannot .* stream|caught up", shows=_POLL_FAILS, weight=4),
@@ -402,7 +404,7 @@ KINDS = [
     Kind("run_dir emptied", _empty_run_dir, says="had lost .*: put back|nobody listens", weight=2),
     Kind("the clock an hour off and back", _move_clock),
     Kind("no descriptor left", _few_descriptors, says="Too many open files|unable to open"),
-    Kind("no memory left", _little_memory, says="exited: mdt-|MemoryError|memory"),
+    Kind("no memory left", _little_memory, says="exited: mdt-|MemoryError|memory", may_crash=True),
     Kind("two hosts with one MDT", _two_hosts, says="other hosts wrote", weight=2),
     Kind("a failover", _fail_over, says="caught up with stream"),
     Kind("an MDT that is mounted again and again", _mount_again),

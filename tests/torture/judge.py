@@ -31,6 +31,7 @@ class Judge:
 
     def read(self, *, forgives: bool = False) -> None:
         """Judge what has come. What Redis lost, or somebody else wrote or removed, `forgives` what follows from it."""
+        self.ever.update(self._listing())
         live = {identity_of(line) for line in self._listing()}
         if forgives or not self._holds_position():
             self._begin_anew()

@@ -98,9 +98,9 @@ def _one(site: Site, kind: Kind, outcome: Outcome, complaints: list[str]) -> Non
             judge.read(forgives=True)
     said = site.logged_since(logs)
     outcome.said += bool(kind.says and re.search(kind.says, said))
-    if "Traceback (most recent call last)" in said and "MemoryError" not in said:
+    if "Traceback (most recent call last)" in said and not kind.may_crash:
         outcome.tracebacks += 1
-        complaints.append(f"{kind.name}: {said[said.index('Traceback') :][:2000]}")
+        complaints.append(f"{kind.name}: {said[said.index('Traceback') :][:4000]}")
 
 
 def table(outcomes: dict[str, Outcome]) -> str:

@@ -121,6 +121,13 @@ class Site:
         self.judges[name] = Judge(self.client, f"hsm:actions:{name}", mdt.lines)
         self.judges[name].ever.update(mdt.lines())
 
+    def mount(self, name: str, host: str) -> None:
+        """Mount an MDT that is mounted nowhere; its restores begin anew."""
+        self.home[name] = host
+        mdt = self.workloads[name].mdt
+        mdt.mount(self.hosts[host].mds)
+        self.judges[name].ever.update(mdt.lines())
+
     def advance(self, seconds: float = 3) -> None:
         """Let actions come and go."""
         for name, workload in self.workloads.items():

@@ -67,11 +67,15 @@ def lose_tail(life: Life, rng: random.Random) -> str | None:
     if stream is None or not stream.ids:
         return None
     lost = rng.randint(1, min(20, len(stream)))
+    ids = stream.ids[-lost:]
     del stream.ids[-lost:], stream.fields[-lost:]
     stream.added -= lost
     stream.last = stream.ids[-1] if stream.ids else stream.max_deleted
     if not stream.ids:
         del life.server.streams[mdt.key]
+    if rng.random() < 0.5:  # to a replica, on which somebody else was given the same ids
+        for entry in ids:
+            _hand(life, "XADD", mdt.key, unpack_id(entry), "data", "{}")
     life.begin_epochs(front_lost=True)
     return f"{lost} of {mdt.name}"
 
