@@ -54,9 +54,9 @@ class DigestTable:
         if self._cells[cell]:
             return False
         self._cells[cell] = number
-        begin, missing_bytes = number * _DIGEST_BYTES, (number + 1) * _DIGEST_BYTES - len(self._digests)
-        if missing_bytes > 0:
-            self._digests.extend(bytes(missing_bytes))
+        begin = number * _DIGEST_BYTES
+        if begin > len(self._digests):  # there are numbers that no MD5 has
+            self._digests.extend(bytes(begin - len(self._digests)))
         self._digests[begin : begin + _DIGEST_BYTES] = digest
         self._filled += 1
         self._count += 1
