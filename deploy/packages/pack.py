@@ -57,6 +57,9 @@ def pack(package: str, wheel: Path, wheels: Path, manuals: Path, out: Path) -> N
         _stage_texts(stage, package, manuals)
         config = stage / "nfpm.yaml"
         config.write_text(_of_package(_filled(HERE / "nfpm.yaml", names), package))
+        committed_at_s = int(os.environ["SOURCE_DATE_EPOCH"])
+        for path in stage.rglob("*"):
+            os.utime(path, (committed_at_s, committed_at_s))
         for packager in ("rpm", "deb"):
             subprocess.run([NFPM, "package", "--config", config, "--packager", packager, "--target", out], check=True)
 
@@ -116,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--manuals", type=Path, default=TREE / "build", help="the folder of man/ and completion/")
     parser.add_argument("--out", type=Path, default=TREE / "dist/packages")
     options = parser.parse_args(arguments)
-    # nfpm takes it as the time of every file: the same wheels give the same packages.
+    # With it as the time of everything, the same wheels give the same packages.
     os.environ.setdefault("SOURCE_DATE_EPOCH", _committed_at())
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)

@@ -2,64 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Sequence
+from sys import byteorder
 
 _DIGEST_BYTES = 16
-_NUMBER_BYTES = 4
-_ENTRY_BYTES = _DIGEST_BYTES + _NUMBER_BYTES
-# One for each value of an MD5's first 14 bits: some 20 entries in each at 350,000 lines.
-_DRAWERS = 16_384
+_NO_DIGEST = bytes(_DIGEST_BYTES)  # no line has this MD5, but with a chance of 2^-128
+_FEWEST_CELLS = 1024
+# A cell whose MD5 is gone: who looks for one that was put behind it has to look further.
+_EMPTIED = 0xFFFF_FFFF
 
 
 class DigestTable:
-    """A whole number from 1 to 2^32 - 1 for each of many MD5s, in some 22 bytes for each of them.
+    """A whole number for each of many MD5s, counted from 1 and each given once, in some 28 bytes for each of them.
 
-    An entry lies in the drawer that the first bits of its MD5 name. A drawer is a bytes object in which entry
-    follows entry, so looking in it is one search for the MD5.
+    The MD5s lie one behind the other, in order of their numbers. Beside them is a hash table with open addressing: the
+    number of an MD5 is in the cell that its first bytes name, or, where that is taken, in one of the next.
     """
 
     NONE = 0
     """What is told of an MD5 that has no number."""
 
     def __init__(self) -> None:
-        self._drawers = [b""] * _DRAWERS
+        self._digests = bytearray(_NO_DIGEST)
+        self._cells = array("I", [self.NONE]) * _FEWEST_CELLS
+        self._filled = 0
+        """Cells that are not empty, be they emptied."""
+        self._count = 0
 
     def get(self, digest: bytes) -> int:
         """The number of `digest`, `NONE` if it has none."""
-        drawer = self._drawers[digest[0] << 6 | digest[1] >> 2]
-        at = drawer.find(digest)
-        if at % _ENTRY_BYTES:  # almost always: it is not there
-            at = _entry_of(digest, drawer, at)
-            if at < 0:
-                return self.NONE
-        return int.from_bytes(drawer[at + _DIGEST_BYTES : at + _ENTRY_BYTES], "big")
+        return self._cells[self._cell_of(digest)]
 
-    def get_all(self, digests: Iterable[bytes]) -> list[int]:
-        """The numbers of many, in order."""
-        return list(map(self.get, digests))
+    def get_all(self, digests: Sequence[bytes]) -> list[int]:
+        """The numbers of some, in order: soon told where they follow each other as their numbers do."""
+        number = self.get(digests[0])
+        begin = number * _DIGEST_BYTES
+        if number and self._digests[begin : begin + len(digests) * _DIGEST_BYTES] == b"".join(digests):
+            return list(range(number, number + len(digests)))
+        numbers = []
+        for digest in digests:
+            begin = number * _DIGEST_BYTES
+            found = number if self._digests[begin : begin + _DIGEST_BYTES] == digest else self.get(digest)
+            numbers.append(found)
+            number = (found or number) + 1
+        return numbers
 
     def add(self, digest: bytes, number: int) -> bool:
-        """Give `digest` a number; False, and it keeps its own, if it has one."""
-        which = digest[0] << 6 | digest[1] >> 2
-        drawer = self._drawers[which]
-        if _entry_of(digest, drawer, drawer.find(digest)) >= 0:
+        """Give `digest` a number that no other has; False, and it keeps its own, if it has one."""
+        cell = self._cell_of(digest)
+        if self._cells[cell]:
             return False
-        self._drawers[which] = drawer + digest + number.to_bytes(_NUMBER_BYTES, "big")
+        self._cells[cell] = number
+        begin = number * _DIGEST_BYTES
+        if begin > len(self._digests):  # there are numbers that no MD5 has
+            self._digests.extend(bytes(begin - len(self._digests)))
+        self._digests[begin : begin + _DIGEST_BYTES] = digest
+        self._filled += 1
+        self._count += 1
+        if 3 * self._filled > 2 * len(self._cells):
+            self._rebuild()
         return True
 
     def pop(self, digest: bytes) -> int:
         """Take its number from `digest`; `NONE` if it has none."""
-        which = digest[0] << 6 | digest[1] >> 2
-        drawer = self._drawers[which]
-        at = _entry_of(digest, drawer, drawer.find(digest))
-        if at < 0:
-            return self.NONE
-        self._drawers[which] = drawer[:at] + drawer[at + _ENTRY_BYTES :]
-        return int.from_bytes(drawer[at + _DIGEST_BYTES : at + _ENTRY_BYTES], "big")
+        cell = self._cell_of(digest)
+        number = self._cells[cell]
+        if number:
+            self._cells[cell] = _EMPTIED
+            self._digests[number * _DIGEST_BYTES : (number + 1) * _DIGEST_BYTES] = _NO_DIGEST
+            self._count -= 1
+        return number
 
+    def _cell_of(self, digest: bytes) -> int:
+        """The cell with the number of `digest`, or the empty one that it is to get."""
+        cells, digests = self._cells, self._digests
+        last = len(cells) - 1
+        cell = int.from_bytes(digest[:4], byteorder) & last
+        while number := cells[cell]:
+            begin = number * _DIGEST_BYTES
+            if digests[begin : begin + _DIGEST_BYTES] == digest:
+                break
+            cell = (cell + 1) & last
+        return cell
 
-def _entry_of(digest: bytes, drawer: bytes, at: int) -> int:
-    """Where the entry of `digest` begins, -1 without one; its bytes were met at `at`, maybe across two others."""
-    while at >= 0 and at % _ENTRY_BYTES:
-        at = drawer.find(digest, at + 1)
-    return at
+    def _rebuild(self) -> None:
+        """Without cells that were emptied, and a few times as large as it needs to be now."""
+        size = _FEWEST_CELLS
+        while size < 2 * self._count:
+            size *= 4
+        cells = self._cells = array("I", [self.NONE]) * size
+        self._filled = self._count
+        last = size - 1
+        with memoryview(self._digests) as digests, digests.cast("I") as words, words[:: _DIGEST_BYTES // 4] as heads:
+            for number, head in enumerate(heads):
+                if head or digests[number * _DIGEST_BYTES : (number + 1) * _DIGEST_BYTES] != _NO_DIGEST:
+                    cell = head & last
+                    while cells[cell]:
+                        cell = (cell + 1) & last
+                    cells[cell] = number

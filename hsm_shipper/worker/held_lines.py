@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hsm_shipper.contract.kernel_line import ActionRecord, parse_line
 
 # Held lines of some 650 bytes each, parsed; more than that are packed.
-HELD_OPEN_MAX = 10_000
+HELD_OPEN_MAX = 5_000
 
 
 class NewLine(NamedTuple):

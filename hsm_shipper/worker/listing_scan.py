@@ -23,7 +23,7 @@ from hsm_shipper.worker.place_set import PlaceSet
 # A listing of so few lines may be sorted by chance.
 FEW_LINES = 10
 # Blocks with new lines, of some 400 bytes each until these are shipped. Those of others are looked at once more.
-_NEW_BLOCKS_MAX = 5_000
+_NEW_BLOCKS_MAX = 2_500
 
 
 def were_sorted(live: Iterable[ActionState]) -> bool:

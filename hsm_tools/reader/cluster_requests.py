@@ -16,9 +16,7 @@ import redis
 import redis.exceptions
 
 from hsm_shipper.contract.redis_address import Node
-from hsm_shipper.contract.stream_ids import text_of
 from hsm_shipper.stream.cluster_map import (
-    SLOTS,
     ClusterNodes,
     ClusterUnavailable,
     Redirection,
@@ -26,6 +24,7 @@ from hsm_shipper.stream.cluster_map import (
     redirection,
     slot_of,
 )
+from hsm_tools.reader.cluster_search import END, SearchPass
 from hsm_tools.reader.steps import Command, Pause, Pipeline, Request, pages
 
 T = TypeVar("T")
@@ -37,8 +36,8 @@ _ROUNDS_MAX = 10
 _ROUND_PAUSE_S = 0.05
 # Each takes about as long as a slot that moves.
 _SEARCHES_MAX = 20
-# Cursors of SCAN, for all nodes together.
-_MORE, _END = b"1", b"0"
+# Cursor of SCAN for all nodes together, while there is more.
+_MORE = b"1"
 
 Words: TypeAlias = tuple[Any, ...]
 
@@ -57,39 +56,6 @@ ClusterRequest: TypeAlias = NodeCommands | Pause
 ClusterSteps: TypeAlias = Generator[ClusterRequest, Any, T]
 
 
-class _Pass:
-    """One search on all nodes: where it has got to on each, and what they said of themselves at the end of theirs."""
-
-    def __init__(self, primaries: Iterable[Node], complete_before: int) -> None:
-        self.cursors = dict.fromkeys(primaries, _END)
-        self.slots: list[tuple[int, int]] = []
-        """Those that a node served once its own search was over."""
-        self.has_moving = False
-        self.complete_before = complete_before
-        """How many searches before this one had all slots."""
-
-    def ended_at(self, node: Node, told: Any) -> None:
-        """The search is over at a node, which tells this of itself."""
-        del self.cursors[node]
-        slots, has_moving = own_slots(told)
-        self.slots += slots
-        self.has_moving |= has_moving
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every slot was served by a node when the search there ended: none went while it went on."""
-        return cover_all(self.slots)
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether no stream can have slipped through.
-
-        One that hopped from a node that was not yet searched to one that had been leaves a slot that nobody serves,
-        or one that is on its way; it is where it hopped to for a second search.
-        """
-        return self.is_complete and (not self.has_moving or self.complete_before > 0)
-
-
 class ClusterRequests:
     """Answers the requests of readers from a cluster. `on_change` is told whenever slots are found on other nodes."""
 
@@ -98,7 +64,7 @@ class ClusterRequests:
         self._on_change = on_change
         self._map: SlotMap | None = None
         self._last_map: SlotMap | None = None
-        self._pass: _Pass | None = None
+        self._pass: SearchPass | None = None
         self._tries = 0
 
     def look_again(self) -> None:
@@ -172,11 +138,11 @@ class ClusterRequests:
 
     def _ask(self, by_node: dict[Node, list[Words]]) -> ClusterSteps[dict[Node, list[Any]]]:
         answers: dict[Node, list[Any]] = yield NodeCommands(by_node)
-        for answer in answers.values():
+        for node, answer in answers.items():
             if isinstance(answer, redis.RedisError):
                 self._nodes.distrust()
                 self.look_again()
-                raise answer
+                raise _with_node(answer, node)
         return answers
 
     def _slot_map(self) -> ClusterSteps[SlotMap]:
@@ -218,9 +184,9 @@ class ClusterRequests:
 
     def _search(self, cursor: Any, options: Sequence[Any]) -> ClusterSteps[list[Any]]:
         """SCAN on all nodes at the same time; one cursor stands for all of theirs."""
-        if cursor == _END or self._pass is None:
+        if cursor == END or self._pass is None:
             self._tries = 0
-            self._pass = _Pass((yield from self._slot_map()).primaries, 0)
+            self._pass = SearchPass((yield from self._slot_map()).primaries, 0)
         current, self._pass = self._pass, None
         answers = yield from self._ask(
             {node: [("SCAN", at, *options), ("CLUSTER", "NODES")] for node, at in current.cursors.items()}
@@ -232,23 +198,34 @@ class ClusterRequests:
                     raise reply
             (current.cursors[node], found), told = replies
             keys += found
-            if current.cursors[node] == _END:
+            if current.cursors[node] == END:
                 current.ended_at(node, told)
         if not current.cursors:
             if current.is_enough:
-                return [_END, keys]
+                return [END, keys]
             current = yield from self._next_pass(current)
         self._pass = current
         return [_MORE, keys]
 
-    def _next_pass(self, before: _Pass) -> ClusterSteps[_Pass]:
+    def _next_pass(self, before: SearchPass) -> ClusterSteps[SearchPass]:
         self._tries += 1
         if self._tries == _SEARCHES_MAX:
             raise ClusterUnavailable("its slots move faster than streams can be searched for", "try again later")
+        if not before.is_complete:
+            self._nodes.distrust()  # another may know sooner who has the slot now
         yield Pause(_ROUND_PAUSE_S)
         self.look_again()
         slot_map = yield from self._slot_map()
-        return _Pass(slot_map.primaries, before.complete_before + before.is_complete)
+        return SearchPass(slot_map.primaries, before.complete_before + before.is_complete)
+
+
+def _with_node(error: redis.RedisError, node: Node) -> redis.RedisError:
+    """`error`, which tells of which node it is: redis-py's for asyncio do not all."""
+    if type(error) not in (redis.ConnectionError, redis.TimeoutError) or str(node) in str(error):
+        return error
+    named = type(error)(f"{node}: {error}")
+    named.__cause__ = error
+    return named
 
 
 def key_of(words: Words) -> str | bytes:
@@ -272,26 +249,3 @@ def split_by_stream(words: Words) -> tuple[list[Words], float]:
         del options[where : where + 2]
     count = len(rest) // 2
     return [(*options, "STREAMS", key, after) for key, after in zip(rest[:count], rest[count:], strict=True)], block_s
-
-
-def own_slots(told: Any) -> tuple[list[tuple[int, int]], bool]:
-    """Ranges of slots that a node serves as a primary, by its answer to CLUSTER NODES, and whether any is moving.
-
-    Of itself it tells `<id> <address> myself,<flags> ... <slots>`, of a slot that moves `[<slot>->-<node>]` or
-    `[<slot>-<-<node>]` (https://redis.io/docs/latest/commands/cluster-nodes/).
-    """
-    its = next(words for line in text_of(told).splitlines() if "myself" in (words := line.split())[2])
-    if "master" not in its[2]:
-        return [], False
-    served = [word.partition("-") for word in its[8:] if not word.startswith("[")]
-    return [(int(first), int(last or first)) for first, _, last in served], len(served) < len(its) - 8
-
-
-def cover_all(ranges: Iterable[tuple[int, int]]) -> bool:
-    """Whether there is no slot that no range has."""
-    following = 0
-    for first, last in sorted(ranges):
-        if first > following:
-            return False
-        following = max(following, last + 1)
-    return following == SLOTS

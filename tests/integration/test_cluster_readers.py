@@ -150,6 +150,16 @@ def test_a_search_never_overlooks_a_stream_that_hops(reader: StreamReader, fille
         thread.join()
 
 
+def test_a_search_finds_all_while_nodes_change_places(reader: StreamReader, filled: RedisCluster) -> None:
+    thread = threading.Thread(target=filled.fail_over, args=(KEYS[0],))
+    thread.start()
+    searches = 0
+    while thread.is_alive() or searches < 5:
+        assert reader.streams() == KEYS
+        searches += 1
+    thread.join()
+
+
 def test_a_group_gives_each_event_once(filled: RedisCluster, readers: Readers) -> None:
     with readers(redis_url=filled.url) as one, readers(redis_url=filled.url) as two:
         groups = [one.group("g", "one", from_beginning=True), two.group("g", "two", from_beginning=True)]

@@ -35,8 +35,8 @@ def with_tls(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> 
     with server_with_tls():
         options = tls_options(authority, authority.issue("node"), "no")
         cluster = RedisCluster(tmp_path_factory.mktemp("tls"), options, replicas=False)
-        yield cluster
-        cluster.kill()
+    yield cluster
+    cluster.kill()
 
 
 def test_all_speak_tls_to_all_nodes(with_tls: RedisCluster, authority: Authority, tmp_path: Path) -> None:

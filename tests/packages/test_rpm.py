@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packages.conftest import ROOT, rpm
+from tests.packages.conftest import PYTHON, ROOT, rpm
 from tests.support.clean_root import CleanRoot
 
 CONFIG = "etc/hsm-shipper/hsm-shipper.yaml"
@@ -42,6 +42,17 @@ def test_it_needs_one_of_the_pythons_that_it_has_wheels_for(packages: Path, pack
     assert others == ["(python3.13 or python3.12 or python3.11 or (python3 >= 3.11 with python3 < 3.14))"]
     lists = {path.stem.removeprefix("python") for path in (ROOT / "build/wheels").glob("python*.txt")}
     assert lists == {"3.11", "3.12", "3.13"}
+
+
+def test_the_same_wheels_give_the_same_packages(tmp_path: Path) -> None:
+    (wheel,) = (ROOT / "dist").glob("*.whl")
+    made = []
+    for number in ("1", "2"):
+        command = (PYTHON, ROOT / "deploy/packages/pack.py", wheel, "--out", tmp_path / number)
+        subprocess.run(command, check=True, capture_output=True)
+        made.append({path.name: path.read_bytes() for path in (tmp_path / number).iterdir()})
+    assert len(made[0]) == 4
+    assert made[0] == made[1]
 
 
 def test_its_binaries_run_on_the_oldest_glibc_promised() -> None:

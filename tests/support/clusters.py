@@ -71,11 +71,6 @@ class ClusterNode(RedisServer):
         """Whether it serves slots, or could."""
         return bool(self.ask("ROLE")[0] == b"master")
 
-    def knows(self, count: int) -> bool:
-        """Whether all is well by its word, with so many nodes."""
-        info = self.cluster_info()
-        return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(count)
-
 
 class RedisCluster:
     """Six nodes in `folder`, or three without `replicas`; ready when it is made."""
@@ -109,15 +104,29 @@ class RedisCluster:
 
     def wait_until_whole(self) -> None:
         """Until all nodes are up, agree, and the replicas are in step."""
-        eventually(lambda: _done(self._check_whole), _LONG_S, 0.05)
+        troubles: list[str] = []
 
-    def _check_whole(self) -> None:
-        assert all(node.knows(len(self.nodes)) for node in self.nodes)
+        def is_whole() -> bool:
+            troubles[:] = [f"node {number}: {self._trouble(node)}" for number, node in enumerate(self.nodes)]
+            return all(trouble.endswith(": ") for trouble in troubles) and self._agree()
+
+        try:
+            eventually(is_whole, _LONG_S, 0.05)
+        except AssertionError as error:
+            raise AssertionError(f"the cluster is not whole: {troubles}") from error
+
+    def _trouble(self, node: ClusterNode) -> str:
+        try:
+            info, role = node.cluster_info(), node.ask("ROLE")
+        except redis.RedisError as error:
+            return str(error)
+        if info["cluster_state"] != "ok" or info["cluster_known_nodes"] != str(len(self.nodes)):
+            return f"{info}"
+        return f"{role}" if role[0] == b"slave" and role[3] != b"connected" else ""
+
+    def _agree(self) -> bool:
         maps = [sorted((s, e, node[1]) for s, e, node, *_ in node.ask("CLUSTER", "SLOTS")) for node in self.nodes]
-        assert all(other == maps[0] for other in maps)
-        roles = [node.ask("ROLE") for node in self.nodes]
-        assert sum(role[0] == b"master" for role in roles) == PRIMARIES
-        assert all(role[3] == b"connected" for role in roles if role[0] == b"slave")
+        return all(other == maps[0] for other in maps) and sum(map(ClusterNode.is_primary, self.nodes)) == PRIMARIES
 
     def heal(self) -> None:
         """Start the nodes that were killed, leave no slot on its way, and wait until the cluster is whole."""
@@ -240,6 +249,6 @@ class RedisCluster:
 def _done(act: Any) -> bool:
     try:
         act()
-    except (redis.RedisError, AssertionError, IndexError):
+    except redis.RedisError:
         return False
     return True

@@ -1,15 +1,19 @@
-"""Numbers by MD5 against a dict: also where the bytes of one MD5 stand across the entries of others."""
+"""Numbers by MD5 against a dict: also where many MD5s want the same cell, and where many are gone."""
 
 from __future__ import annotations
 
+from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hsm_shipper.worker.digest_table import DigestTable
 
-# All in one drawer, of few different bytes.
-DIGESTS = st.lists(st.sampled_from([0, 1]), min_size=14, max_size=14).map(lambda tail: b"\0\0" + bytes(tail))
-NUMBERS = st.sampled_from([1, 256, 65_536, 16_777_216, 2**32 - 1])
+# Of few different beginnings, which tell the cell; the first is that of cells at the end of the table.
+DIGESTS = st.builds(
+    lambda head, tail: head + bytes(tail),
+    st.sampled_from([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\1\0\0\0"]),
+    st.lists(st.sampled_from([0, 1]), min_size=12, max_size=12),
+).filter(any)
 
 
 class Numbers(RuleBasedStateMachine):
@@ -19,27 +23,57 @@ class Numbers(RuleBasedStateMachine):
         super().__init__()
         self.table = DigestTable()
         self.model: dict[bytes, int] = {}
+        self.free: list[int] = []
+        self.next = 1
 
-    @rule(digest=DIGESTS, number=NUMBERS)
-    def add(self, digest: bytes, number: int) -> None:
+    @rule(digest=DIGESTS)
+    def add(self, digest: bytes) -> None:
+        number = self.free.pop() if self.free else self.next
+        assert self.table.add(digest, number) is (digest not in self.model)
         if digest not in self.model:
             self.model[digest] = number
-            self.table.add(digest, number)
+            self.next = max(self.next, number + 1)
+        elif number != self.next:
+            self.free.append(number)
+
+    @rule(begin=st.integers(0, 2**32), count=st.integers(1, 400))
+    def add_many(self, begin: int, count: int) -> None:
+        """The table grows, and is made anew without what is gone."""
+        for at in range(begin, begin + count):
+            self.add(at.to_bytes(5, "big") + b"\1" * 11)
+
+    @rule(count=st.integers(1, 400))
+    def pop_many(self, count: int) -> None:
+        for digest in list(self.model)[:count]:
+            self._pop(digest)
 
     @rule(digest=DIGESTS)
     def pop_any(self, digest: bytes) -> None:
-        assert self.table.pop(digest) == self.model.pop(digest, DigestTable.NONE)
+        if digest in self.model:
+            self._pop(digest)
+        else:
+            assert self.table.pop(digest) == DigestTable.NONE
 
     @rule(data=st.data())
     @precondition(lambda self: self.model)
-    def pop(self, data: st.DataObject) -> None:
-        digest = data.draw(st.sampled_from(sorted(self.model)))
-        assert self.table.pop(digest) == self.model.pop(digest)
-
-    @rule(digests=st.lists(DIGESTS))
-    def get(self, digests: list[bytes]) -> None:
-        asked = [*self.model, *digests]
+    def get_in_order(self, data: st.DataObject) -> None:
+        """As lines of a listing are asked for, of which some are not known, or stand elsewhere."""
+        known = sorted(self.model, key=self.model.__getitem__)
+        first = data.draw(st.integers(0, len(known) - 1))
+        asked = known[first : first + 10]
+        for digest in data.draw(st.lists(DIGESTS, max_size=3)):
+            asked.insert(data.draw(st.integers(0, len(asked))), digest)
         assert self.table.get_all(asked) == [self.model.get(digest, DigestTable.NONE) for digest in asked]
+
+    @invariant()
+    def tells_what_a_dict_tells(self) -> None:
+        assert {digest: self.table.get(digest) for digest in self.model} == self.model
+
+    def _pop(self, digest: bytes) -> None:
+        number = self.model.pop(digest)
+        assert self.table.pop(digest) == number
+        self.free.append(number)
 
 
 TestNumbers = Numbers.TestCase
+TestNumbers.settings = settings(max_examples=20, stateful_step_count=12, deadline=None)
