@@ -78,24 +78,12 @@ MUTATIONS = [
         "the position is committed with the changes",
     ),
     Mutation("state/rows.py", "and row != self.found:", "and False:", "a file of two days is noticed"),
-    Mutation(
-        "maintenance/reconcile.py",
-        "            renew_content_sum(self._connection)",
-        "            pass",
-        "whoever heals renews the sum",
-    ),
     # What the stream is.
     Mutation(
         "stream/compare_and_append.py",
         "        if not matched:\n            raise self._difference()\n",
         "",
         "an append that was refused is not taken for one that was done",
-    ),
-    Mutation(
-        "stream/stream.py",
-        "if not page or page[0][0] != last.encode():",
-        "if not page:",
-        "a trim that overtakes a replay is noticed",
     ),
     Mutation(
         "stream/stream.py",
@@ -111,21 +99,9 @@ MUTATIONS = [
     ),
     Mutation(
         "contract/stream_head.py",
-        "return now.length != known.length + added",
-        "return False",
-        "entries that went from the middle are noticed by the number of those that are left",
-    ),
-    Mutation(
-        "contract/stream_head.py",
         "return needs_before(now.first_id) or _may_hide_a_deletion(now)",
         "return _may_hide_a_deletion(now)",
         "a foreign trim of what is needed is noticed",
-    ),
-    Mutation(
-        "contract/fold.py",
-        "if not (cookie and occupant.mark[16:] == cookie.encode()) and not self._names(event, occupant):",
-        "if False:",
-        "a PURGED ends the action that it names, not its successor",
     ),
     Mutation(
         "contract/fold.py",
