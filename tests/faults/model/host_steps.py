@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.faults.model.drawn import any_mdt, any_worker
 from tests.faults.model.life import HOSTS, Life, Worker
+from tests.faults.model.list_steps import set_status
 from tests.faults.model.machine import copy_of_database, move_over
 from tests.support.damage import IMPOSSIBLE, Damage
 
@@ -102,6 +103,24 @@ def copy_state(life: Life, rng: random.Random) -> str:
     worker = any_worker(life, rng)
     done = worker.state_path.exists() and copy_of_database(worker.state_path, _copy(worker))
     return f"{worker.process.name}: {done}"
+
+
+def mix_two_days(life: Life, rng: random.Random) -> str | None:
+    """Yesterday's state file under a log that holds little but the position: its worker is killed in between."""
+    worker = any_worker(life, rng)
+    mdt, copy = worker.mdt, _copy(worker)
+    if life.busy or life.machine.fault is not None or worker.host not in mdt.mounted_on:
+        return None
+    if not worker.state_path.exists() or not copy_of_database(worker.state_path, copy):
+        return None
+    for place in mdt.lines:
+        set_status(mdt, place, rng.choice(("WAITING", "STARTED", "SUCCEED")))
+    worker.poll()
+    life.maintain(worker)
+    worker.poll()
+    move_over(copy, worker.state_path)
+    worker.kill()
+    return worker.process.name
 
 
 def bring_back_copy(life: Life, rng: random.Random) -> str:

@@ -24,10 +24,11 @@ def change_status(life: Life, rng: random.Random) -> None:
     """Some records get on, or back."""
     mdt = any_mdt(life, rng)
     for place in rng.sample(sorted(mdt.lines), min(len(mdt.lines), rng.choice((1, 2, 8)))):
-        _set_status(mdt, place, rng.choice(_STATUSES))
+        set_status(mdt, place, rng.choice(_STATUSES))
 
 
-def _set_status(mdt: Mdt, place: tuple[int, int], status: str) -> None:
+def set_status(mdt: Mdt, place: tuple[int, int], status: str) -> None:
+    """A record gets on, or back."""
     head, _, tail = mdt.lines[place].partition(b" status=")
     mdt.lines[place] = b" status=".join((head, status.encode() + b" " + tail.partition(b" ")[2]))
 
@@ -43,7 +44,7 @@ def cancel_all(life: Life, rng: random.Random) -> None:
     """`hsm_control purge`."""
     mdt = any_mdt(life, rng)
     for place in mdt.lines:
-        _set_status(mdt, place, "CANCELED")
+        set_status(mdt, place, "CANCELED")
 
 
 def recreate(life: Life, rng: random.Random) -> None:
@@ -60,6 +61,6 @@ def burst(life: Life, rng: random.Random) -> str:
     mdt = any_mdt(life, rng)
     for _ in range(rng.choice((5, 40))):
         for place in mdt.lines:
-            _set_status(mdt, place, rng.choice(_STATUSES))
+            set_status(mdt, place, rng.choice(_STATUSES))
         life.worker(mdt).poll()
     return f"{mdt.name}: {len(life.stream(mdt) or ())} entries"

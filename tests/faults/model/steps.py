@@ -17,6 +17,7 @@ from tests.faults.model.host_steps import (
     fail_over,
     kill,
     lose_state,
+    mix_two_days,
     mount_twice_or_nowhere,
 )
 from tests.faults.model.life import Life
@@ -125,7 +126,7 @@ WEIGHTS: dict[Step, int] = {
     poll_with_garbage: 2, poll_with_an_unreadable_line: 1, stop_or_start_coordinator: 2,
     arm: 18, take_away_fault: 1, kill: 4, cut_power: 2,
     fail_over: 3, mount_twice_or_nowhere: 2,
-    lose_state: 2, damage_state: 2, copy_state: 2, bring_back_copy: 2,
+    lose_state: 2, damage_state: 2, copy_state: 2, bring_back_copy: 2, mix_two_days: 1,
     down_or_up: 3, refuse: 2, another_type: 1, flush: 1, remember: 1, roll_back: 1, lose_tail: 1, delete_entries: 2,
     trim_by_another_hand: 1, set_id: 1, foreign_entries: 3, move_clocks: 3, consumer_group: 2,
     maintain: 4, maintain_at_a_server_that_is_behind: 2,
