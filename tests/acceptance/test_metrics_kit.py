@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from tests.support.core import MDT
-from tests.support.servers import RedisServer, die_with_parent, free_port
+from tests.support.servers import RedisServer, dying_with_parent, free_port
 from tests.support.stats_runs import COMMAND, ENVIRONMENT, Site, has_ipv6
 from tests.support.waiting import DEADLINE_S, eventually
 
@@ -207,7 +207,7 @@ def test_a_real_prometheus_scrapes_it(site: Site, tmp_path: Path) -> None:
     command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
     with (tmp_path / "log").open("wb") as log:
         prometheus = subprocess.Popen(
-            [*command, f"--web.listen-address={address}"], stdout=log, stderr=log, preexec_fn=die_with_parent
+            [*command, f"--web.listen-address={address}"], stdout=log, stderr=log, preexec_fn=dying_with_parent()
         )
     try:
         waiting = f'hsm_live_actions{{mdt="{MDT}",status="STARTED"}}'

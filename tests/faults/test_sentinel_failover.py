@@ -211,7 +211,7 @@ def live_through(service: SentinelService, folder: Path, wait_replicas: int, fai
 @pytest.mark.parametrize(("wait_replicas", "failovers"), [(0, "sk"), (1, "s"), (1, "k")])
 def test_failovers_under_load(service: SentinelService, tmp_path: Path, wait_replicas: int, failovers: str) -> None:
     site = live_through(service, tmp_path, wait_replicas, failovers)
-    assert all(mdt.errors for mdt in site.mdts), "no failover was seen"
+    assert any(mdt.errors for mdt in site.mdts), "no failover was seen"
 
 
 @pytest.mark.soak

@@ -18,10 +18,11 @@ from tests.conftest import PrivateServer
 from tests.support.core import KEY, OneMdt, Wire, line, lines, shipper_client
 from tests.support.servers import RedisServer
 from tests.support.truth import entries_of
+from tests.support.waiting import DEADLINE_S
 
 LISTING = lines(range(1, 6))
 ONE_REPLICA = Keeping(replicas=1, fsync=False, timeout_s=0.3)
-ON_DISK = Keeping(replicas=0, fsync=True, timeout_s=10)
+ON_DISK = Keeping(replicas=0, fsync=True, timeout_s=DEADLINE_S)
 
 
 class Pair:
@@ -32,7 +33,7 @@ class Pair:
         replica.follow(primary)
         self.wire = Wire()
         self.mdt = OneMdt(folder, shipper_client(primary, 0, self.wire))
-        self.mdt.stream.keeping = ONE_REPLICA._replace(timeout_s=30)
+        self.mdt.stream.keeping = ONE_REPLICA._replace(timeout_s=DEADLINE_S)
         self.mdt.poll(*LISTING)
         self.mdt.stream.keeping = ONE_REPLICA
 
@@ -79,7 +80,7 @@ def test_what_no_replica_has_is_not_committed_and_not_sent_twice(pair: Pair) -> 
     assert entries_of(mdt.client, KEY) == told
     assert pair.committed() == before
     pair.replica.resume()
-    mdt.stream.keeping = ONE_REPLICA._replace(timeout_s=30)
+    mdt.stream.keeping = ONE_REPLICA._replace(timeout_s=DEADLINE_S)
     result = mdt.poll(*LISTING, line(9), line(10))
     assert (result.events, result.states_missed) == ({"NEW": 1}, 0)
     mdt.check(*LISTING, line(9), line(10))
@@ -93,7 +94,7 @@ def test_a_listing_of_many_batches_goes_on_where_it_was_held_up(pair: Pair) -> N
     assert isinstance(pair.error(*long), StreamNotKept)
     assert len(entries_of(pair.mdt.client, KEY)) <= len(LISTING) + 1000  # a batch
     pair.replica.resume()
-    pair.mdt.stream.keeping = ONE_REPLICA._replace(timeout_s=30)
+    pair.mdt.stream.keeping = ONE_REPLICA._replace(timeout_s=DEADLINE_S)
     pair.mdt.poll(*long)
     pair.mdt.check(*long)
 

@@ -10,7 +10,7 @@ from typing import IO
 
 from hsm_shipper.errors import StateError
 from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file
-from tests.support.servers import die_with_parent
+from tests.support.servers import dying_with_parent
 from tests.support.shipper import clean_environment
 from tests.support.waiting import DEADLINE_S
 
@@ -99,7 +99,7 @@ def start(name: str, config: Path, output: IO[bytes] | None = None) -> subproces
         stdout=output,
         stderr=output,
         start_new_session=True,  # Ctrl-C is for the demo alone, which stops the others in good order
-        preexec_fn=die_with_parent,
+        preexec_fn=dying_with_parent(),
     )
 
 

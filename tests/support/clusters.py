@@ -13,12 +13,11 @@ import redis
 from redis.crc import key_slot
 
 from tests.support.servers import RedisServer, free_port
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_S, eventually
 
 SLOTS = 16_384
 PRIMARIES = 3
 _NODE_TIMEOUT_MS = 1000
-_LONG_S = 60.0
 _FAILOVER_TIMEOUT_S = 6.0  # a server gives up after 5, where the other did not pause in time
 
 
@@ -85,10 +84,10 @@ class RedisCluster:
                 node.ask("CLUSTER", "ADDSLOTSRANGE", ends[number], ends[number + 1] - 1)
             node.ask("CLUSTER", "MEET", self.nodes[0].host, self.nodes[0].port, self.nodes[0].bus_port)
         eventually(
-            lambda: all(node.cluster_info()["cluster_known_nodes"] == str(count) for node in self.nodes), _LONG_S
+            lambda: all(node.cluster_info()["cluster_known_nodes"] == str(count) for node in self.nodes), DEADLINE_S
         )
         for primary, replica in zip(self.nodes[:PRIMARIES], self.nodes[PRIMARIES:], strict=False):
-            eventually(lambda: _done(lambda: replica.ask("CLUSTER", "REPLICATE", primary.id)), _LONG_S)  # noqa: B023
+            eventually(lambda: _done(lambda: replica.ask("CLUSTER", "REPLICATE", primary.id)), DEADLINE_S)  # noqa: B023
         self.wait_until_whole()
 
     @property
@@ -111,7 +110,7 @@ class RedisCluster:
             return all(trouble.endswith(": ") for trouble in troubles) and self._agree()
 
         try:
-            eventually(is_whole, _LONG_S, 0.05)
+            eventually(is_whole, DEADLINE_S, 0.05)
         except AssertionError as error:
             raise AssertionError(f"the cluster is not whole: {troubles}") from error
 
@@ -162,7 +161,7 @@ class RedisCluster:
 
     def node_of(self, key: str) -> ClusterNode:
         """The primary that has `key` by its own word: others may not know yet."""
-        return eventually(lambda: [node for node in self.nodes if self._has(node, key)], _LONG_S)[0]
+        return eventually(lambda: [node for node in self.nodes if self._has(node, key)], DEADLINE_S)[0]
 
     def _has(self, node: ClusterNode, key: str) -> bool:
         if not node.is_running:
@@ -198,7 +197,7 @@ class RedisCluster:
                 new.ask("CLUSTER", "FAILOVER")
             return False
 
-        eventually(has_taken_over, _LONG_S)
+        eventually(has_taken_over, DEADLINE_S)
 
     def begin_move(self, key: str) -> tuple[ClusterNode, ClusterNode]:
         """Let the slot of `key` be on its way to another node; returns from where and to where."""

@@ -14,7 +14,7 @@ import random
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -105,7 +105,7 @@ class RedisServer:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
-            self._command(), stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
+            self._command(), stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=dying_with_parent()
         )
         eventually(self._answers)
         return self
@@ -175,6 +175,18 @@ class RedisServer:
 def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
     """Be sent this signal when the thread that started this process ends."""
     _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def dying_with_parent() -> Callable[[], None]:
+    """For `preexec_fn`: the process is killed when the thread that starts it ends, however early that is."""
+    parent = os.getpid()
+
+    def ask() -> None:
+        die_with_parent()
+        if os.getppid() != parent:  # it has ended before the kernel knew our wish: nobody will tell us any more
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return ask
 
 
 def connections(client: redis.Redis) -> int:
