@@ -29,7 +29,7 @@ from tests.support.readings import take
 from tests.support.relay import Relay
 from tests.support.servers import RedisServer
 from tests.support.truth import judge_stream
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, eventually
 
 __all__ = ["readers"]
 
@@ -64,8 +64,9 @@ class Site:
 
     def promote(self) -> None:
         """The replica becomes the primary, and the address means it. The old primary knows nothing of it."""
-        with self.old.client() as old:
-            assert old.wait(num_replicas=1, timeout=int(1000 * DEADLINE_S)) == 1
+        with self.old.client() as old, self.new.client() as new:  # WAIT looks at the writes of its own connection only
+            told = old.info("replication")["master_repl_offset"]
+            eventually(lambda: new.info("replication")["slave_repl_offset"] >= told)
         self.new.promote()
         self.relay.server = self.new
 
