@@ -13,6 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
+import pytest
+
 from hsm_shipper.config import KEYS
 from hsm_shipper.state.maintenance_log import last_runs, runs_file
 from tests.acceptance.conftest import MakeServer
@@ -134,6 +136,7 @@ def test_a_stream_that_grew_too_long_does_not_wait(server: SimulatedServer, mdt:
     eventually(lambda: settled(server, mdt))
 
 
+@pytest.mark.soak
 def test_two_hundred_mdts_take_turns(server: SimulatedServer) -> None:
     server.configure(reconcile_interval=366 * 86_400)  # or one of so many is due while we look
     mdts = {name: SimulatedMdt(name) for name in (f"elm-MDT{number:04x}" for number in range(200))}

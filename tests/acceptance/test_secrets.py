@@ -80,7 +80,11 @@ def written(server: MetadataServer) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in files if path.is_file() and path.name != CONFIG_FILE}
 
 
-@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize(
+    # Ways that differ in how a URL is taken apart only, which `tests/unit/test_address_secrets.py` looks at as well.
+    "url",
+    [*URLS[2:5], *URLS[7:], *(pytest.param(url, marks=pytest.mark.soak) for url in (*URLS[:2], *URLS[5:7]))],
+)
 def test_no_command_shows_it(guarded: RedisServer, server: MetadataServer, url: str) -> None:
     host = f"127.0.0.1:{guarded.port}"
     server.configure(redis_url=url.format(secret=SECRET, host=host, closed=free_port()))
