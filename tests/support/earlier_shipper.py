@@ -14,6 +14,7 @@ from typing import Any
 
 import redis
 
+from hsm_shipper.contract.stream_ids import pack_id
 from tests.support.core import earlier_event
 from tests.support.truth import entries_of
 
@@ -51,7 +52,8 @@ class EarlierShipper:
         for action_key in live.keys() - listed:
             orphan = {"event_type": _PURGED, "status": _PURGED, "action_key": action_key, "timestamp": 1_759_401_300}
             self._add(orphan)
-        self._client.xtrim(self._key, minid=min(live[each] for each in listed), approximate=False)
+        oldest = min((live[each] for each in listed), key=pack_id)  # as text 1-10 comes before 1-2
+        self._client.xtrim(self._key, minid=oldest, approximate=False)
 
     def _live(self) -> dict[str, str]:
         """The newest entry of each action that the stream calls live, by key: a file's one action of a kind."""
