@@ -10,9 +10,8 @@ from typing import Any
 
 from hsm_shipper.errors import ConfigError
 
-_UTC_TIME = (
-    0x17  # tags of ASN.1 (X.690); the other one that a certificate may have is GeneralizedTime, with a long year
-)
+# Tags of ASN.1 (X.690). The other time that a certificate may have is GeneralizedTime, with a long year.
+_UTC_TIME = 0x17
 _VERSION = 0xA0
 
 
