@@ -219,8 +219,8 @@ class RedisCluster:
         self._end(slot, source, target)
 
     def _begin(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
-        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
-        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+        _set_slot(target, slot, "IMPORTING", source.id)
+        _set_slot(source, slot, "MIGRATING", target.id)
 
     def _move_keys(self, slot: int, source: ClusterNode, target: ClusterNode) -> bool:
         keys = source.ask("CLUSTER", "GETKEYSINSLOT", slot, SLOTS)
@@ -234,7 +234,7 @@ class RedisCluster:
         new = target.id
         others = [node for node in self.nodes if node not in (source, target) and node.is_primary()]
         for node in (target, source, *others):
-            node.ask("CLUSTER", "SETSLOT", slot, "NODE", new)
+            _set_slot(node, slot, "NODE", new)
 
     def move(self, key: str) -> None:
         """Move the slot of `key` to another node."""
@@ -243,6 +243,21 @@ class RedisCluster:
 
     def _listening_on(self, port: int) -> ClusterNode:
         return next(node for node in self.nodes if node.port == port)
+
+
+def _set_slot(node: ClusterNode, slot: int, *words: str) -> None:
+    """CLUSTER SETSLOT; a node that has not heard yet that another one became primary is given the time to hear it."""
+
+    def has_set() -> bool:
+        try:
+            node.ask("CLUSTER", "SETSLOT", slot, *words)
+        except redis.ResponseError as error:
+            if "is not a master" not in str(error):
+                raise
+            return False
+        return True
+
+    eventually(has_set, DEADLINE_S, 0.05)
 
 
 def _done(act: Any) -> bool:
