@@ -5,11 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 
-from hsm_shipper.contract.fold import ActionFold, Observer
+from hsm_shipper.contract.fold import ActionFold, Entry, Observer
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ReplayOvertaken
-from hsm_shipper.stream.page_reader import Entry
 from hsm_shipper.stream.stream import ActionStream
 
 REPLAYS_MAX = 5  # a trim takes far less time than a replay, so it hardly overtakes two in a row
