@@ -52,6 +52,10 @@ class LongList:
         """A process that polls it, as the worker's does."""
         return Child("benchmarks.poll_child", self._config, _MDT, self._actions)
 
+    def catching_up(self) -> Child:
+        """A process that loses its state and catches up with the stream, as the worker's does."""
+        return Child("benchmarks.catch_up_child", self._config, _MDT)
+
     def reading(self) -> Child:
         """The floor of a poll without much change."""
         return Child("benchmarks.floors", "reading", self._actions)

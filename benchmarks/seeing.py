@@ -28,7 +28,7 @@ def measure(folder: Path, server: RedisServer, lines: int, repetitions: int) -> 
         worker.run()
     entries = mdt.client.xlen(mdt.key)
     floor = Row("floor: bare reading of the entries", memory_shown=False)
-    stats = Row("hsm-stream-stats: a report", floor, 1.6, _MEMORY_AIM_MB)
+    stats = Row("hsm-stream-stats: a report", floor, 1.2, _MEMORY_AIM_MB)
     with mdt.reading_entries(mdt.key) as reading:
         for _ in range(repetitions):
             with mdt.stats() as child:  # each report is a process of its own: its memory is that of one
