@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from benchmarks.figures import Figure
-from benchmarks.processes import peak_mb
+from benchmarks.processes import cpu_s, peak_mb
 from benchmarks.running_site import POLL_INTERVAL_S, RunningSite, running_site
 from hsm_shipper.contract.heartbeat import Heartbeat
 from tests.support.servers import RedisServer
@@ -33,18 +33,19 @@ def measure(folder: Path, server: RedisServer, lines: int, repetitions: int, mdt
         for name, value in _SLOWLOG.items():
             client.config_set(name, value)
         try:
+            empty_bytes, begun_s = client.info("memory")["used_memory"], cpu_s([server.pid])
             with running_site(server, mdts, lines) as site:
-                return [*_shipped(site, client), *_steady(site, client)]
+                ship_s, used_bytes = cpu_s([server.pid]) - begun_s, client.info("memory")["used_memory"]
+                return [
+                    Figure("all lists shipped, from the command on", "s", [site.first_ship_s]),
+                    Figure("shipping", "µs of Redis an entry", [1e6 * ship_s / (mdts * lines)]),
+                    Figure("Redis", "bytes a live action", [(used_bytes - empty_bytes) / (mdts * lines)]),
+                    *_slow_calls("meanwhile", client),
+                    *_steady(site, client),
+                ]
         finally:
             for name, value in before.items():
                 client.config_set(name, value)
-
-
-def _shipped(site: RunningSite, client: redis.Redis) -> Iterator[Figure]:
-    yield Figure("all lists shipped, from the command on", "s", [site.first_ship_s])
-    yield from _slow_calls("meanwhile", client)
-    live = sum(listing.lines for listing in site.listings)
-    yield Figure("Redis", "bytes a live action", [client.info("memory")["used_memory"] / live])
 
 
 def _steady(site: RunningSite, client: redis.Redis) -> Iterator[Figure]:

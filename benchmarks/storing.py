@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import redis
+from typing import Any, NamedTuple
 
 from benchmarks.figures import Figure
 from benchmarks.long_list import LongList
+from benchmarks.processes import cpu_s
 from hsm_shipper.contract.redis_keys import DATA_FIELD
 from tests.support.servers import RedisServer
 
@@ -28,7 +27,7 @@ _SETTINGS = (
     {_MAX_BYTES: "32768", _MAX_ENTRIES: "100"},
     {_MAX_BYTES: "65536", _MAX_ENTRIES: "0"},
 )
-_UNIT = "bytes an entry"
+_UNIT, _SERVER_UNIT = "bytes an entry", "µs of Redis an entry"
 _ENTRIES_PER_ROUND_TRIP = 1000
 
 
@@ -43,13 +42,13 @@ def measure(folder: Path, server: RedisServer, lines: int, repetitions: int) -> 
         mdt.forget_all()
         with mdt.worker() as worker:
             worker.run()
-        figures += _figures(mdt, include_raw=include_raw)
+        figures += _figures(mdt, server, include_raw=include_raw)
         mdt.client.flushdb()
         mdt.client.close()
     return figures
 
 
-def _figures(mdt: LongList, *, include_raw: bool) -> Iterator[Figure]:
+def _figures(mdt: LongList, server: RedisServer, *, include_raw: bool) -> Iterator[Figure]:
     payloads = [fields[DATA_FIELD] for _, fields in mdt.client.xrange(mdt.key)]
     kind = "with raw" if include_raw else "without raw"
     for part, size in _parts(payloads).items():
@@ -59,11 +58,15 @@ def _figures(mdt: LongList, *, include_raw: bool) -> Iterator[Figure]:
     before = mdt.client.config_get("stream-node-max-*")
     try:
         for settings in _SETTINGS:
-            entry_bytes = _kept(mdt.client, payloads, settings)
-            at = f"{settings[_MAX_BYTES]}, {settings[_MAX_ENTRIES]}"
+            for name, value in settings.items():
+                mdt.client.config_set(name, value)
+            kept = _kept(mdt, server, payloads)
+            at = f"{kind}, nodes of {settings[_MAX_BYTES]}, {settings[_MAX_ENTRIES]}"
             aim = _AIM_WITHOUT_RAW_BYTES if settings is RECOMMENDED and not include_raw else None
-            yield Figure(f"{kind}: around it, nodes of {at}", _UNIT, [entry_bytes - payload_bytes])
-            yield Figure(f"{kind}: all, nodes of {at}", _UNIT, [entry_bytes], aim)
+            yield Figure(f"{at}: around the JSON", _UNIT, [kept.entry_bytes - payload_bytes])
+            yield Figure(f"{at}: all", _UNIT, [kept.entry_bytes], aim)
+            yield Figure(f"{at}: XADD", _SERVER_UNIT, [kept.append_us])
+            yield Figure(f"{at}: XRANGE", _SERVER_UNIT, [kept.read_us])
     finally:
         for name, value in before.items():
             mdt.client.config_set(name, value)
@@ -86,16 +89,28 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _kept(client: redis.Redis, payloads: list[bytes], settings: dict[str, str]) -> float:
-    """Bytes that the server needs for each of these entries."""
-    for name, value in settings.items():
-        client.config_set(name, value)
-    before = client.info("memory")["used_memory"]
-    for start in range(0, len(payloads), _ENTRIES_PER_ROUND_TRIP):
+class _Kept(NamedTuple):
+    """What one entry took of the server: memory, and processor time to append it and to read it."""
+
+    entry_bytes: float
+    append_us: float
+    read_us: float
+
+
+def _kept(mdt: LongList, server: RedisServer, payloads: list[bytes]) -> _Kept:
+    client, count = mdt.client, len(payloads)
+    memory_before, cpu_before = client.info("memory")["used_memory"], cpu_s([server.pid])
+    for start in range(0, count, _ENTRIES_PER_ROUND_TRIP):
         pipe = client.pipeline(transaction=False)
         for payload in payloads[start : start + _ENTRIES_PER_ROUND_TRIP]:
-            pipe.xadd("copy", {DATA_FIELD: payload})
+            pipe.xadd(mdt.set_aside_key, {DATA_FIELD: payload})
         pipe.execute()
-    used = client.info("memory")["used_memory"] - before
-    client.delete("copy")
-    return float(used) / len(payloads)
+    cpu_appended, memory_after = cpu_s([server.pid]), client.info("memory")["used_memory"]
+    with mdt.reading_entries(mdt.set_aside_key) as reading:
+        reading.run()
+    cpu_read = cpu_s([server.pid])
+    client.delete(mdt.set_aside_key)
+    us = 1e6 / count
+    return _Kept(
+        (memory_after - memory_before) / count, us * (cpu_appended - cpu_before), us * (cpu_read - cpu_appended)
+    )
