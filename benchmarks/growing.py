@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import log
 from pathlib import Path
 
@@ -25,29 +25,35 @@ _EXPONENT_FROM = 100_000
 # 1 is linear. Two runs of the same differ by more than a twentieth.
 _EXPONENT_AIM = 1.05
 
-Costs = dict[str, float]
-"""Processor seconds of each thing."""
+Runs = dict[str, Run]
+"""A run of each thing."""
 
 
 def measure(folder: Path, server: RedisServer, lines: int, repetitions: int, plot: Path | None = None) -> list[Figure]:
     """Do everything with lists of up to `lines` lines; the least of the repetitions counts."""
-    costs: dict[int, Costs] = {}
+    runs: dict[int, Runs] = {}
     for size in [*(size for size in _SIZES if size < lines), lines]:
         rounds = [_measure(folder / f"{size}-{number}", server, size) for number in range(repetitions)]
-        costs[size] = {what: min(costs[what] for costs in rounds) for what in rounds[0]}
-        print(f"{size:,} lines: " + ", ".join(f"{what} {cost:.3f} s" for what, cost in costs[size].items()), flush=True)
-    if plot is not None:
-        curves = {what: [(size, costs[size][what]) for size in costs] for what in costs[lines]}
+        runs[size] = {what: _least(each[what] for each in rounds) for what in rounds[0]}
+        print(
+            f"{size:,} lines: " + ", ".join(f"{what} {run.cpu_s:.3f} s" for what, run in runs[size].items()), flush=True
+        )
+    if plot is not None and len(runs) > 1:
+        curves = {what: [(size, runs[size][what].cpu_s) for size in runs] for what in runs[lines]}
         plot.write_text(svg(curves, "lines of the list", "processor seconds"), encoding="utf-8")
-    return list(_figures(costs))
+    return list(_figures(runs))
 
 
-def _measure(folder: Path, server: RedisServer, lines: int) -> Costs:
+def _measure(folder: Path, server: RedisServer, lines: int) -> Runs:
     mdt = _Mdt(folder, server, lines)
     try:
-        return dict(mdt.costs())
+        return dict(mdt.runs())
     finally:
         shutil.rmtree(folder)
+
+
+def _least(runs: Iterable[Run]) -> Run:
+    return min(runs, key=lambda run: run.cpu_s)
 
 
 class _Mdt:
@@ -60,25 +66,25 @@ class _Mdt:
         self._config.write_text(json.dumps(keys))
         self._client = server.client(_REDIS_DB)
 
-    def costs(self) -> Iterator[tuple[str, float]]:
+    def runs(self) -> Iterator[tuple[str, Run]]:
         mdt, lines = self._listing.mdt, self._listing.lines
         self._client.flushdb()
         with self._worker() as worker:
-            yield "first ship", _poll(worker, NEW=lines).cpu_s
-            yield "unchanged poll", min(_poll(worker).cpu_s for _ in range(_SHORT_RUNS))
+            yield "first ship", _poll(worker, NEW=lines)
+            yield "unchanged poll", _least(_poll(worker) for _ in range(_SHORT_RUNS))
             changed = self._listing.change(_EVERY)
-            yield "poll, 1 % changed all over", _poll(worker, UPDATE=changed).cpu_s
+            yield "poll, 1 % changed all over", _poll(worker, UPDATE=changed)
         with self._worker() as worker:
-            yield "first poll after a restart", _poll(worker).cpu_s
+            yield "first poll after a restart", _poll(worker)
         with Child("benchmarks.cycle_child", self._config, mdt) as maintenance:
-            yield "reconcile and trim", maintenance.run().cpu_s
+            yield "reconcile and trim", maintenance.run()
         self._client.delete(f"copy:{stream_key(DEFAULT_PREFIX, mdt)}")
         for path in self._state_dir.iterdir():
             path.unlink()
         with self._worker() as worker:
-            yield "first poll without state", _poll(worker).cpu_s
+            yield "first poll without state", _poll(worker)
         with Child("benchmarks.stats_child", self._config) as stats:
-            yield "hsm-stream-stats", stats.run().cpu_s
+            yield "hsm-stream-stats", stats.run()
         self._client.flushdb()
         self._client.close()
 
@@ -93,15 +99,20 @@ def _poll(worker: Child, **expected: int) -> Run:
     return run
 
 
-def _figures(costs: Mapping[int, Costs]) -> Iterator[Figure]:
-    *_, longest = costs
-    for what in costs[longest]:
-        for size in costs:
-            yield Figure(f"{what}, {size:,} lines", "processor µs a line", [1e6 * costs[size][what] / size])
-        large = [size for size in costs if size >= _EXPONENT_FROM]
+def _figures(runs: Mapping[int, Runs]) -> Iterator[Figure]:
+    sizes = list(runs)
+    shortest, longest = sizes[0], sizes[-1]
+    for what in runs[longest]:
+        for size in runs:
+            yield Figure(f"{what}, {size:,} lines", "processor µs a line", [1e6 * runs[size][what].cpu_s / size])
+        large = [size for size in runs if size >= _EXPONENT_FROM]
         if len(large) > 1:
-            exponent = _exponent([(size, costs[size][what]) for size in large])
+            exponent = _exponent([(size, runs[size][what].cpu_s) for size in large])
             yield Figure(f"{what}: exponent", "1 is linear", [exponent], _EXPONENT_AIM)
+    for what in runs[longest] if longest > shortest else ():
+        least_mb, most_mb = runs[shortest][what].peak_mb, runs[longest][what].peak_mb
+        yield Figure(f"{what}: memory at {longest:,} lines", "MB", [most_mb])
+        yield Figure(f"{what}: memory", "bytes a line", [1e6 * (most_mb - least_mb) / (longest - shortest)])
 
 
 def _exponent(points: Sequence[tuple[float, float]]) -> float:
