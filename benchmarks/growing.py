@@ -40,7 +40,9 @@ def measure(folder: Path, server: RedisServer, lines: int, repetitions: int, plo
         )
     if plot is not None and len(runs) > 1:
         curves = {what: [(size, runs[size][what].cpu_s) for size in runs] for what in runs[lines]}
-        plot.write_text(svg(curves, "lines of the list", "processor seconds"), encoding="utf-8")
+        plot.write_text(
+            svg(curves, "lines of the list", "processor seconds; dashed: in proportion to the lines"), encoding="utf-8"
+        )
     return list(_figures(runs))
 
 

@@ -21,12 +21,13 @@ def svg(curves: Mapping[str, Points], x_label: str, y_label: str) -> str:
     guide = _linear(max(curves.values(), key=lambda points: points[-1][1]))
     x_axis = _Axis([x for x, _ in every], _LEFT, _WIDTH - _RIGHT)
     y_axis = _Axis([y for _, y in [*every, *guide]], _HEIGHT - _BOTTOM, _TOP)
+    places = [(x_axis.at(x), y_axis.at(y)) for x, y in guide]
     size = f'width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
         *_grid(x_axis, y_axis),
-        _line(*((x_axis.at(x), y_axis.at(y)) for x, y in guide), more='stroke-dasharray="5 5" stroke="#888888"'),
+        _line(places[0], places[1], 'stroke-dasharray="5 5" stroke="#888888"'),
         *_curves(curves, x_axis, y_axis),
         _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 10, x_label, "middle"),
         _text(_LEFT, _TOP - 7, y_label, "start"),

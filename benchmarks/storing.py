@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from benchmarks.figures import Figure
 from benchmarks.long_list import LongList
@@ -34,7 +34,7 @@ _ENTRIES_PER_ROUND_TRIP = 1000
 def measure(folder: Path, server: RedisServer, lines: int, repetitions: int) -> list[Figure]:
     """Ship a list with and without `raw`, then keep the same entries under every setting."""
     del repetitions  # it is the same each time
-    figures = []
+    figures: list[Figure] = []
     for include_raw in (True, False):
         own = folder / f"raw-{include_raw}"
         own.mkdir()
@@ -49,13 +49,14 @@ def measure(folder: Path, server: RedisServer, lines: int, repetitions: int) -> 
 
 
 def _figures(mdt: LongList, server: RedisServer, *, include_raw: bool) -> Iterator[Figure]:
-    payloads = [fields[DATA_FIELD] for _, fields in mdt.client.xrange(mdt.key)]
+    entries = cast(list[tuple[bytes, dict[bytes, bytes]]], mdt.client.xrange(mdt.key))
+    payloads = [fields[DATA_FIELD] for _, fields in entries]
     kind = "with raw" if include_raw else "without raw"
     for part, size in _parts(payloads).items():
         yield Figure(f"{kind}: {part}", _UNIT, [size])
     payload_bytes = sum(map(len, payloads)) / len(payloads)
     yield Figure(f"{kind}: the JSON", _UNIT, [payload_bytes])
-    before = mdt.client.config_get("stream-node-max-*")
+    before = cast(dict[str, str], mdt.client.config_get("stream-node-max-*"))
     try:
         for settings in _SETTINGS:
             for name, value in settings.items():
