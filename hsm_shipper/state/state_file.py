@@ -31,6 +31,7 @@ from hsm_shipper.state.rows import (
     POSITION_COLUMNS,
     SUM_COLUMNS,
     Digests,
+    PlacesAndDigests,
     delete_actions,
     has_entry_before,
     read_actions,
@@ -118,11 +119,11 @@ class StateFile:
         with translated(self.path, "read"):
             return self._data_version() != self._version
 
-    def load(self, index: Callable[[Iterator[tuple[int, bytes | None]], set[int]], Index]) -> Loaded[Index]:
+    def load(self, index: Callable[[Iterator[PlacesAndDigests], set[int]], Index]) -> Loaded[Index]:
         """Everything that the worker keeps in memory.
 
-        `index` is given the packed place and the MD5 of each live action in turn, for there may be many, and the places
-        that are to be refreshed.
+        `index` is given the packed places and the MD5s of some live actions at a time, for there may be many, and the
+        places that are to be refreshed.
         """
         with translated(self.path, "read"), immediate(self._connection):
             version = self._data_version()

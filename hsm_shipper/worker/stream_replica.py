@@ -167,8 +167,8 @@ class StreamReplica:
         for change in flight.changes:
             if change.before is not None:
                 self.line_index.drop(change.before.place, change.before.digest)
-            if change.after is not None:
-                self.line_index.add(change.after.place, change.after.digest)
+        entered = [change.after for change in flight.changes if change.after is not None]
+        self.line_index.add_all([action.place for action in entered], [action.digest for action in entered])
         self.shipped.update(change.kind for change in flight.changes)
 
     def compare(self) -> None:

@@ -126,7 +126,10 @@ class Polls(RuleBasedStateMachine):
             if told in self.known.by_digest(with_shared=True):
                 assert told is not None
                 self.known.shared.add(told)
-        self.index = LineIndex(sorted(rows.items()), marked)
+        in_order = sorted(rows)
+        some = data.draw(st.integers(1, 20))
+        pieces = [in_order[at : at + some] for at in range(0, len(in_order), some)]
+        self.index = LineIndex([(piece, [rows[place] for place in piece]) for piece in pieces], marked)
 
     # -- polls
 

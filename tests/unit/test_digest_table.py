@@ -42,6 +42,18 @@ class Numbers(RuleBasedStateMachine):
         for at in range(begin, begin + count):
             self.add(at.to_bytes(5, "big") + b"\1" * 11)
 
+    @rule(digests=st.lists(DIGESTS, max_size=30), unnumbered=st.integers(0, 3))
+    def extend(self, digests: list[bytes], unnumbered: int) -> None:
+        """Some may have a number by now, or come twice; some numbers may have gone to what has no MD5."""
+        first = self.next + unnumbered
+        had_one = []
+        for at, digest in enumerate(digests):
+            if self.model.setdefault(digest, first + at) != first + at:
+                had_one.append(at)
+        assert self.table.extend(digests, first) == had_one
+        self.free += [first + at for at in had_one]
+        self.next = first + len(digests)
+
     @rule(count=st.integers(1, 400))
     def pop_many(self, count: int) -> None:
         for digest in list(self.model)[:count]:
@@ -63,7 +75,7 @@ class Numbers(RuleBasedStateMachine):
         asked = known[first : first + 10]
         for digest in data.draw(st.lists(DIGESTS, max_size=3)):
             asked.insert(data.draw(st.integers(0, len(asked))), digest)
-        assert self.table.get_all(asked) == [self.model.get(digest, DigestTable.NONE) for digest in asked]
+        assert list(self.table.get_all(asked)) == [self.model.get(digest, DigestTable.NONE) for digest in asked]
 
     @invariant()
     def tells_what_a_dict_tells(self) -> None:

@@ -42,6 +42,17 @@ class Memory(RuleBasedStateMachine):
         self.known.add(place, None if marked else digest(line))
         self.seen.add(place)
 
+    @rule(lines=st.lists(LINE, min_size=1, max_size=3), marked=st.booleans())
+    def add_all(self, lines: list[bytes], marked: bool) -> None:
+        places = [core.place(rec) for rec in (1, 2, 3) if core.place(rec) not in self.lines][: len(lines)]
+        added = dict(zip(places, lines, strict=False))
+        for place, line in added.items():
+            if not marked and line in self.told.values():
+                self.shared.add(line)
+            self.lines[place], self.told[place] = line, None if marked else line
+            self.seen.add(place)
+        self.known.add_all([*added], [None if marked else digest(line) for line in added.values()])
+
     @rule(data=st.data())
     @precondition(lambda self: self.lines)
     def drop(self, data: st.DataObject) -> None:

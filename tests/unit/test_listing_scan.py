@@ -30,7 +30,7 @@ def test_what_is_known_is_unseen_when_a_poll_begins_and_seen_when_its_line_came(
 
 
 def test_an_action_without_a_known_hash_is_known_by_its_place() -> None:
-    knows = LineIndex([(place(1), None), (place(2), digest(line(2)))])
+    knows = LineIndex([([place(1), place(2)], [None, digest(line(2))])])
     survey(knows, [line(2)])
     assert knows.unseen() == places([1])
     knows.drop(place(1), None)
@@ -71,7 +71,7 @@ def test_what_is_added_during_a_poll_is_seen_in_it_and_unseen_in_the_next(freed_
 
 def test_a_line_that_is_said_to_be_in_two_places_is_looked_at_where_one_of_them_is_marked() -> None:
     for marked in (1, 2):
-        knows = LineIndex([(place(1), digest(line(1))), (place(2), digest(line(1)))], {place(marked)})
+        knows = LineIndex([([place(1), place(2)], [digest(line(1))] * 2)], {place(marked)})
         assert survey(knows, [line(1)]).missing() == places([2])
         for rec in (1, 2):
             knows.drop(place(rec), digest(line(1)))
