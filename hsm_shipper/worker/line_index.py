@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Collection, Container, Iterable, Sequence
-from itertools import chain
+from itertools import chain, groupby
 
 from hsm_shipper.worker.digest_table import DigestTable
 from hsm_shipper.worker.listing_blocks import Block, BlockRun
@@ -142,73 +142,82 @@ class LineIndex:
     # When it is known what became of the lines
 
     def add_all(self, places: Sequence[int], digests: Sequence[bytes | None]) -> None:
-        """Know the actions in some places; they count as seen."""
-        if self._free or self._ambiguous or None in digests:
-            for place, digest in zip(places, digests, strict=True):
-                self.add(place, digest)
+        """Know the actions in some places, by the MD5s of their lines; they count as seen."""
+        slots = self._take_slots(places)
+        if None not in digests and self._ambiguous.isdisjoint(digests):
+            self._know(slots, digests)  # type: ignore[arg-type]
             return
-        first = len(self._places)
-        self._places.extend(places)
-        self._block_of.extend([self._arrived] * len(places))
-        self._arrived.hold(len(places), first, len(self._places) - 1)
-        for at in self._slots.extend(digests, first):
-            if digests[at] not in self._ambiguous:
-                self._share(digests[at])
-            self._slots_by_place[places[at]] = first + at
+        for slot, digest in zip(slots, digests, strict=True):
+            if digest is None or digest in self._ambiguous:
+                self._slots_by_place[self._places[slot]] = slot
+            else:
+                self._know([slot], [digest])
 
-    def add(self, place: int, digest: bytes | None) -> None:
-        """Know the action in `place`; it counts as seen."""
-        if self._free:
-            slot = self._free.popleft()
-            self._places[slot] = place
-            self._block_of[slot] = self._arrived
+    def drop_all(self, places: Sequence[int], digests: Sequence[bytes | None]) -> None:
+        """Forget the actions in some places, whose lines have these MD5s."""
+        if not places:
+            return
+        slots = None if None in digests else self._slots.get_all(digests)  # type: ignore[arg-type]
+        if slots is not None and self.NO_SLOT not in slots and self.places(slots) == places:
+            self._slots.free(slots)
         else:
-            slot = len(self._places)
-            self._places.append(place)
-            self._block_of.append(self._arrived)
-        self._arrived.hold(1, slot, slot)
-        if digest is None or digest in self._ambiguous:
-            self._slots_by_place[place] = slot
-        elif not self._slots.add(digest, slot):
-            self._share(digest)
-            self._slots_by_place[place] = slot
+            slots = list(map(self._forget, places, digests))
+        self._move(slots, self._nowhere)
+        self._free.extend(slots)
 
-    def drop(self, place: int, digest: bytes | None) -> None:
-        """Forget the action in `place`, whose line has `digest`."""
-        slot = self.NO_SLOT if digest is None else self._slots.pop(digest)
-        if digest is None or slot == self.NO_SLOT:
-            slot = self._slots_by_place.pop(place)
-        elif self._places[slot] != place:  # it is known by the line of another place
-            self._slots.add(digest, slot)
-            slot = self._slots_by_place.pop(place)
-        self._leave(self._block_of[slot], 1)
-        self._block_of[slot] = self._nowhere
-        self._free.append(slot)
+    def _take_slots(self, places: Sequence[int]) -> Sequence[int]:
+        """Slots for the actions in some places."""
+        first = len(self._places)
+        slots: Sequence[int] = range(first, first + len(places))
+        if self._free:
+            again = [self._free.popleft() for _ in range(min(len(self._free), len(places)))]
+            for slot, place in zip(again, places, strict=False):
+                self._places[slot] = place
+            slots = [*again, *slots[: len(places) - len(again)]]
+            places = places[len(again) :]
+        self._places.extend(places)
+        self._block_of.extend([self._nowhere] * len(places))
+        self._move(slots, self._arrived)
+        return slots
+
+    def _know(self, slots: Sequence[int], digests: Sequence[bytes]) -> None:
+        for slot in self._slots.add_all(digests, slots):
+            digest = digests[slots.index(slot)]
+            if digest not in self._ambiguous:
+                self._share(digest)
+            self._slots_by_place[self._places[slot]] = slot
+
+    def _forget(self, place: int, digest: bytes | None) -> int:
+        """The slot that the action in `place` had."""
+        slot = self.NO_SLOT if digest is None else self._slots.get(digest)
+        if slot == self.NO_SLOT or self._places[slot] != place:  # it is to be looked at, or that is another one's line
+            return self._slots_by_place.pop(place)
+        self._slots.free([slot])
+        return slot
 
     def _share(self, digest: bytes) -> None:
         """Look at this line from now on, whatever it is."""
         self._ambiguous.add(digest)
-        slot = self._slots.pop(digest)
+        slot = self._slots.get(digest)
+        self._slots.free([slot])
         self._slots_by_place[self._places[slot]] = slot
         self._leave(self._block_of[slot], 0)
 
     def _move(self, slots: Sequence[int], block: Block) -> None:
         """Have these lines in `block`, and in no other."""
         block_of = self._block_of
-        if isinstance(slots, range):  # as lines that came together mostly stay together
-            some = block_of[slots.start : slots.stop]
-            if some[0] is not block and some.count(some[0]) == len(some):
-                self._leave(some[0], len(some))
-                block_of[slots.start : slots.stop] = [block] * len(some)
-                block.hold(len(some), slots.start, slots.stop - 1)
-                return
-        moved = []
-        for slot in slots:
-            left = block_of[slot]
-            if slot != self.NO_SLOT and left is not block:
-                self._leave(left, 1)
+        moved: Sequence[int]
+        if isinstance(slots, range) and block not in block_of[slots.start : slots.stop]:
+            moved = slots
+            for left, some in groupby(block_of[slots.start : slots.stop]):
+                self._leave(left, len(list(some)))
+            block_of[slots.start : slots.stop] = [block] * len(slots)
+        else:
+            moved = [slot for slot in dict.fromkeys(slots) if slot != self.NO_SLOT and block_of[slot] is not block]
+            for left, some in groupby(moved, block_of.__getitem__):
+                self._leave(left, len(list(some)))
+            for slot in moved:
                 block_of[slot] = block
-                moved.append(slot)
         if moved:
             block.hold(len(moved), min(moved), max(moved))
 

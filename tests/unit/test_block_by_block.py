@@ -146,7 +146,7 @@ class Polls(RuleBasedStateMachine):
                 self._drop(place)
             if place not in self.known.rows:
                 self.known.add(place, digest(data))
-                self.index.add(place, digest(data))
+                self.index.add_all([place], [digest(data)])
         if kept:
             scan.keep_blocks()
         assert len(self.index) == len(self.known.rows)
@@ -175,7 +175,7 @@ class Polls(RuleBasedStateMachine):
         return scan, model, new
 
     def _drop(self, place: int) -> None:
-        self.index.drop(place, self.known.rows[place])
+        self.index.drop_all([place], [self.known.rows[place]])
         self.known.drop(place)
 
     def _at(self, data: st.DataObject) -> int:
