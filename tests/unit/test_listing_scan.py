@@ -14,6 +14,7 @@ from hsm_shipper.worker.held_lines import HELD_OPEN_MAX, HeldLines
 from hsm_shipper.worker.line_index import LineIndex
 from hsm_shipper.worker.listing_blocks import Block
 from hsm_shipper.worker.listing_scan import ListingScan
+from tests.support import core
 from tests.support.core import digest, line, lines, place
 from tests.unit.surveys import NEW_FORMAT, chunk, known, places, survey, taken
 
@@ -84,13 +85,14 @@ def test_a_line_that_is_said_to_be_in_two_places_is_looked_at_where_one_of_them_
 def test_held_lines_come_back_in_order_also_where_many_are_packed() -> None:
     count = 2 * HELD_OPEN_MAX + 10
     data = lines(range(1, count + 1))
-    new = taken(ListingScan(LineIndex()), data)
+    before = [core.live_action(line(rec, "STARTED")) if rec % 3 else None for rec in range(1, count + 1)]
+    lines_held = list(zip(taken(ListingScan(LineIndex()), data), before, strict=True))
     held = HeldLines()
     for begin in range(0, count, 700):
-        held.extend(new[begin : begin + 700])
+        held.extend(lines_held[begin : begin + 700])
     assert len(held) == count
-    assert list(held) == new
-    assert list(held) == new, "again and again"
+    assert list(held) == lines_held
+    assert list(held) == lines_held, "again and again"
 
 
 # ListingScan
