@@ -210,12 +210,15 @@ class Poller:
     def _ship_all(self, changes: Iterator[Change]) -> None:
         batch: list[Change] = []
         size_bytes = 0
+        limit = self._replica.batch
+        events_max, bytes_max = limit.events, limit.payload_bytes
         for change in changes:
             batch.append(change)
             size_bytes += len(change.payload or b"")
-            if len(batch) >= self._replica.batch.events or size_bytes >= self._replica.batch.payload_bytes:
+            if len(batch) >= events_max or size_bytes >= bytes_max:
                 self._ship_batch(batch)
                 batch, size_bytes = [], 0
+                events_max, bytes_max = limit.events, limit.payload_bytes
         if batch:
             self._ship_batch(batch)
         self._replica.settle()
