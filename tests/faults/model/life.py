@@ -25,13 +25,13 @@ from tests.faults.model.machine import Machine, Process
 from tests.faults.model.redis_model import RedisModel, Stream, Wire, model_client
 from tests.faults.model.referee import Reading, Referee, Wrong, folded
 from tests.faults.model.reference import Place
+from tests.faults.model.sizes import Sizes
 from tests.simulator.debugfs import DebugfsActions, Listing
 from tests.support.core import line as kernel_line
 
 HOSTS = ("mds1", "mds2", "mds3")
 POLLS_TO_SETTLE = 5
 """A damaged file, a stream that moved and a list that lost most of its lines take a poll each."""
-BOUND_SLACK = 1000
 
 
 class Mdt:
@@ -81,12 +81,13 @@ class Worker:
         """Whether SQLite's log may hold what is in the file already."""
         self.is_damaged = False
         """Whether its state file may hold what no poll has had to read yet: maintenance finds it."""
+        self.client, self.maintenance_client = life.client(), life.client()
         self.start()
 
     def start(self) -> None:
         """Begin a process on the state file that is there."""
         self.process = Process(f"worker of {self.mdt.name} on {self.host}")
-        self.client = self._life.client()
+        self.client.connection_pool.reset()
         self.stream = ActionStream(self.client, self.mdt.key.decode(), "the model")
         self.replica = StreamReplica(self.state_path, self.stream, self.host)
         self.actions.open_files.clear()
@@ -123,18 +124,19 @@ class Worker:
         proves = listing.error_number is None and self.mdt.hsm_control not in ("init", "stopping")
         self.reading = Reading(content.split(b"\n"), proves_absence=proves and content[-1:] in (b"", b"\n"))
 
-        def at_end() -> None:
+        def gate() -> None:
             self._life.machine.gate("file")
 
-        return Listing(content, listing.error_number, at_end)
+        return Listing(content, listing.error_number, gate, between=gate)
 
 
 class Life:
     """Everything, from nothing to its end."""
 
-    def __init__(self, folder: Path, machine: Machine, *, mdts: int, tells_deleted: bool) -> None:
+    def __init__(self, folder: Path, machine: Machine, sizes: Sizes, *, mdts: int, tells_deleted: bool) -> None:
         self.folder = folder
         self.machine = machine
+        self.sizes = sizes
         self.server = RedisModel(lambda: machine.now_s + self.server_ahead_s, tells_deleted=tells_deleted)
         self.server.on_added = self._added
         self.server_ahead_s = 0.0
@@ -216,7 +218,8 @@ class Life:
         process = Process(f"maintenance of {worker.mdt.name} on {worker.host}")
         result: CycleResult | HsmError | None = None
         with self.machine.running(process):
-            own = ActionStream(self.client(), worker.mdt.key.decode(), "the model")
+            worker.maintenance_client.connection_pool.reset()
+            own = ActionStream(worker.maintenance_client, worker.mdt.key.decode(), "the model")
             try:
                 result = self._cycle(worker, stream or own, threshold)
                 worker.was_tidied = True
@@ -243,8 +246,11 @@ class Life:
 
     # -- what must hold
 
-    def settle(self, mdt: Mdt) -> None:
-        """Let the MDT be on one host, readable and in order, with a Redis that answers, and look at the stream."""
+    def settle(self, mdt: Mdt, *, at_once: bool) -> None:
+        """Let the MDT be on one host, readable and in order, with a Redis that answers, and look at the stream.
+
+        With `at_once` as soon as it is true, else after all the polls that it may take.
+        """
         self.machine.fault = None
         self.is_down, self.server.refuses, self.server_ahead_s = False, None, 0.0
         if mdt.key in self.server.strings:
@@ -261,6 +267,8 @@ class Life:
             self.maintain(worker)
         for _ in range(POLLS_TO_SETTLE):
             result = worker.poll()
+            if at_once and result is not None and result.error is None and mdt.referee.is_true():
+                break
         if result is None or result.error is not None:
             raise Wrong(f"{mdt.name}: a quiet poll fails: {result and result.error}")
         self.check(mdt, worker)
@@ -297,7 +305,7 @@ class Life:
             worker.poll()
         self.maintain(worker)
         stream = self.stream(mdt)
-        bound = 2 * len(mdt.lines) + BOUND_SLACK
+        bound = 2 * len(mdt.lines) + self.sizes.slack_entries
         if stream is not None and not stream.groups and len(stream) > bound:
             raise Wrong(f"{mdt.name}: {len(stream)} entries are left, more than {bound}")
         worker.poll()
@@ -309,6 +317,7 @@ class Life:
         for worker in self.workers.values():
             worker.replica.close()
             worker.client.close()
+            worker.maintenance_client.close()
 
 
 def _rows_in(path: Path) -> dict[Place, tuple[str | None, str]]:

@@ -22,7 +22,7 @@ def maintain(life: Life, rng: random.Random) -> str:
     worker = any_worker(life, rng)
     before, calm = dict(worker.mdt.referee.fold.live), life.machine.fault is None
     needed = _needed_by_group(life, worker.mdt)
-    result = life.maintain(worker, threshold=rng.choice((1, 1000)))
+    result = life.maintain(worker, threshold=rng.choice((1, 5, 1000)))
     if calm and needed != _needed_by_group(life, worker.mdt):
         raise Wrong("maintenance trimmed what a consumer group needs")
     if calm and before != worker.mdt.referee.fold.live:
@@ -79,7 +79,7 @@ def _content(path: Path) -> list[tuple[object, ...]] | str:
 def quiet(life: Life, rng: random.Random) -> str:
     """Everything goes well for a few polls: now the stream has to be true."""
     for mdt in life.mdts:
-        life.settle(mdt)
+        life.settle(mdt, at_once=rng.random() < 0.7)
         if rng.random() < 0.3:
             life.check_maintenance(mdt)
     return ", ".join(f"{mdt.name} {len(mdt.lines)} live, {len(life.stream(mdt) or ())} entries" for mdt in life.mdts)

@@ -134,7 +134,8 @@ def _foreign(life: Life, rng: random.Random, mdt: Mdt, kind: str) -> list[list[b
     stream = life.stream(mdt)
     if kind.endswith("malformed"):
         odd: list[list[bytes]] = [[b"data", b"no JSON"], [b"data", b"{}"], [b"other", b"x"], [b"data", b"\xff"]]
-        return [rng.choice(odd) for _ in range(1200 if kind.startswith("many") else rng.randint(1, 3))]
+        many = life.sizes.slack_entries * 6 // 5
+        return [rng.choice(odd) for _ in range(many if kind.startswith("many") else rng.randint(1, 3))]
     if kind == "copies":
         return rng.sample(stream.fields, min(len(stream), 3)) if stream is not None else []
     if not mdt.lines:

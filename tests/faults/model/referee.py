@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from hashlib import md5
 from typing import Any
 
@@ -19,9 +20,13 @@ class Reading:
     """What a worker was given to read, for the referee."""
 
     def __init__(self, lines: list[bytes], *, proves_absence: bool) -> None:
-        self.lines = frozenset(lines)
-        self.places = {place for place in map(_place_of, lines) if place is not None}
+        self.lines = lines
         self.proves_absence = proves_absence
+
+    @cached_property
+    def places(self) -> set[Place]:
+        """The places that it holds something in."""
+        return {place for place in map(_place_of, self.lines) if place is not None}
 
 
 class Referee:

@@ -18,6 +18,7 @@ from tests.faults.model.drawn import Step
 from tests.faults.model.life import Life
 from tests.faults.model.machine import Machine
 from tests.faults.model.maintenance_steps import quiet
+from tests.faults.model.sizes import drawn, installed
 from tests.faults.model.steps import WEIGHTS
 
 STEPS_IN_A_LIFE = 250
@@ -52,9 +53,10 @@ def live(seed: str, steps: Sequence[int] = range(STEPS_IN_A_LIFE + 1)) -> Failur
     done: list[int] = []
     machine = Machine()
     rng = random.Random(f"{seed}/life")
+    sizes, values = drawn(rng)
     folder = tempfile.TemporaryDirectory(dir=_RAM if os.access(_RAM, os.W_OK) else None)
-    with folder, machine.installed():
-        life = Life(Path(folder.name), machine, mdts=rng.randint(1, 2), tells_deleted=rng.random() < 0.8)
+    with folder, machine.installed(migrates=rng.random() < 0.25), installed(values):
+        life = Life(Path(folder.name), machine, sizes, mdts=rng.randint(1, 2), tells_deleted=rng.random() < 0.8)
         try:
             for step in steps:
                 done.append(step)

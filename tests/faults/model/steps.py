@@ -75,7 +75,7 @@ def arm(life: Life, rng: random.Random) -> str:
     worker = any_worker(life, rng)
     text = f"{name} at {point} {after}: {worker.process.name}"
     if point == "keep going" or rng.random() < 0.25:
-        return f"{text}: maintenance: {life.maintain(worker, threshold=rng.choice((1, 1000)))}"
+        return f"{text}: maintenance: {life.maintain(worker, threshold=rng.choice((1, 5, 1000)))}"
     return f"{text}: {worker.poll()}"
 
 
