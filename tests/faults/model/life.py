@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from hsm_shipper.contract.stream_ids import unpack_id
+from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import HsmError, StateCorrupt
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
@@ -24,7 +24,7 @@ from hsm_shipper.worker.stream_replica import StreamReplica
 from tests.faults.model.machine import Machine, Process
 from tests.faults.model.redis_model import RedisModel, Stream, Wire, model_client
 from tests.faults.model.referee import Reading, Referee, Wrong, folded
-from tests.faults.model.reference import Place
+from tests.faults.model.reference import Live, Place
 from tests.faults.model.sizes import Sizes
 from tests.simulator.debugfs import DebugfsActions, Listing
 from tests.support.core import line as kernel_line
@@ -81,6 +81,8 @@ class Worker:
         """Whether SQLite's log may hold what is in the file already."""
         self.is_damaged = False
         """Whether its state file may hold what no poll has had to read yet: maintenance finds it."""
+        self.may_be_set_aside = False
+        """Whether somebody has had his hands in its state file: nothing else is a reason to set it aside."""
         self.client, self.maintenance_client = life.client(), life.client()
         self.start()
 
@@ -102,6 +104,7 @@ class Worker:
         with self._life.machine.running(self.process):
             result = self.poller.poll()
         self.next = None
+        self.check_set_aside()
         if self.process.is_dead:
             self.start()
             return None
@@ -111,6 +114,14 @@ class Worker:
         """Kill -9 between two polls, or a power failure that leaves the share `cut` of SQLite's log."""
         self._life.machine.kill(self.process, cut)
         self.start()
+
+    def check_set_aside(self) -> None:
+        """A state file that nobody has touched is sound."""
+        broken = self.state_path.with_name(f"{self.state_path.name}.broken")
+        if broken.exists():
+            if not self.may_be_set_aside:
+                raise Wrong(f"the state file of the {self.process.name} was set aside, and nobody had touched it")
+            broken.unlink()
 
     def stop(self) -> None:
         """End in good order."""
@@ -226,6 +237,7 @@ class Life:
                 tidy(worker.state_path)
             except HsmError as error:
                 result = error
+        worker.check_set_aside()
         for database in list(process.databases):
             raise Wrong(f"{process.name} leaves {database.path} open")
         return result
@@ -265,6 +277,11 @@ class Life:
             worker.is_damaged = False
             worker.poll()
             self.maintain(worker)
+        if worker.may_be_set_aside:
+            worker.poll()
+            worker.kill()  # its successor reads all of the file
+            worker.poll()
+            worker.may_be_set_aside = False
         for _ in range(POLLS_TO_SETTLE):
             result = worker.poll()
             if at_once and result is not None and result.error is None and mdt.referee.is_true():
@@ -283,9 +300,9 @@ class Life:
         worker.poll()
         if before != self._last(mdt):
             raise Wrong(f"{mdt.name}: a poll that sees no change appends something")
-        said = {place: (live.digest, unpack_id(live.entry)) for place, live in mdt.referee.fold.live.items()}
-        if said != _rows_in(worker.state_path):
-            raise Wrong(f"{mdt.name}: the state file is not what the stream says")
+        wrong = mdt.referee.wrong_rows(_rows_in(worker.state_path))
+        if wrong:
+            raise Wrong(f"{mdt.name}: the state file is not what the stream says: {wrong}")
 
     def check_remainders(self) -> None:
         """What was trimmed away is not missed."""
@@ -320,10 +337,14 @@ class Life:
             worker.maintenance_client.close()
 
 
-def _rows_in(path: Path) -> dict[Place, tuple[str | None, str]]:
+def _rows_in(path: Path) -> dict[Place, Live]:
+    columns = "cat_idx, rec_idx, fid, action, status, cookie, hash, entry_id, first_seen, status_since"
     with closing(sqlite3.connect(path)) as database:
-        found = database.execute("SELECT cat_idx, rec_idx, hash, entry_id FROM actions").fetchall()
-    return {(cat, rec): (digest, entry_id) for cat, rec, digest, entry_id in found}
+        found = database.execute(f"SELECT {columns} FROM actions").fetchall()
+    return {
+        (cat, rec): Live(fid, action, status, cookie, digest, pack_id(entry_id or "0-0"), *times)
+        for cat, rec, fid, action, status, cookie, digest, entry_id, *times in found
+    }
 
 
 def _difference(said: dict[Place, str | None], listed: dict[Place, str | None]) -> str:

@@ -86,12 +86,21 @@ class Machine:
 
     def __init__(self) -> None:
         self.now_s = 1_795_000_000.0
+        """What `time.time()` tells: somebody may set that clock."""
+        self.passed_s = 0.0
+        """What `time.monotonic()` tells."""
         self.current: Process | None = None
         self.open: set[Database] = set()
         self.fault: Fault | None = None
 
-    def _now(self) -> float:
-        return self.now_s
+    def let_pass(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_s += seconds
+        self.passed_s += seconds
+
+    def set_clock(self, seconds: float) -> None:
+        """Put the clock of all hosts forward or back."""
+        self.now_s += seconds
 
     @contextlib.contextmanager
     def installed(self, *, migrates: bool = True) -> Iterator[None]:
@@ -113,7 +122,7 @@ class Machine:
                 self.current.databases.add(connection)
             return connection
 
-        clocks = mock.patch.multiple("time", time=self._now, monotonic=self._now)
+        clocks = mock.patch.multiple("time", time=lambda: self.now_s, monotonic=lambda: self.passed_s)
         made = contextlib.nullcontext() if migrates else mock.patch("hsm_shipper.state.state_file.migrate", _copy_new)
         with clocks, mock.patch("sqlite3.connect", ours), made:
             logging.disable(logging.CRITICAL)

@@ -39,7 +39,7 @@ def _check_shipped(worker: Worker, listing: list[bytes]) -> None:
 
 def poll_everywhere(life: Life, rng: random.Random) -> None:
     """A poll interval passes: who has an MDT polls it, who had it may do so once more."""
-    life.machine.now_s += 10
+    life.machine.let_pass(10)
     for worker in life.workers.values():
         if worker not in life.busy and (worker.host in worker.mdt.mounted_on or rng.random() < 0.2):
             worker.poll()

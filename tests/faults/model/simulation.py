@@ -62,7 +62,7 @@ def live(seed: str, steps: Sequence[int] = range(STEPS_IN_A_LIFE + 1)) -> Failur
                 done.append(step)
                 what, step_rng = _drawn(seed, step)
                 trace.append(f"{step:5} {what.__name__}")
-                machine.now_s += 0.001
+                machine.let_pass(0.001)
                 told = what(life, step_rng)
                 trace[-1] += f": {told}" if told else ""
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what we look for
