@@ -109,6 +109,78 @@ MUTATIONS = [
         "        before = self.by_place.get(place)",
         "live actions are in order of their entries: trimming goes by the first",
     ),
+    Mutation(
+        "contract/stream_head.py",
+        "return now.length != known.length + added",
+        "return False",
+        "XDEL of what lies below another deletion is told by the number of entries",
+    ),
+    Mutation(
+        "contract/stream_head.py",
+        "if _is_before(now.first_id, known.first_id):",
+        "if False:",
+        "a front that goes back is another stream",
+    ),
+    Mutation(
+        "contract/stream_head.py",
+        "return pack_id(now.max_deleted_id) > pack_id(now.first_id)",
+        "return False",
+        "where the front has moved a deletion may hide behind another",
+    ),
+    Mutation(
+        "contract/fold.py",
+        "if not (cookie and occupant.mark[16:] == cookie.encode()) and not self._names(event, occupant):",
+        "if False:",
+        "a late PURGED does not end the next record of its place",
+    ),
+    Mutation(
+        "contract/fold.py",
+        "        if purged.cookie is not None and theirs is not None:\n            return purged.cookie == theirs\n",
+        "",
+        "PURGED goes by the cookie, where both have one",
+    ),
+    Mutation(
+        "contract/fold.py",
+        "            if known is not None:\n                return digest == known\n",
+        "",
+        "else by the line, where both tell it",
+    ),
+    Mutation(
+        "contract/fold.py",
+        "for place in self._places_by_key.pop(action_key, ()):",
+        "for place in ():",
+        "PURGED of an earlier shipper ends whatever has its name",
+    ),
+    Mutation(
+        "contract/fold.py",
+        "        if self._places_by_key is not None:\n            self._forget_key(occupant)\n        return occupant",
+        "        return occupant",
+        "what has ended has no name any more",
+    ),
+    Mutation(
+        "contract/fold.py",
+        "            if self._places_by_key is not None:\n                self._keep_key(after)\n",
+        "",
+        "what has begun has its name",
+    ),
+    Mutation(
+        "stream/stream.py",
+        "if held.newest_id is not None and pages.sha1_of(held.newest_id) != held.newest_sha1:",
+        "if False:",
+        "nor one that is another",
+    ),
+    Mutation(
+        "stream/stream.py",
+        "if not page or page[0][0] != last.encode():",
+        "if not page:",
+        "a trim that overtakes a replay is noticed",
+    ),
+    Mutation(
+        "stream/stream.py",
+        'if pending["pending"] else next_id',
+        "if False else next_id",
+        "what a consumer has not acknowledged is needed",
+    ),
     # What is read.
     Mutation(
         "lustre/held_file.py",
@@ -121,6 +193,48 @@ MUTATIONS = [
         'self.fault = f"cannot read it after {self.lines} lines: {error.strerror}"',
         "self.fault = None",
         "an error is not the end of the list",
+    ),
+    Mutation(
+        "lustre/actions_file.py",
+        "if rest and self.fault is None:",
+        "if False:",
+        "a list whose last line has no end was cut off",
+    ),
+    Mutation(
+        "worker/line_index.py",
+        "        self._break(self._block_of[slot])\n        self._block_of[slot] = self._nowhere",
+        "        self._block_of[slot] = self._nowhere",
+        "a block says nothing once a line has left it",
+    ),
+    Mutation(
+        "worker/line_index.py",
+        "                self._break(left)\n",
+        "",
+        "nor once one is in another",
+    ),
+    Mutation(
+        "worker/line_index.py",
+        "        if not all(block.sha256 for block in run.blocks):\n            return False\n",
+        "",
+        "nor does a run of which a block does not",
+    ),
+    Mutation(
+        "worker/line_index.py",
+        "if block.sha256 and self.NO_SLOT not in slots:",
+        "if block.sha256:",
+        "a block is known once all of its lines are",
+    ),
+    Mutation(
+        "worker/listing_scan.py",
+        "if len(new_digests) == len(unknown) and len",
+        "if len",
+        "a block with a line that nobody understands is looked at again",
+    ),
+    Mutation(
+        "worker/listing_scan.py",
+        "            if self._present.add(new.record.place):\n",
+        "            if self._present.add(new.record.place) or True:\n",
+        "of two lines for a place one is not understood",
     ),
     # What is believed gone.
     Mutation("worker/purge_decision.py", "if fault is not None:", "if False:", "nothing is purged on half a list"),
@@ -161,6 +275,24 @@ MUTATIONS = [
         "return PurgeDecision(purge, set(), doubt)",
         "the second doubtful list is believed",
     ),
+    Mutation(
+        "worker/purge_decision.py",
+        "return PurgeDecision(set(), absent_before & missing, doubt)",
+        "return PurgeDecision(set(), absent_before, doubt)",
+        "what half a list shows is not absent",
+    ),
+    Mutation(
+        "worker/poller.py",
+        "not_ready = snapshot.not_ready or self._not_ready()",
+        "not_ready = snapshot.not_ready",
+        "a coordinator may begin to stop while its list is read",
+    ),
+    Mutation(
+        "worker/poller.py",
+        "not_ready = snapshot.not_ready or self._not_ready()",
+        "not_ready = self._not_ready()",
+        "or be ready by its end",
+    ),
     # What is said of it.
     Mutation(
         "worker/poller.py",
@@ -193,6 +325,30 @@ MUTATIONS = [
         "",
         "the next record of a file in a place is another action",
     ),
+    Mutation(
+        "worker/poller.py",
+        "            if self._is_seen(snapshot, before):\n                snapshot.scan.puzzle(new.line)",
+        "            if False:\n                snapshot.scan.puzzle(new.line)",
+        "a second line for the place of an action that is there does not end it",
+    ),
+    Mutation(
+        "worker/poller.py",
+        "or self._is_said(new, before)):",
+        "or False):",
+        "a line that has to be looked at is not sent again",
+    ),
+    Mutation(
+        "worker/stream_replica.py",
+        "            if self._opened.is_changed():\n                raise StateChanged",
+        "            if False:\n                raise StateChanged",
+        "rows that maintenance corrects meanwhile are not what the list was compared with",
+    ),
+    Mutation(
+        "state/state_file.py",
+        "                if self._data_version() != self._version:\n                    raise StateChanged",
+        "                if False:\n                    raise StateChanged",
+        "nor are they written over",
+    ),
     # Maintenance.
     Mutation(
         "maintenance/trim.py",
@@ -214,6 +370,36 @@ MUTATIONS = [
         "delete_actions(self._connection, healed.missing)",
         "pass",
         "what the stream has lost leaves the state file, and is appended again",
+    ),
+    Mutation(
+        "maintenance/reconcile.py",
+        "healed.orphans.extend(action for action in live if action.place not in known)",
+        "pass",
+        "what only the stream has enters it",
+    ),
+    Mutation(
+        "maintenance/reconcile.py",
+        "                healed.differing.append(theirs)",
+        "                pass",
+        "a state that differs becomes the stream's",
+    ),
+    Mutation(
+        "maintenance/reconcile.py",
+        "if pack_id(position.last_id) < pack_id(replay.until):",
+        "if False:",
+        "a worker that went back while the stream was read is noticed",
+    ),
+    Mutation(
+        "maintenance/cycle.py",
+        "state.correct(healed, replay.head(position))",
+        "state.correct(healed, position)",
+        "what was corrected is of the stream that it was corrected by, and of no copy of before",
+    ),
+    Mutation(
+        "maintenance/trim.py",
+        "elif oldest is None or needed < oldest:\n            oldest = needed",
+        "else:\n            oldest = needed",
+        "nor one that another group needs",
     ),
 ]
 """Of `hsm_shipper/`."""

@@ -138,7 +138,7 @@ class Worker:
         def gate() -> None:
             self._life.machine.gate("file")
 
-        return Listing(content, listing.error_number, gate, between=gate)
+        return Listing(content, listing.error_number, listing.at_end or gate, between=gate)
 
 
 class Life:
@@ -300,9 +300,13 @@ class Life:
         worker.poll()
         if before != self._last(mdt):
             raise Wrong(f"{mdt.name}: a poll that sees no change appends something")
-        wrong = mdt.referee.wrong_rows(_rows_in(worker.state_path))
+        self.check_rows(worker)
+
+    def check_rows(self, worker: Worker) -> None:
+        """The state file is what the stream says."""
+        wrong = worker.mdt.referee.wrong_rows(_rows_in(worker.state_path))
         if wrong:
-            raise Wrong(f"{mdt.name}: the state file is not what the stream says: {wrong}")
+            raise Wrong(f"{worker.mdt.name}: the state file is not what the stream says: {wrong}")
 
     def check_remainders(self) -> None:
         """What was trimmed away is not missed."""

@@ -6,8 +6,9 @@ import json
 import random
 
 from hsm_shipper.contract.stream_ids import unpack_id
-from tests.faults.model.drawn import any_mdt
+from tests.faults.model.drawn import any_mdt, any_worker, is_settled
 from tests.faults.model.life import Life, Mdt
+from tests.faults.model.referee import Wrong
 
 
 def down_or_up(life: Life, rng: random.Random) -> str:
@@ -81,7 +82,7 @@ def lose_tail(life: Life, rng: random.Random) -> str | None:
 
 
 def delete_entries(life: Life, rng: random.Random) -> str | None:
-    """XDEL by another hand: the newest, or some anywhere."""
+    """XDEL by another hand: the newest, the first, or some anywhere."""
     mdt = any_mdt(life, rng)
     stream = life.stream(mdt)
     if stream is None or not stream.ids:
@@ -89,8 +90,7 @@ def delete_entries(life: Life, rng: random.Random) -> str | None:
     which = rng.choice(
         ([stream.ids[-1]], [stream.ids[0]], rng.sample(stream.ids, min(len(stream), rng.choice((1, 5)))))
     )
-    _hand(life, "XDEL", mdt.key, *map(unpack_id, which))
-    life.begin_epochs(front_lost=True)
+    _delete(life, mdt, which)
     if not life.server.tells_deleted:
         # Before Redis 7.0 a deletion hides behind one of the first entry, or a trim: maintenance finds it, hours later.
         owner = life.worker(mdt)
@@ -100,6 +100,32 @@ def delete_entries(life: Life, rng: random.Random) -> str | None:
         else:
             owner.poll()
     return f"{len(which)} of {mdt.name}"
+
+
+def delete_below_a_deletion(life: Life, rng: random.Random) -> str | None:
+    """XDEL that leaves the highest deleted id what it was: alone, or with the first entry."""
+    worker = any_worker(life, rng)
+    mdt, stream = worker.mdt, life.stream(worker.mdt)
+    if not is_settled(life, worker) or stream is None or len(stream) < 4 or not life.server.tells_deleted:
+        return None
+    _delete(life, mdt, [rng.choice(stream.ids[2:])])
+    worker.poll()
+    live = {action.entry for action in mdt.referee.fold.live.values()}
+    below = [entry for entry in stream.ids[1:] if entry < stream.max_deleted and entry in live]
+    if not below:
+        return None
+    if rng.random() < 0.7:
+        worker.kill()  # who is not in step looks at the stream anew
+    _delete(life, mdt, [*stream.ids[: rng.randint(0, 1)], rng.choice(below)])
+    told = worker.poll()
+    if not mdt.referee.is_true():
+        raise Wrong(f"{mdt.name}: a deletion below another was not noticed")
+    return f"{mdt.name}: {told}"
+
+
+def _delete(life: Life, mdt: Mdt, entries: list[int]) -> None:
+    _hand(life, "XDEL", mdt.key, *map(unpack_id, entries))
+    life.begin_epochs(front_lost=True)
 
 
 def trim_by_another_hand(life: Life, rng: random.Random) -> str:
