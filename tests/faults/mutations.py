@@ -1,6 +1,7 @@
-"""The guards of the core, each taken away in turn: the simulation has to notice every one of them.
+"""The guards of the core, each taken away in turn: somebody has to notice every one of them.
 
-`python -m tests.faults.mutations` copies the tree, takes one guard out of the copy, and runs the simulation on it. One
+`python -m tests.faults.mutations` copies the tree, takes one guard out of the copy, and runs the simulation on it; or
+the tests that are named, where the simulation has no such thing (the server's script, a lock between processes). One
 that nobody misses is not needed, or not tested.
 """
 
@@ -22,12 +23,16 @@ _TIMEOUT_S = 1200
 
 
 class Mutation(NamedTuple):
-    """`text`, which is in `file` once, becomes `instead`: the guard that `why` tells of is gone."""
+    """`text`, which is in `file` once, becomes `instead`: the guard that `why` tells of is gone.
+
+    `test` is what has to fail then; empty for the simulation.
+    """
 
     file: str
     text: str
     instead: str
     why: str
+    test: str = ""
 
 
 MUTATIONS = [
@@ -401,6 +406,126 @@ MUTATIONS = [
         "else:\n            oldest = needed",
         "nor one that another group needs",
     ),
+    # What the simulation does not have.
+    Mutation(
+        "stream/compare_and_append.lua",
+        "local moved = last ~= ARGV[1] or (newest ~= '' and (newest ~= ARGV[2] or digest ~= ARGV[3]))",
+        "local moved = last ~= ARGV[1]",
+        "the script compares the newest entry",
+        "tests/integration/test_stream.py",
+    ),
+    Mutation(
+        "stream/compare_and_append.lua",
+        "local moved = last ~= ARGV[1] or (newest ~= '' and (newest ~= ARGV[2] or digest ~= ARGV[3]))",
+        "local moved = newest ~= '' and (newest ~= ARGV[2] or digest ~= ARGV[3])",
+        "and the last id",
+        "tests/integration/test_stream.py",
+    ),
+    Mutation(
+        "stream/compare_and_append.lua",
+        "local entries_gone = ARGV[5] ~= '' and first == ARGV[4] and length ~= tonumber(ARGV[5])",
+        "local entries_gone = false",
+        "and the number of entries",
+        "tests/integration/test_stream.py",
+    ),
+    Mutation(
+        "stream/compare_and_append.lua",
+        "local entries_deleted = ARGV[6] ~= '' and deleted ~= '' and deleted ~= ARGV[6]",
+        "local entries_deleted = false",
+        "and the highest deleted id",
+        "tests/integration/test_redis_model.py",
+    ),
+    Mutation(
+        "stream/compare_and_append.lua",
+        "  redis.call('XTRIM', KEYS[1], 'MAXLEN', '9223372036854775807')\n",
+        "",
+        "a poll without changes finds out that it talks to a replica",
+        "tests/integration/test_moved_server.py",
+    ),
+    Mutation(
+        "stream/trim.lua",
+        "if ms < tonumber(ARGV[2]) or (ms == tonumber(ARGV[2]) and seq < tonumber(ARGV[3])) then",
+        "if false then",
+        "a stream that is behind is not trimmed",
+        "tests/integration/test_cycle_interrupted.py",
+    ),
+    Mutation(
+        "stream/compare_and_append.py",
+        "            if self._payloads and reply[0]:\n                self._wait_until_kept()\n",
+        "",
+        "what was appended is waited for until replicas have it",
+        "tests/integration/test_keeping.py",
+    ),
+    Mutation(
+        "worker/stream_replica.py",
+        "                self._stream.confirm_kept()  # first",
+        "                pass  # first",
+        "and so is what is folded",
+        "tests/integration/test_keeping.py",
+    ),
+    Mutation(
+        "lustre/held_file.py",
+        "if self._raw.is_current():",
+        "if True:",
+        "a file that another has taken the place of is opened again",
+        "tests/unit/test_held_file.py",
+    ),
+    Mutation(
+        "lustre/held_file.py",
+        "if chunk := self._raw.read(size):",
+        "if (chunk := self._raw.read(size)) is not None:",
+        "an empty list on a held descriptor is not believed",
+        "tests/unit/test_held_file.py",
+    ),
+    Mutation(
+        "lustre/held_file.py",
+        "if self._raw is None or turn != self._turn:",
+        "if self._raw is None:",
+        "a reading ends where another one began",
+        "tests/unit/test_held_file.py",
+    ),
+    Mutation(
+        "worker/purge_decision.py",
+        "if 2 * scan.not_understood > scan.lines:",
+        "if False:",
+        "a list that nobody understands ends nothing",
+        "tests/unit/test_purge_decision.py",
+    ),
+    Mutation(
+        "worker/stream_replica.py",
+        "if told not in (None, action.digest):",
+        "if False:",
+        "a line that changed alone is looked up in the stream",
+        "tests/integration/test_replica_state.py",
+    ),
+    Mutation(
+        "state/state_file.py",
+        'self._connection.execute("DELETE FROM missed")\n        self._connection.execute("DELETE FROM refresh")',
+        "pass",
+        "what was missed or marked is void once the stream was folded",
+        "tests/integration/test_state_file_store.py",
+    ),
+    Mutation(
+        "state/state_file.py",
+        "            refuse_damage(self._connection, self.path)\n",
+        "",
+        "a state file that SQLite finds broken is set aside",
+        "tests/integration/test_state_bytes.py",
+    ),
+    Mutation(
+        "state/locks.py",
+        "            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "            pass\n",
+        "no two workers have one state file",
+        "tests/integration/test_locks.py",
+    ),
+    Mutation(
+        "maintenance/trim.py",
+        "        keep_going()\n        gone",
+        "        gone",
+        "who has lost the lock does not trim",
+        "tests/integration/test_maintenance_lock.py",
+    ),
 ]
 """Of `hsm_shipper/`."""
 
@@ -415,14 +540,17 @@ def mutated(mutation: Mutation, root: Path = ROOT) -> str:
 
 
 def caught(mutation: Mutation, seed: int, steps: int) -> tuple[bool, str]:
-    """Whether the simulation notices, and what it says."""
+    """Whether the simulation notices, or the tests that are named, and what they say."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         leave = shutil.ignore_patterns("__pycache__")
-        for name in ("hsm_shipper", "tests"):
+        for name in ("hsm_shipper", "hsm_tools", "tests"):
             shutil.copytree(ROOT / name, copy / name, ignore=leave)
+        shutil.copy(ROOT / "pyproject.toml", copy)
         (copy / "hsm_shipper" / mutation.file).write_text(mutated(mutation))
         command = [sys.executable, "-m", "tests.faults.model", "--seed", str(seed), "--steps", str(steps), "--as-found"]
+        if mutation.test:
+            command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "--tb", "line", mutation.test]
         try:
             done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=_TIMEOUT_S)
         except subprocess.TimeoutExpired:

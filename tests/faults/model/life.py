@@ -51,9 +51,8 @@ class Mdt:
     def put(self, place: Place, fid: int, action: str, status: str) -> None:
         """A new record."""
         self.cookie += 1
-        name = f"0x200000401:0x{fid:x}:0x0"
         self.lines[place] = kernel_line(
-            place[1], status, cat=place[0], fid=name, action=action, cookie=self.cookie, archive_id=1
+            place[1], status, cat=place[0], fid=fid_of(fid), action=action, cookie=self.cookie, archive_id=1
         )
 
     def listing(self) -> list[bytes]:
@@ -339,6 +338,11 @@ class Life:
             worker.replica.close()
             worker.client.close()
             worker.maintenance_client.close()
+
+
+def fid_of(number: int) -> str:
+    """The FID of one of a few files."""
+    return f"0x200000401:0x{number:x}:0x0"
 
 
 def _rows_in(path: Path) -> dict[Place, Live]:

@@ -7,8 +7,9 @@ import random
 
 from hsm_shipper.contract.stream_ids import unpack_id
 from tests.faults.model.drawn import any_mdt, any_worker, is_settled
-from tests.faults.model.life import Life, Mdt
-from tests.faults.model.referee import Wrong
+from tests.faults.model.life import Life, Mdt, fid_of
+from tests.faults.model.referee import Wrong, digest_of
+from tests.support.core import line as kernel_line
 
 
 def down_or_up(life: Life, rng: random.Random) -> str:
@@ -150,7 +151,7 @@ def set_id(life: Life, rng: random.Random) -> str | None:
 def foreign_entries(life: Life, rng: random.Random) -> str:
     """Somebody else writes: no events, old events again, those of an earlier shipper."""
     mdt = any_mdt(life, rng)
-    kind = rng.choice(("malformed", "many malformed", "copies", "earlier NEW", "earlier PURGED"))
+    kind = rng.choice(("malformed", "many malformed", "copies", *["earlier shipper"] * 2, *_EARLIER))
     for fields in _foreign(life, rng, mdt, kind):
         _hand(life, "XADD", mdt.key, "*", *fields)
     return f"{kind} in {mdt.name}"
@@ -164,21 +165,45 @@ def _foreign(life: Life, rng: random.Random, mdt: Mdt, kind: str) -> list[list[b
         return [rng.choice(odd) for _ in range(many if kind.startswith("many") else rng.randint(1, 3))]
     if kind == "copies":
         return rng.sample(stream.fields, min(len(stream), 3)) if stream is not None else []
+    if kind == "earlier shipper":
+        some = [_line_of_another_list(rng) for _ in range(2)]
+        return [_earlier(mdt, rng.choice(some), rng.choice(_EARLIER), rng) for _ in range(rng.randint(1, 20))]
     if not mdt.lines:
         return []
-    place = rng.choice(sorted(mdt.lines))
-    raw = mdt.lines[place].decode()
+    return [_earlier(mdt, mdt.lines[rng.choice(sorted(mdt.lines))].decode(), kind, rng)]
+
+
+_EARLIER = ("NEW", "PURGED", "PURGED by name")
+"""What a shipper of before this one may say."""
+
+
+def _line_of_another_list(rng: random.Random) -> str:
+    line = kernel_line(
+        rng.randint(1, 6),
+        rng.choice(("WAITING", "SUCCEED")),
+        cat=rng.randint(1, 2),
+        fid=fid_of(rng.randint(1, 3)),
+        action=rng.choice(("ARCHIVE", "RESTORE")),
+        cookie=rng.randint(1, 3),
+    )
+    return line.decode()
+
+
+def _earlier(mdt: Mdt, raw: str, kind: str, rng: random.Random) -> list[bytes]:
+    """An entry of an earlier shipper about this line; a PURGED also of the record that had its place before."""
     fid = raw.split("fid=[")[1].split("]")[0]
     action = raw.split("action=")[1].split(" ")[0]
-    event: dict[str, object] = {
-        "action_key": f"{fid}:{action}",
-        "event_type": kind.split()[1],
-        "timestamp": 1_759_401_125,
-    }
-    if kind == "earlier NEW":
-        event |= {"mdt": mdt.name, "cat_idx": place[0], "rec_idx": place[1], "fid": fid, "action": action}
+    cat_idx, rec_idx = raw.split("idx=")[1].split("]")[0].split("/")
+    event: dict[str, object] = {"action_key": f"{fid}:{action}", "timestamp": 1_759_401_125}
+    event["event_type"] = kind.split()[0]
+    if kind != "PURGED by name":
+        event |= {"mdt": mdt.name, "cat_idx": int(cat_idx), "rec_idx": int(rec_idx), "fid": fid, "action": action}
+    if kind == "NEW":
         event |= {"status": raw.split("status=")[1].split(" ")[0], "raw": raw}
-    return [[b"data", json.dumps(event).encode()]]
+    if kind == "PURGED":
+        who: list[dict[str, str]] = [{"cookie": "0x1"}, {"hash": "0" * 32}, {"hash": digest_of(raw.encode())}, {}]
+        event |= {"status": "PURGED"} | rng.choice(who)
+    return [b"data", json.dumps(event).encode()]
 
 
 def move_clocks(life: Life, rng: random.Random) -> str:
