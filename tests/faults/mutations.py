@@ -224,12 +224,6 @@ MUTATIONS = [
         "nor does a run of which a block does not",
     ),
     Mutation(
-        "worker/line_index.py",
-        "if block.sha256 and self.NO_SLOT not in slots:",
-        "if block.sha256:",
-        "a block is known once all of its lines are",
-    ),
-    Mutation(
         "worker/listing_scan.py",
         "if len(new_digests) == len(unknown) and len",
         "if len",

@@ -77,8 +77,8 @@ def poll_doubtful_listings(life: Life, rng: random.Random) -> str | None:
     if not is_settled(life, worker):
         return None
     lines, absent, told = worker.mdt.listing(), set[bytes](), []
-    for _ in range(rng.randint(2, 6)):
-        how = rng.choice(("short", "short", "incomplete", "garbled"))
+    for _ in range(rng.randint(3, 9)):
+        how = rng.choice(("short", "short", "incomplete", "incomplete", "garbled"))
         left = lines[: int(rng.random() * len(lines) / 2)]
         if how == "short":
             left = sorted(absent.union(left), key=lines.index)
@@ -87,6 +87,7 @@ def poll_doubtful_listings(life: Life, rng: random.Random) -> str | None:
             absent = set(lines).difference(left)
             worker.next = Listing(as_content(left))
         elif how == "incomplete":
+            left = lines[: rng.randint(0, len(lines))]
             absent.difference_update(left)
             worker.next = Listing(as_content(left), rng.choice(_ERRORS))
         else:
@@ -136,11 +137,14 @@ def poll_an_unsorted_listing(life: Life, rng: random.Random) -> str | None:
 
 
 def poll_with_garbage(life: Life, rng: random.Random) -> str:
-    """Lines that nobody understands, and lines twice."""
+    """Lines that nobody understands, lines twice, and second lines for a place."""
     worker = any_worker(life, rng)
     lines = worker.mdt.listing()
     for _ in range(rng.randint(1, 3)):
-        odd = rng.choice((*_GARBAGE, *lines[:2], *(line + b"x\x01" for line in lines[:1])))
+        second = [line + b"x\x01" for line in lines[:1]] + [
+            line.replace(b"=0x0/0x6", b"=0x0/0x7") for line in lines[:2]
+        ]
+        odd = rng.choice((*_GARBAGE, *lines[:2], *second))
         lines.insert(rng.randint(0, len(lines)), odd)
     worker.next = Listing(as_content(lines))
     return f"{worker.process.name}: {worker.poll()}"

@@ -60,6 +60,12 @@ def drawn(rng: random.Random) -> tuple[Sizes, dict[str, Any]]:
     }  # fmt: skip
 
 
+def told(values: dict[str, Any]) -> str:
+    """The sizes of a life, for people."""
+    names = {name.rpartition(".")[2].strip("_").lower(): value for name, value in values.items()}
+    return ", ".join(f"{name} {value}" for name, value in names.items() if isinstance(value, int)) or "as they are"
+
+
 @contextlib.contextmanager
 def installed(values: dict[str, Any]) -> Iterator[None]:
     """Within this the product has these."""
