@@ -38,7 +38,6 @@ _WRITE_POSITION = (
     f"INSERT OR REPLACE INTO stream_position (id, {POSITION_COLUMNS}, {SUM_COLUMNS}) "
     f"VALUES (1, {', '.join('?' * len(Head._fields + ContentSum._fields))})"
 )
-_RENEW_SUM = f"UPDATE stream_position SET ({SUM_COLUMNS}) = (?, ?)"
 
 # Numbers without leading zeros sort by their length, then as text: both halves of an id may have 64 bits, one more than
 # an integer of SQLite.
@@ -157,13 +156,13 @@ def write_position(connection: sqlite3.Connection, head: Head, content: ContentS
     connection.execute(_WRITE_POSITION, (*head, *content))
 
 
-def renew_content_sum(connection: sqlite3.Connection) -> None:
-    """Take what there is for what there should be: for whoever has corrected it. Reads every row."""
+def read_content_sum(connection: sqlite3.Connection) -> ContentSum:
+    """What there is, be it what there should be or not: for whoever has corrected it. Reads every row."""
     rows = connection.execute("SELECT cat_idx, rec_idx, hash FROM actions")
     content = ContentSum()
     for cats, recs, hashes in _columns(rows):
         content = content.with_rows(values.places(cats, recs), values.digests(hashes))
-    connection.execute(_RENEW_SUM, content)
+    return content
 
 
 def has_entry_before(connection: sqlite3.Connection, entry_id: str | None) -> bool:
