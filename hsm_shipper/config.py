@@ -159,8 +159,7 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] = os.enviro
 def _changed(config: Config) -> set[str]:
     """The keys that have another value than their default: with that, which a sample file names, nothing is meant."""
     default = Config()
-    fields = msgspec.structs.fields(config)
-    return {field.encode_name for field in fields if getattr(config, field.name) != getattr(default, field.name)}
+    return {name for name, key in KEYS.items() if getattr(config, key.attribute) != getattr(default, key.attribute)}
 
 
 def _has_default_file() -> bool:
