@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+from collections.abc import Mapping
 from pathlib import Path
 
 from hsm_shipper.config import ENV_PREFIX
@@ -37,6 +38,11 @@ def forget_configuration() -> None:
         del os.environ[name]
     if names:
         _wipe(ENV_PREFIX.encode())
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a program that is not ours."""
+    return {name: value for name, value in environ.items() if not name.startswith(ENV_PREFIX)}
 
 
 def _wipe(prefix: bytes) -> None:
