@@ -41,6 +41,7 @@ _KEYS_OF_0_1 = frozenset({"redis_stream_name", "heartbeat_interval"})
 # In earlier files; Python's other names of the levels mean the same.
 _LOG_LEVELS = {"CRITICAL": "ERROR", "FATAL": "ERROR", "WARN": "WARNING"}
 
+_HOST_MAX = 255  # characters: DNS has no longer names (RFC 1035), and every event has it
 # sun_path of sockaddr_un is 108 bytes with its NUL (unix(7)); supervisord first binds `<name>.<pid>`.
 _RUN_DIR_MAX_BYTES = 107 - len("/supervisor.sock.4194304")
 
@@ -272,7 +273,7 @@ def _check(config: Config) -> None:
             f"run_dir: {_shown('run_dir', config.run_dir)} is too long for a Unix socket",
             f"use a path of at most {_RUN_DIR_MAX_BYTES} bytes",
         )
-    if not config.host or not config.host.isprintable():
+    if not config.host.isprintable() or not 1 <= len(config.host) <= _HOST_MAX:
         raise ConfigError(
             f"host: {_shown('host', config.host)} cannot be used", "give the name of this metadata server"
         )

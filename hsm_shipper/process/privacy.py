@@ -47,7 +47,11 @@ def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _wipe(prefix: bytes) -> None:
     """Overwrite the values of variables that begin so, where the kernel has put them at the last exec(2)."""
-    begin, end = map(int, Path("/proc/self/stat").read_text().rpartition(")")[2].split()[_MAP_FIELDS:][:2])
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # then nobody else can look, either
+        return
+    begin, end = map(int, fields[_MAP_FIELDS:][:2])
     for variable in ctypes.string_at(begin, end - begin).split(b"\0") if begin else ():
         name, equals, value = variable.partition(b"=")
         if equals and name.startswith(prefix):
