@@ -10,9 +10,10 @@ from pathlib import Path
 
 from hsm_shipper.config import ENV_PREFIX
 
-# What is written names files by their FIDs, and some of it supervisord runs: nothing for other users, not even to read.
+# What is written names files by their FIDs, and some of it supervisord runs: other users may not even read it.
 _UMASK = 0o027
-_MAP_FIELDS = 47  # of /proc/self/stat behind the name, counted from 0: env_start, then env_end (proc_pid_stat(5))
+# Fields of /proc/self/stat behind the name, from 0: where they begin; the next is where they end (proc_pid_stat(5)).
+_ARGUMENTS, _ENVIRONMENT = 45, 47
 
 
 def keep_private() -> int:
@@ -40,6 +41,14 @@ def forget_configuration() -> None:
         _wipe(ENV_PREFIX.encode())
 
 
+def hide_argument(text: str) -> None:
+    """Have `ps` show as many x in the place of an argument of this process, as long as it runs."""
+    begin, memory = _memory_at(_ARGUMENTS)
+    at = memory.find(argument := os.fsencode(text))
+    if at >= 0:
+        ctypes.memset(begin + at, ord("x"), len(argument))
+
+
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for a program that is not ours."""
     return {name: value for name, value in environ.items() if not name.startswith(ENV_PREFIX)}
@@ -47,13 +56,19 @@ def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _wipe(prefix: bytes) -> None:
     """Overwrite the values of variables that begin so, where the kernel has put them at the last exec(2)."""
-    try:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    except OSError:  # then nobody else can look, either
-        return
-    begin, end = map(int, fields[_MAP_FIELDS:][:2])
-    for variable in ctypes.string_at(begin, end - begin).split(b"\0") if begin else ():
+    begin, memory = _memory_at(_ENVIRONMENT)
+    for variable in memory.split(b"\0"):
         name, equals, value = variable.partition(b"=")
         if equals and name.startswith(prefix):
             ctypes.memset(begin + len(name) + 1, 0, len(value))
         begin += len(variable) + 1
+
+
+def _memory_at(field: int) -> tuple[int, bytes]:
+    """Where the kernel has put the arguments or the environment, and what stands there; 0 and nothing if unknown."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # then nobody else can look, either
+        return 0, b""
+    begin, end = map(int, fields[field : field + 2])
+    return begin, ctypes.string_at(begin, end - begin) if begin else b""

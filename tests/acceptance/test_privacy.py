@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -16,11 +17,12 @@ from hsm_shipper.supervision.launch import SUPERVISORD_CONF
 from hsm_shipper.supervision.run_folder import CONFIG_FILE, PID_FILE
 from hsm_shipper.supervision.supervisord import ProgramFiles, socket_path
 from tests.acceptance.conftest import MakeServer
+from tests.acceptance.test_check import findings
 from tests.support.lustre import World
 from tests.support.shipper import COMMAND, MetadataServer, action_line, clean_environment
 from tests.support.site import MDT, SimulatedServer
 from tests.support.tail_paths import PATHS
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, eventually
 
 SECRET = "q8Zk2vXw9T"
 
@@ -89,9 +91,13 @@ def test_no_process_shows_the_password_of_the_environment(server: SimulatedServe
 def test_nor_does_a_detached_one(server: SimulatedServer) -> None:
     server.add_mdt(MDT, action_line(1))
     keys = clean_environment() | secret_keys(server)
-    subprocess.run([str(COMMAND), "--daemon"], env=keys, check=True, timeout=DEADLINE_S, capture_output=True)
+    command = [str(COMMAND), "-c", str(server.config), "--daemon"]  # named, so that it can be found and ended
+    subprocess.run(command, env=keys, check=True, timeout=DEADLINE_S, capture_output=True)
     server.wait_polled_by(MDT)
-    check(server, int((server.run_dir / PID_FILE).read_text()), 4)
+    pid = int((server.run_dir / PID_FILE).read_text())
+    check(server, pid, 4)
+    os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
 
 
 def test_what_is_asked_for_paths_is_not_given_it(tmp_path: Path, server: SimulatedServer) -> None:
@@ -103,6 +109,17 @@ def test_what_is_asked_for_paths_is_not_given_it(tmp_path: Path, server: Simulat
     command = [sys.executable, "-m", "hsm_tools.tail", "--run-once", *PATHS]
     subprocess.run(command, env=keys, check=True, timeout=DEADLINE_S, capture_output=True)
     assert "LFS_WORLD" in (given := (world.folder / "environment").read_text()) and SECRET not in given
+
+
+def test_a_tool_hides_the_password_that_it_was_given_as_an_argument(server: SimulatedServer) -> None:
+    """For as long as it runs; before it has looked at its arguments, `ps` may show them."""
+    url = secret_keys(server)["HSM_REDIS_URL"]
+    tail = subprocess.Popen([str(COMMAND.with_name("hsm-stream-tail")), "--redis-url", url, "--no-paths"])
+    process = Path(f"/proc/{tail.pid}")
+    eventually(lambda: b"--redis-url" in (said := (process / "cmdline").read_bytes()) and b"xxx" in said)
+    assert SECRET.encode() not in (process / "cmdline").read_bytes()
+    tail.kill()
+    tail.wait(DEADLINE_S)
 
 
 @pytest.fixture(params=[0o000, 0o077], ids=["umask 000", "umask 077"])
@@ -154,6 +171,12 @@ def test_nor_what_a_single_poll_makes(make_server: MakeServer, umask: int) -> No
 def test_it_does_not_start_where_everybody_may_add_programs(server: SimulatedServer) -> None:
     server.run_dir.mkdir()
     server.run_dir.chmod(0o777)
+    server.state_dir.mkdir()
+    server.state_dir.chmod(0o777)
+    [problem] = findings(server, "run_dir", level="problem")
+    [warning] = findings(server, "state_dir", level="warning")
+    assert problem == f"every user may write in {server.run_dir}; chmod o-w {server.run_dir}"
+    assert warning == f"every user may write in {server.state_dir}; chmod o-w {server.state_dir}"
     done = server.run("--daemon")
     assert done.returncode == 2
     assert f"every user may write in {server.run_dir}, and have programs run there; chmod o-w" in done.stderr
