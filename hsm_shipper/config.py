@@ -283,6 +283,14 @@ def _check(config: Config) -> None:
         check_cron(config.reconcile_schedule)
 
 
+def _can_be_named(path: str) -> bool:
+    """Whether the kernel can be asked for it: YAML knows letters that no file name has."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
 def _check_paths(config: Config) -> None:
     """The shipper runs in '/': all paths are absolute."""
     for key in ("mdt_watch_glob", "state_dir", "run_dir", "log_file", *FILE_KEYS):
@@ -291,6 +299,8 @@ def _check_paths(config: Config) -> None:
             continue
         if not path.startswith("/"):
             raise ConfigError(f"{key}: {_shown(key, path)} is not absolute", "give a path that begins with '/'")
+        if not _can_be_named(path):
+            raise ConfigError(f"{key}: {_shown(key, path)} cannot be used", "no file can have that name")
         # supervisord expands '%' in paths, and ends them at a blank.
         if key not in FILE_KEYS and (not path.isprintable() or " " in path or "%" in path):
             raise ConfigError(f"{key}: {_shown(key, path)} cannot be used", "give a path without blanks and '%'")

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import redis
@@ -38,6 +39,7 @@ from hsm_shipper.errors import ConfigError, MalformedEvent
 from hsm_shipper.lustre.coordinator import read_slots
 from hsm_shipper.lustre.mdts import is_usable
 from hsm_shipper.process.output import printable
+from hsm_shipper.redis_settings import FILE_KEYS
 from hsm_shipper.state import values
 from hsm_shipper.state.poll_status import state_file
 from hsm_shipper.supervision.supervisord import worker_program
@@ -177,6 +179,9 @@ def _check_config(found: Any) -> None:
     assert found.mdt_watch_glob.startswith("/") and found.mdt_watch_glob.endswith("/hsm/actions")
     assert not set("{}*?[]\\ \n") & set(found.redis_stream_prefix)
     assert found.redis_address.client_kwargs()
+    for path in (getattr(found, key) for key in FILE_KEYS):
+        assert path is None or (b"\0" not in os.fsencode(path) and path.startswith("/"))
+    assert str(found.redis_address).isprintable()
 
 
 def url(data: bytes) -> None:
@@ -190,7 +195,13 @@ def url(data: bytes) -> None:
     else:
         told += [str(address), repr(address)]
         assert text.isprintable() and " " not in text
-        shown = parse_url(str(address).replace("%", "%25"))  # as a zone of IPv6 has it; people read it as it is
+        assert str(address).isprintable()
+        # People read it as it is: a zone of IPv6 has a '%', the path of a socket may have anything that can be seen.
+        shown = parse_url(
+            f"unix://{quote(address.socket_path)}?db={address.db}"
+            if address.socket_path
+            else str(address).replace("%", "%25")
+        )
         assert (shown.nodes, shown.db, shown.service, shown.socket_path) == (
             address.nodes, address.db, address.service, address.socket_path,
         )  # fmt: skip
