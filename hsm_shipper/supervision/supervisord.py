@@ -183,9 +183,12 @@ class ProgramFiles:
     def empty(self) -> None:
         """Remove what an earlier run has left: supervisord would start it, and one bad file would stop it."""
         with _translated("empty", self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for path in self.folder.iterdir():
-                path.unlink()
+            if self.folder.is_symlink():
+                self.folder.unlink()  # what it leads to is somebody else's
+            elif self.folder.exists():
+                for path in self.folder.iterdir():
+                    path.unlink()
+                self.folder.rmdir()  # made anew, it is ours, and nobody else may write there
         self.make()
 
     def make(self) -> None:
@@ -193,7 +196,7 @@ class ProgramFiles:
         with _translated("make", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             # supervisord warns about a pattern that finds nothing.
-            (self.folder / "README.conf").write_text(_README, encoding="utf-8")
+            write_whole(self.folder / "README.conf", _README.encode(), 0o640)
 
     def written(self) -> dict[str, str]:
         """The programs that are there, by MDT."""
