@@ -214,8 +214,8 @@ class LineIndex:
             block_of[slots.start : slots.stop] = [block] * len(slots)
         else:
             moved = [slot for slot in dict.fromkeys(slots) if slot != self.NO_SLOT and block_of[slot] is not block]
-            for left, some in groupby(moved, block_of.__getitem__):
-                self._leave(left, len(list(some)))
+            for left, of_it in groupby(moved, block_of.__getitem__):
+                self._leave(left, len(list(of_it)))
             for slot in moved:
                 block_of[slot] = block
         if moved:
