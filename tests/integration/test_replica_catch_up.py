@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import redis
 
 from hsm_shipper.contract.fold import Entry
-from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import ReplayOvertaken, StreamUnavailable
 from hsm_shipper.stream.stream import ActionStream
 from tests.support.core import KEY, OneMdt, add, earlier_event, line, lines
@@ -40,8 +40,8 @@ class InterruptedStream(ActionStream):
 
     failures = 0
 
-    def replay(self, until: str, after: str | None = None, *, holding: Head | None = None) -> Iterator[list[Entry]]:
-        for page in super().replay(until, after, holding=holding):
+    def replay(self, *arguments: Any, **options: Any) -> Iterator[list[Entry]]:
+        for page in super().replay(*arguments, **options):
             yield page
             if self.failures:
                 self.failures -= 1
@@ -65,9 +65,9 @@ class OvertakenStream(ActionStream):
 
     trims = 0
 
-    def replay(self, until: str, after: str | None = None, *, holding: Head | None = None) -> Iterator[list[Entry]]:
+    def replay(self, *arguments: Any, **options: Any) -> Iterator[list[Entry]]:
         first = True
-        for page in super().replay(until, after, holding=holding):
+        for page in super().replay(*arguments, **options):
             yield page
             if first and self.trims:
                 self.trims -= 1
