@@ -7,7 +7,6 @@ one that was folded (trimmed past our position, flushed, rolled back, made anew)
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
@@ -16,16 +15,12 @@ import redis
 
 from hsm_shipper.config import Config
 from hsm_shipper.contract.acl_commands import LIVE_COMMANDS
-from hsm_shipper.contract.fold import ActionFold
-from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.redis_keys import heartbeat_key, mdt_of
-from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import StreamError, StreamUnavailable
 from hsm_shipper.stream.redis_errors import is_denied
-from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream
-from hsm_tools.live_state.health import WorkerHealth, read_heartbeat, worker_health
-from hsm_tools.live_state.observer import ToolsObserver
+from hsm_tools.live_state.health import read_heartbeat
+from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.live_state.tally import Tally
 from hsm_tools.reader.finding import StreamFinder
 from hsm_tools.reader.outages import one_try_failed, refusal
@@ -35,89 +30,6 @@ from hsm_tools.reader.server import Server
 from hsm_tools.reader.steps import Pipeline
 
 DISCOVERY_INTERVAL_S = 60.0
-
-logger = logging.getLogger(__name__)
-
-
-class LiveStream:
-    """One MDT's stream, as of the last refresh."""
-
-    def __init__(self, mdt: str, stream: ActionStream, tally: Tally, on_page: Callable[[int], None]) -> None:
-        self.mdt = mdt
-        self.key = stream.key
-        self.length = 0
-        """Entries that it has."""
-        self.first_id: bytes | None = None
-        """Its oldest entry."""
-        self.heartbeat: Heartbeat | None = None
-        """What its worker has said last; None where no worker polls, or it cannot be read."""
-        self.heartbeat_trouble: str | None = None
-        """Why it cannot be read: then nothing is known of the worker."""
-        self.trouble: str | None = None
-        """Why what is shown is not what the stream says now."""
-        self.tally = tally
-        """What its events come to."""
-        self._stream = stream
-        self._on_page = on_page
-        self._replay = self._beginning()
-
-    @property
-    def live(self) -> ActionFold:
-        """Its live actions, in order of their entries."""
-        return self._replay.live
-
-    @property
-    def entries(self) -> int:
-        """Entries folded to know them."""
-        return self._replay.entries
-
-    @property
-    def malformed(self) -> int:
-        """Entries among these that were no events, and passed over."""
-        return self._replay.malformed
-
-    @property
-    def folded_to(self) -> str:
-        """The id that it was folded up to; while this stays, nothing has changed."""
-        return self._replay.until
-
-    @property
-    def first_entry_at(self) -> float | None:
-        """When its oldest entry was appended: seconds since the epoch by the Redis server's clock; None without one."""
-        return _time_of(self.first_id)
-
-    @property
-    def last_entry_at(self) -> float | None:
-        """The same of the newest that was folded."""
-        return _time_of(self.folded_to)
-
-    def health(self, now_s: float) -> WorkerHealth:
-        """How its worker does at `now_s` (seconds since the epoch)."""
-        return worker_health(self.heartbeat, now_s, self.heartbeat_trouble)
-
-    def follow(self, end: StreamInfo | None) -> None:
-        """Fold what lies between here and `end`; None if the stream is gone."""
-        if end is None:
-            self.length, self.first_id = 0, None
-            if self.folded_to != EMPTY_ID:
-                logger.warning("stream %s is gone: nothing is live there", self.key)
-                self._replay = self._beginning()
-            return
-        self.length, self.first_id = end.length, end.first_id
-        last_id = end.last_id.decode()
-        if pack_id(last_id) < pack_id(self.folded_to):
-            logger.warning("stream %s went back in time: it is folded from its first entry", self.key)
-            self._replay = self._beginning()
-        if last_id != self.folded_to:
-            self._replay.go_on(last_id)
-
-    def _beginning(self) -> Replay:
-        return Replay(
-            self._stream,
-            lambda page: self._on_page(len(page)),
-            observer=lambda: ToolsObserver(self.tally),
-            digests=False,
-        )
 
 
 class LiveStreams:
@@ -234,7 +146,3 @@ class LiveStreams:
     def _why(self, error: redis.RedisError) -> str:
         refused = refusal(error, self.prefix, self.address, LIVE_COMMANDS)
         return f"{error}; {refused.hint}" if is_denied(error) else str(error)
-
-
-def _time_of(entry_id: str | bytes | None) -> float | None:
-    return None if entry_id is None or entry_id == EMPTY_ID else (pack_id(entry_id) >> 64) / 1000

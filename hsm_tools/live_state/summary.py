@@ -10,7 +10,7 @@ import msgspec
 
 from hsm_shipper.contract.action_state import ActionState
 from hsm_tools.command.filters import ActionFilter
-from hsm_tools.live_state.follow import LiveStream
+from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.live_state.tally import Arrivals
 
 

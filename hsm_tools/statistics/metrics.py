@@ -21,7 +21,7 @@ from prometheus_client.core import (
 
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_tools.command.kernel_words import ACTIONS, STARTED
-from hsm_tools.live_state.follow import LiveStream
+from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.live_state.summary import ActionGroup
 from hsm_tools.live_state.tally import Durations
 from hsm_tools.reader.replica import ReplicaState
