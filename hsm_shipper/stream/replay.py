@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from hsm_shipper.contract.fold import ActionFold, Observer
 from hsm_shipper.contract.stream_head import Head
@@ -79,10 +80,36 @@ class Replay:
             self._last_entry = page[-1][0].decode()
         self.until = until
 
+    @property
+    def reached(self) -> Reached:
+        """How far it is, for `continue_from`; what is live is not in it."""
+        ids = tuple(self.malformed_ids)
+        return Reached(self.until, self._last_entry, self.entries, self.malformed, ids, self.index)
+
+    def continue_from(self, reached: Reached) -> None:
+        """Be where another replay of the same stream was; whoever says so puts what was live there into `live`."""
+        self._begin()
+        self.until, self._last_entry = reached.until, reached.last_entry
+        self.entries, self.malformed = reached.entries, reached.malformed
+        self.malformed_ids = list(reached.malformed_ids)
+        self.index = reached.index
+
     def _note(self, malformed: list[bytes]) -> None:
         self.malformed += len(malformed)
         room = _EXAMPLES_MAX - len(self.malformed_ids)
         self.malformed_ids.extend(entry_id.decode() for entry_id in malformed[:room])
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far a replay is: its attributes of these names, and the last entry that it has read."""
+
+    until: str
+    last_entry: str | None
+    entries: int
+    malformed: int
+    malformed_ids: tuple[str, ...]
+    index: EntryIndex
 
 
 class EntryIndex:

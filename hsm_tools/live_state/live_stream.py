@@ -10,8 +10,10 @@ from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream
+from hsm_tools.live_state.folded_stream import FoldedStream, packed, unpacked
 from hsm_tools.live_state.health import WorkerHealth, worker_health
 from hsm_tools.live_state.observer import ToolsObserver
+from hsm_tools.live_state.summary import ActionGroup, GroupKey, group
 from hsm_tools.live_state.tally import Tally
 from hsm_tools.reader.positions import StreamInfo
 
@@ -36,14 +38,30 @@ class LiveStream:
         """Why what is shown is not what the stream says now."""
         self.tally = tally
         """What its events come to."""
+        self.read_beside = 0
+        """Entries that a process beside this one has folded, which is not yet done with it."""
         self._stream = stream
         self._on_page = on_page
+        self._folded: FoldedStream | None = None  # which is to be unpacked, if anybody asks for it
         self._replay = self._beginning()
 
     @property
     def live(self) -> ActionFold:
         """Its live actions, in order of their entries."""
+        if self._folded is not None:
+            for action in unpacked(self._folded.packed):
+                self._replay.live.put(action)
+            self._folded = None
         return self._replay.live
+
+    @property
+    def live_count(self) -> int:
+        """How many there are."""
+        return len(self._replay.live) if self._folded is None else self._folded.live
+
+    def groups(self) -> dict[GroupKey, ActionGroup]:
+        """How many there are of each kind."""
+        return group(self.mdt, self.live) if self._folded is None else self._folded.groups
 
     @property
     def entries(self) -> int:
@@ -80,15 +98,37 @@ class LiveStream:
             self.length, self.first_id = 0, None
             if self.folded_to != EMPTY_ID:
                 logger.warning("stream %s is gone: nothing is live there", self.key)
-                self._replay = self._beginning()
+                self._begin_anew()
             return
         self.length, self.first_id = end.length, end.first_id
         last_id = end.last_id.decode()
         if pack_id(last_id) < pack_id(self.folded_to):
             logger.warning("stream %s went back in time: it is folded from its first entry", self.key)
-            self._replay = self._beginning()
+            self._begin_anew()
         if last_id != self.folded_to:
+            _ = self.live  # which is what the fold goes on from
             self._replay.go_on(last_id)
+
+    def folded(self) -> FoldedStream:
+        """All of it, for `take_over` in another process."""
+        return FoldedStream(self._replay.reached, self.tally, self.groups(), self.live_count, packed(self.live))
+
+    def take_over(self, folded: FoldedStream, end: StreamInfo) -> bool:
+        """Be what another process has folded up to `end`; False, and unchanged, if it has not read that very entry.
+
+        Then it has asked another server, a replica that is behind the one that told the end.
+        """
+        if folded.reached.last_entry != end.last_id.decode():
+            return False
+        self.tally = folded.tally
+        self._begin_anew()
+        self._replay.continue_from(folded.reached)
+        self._folded = folded
+        return True
+
+    def _begin_anew(self) -> None:
+        self._folded = None
+        self._replay = self._beginning()
 
     def _beginning(self) -> Replay:
         return Replay(

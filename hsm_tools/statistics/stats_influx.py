@@ -85,7 +85,7 @@ def _stream_lines(stats: Stats, stream: LiveStream, hosts: LabelWords) -> Iterat
         {"mdt": stream.mdt, "stream": stream.key},
         {
             "length": stream.length,
-            "live_actions": len(stream.live),
+            "live_actions": stream.live_count,
             "events_replayed": stream.entries,
             "malformed_entries": stream.malformed,
             "failures": stream.tally.failures.total(),

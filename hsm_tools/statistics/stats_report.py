@@ -186,7 +186,7 @@ def _stream(stats: Stats, stream: LiveStream) -> dict[str, Any]:
     return {
         "length": stream.length,
         "mdt": stream.mdt,
-        "live_actions": len(stream.live),
+        "live_actions": stream.live_count,
         "events_replayed": stream.entries,
         "malformed_entries": stream.malformed,
         "first_entry_age_seconds": stats.age_s(stream.first_entry_at),

@@ -77,7 +77,7 @@ def mdt_state(stream: LiveStream, now_s: float) -> MdtState:
     """One stream as it is now."""
     return MdtState(
         stream.mdt,
-        len(stream.live),
+        stream.live_count,
         stream.entries,
         stream.length,
         stream.malformed,
