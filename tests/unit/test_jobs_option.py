@@ -31,7 +31,7 @@ def test_it_is_what_is_given(command: ModuleType) -> None:
     assert jobs(command.parser().parse_args(["--jobs", "3"])) == 3
 
 
-@pytest.mark.parametrize(("processors", "expected"), [(1, 1), (2, 2), (8, 8), (128, 8)])
+@pytest.mark.parametrize(("processors", "expected"), [(1, 1), (2, 2), (4, 4), (128, 4)])
 def test_without_it_each_processor_that_may_be_used_has_one(
     monkeypatch: pytest.MonkeyPatch, processors: int, expected: int
 ) -> None:
