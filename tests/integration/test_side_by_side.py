@@ -15,11 +15,14 @@ from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_keys import stream_key
 from hsm_shipper.errors import CalledOff, HsmError, StreamUnavailable
 from hsm_tools.command.filters import ActionFilter
+from hsm_tools.dashboard.data.update_thread import UpdateThread
 from hsm_tools.dashboard.data.view_updater import ViewUpdater
+from hsm_tools.live_state import beside
 from hsm_tools.live_state.beside import ENTRIES_PER_PROCESS, SideBySide
 from hsm_tools.live_state.follow import LiveStreams
 from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.live_state.summary import Summaries
+from hsm_tools.statistics.exporter import Exporter
 from hsm_tools.statistics.stats_options import FORMATS
 from hsm_tools.statistics.stats_report import ReportSource, Stats
 from hsm_tools.stats import render
@@ -27,6 +30,7 @@ from tests.conftest import PrivateServer
 from tests.support.core import earlier_event, line
 from tests.support.dashboards import PREFIX, Streams, event
 from tests.support.side_by_side import MDTS, however_short
+from tests.support.waiting import eventually
 
 NOW_S = 1_795_343_525.5
 
@@ -125,6 +129,31 @@ def test_what_another_process_has_read_is_followed_as_if_read_here(short: Stream
     assert [known(stream) for stream in four] == [known(stream) for stream in one]
 
 
+def test_what_was_there_at_the_start_counts_no_more_than_with_one_process(short: Streams) -> None:
+    """As Prometheus needs it: counters begin at 0."""
+    exporters = [Exporter(short.config, ActionFilter(), jobs) for jobs in (1, 3)]
+    found: list[list[dict[tuple[str, ...], float]]] = []
+    for _ in range(2):
+        for exporter in exporters:
+            exporter.refresh()
+        found.append(
+            [
+                {
+                    (sample.name, *sample.labels.values()): sample.value
+                    for metric in exporter.collect()
+                    for sample in metric.samples
+                    if sample.name in ("hsm_events_total", "hsm_live_actions", "hsm_stream_malformed_entries_total")
+                }
+                for exporter in exporters
+            ]
+        )
+        for mdt in MDTS:
+            short.add(mdt, event(mdt, 70_000), event(mdt, 2, "PURGED", "SUCCEED"), b"no event")
+    for one, three in found:
+        assert three == one
+    assert found[0][0] != found[1][0]
+
+
 def test_every_entry_is_told_as_progress(short: Streams) -> None:
     told: list[int] = []
     live = LiveStreams.from_config(short.config, on_page=told.append, jobs=3)
@@ -177,6 +206,24 @@ def test_a_process_that_cannot_begin_is_an_error(short: Streams, monkeypatch: py
     monkeypatch.setattr("hsm_tools.live_state.beside._PROGRAM", Path("/nowhere/reading_process.py"))
     with pytest.raises(HsmError, match=r"the process that was to read stream .* beside this one .*; .*--jobs 1"):
         refreshed(short.config, 2)
+
+
+def test_a_process_that_is_killed_ends_the_dashboard_with_an_error(
+    short: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting = beside._started
+
+    def killed(its: Any) -> subprocess.Popen[bytes]:
+        process = starting(its)
+        process.kill()
+        return process
+
+    monkeypatch.setattr(beside, "_started", killed)
+    update_thread = UpdateThread(ViewUpdater(short.config, ActionFilter(), 3), 0.1)
+    update_thread.start()
+    failure = eventually(lambda: update_thread.failure)
+    update_thread.close()
+    assert isinstance(failure, HsmError) and "was ended by signal 9 (Killed)" in str(failure)
 
 
 def test_a_stream_that_is_refused_is_told_as_by_one_process(private_server: PrivateServer) -> None:
