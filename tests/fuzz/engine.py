@@ -32,8 +32,8 @@ def _replace_what_is_slow() -> None:
     import yaml
 
     if yaml.__with_libyaml__:
-        yaml.SafeLoader = yaml.CSafeLoader  # type: ignore[misc] # `safe_load` looks it up when it is called
-    difflib.get_close_matches = _first
+        yaml.SafeLoader = yaml.CSafeLoader  # type: ignore[misc,assignment] # `safe_load` looks it up when it is called
+    difflib.get_close_matches = _first  # type: ignore[assignment]
 
 
 def _first(_word: str, possibilities: Iterable[str], **_how: object) -> list[str]:

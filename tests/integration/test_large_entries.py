@@ -89,7 +89,8 @@ def test_tools(
     command: tuple[str, ...], stream: redis.Redis, redis_server: RedisServer, redis_db: int, tmp_path: Path
 ) -> None:
     with_large = run(command[0], redis_server, redis_db, tmp_path, *command[1:])
-    for entry_id, fields in stream.xrange(MDT0):
+    entries: Any = stream.xrange(MDT0)
+    for entry_id, fields in entries:
         if len(fields[b"data"]) > DATA_MAX_BYTES:
             stream.xdel(MDT0, entry_id)
             stream.xadd(MDT0, {"data": "{}"})
