@@ -145,7 +145,7 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] = os.enviro
     warnings: list[str] = []
     values: dict[str, Any] = {}
     if file is not None:
-        values |= _usable(_read_yaml(file), str(file), warnings)
+        values |= _usable(_read(file), str(file), warnings)
     values |= _from_environment(environ, warnings)
     mountpoint = values.pop(_MOUNTPOINT, None)
     config = msgspec.convert(values, Config)
@@ -172,22 +172,37 @@ def _has_default_file() -> bool:
         ) from None
 
 
-def _read_yaml(file: Path) -> dict[object, object]:
-    import yaml  # late: 40 ms that a tool without a file need not pay
-
+def _read(file: Path) -> dict[object, object]:
     try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read configuration {file}: {error.strerror}", "name one with -c FILE") from None
-    except yaml.MarkedYAMLError as error:
-        raise ConfigError(f"configuration {file} is no YAML: {_without_content(error)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:  # these show no more than a character
-        raise ConfigError(f"configuration {file} is no YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise _no_yaml(file, error) from None
+    try:
+        loaded = msgspec.json.decode(text)  # what the command writes for its programs: JSON is YAML
+    except (msgspec.DecodeError, RecursionError):
+        loaded = _from_yaml(file, text)
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
         raise ConfigError(f"configuration {file} holds a {type(loaded).__name__}", "write one 'key: value' a line")
     return loaded
+
+
+def _from_yaml(file: Path, text: str) -> object:
+    import yaml  # late: 10 ms at the start of every worker, and of a tool without a file
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"configuration {file} is no YAML: {_without_content(error)}") from None
+    except yaml.YAMLError as error:  # it shows no more than a character
+        raise _no_yaml(file, error) from None
+
+
+def _no_yaml(file: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"configuration {file} is no YAML: {' '.join(str(error).split())}")
 
 
 def _without_content(error: yaml.MarkedYAMLError) -> str:

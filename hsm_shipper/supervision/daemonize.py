@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from hsm_shipper.process.privacy import keep_private
-from hsm_shipper.process.signals import handled
+from hsm_shipper.process.stop_signal import handled
 from hsm_shipper.state.locks import FileLock
 
 STDERR = Path("/dev/fd/2")

@@ -16,6 +16,7 @@ from typing import IO
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import ConfigError, SupervisorError, writing_hint
+from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process.output import OutputLines, Unfailing, never_fail_at_stderr, print_err
 from hsm_shipper.process.own_files import open_for_append
 from hsm_shipper.process.parent_death import SUPERVISORD_PID_VARIABLE
@@ -23,7 +24,7 @@ from hsm_shipper.process.privacy import forget_configuration
 from hsm_shipper.state.locks import SHIPPER_LOCK, FileLock
 from hsm_shipper.supervision import daemonize
 from hsm_shipper.supervision.run_folder import PID_FILE, RunFolder
-from hsm_shipper.supervision.supervisord import ProgramFiles, Supervisor
+from hsm_shipper.supervision.supervisord import ProgramFiles, Supervisor, programs_for
 
 SUPERVISORD_CONF = Path(__file__).parents[1] / "supervisord.conf"
 LOG_FILE = "hsm-action-shipper.log"
@@ -83,7 +84,10 @@ def _exclusively(config: Config) -> Iterator[list[FileLock]]:
         pid_file = FileLock(config.run_path / PID_FILE, f"hsm-action-shipper in {config.run_dir}")
         with pid_file as run_lock:
             _refuse_open_folder(config.run_path)
-            ProgramFiles(config.run_path).empty()
+            programs = ProgramFiles(config.run_path)
+            programs.empty()
+            # Workers of the MDTs that are here start with everything else, and not only once discovery has looked.
+            programs.write(programs_for(find_mdts(config.mdt_watch_glob).mdts))
             forget_configuration()
             yield [state_lock, run_lock]
 

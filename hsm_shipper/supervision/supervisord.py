@@ -232,6 +232,11 @@ def _translated(what: str, path: Path) -> Iterator[None]:
         raise SupervisorError(f"cannot {what} {path}: {error.strerror}", "check the owner of run_dir") from None
 
 
+def programs_for(mdts: Mapping[str, Path]) -> dict[str, str]:
+    """The program files of workers for these MDTs, whose actions files are given."""
+    return {mdt: worker_program(mdt, actions) for mdt, actions in mdts.items()}
+
+
 def worker_program(mdt: str, actions: Path) -> str:
     """The program file of the worker for `mdt`."""
     command = [sys.executable, "-P", "-m", "hsm_shipper.worker.main", "--mdt", mdt, "--actions", str(actions)]

@@ -32,7 +32,7 @@ def _replace_what_is_slow() -> None:
     import yaml
 
     if yaml.__with_libyaml__:
-        yaml.SafeLoader = yaml.CSafeLoader  # type: ignore[misc,assignment] # `safe_load` looks it up when it is called
+        yaml.SafeLoader = yaml.CSafeLoader  # type: ignore[assignment,misc] # `safe_load` looks it up when it is called
     difflib.get_close_matches = _first  # type: ignore[assignment]
 
 
