@@ -158,6 +158,8 @@ class Life:
         self.workers = {(host, mdt.name): Worker(self, host, mdt) for host in HOSTS for mdt in self.mdts}
         for mdt in self.mdts:
             self.mount(mdt, {HOSTS[0]})
+        self.epochs = 0
+        """How often Redis, or somebody else, has changed what a stream said."""
         self.hidden_losses: set[str] = set()
         """MDTs whose stream lost entries without a trace that a poll could find: maintenance heals them."""
         self.busy: set[Worker] = set()
@@ -199,6 +201,7 @@ class Life:
 
     def begin_epochs(self, *, front_lost: bool = False) -> None:
         """What Redis holds now is what it holds."""
+        self.epochs += 1
         for mdt in self.mdts:
             mdt.referee.begin_epoch(self.stream(mdt), front_lost=front_lost)
 
@@ -227,6 +230,7 @@ class Life:
         """A run on the state file of a worker, as `MaintenanceRun` does it; None where it was killed."""
         process = Process(f"maintenance of {worker.mdt.name} on {worker.host}")
         result: CycleResult | HsmError | None = None
+        epochs = self.epochs
         with self.machine.running(process):
             worker.maintenance_client.connection_pool.reset()
             own = ActionStream(worker.maintenance_client, worker.mdt.key.decode(), "the model")
@@ -237,6 +241,10 @@ class Life:
             except HsmError as error:
                 result = error
         worker.check_set_aside()
+        if (
+            self.epochs != epochs
+        ):  # an end that somebody deleted meanwhile lets what it ended live again, if not for long
+            self.begin_epochs(front_lost=True)
         for database in list(process.databases):
             raise Wrong(f"{process.name} leaves {database.path} open")
         return result

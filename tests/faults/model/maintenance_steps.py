@@ -77,7 +77,7 @@ def maintain_at_another_server(life: Life, rng: random.Random) -> str | None:
     del other.ids[-len(gone) :], other.fields[-len(gone) :]
     ids = gone if rng.random() < 0.5 else [entry + 1 for entry in gone]
     other.ids += ids
-    other.fields += [[b"data", b"{}"] for _ in ids]
+    other.fields += [[b"data", b"of another server"] for _ in ids]
     other.last = ids[-1]
     before = _content(worker.state_path)
     result = life.maintain(worker, stream=_at(life, worker, another))
