@@ -73,6 +73,7 @@ class Worker:
         self.state_path = life.folder / host / f"{mdt.name}.sqlite3"
         self.state_path.parent.mkdir(exist_ok=True)
         self.actions = DebugfsActions(self._render)
+        self.actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
         self.next: Listing | None = None
         """What the next reading gives in place of the list."""
         self.reading: Reading | None = None
@@ -91,10 +92,10 @@ class Worker:
         self.client.connection_pool.reset()
         self.stream = ActionStream(self.client, self.mdt.key.decode(), "the model")
         self.replica = StreamReplica(self.state_path, self.stream, self.host)
-        self.actions.open_files.clear()
-        actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
+        self.actions_file.close()
+        self.actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
         self.poller = Poller(
-            actions_file, self.replica, ChangeWriter(self.mdt.name, self.host), lambda: self.mdt.hsm_control
+            self.actions_file, self.replica, ChangeWriter(self.mdt.name, self.host), lambda: self.mdt.hsm_control
         )
 
     def poll(self) -> PollResult | None:
@@ -344,6 +345,7 @@ class Life:
         """Close what is open."""
         for worker in self.workers.values():
             worker.replica.close()
+            worker.actions_file.close()
             worker.client.close()
             worker.maintenance_client.close()
 
