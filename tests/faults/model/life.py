@@ -76,6 +76,8 @@ class Worker:
         self.actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
         self.next: Listing | None = None
         """What the next reading gives in place of the list."""
+        self.next_again = False
+        """Whether a second reading in the same poll gives that too."""
         self.reading: Reading | None = None
         self.was_tidied = False
         """Whether SQLite's log may hold what is in the file already."""
@@ -103,7 +105,7 @@ class Worker:
         result, self.reading = None, Reading([], proves_absence=False)
         with self._life.machine.running(self.process):
             result = self.poller.poll()
-        self.next = None
+        self.next, self.next_again = None, False
         self.check_set_aside()
         if self.process.is_dead:
             self.start()
@@ -130,7 +132,9 @@ class Worker:
         self.start()
 
     def _render(self) -> Listing:
-        listing, self.next = self.next or Listing(as_content(self.mdt.listing())), None
+        listing = self.next or Listing(as_content(self.mdt.listing()))
+        if not self.next_again:
+            self.next = None
         content = listing.content
         proves = listing.error_number is None and self.mdt.hsm_control not in ("init", "stopping")
         self.reading = Reading(content.split(b"\n"), proves_absence=proves and content[-1:] in (b"", b"\n"))
