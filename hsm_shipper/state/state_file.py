@@ -7,8 +7,8 @@ it in a transaction of its own, which shows here as `StateChanged`.
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -16,11 +16,10 @@ import msgspec
 
 from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.fold import ActionFold, Observer
-from hsm_shipper.contract.kernel_line import unpack_place
+from hsm_shipper.contract.kernel_line import INDEX_MAX, pack_place, unpack_place
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateCorrupt
 from hsm_shipper.migrations import STEPS, migrate
-from hsm_shipper.process.batched import batched
 from hsm_shipper.state.content_sum import ContentSum
 from hsm_shipper.state.damage import refuse_damage, set_aside
 from hsm_shipper.state.database import BUSY_TIMEOUT_S, LOG_MAX_BYTES, connect, immediate, translated
@@ -31,6 +30,7 @@ from hsm_shipper.state.rows import (
     POSITION_COLUMNS,
     SUM_COLUMNS,
     Digests,
+    PlacesAndDigests,
     delete_actions,
     has_entry_before,
     read_actions,
@@ -118,11 +118,11 @@ class StateFile:
         with translated(self.path, "read"):
             return self._data_version() != self._version
 
-    def load(self, index: Callable[[Iterator[tuple[int, bytes | None]], set[int]], Index]) -> Loaded[Index]:
+    def load(self, index: Callable[[Iterator[PlacesAndDigests], set[int]], Index]) -> Loaded[Index]:
         """Everything that the worker keeps in memory.
 
-        `index` is given the packed place and the MD5 of each live action in turn, for there may be many, and the places
-        that are to be refreshed.
+        `index` is given the packed places and the MD5s of some live actions at a time, for there may be many, and the
+        places that are to be refreshed.
         """
         with translated(self.path, "read"), immediate(self._connection):
             version = self._data_version()
@@ -146,15 +146,13 @@ class StateFile:
     def actions_at(self, places: Sequence[int]) -> dict[int, ActionState]:
         """The live actions in the given packed places."""
         asked = set(places)
-        found: dict[int, ActionState] = {}
         with translated(self.path, "read"):
-            # One catalogue index a query: only so does SQLite use the primary key (a list of pairs is a scan).
-            for cat_idx, same_cat in groupby(sorted(places), key=lambda place: unpack_place(place)[0]):
-                for some in batched((unpack_place(place)[1] for place in same_cat), _PLACES_PER_QUERY):
-                    for action in read_actions(self._connection, *_where_rec_idx(cat_idx, some)):
-                        if action.place in asked:
-                            found[action.place] = action
-        return found
+            return {
+                action.place: action
+                for where in _where_places(places)
+                for action in read_actions(self._connection, *where)
+                if action.place in asked
+            }
 
     def needs_entry_before(self, entry_id: str | None) -> bool:
         """Whether any live action needs an entry before `entry_id`; with None: whether there is any live action."""
@@ -239,13 +237,21 @@ class StateFile:
         return stat.st_dev, stat.st_ino
 
 
-def _where_rec_idx(cat_idx: int, ascending: list[int]) -> tuple[str, tuple[int, ...]]:
-    """An SQL condition and its parameters for these record indices; where most of a range are asked for, for all."""
-    first, last = ascending[0], ascending[-1]
-    if last - first < 2 * len(ascending):
-        return "cat_idx = ? AND rec_idx BETWEEN ? AND ?", (cat_idx, first, last)
-    marks = ", ".join("?" * len(ascending))
-    return f"cat_idx = ? AND rec_idx IN ({marks})", (cat_idx, *ascending)
+def _where_places(places: Sequence[int]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """SQL conditions and their parameters that all of these packed places meet, and perhaps some between them."""
+    ascending = sorted(places)
+    begin = 0
+    while begin < len(ascending):
+        # One catalogue index a query: only so does SQLite use the primary key (a list of pairs is a scan).
+        cat_idx, first = unpack_place(ascending[begin])
+        end = bisect_right(ascending, pack_place(cat_idx, INDEX_MAX), begin)
+        end = min(end, begin + _PLACES_PER_QUERY)
+        rec_idxs = [place & INDEX_MAX for place in ascending[begin:end]]
+        if rec_idxs[-1] - first < 2 * len(rec_idxs):
+            yield "cat_idx = ? AND rec_idx BETWEEN ? AND ?", (cat_idx, first, rec_idxs[-1])
+        else:
+            yield f"cat_idx = ? AND rec_idx IN ({', '.join('?' * len(rec_idxs))})", (cat_idx, *rec_idxs)
+        begin = end
 
 
 def open_state_file(path: Path) -> tuple[StateFile, str | None]:

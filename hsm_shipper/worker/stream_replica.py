@@ -164,11 +164,9 @@ class StreamReplica:
                 self._opened.unmark(refreshed)
         self.refresh_pending -= refreshed
         self._head = head
-        for change in flight.changes:
-            if change.before is not None:
-                self.line_index.drop(change.before.place, change.before.digest)
-            if change.after is not None:
-                self.line_index.add(change.after.place, change.after.digest)
+        left, entered = rows_of(flight.changes)
+        self.line_index.drop_all([action.place for action in left], [action.digest for action in left])
+        self.line_index.add_all([action.place for action in entered], [action.digest for action in entered])
         self.shipped.update(change.kind for change in flight.changes)
 
     def compare(self) -> None:

@@ -40,9 +40,9 @@ class OvertakenStream(ActionStream):
 
     trims = 0
 
-    def replay(self, until: str, after: str | None = None, **kwargs: Any) -> Iterator[list[Entry]]:
+    def replay(self, *arguments: Any, **options: Any) -> Iterator[list[Entry]]:
         first = True
-        for page in super().replay(until, after, **kwargs):
+        for page in super().replay(*arguments, **options):
             yield page
             if first and self.trims:
                 self.trims -= 1
