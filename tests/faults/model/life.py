@@ -96,9 +96,8 @@ class Worker:
         self.replica = StreamReplica(self.state_path, self.stream, self.host)
         self.actions_file.close()
         self.actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
-        self.poller = Poller(
-            self.actions_file, self.replica, ChangeWriter(self.mdt.name, self.host), lambda: self.mdt.hsm_control
-        )
+        writer = ChangeWriter(self.mdt.name, self.host, self._life.include_raw)
+        self.poller = Poller(self.actions_file, self.replica, writer, lambda: self.mdt.hsm_control)
 
     def poll(self) -> PollResult | None:
         """Poll once; None where the process was killed, and another one has begun."""
@@ -148,8 +147,11 @@ class Worker:
 class Life:
     """Everything, from nothing to its end."""
 
-    def __init__(self, folder: Path, machine: Machine, sizes: Sizes, *, mdts: int, tells_deleted: bool) -> None:
+    def __init__(
+        self, folder: Path, machine: Machine, sizes: Sizes, *, mdts: int, tells_deleted: bool, include_raw: bool = True
+    ) -> None:
         self.folder = folder
+        self.include_raw = include_raw
         self.machine = machine
         self.sizes = sizes
         self.server = RedisModel(lambda: machine.now_s + self.server_ahead_s, tells_deleted=tells_deleted)
