@@ -170,7 +170,11 @@ def _foreign(life: Life, rng: random.Random, mdt: Mdt, kind: str) -> list[list[b
         return [_earlier(mdt, rng.choice(some), rng.choice(_EARLIER), rng) for _ in range(rng.randint(1, 20))]
     if not mdt.lines:
         return []
-    return [_earlier(mdt, mdt.lines[rng.choice(sorted(mdt.lines))].decode(errors="replace"), kind, rng)]
+    listed = [line.decode(errors="replace") for line in mdt.listing()]
+    entry = _earlier(mdt, rng.choice(listed), kind, rng)
+    if kind == "NEW" and rng.random() < 0.3:  # with the line of another place
+        entry[1] = json.dumps(json.loads(entry[1]) | {"raw": rng.choice(listed)}).encode()
+    return [entry]
 
 
 _EARLIER = ("NEW", "PURGED", "PURGED by name")
