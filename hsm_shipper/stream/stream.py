@@ -14,6 +14,7 @@ import redis.exceptions
 
 from hsm_shipper.contract.acl_commands import SHIPPER_COMMANDS
 from hsm_shipper.contract.event import decode
+from hsm_shipper.contract.fold import Entry
 from hsm_shipper.contract.redis_keys import DATA_FIELD, data_of
 from hsm_shipper.contract.stream_head import Head, entry_sha1
 from hsm_shipper.contract.stream_ids import next_id, pack_id, text_of
@@ -28,7 +29,7 @@ from hsm_shipper.errors import (
 )
 from hsm_shipper.stream.compare_and_append import PendingAppend
 from hsm_shipper.stream.keeping import Keeping
-from hsm_shipper.stream.page_reader import PAGE_ENTRIES, Entry, PageReader
+from hsm_shipper.stream.page_reader import PAGE_ENTRIES, PageReader
 from hsm_shipper.stream.redis_errors import is_denied, permission_hint, reach_hint, refusal_hint, tls_hint
 
 _TRIM = (files("hsm_shipper.stream") / "trim.lua").read_text(encoding="ascii")

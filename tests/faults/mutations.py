@@ -110,8 +110,8 @@ MUTATIONS = [
     ),
     Mutation(
         "contract/fold.py",
-        "        before = self.by_place.pop(place, None)",
-        "        before = self.by_place.get(place)",
+        "                before = by_place.pop(place, None)",
+        "                before = by_place.get(place)",
         "live actions are in order of their entries: trimming goes by the first",
     ),
     Mutation(
