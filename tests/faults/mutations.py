@@ -165,7 +165,7 @@ MUTATIONS = [
     ),
     Mutation(
         "contract/fold.py",
-        "            if self._places_by_key is not None:\n                self._keep_key(after)\n",
+        "                if self._places_by_key is not None:\n                    self._keep_key(after)\n",
         "",
         "what has begun has its name",
     ),
@@ -343,6 +343,12 @@ MUTATIONS = [
         "            elif is_seen(before):\n",
         "            elif False:\n",
         "a second line for the place of an action that is there does not end it",
+    ),
+    Mutation(
+        "worker/snapshot.py",
+        "            elif before.place in self.scan.contested:\n",
+        "            elif False:\n",
+        "nor do two that are new",
     ),
     Mutation(
         "worker/poller.py",
