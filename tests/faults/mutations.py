@@ -164,7 +164,7 @@ MUTATIONS = [
     ),
     Mutation(
         "contract/fold.py",
-        "            if self._places_by_key is not None:\n                self._keep_key(after)\n",
+        "                if self._places_by_key is not None:\n                    self._keep_key(after)\n",
         "",
         "what has begun has its name",
     ),
