@@ -7,7 +7,7 @@ lines of other blocks are looked at one by one, by their MD5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from hashlib import md5, sha256
 from itertools import islice, pairwise
 from operator import lt
@@ -124,7 +124,7 @@ class ListingScan:
             self.listings_are_sorted = self.ascends
         return self.listings_are_sorted
 
-    def missing(self) -> set[int]:
+    def missing(self) -> Set[int]:
         """Places of known actions whose place the listing does not hold."""
         return self._index.unseen(but=self._present)
 
