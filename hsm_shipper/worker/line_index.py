@@ -208,8 +208,8 @@ class LineIndex:
     def _move(self, slots: Sequence[int], block: Block) -> None:
         """Have these lines in `block`, and in no other."""
         block_of = self._block_of
-        moved: Sequence[int]
-        if isinstance(slots, range) and block not in block_of[slots.start : slots.stop]:
+        moved: range | list[int]
+        if isinstance(slots, range) and not block.members:
             moved = slots
             for left, some in groupby(block_of[slots.start : slots.stop]):
                 self._leave(left, len(list(some)))
@@ -220,8 +220,9 @@ class LineIndex:
                 self._leave(left, len(list(these)))
             for slot in moved:
                 block_of[slot] = block
+            moved.sort()
         if moved:
-            block.hold(len(moved), min(moved), max(moved))
+            block.hold(len(moved), moved[0], moved[-1])
 
     def _leave(self, block: Block, count: int) -> None:
         """Know `block` by its SHA-256 no more: so many lines have left it, or one needs a look."""

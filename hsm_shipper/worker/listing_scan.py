@@ -224,8 +224,8 @@ class ListingScan:
         digests = [md5(line, usedforsecurity=False).digest() for line in lines]
         slots = self._index.see_lines(block, digests)
         places = self._index.places(slots)
-        unknown = [at for at, slot in enumerate(slots) if slot == LineIndex.NO_SLOT]
-        if unknown:
+        if LineIndex.NO_SLOT in slots:
+            unknown = [at for at, slot in enumerate(slots) if slot == LineIndex.NO_SLOT]
             self._run_is_known = False
             new_digests = []
             for at in unknown:
