@@ -6,11 +6,11 @@ import msgspec
 import pytest
 import redis
 
-from hsm_shipper.contract.fold import Observer
+from hsm_shipper.contract.fold import Entry
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ReplayOvertaken
-from hsm_shipper.stream.page_reader import PAGE_ENTRIES, Entry
+from hsm_shipper.stream.page_reader import PAGE_ENTRIES
 from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream
 from tests.support.core import KEY, digest, earlier_event, line
@@ -148,13 +148,12 @@ def test_a_line_that_is_trimmed_when_it_is_asked_for_begins_the_replay_again(
     client: redis.Redis, stream: ActionStream
 ) -> None:
     upgraded(client, line(1, cookie=9))
-    seen = []
+    pages = []
 
-    class Trimming(Observer):
-        def folded(self, entry_id: bytes, *_: object) -> None:
-            seen.append(entry_id)
-            client.xtrim(KEY, minid="2-0", approximate=False)
+    def trim(page: list[Entry]) -> None:
+        pages.append(ids_of(page))
+        client.xtrim(KEY, minid="2-0", approximate=False)
 
-    replay = Replay(stream, observer=Trimming, digests=False)
+    replay = Replay(stream, trim, digests=False)
     replay.go_on("2-0")
-    assert (seen, len(replay.live), replay.entries) == ([b"1-0", b"2-0"], 0, 1)
+    assert (pages, len(replay.live), replay.entries) == ([["1-0", "2-0"], ["2-0"]], 0, 1)

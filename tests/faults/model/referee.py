@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from hashlib import md5
 from typing import Any
 
@@ -19,9 +20,13 @@ class Reading:
     """What a worker was given to read, for the referee."""
 
     def __init__(self, lines: list[bytes], *, proves_absence: bool) -> None:
-        self.lines = frozenset(lines)
-        self.places = {place for place in map(_place_of, lines) if place is not None}
+        self.lines = lines
         self.proves_absence = proves_absence
+
+    @cached_property
+    def places(self) -> set[Place]:
+        """The places that it holds something in."""
+        return {place for place in map(_place_of, self.lines) if place is not None}
 
 
 class Referee:
@@ -102,6 +107,15 @@ class Referee:
         """Whether the stream says what the list does."""
         return self.digests() == self.listed()
 
+    def wrong_rows(self, rows: dict[Place, Live]) -> list[Place]:
+        """The places where the rows of a state file are not what the stream says."""
+        live = self.fold.live
+        return sorted(
+            place
+            for place in live.keys() | rows.keys()
+            if live.get(place) != rows.get(place) or not _same_times(live[place], rows[place])
+        )
+
 
 def folded(stream: Stream | None) -> ReferenceFold:
     """A whole stream."""
@@ -138,6 +152,12 @@ def sequence_fault(event: dict[str, Any], occupant: Live | None) -> str | None:
     if times[0] != occupant.first_seen:
         return "an UPDATE that forgets since when the action is there"
     return None
+
+
+def _same_times(said: Live, row: Live) -> bool:
+    """As far as the entry tells them: those of earlier shippers do not."""
+    pairs = (said.first_seen, row.first_seen), (said.status_since, row.status_since)
+    return all(told is None or told == known for told, known in pairs)
 
 
 def digest_of(line: bytes) -> str:
