@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,7 +71,7 @@ class StreamReplica:
         self.batch = BatchSize()
         """How much to ship at once."""
         self.line_index = LineIndex()
-        self.unconfirmed_absent: set[int] = set()
+        self.unconfirmed_absent: Set[int] = set()
         """Places that the last complete reading missed without being believed."""
         self.refresh_pending: set[int] = set()
         """Places of actions whose state is to be appended again."""
@@ -174,7 +174,7 @@ class StreamReplica:
             self._refuse_losses(head)
             self._remember(head)
 
-    def remember_unconfirmed(self, places: set[int]) -> None:
+    def remember_unconfirmed(self, places: Set[int]) -> None:
         """Keep the places that a reading missed for the next one, whoever makes it."""
         if places != self.unconfirmed_absent:
             with self._guarded():
