@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from hsm_shipper.stream.stream import ActionStream
 _SUBJECT = "Redis"
 _OLDEST_VERSION = (6, 2)
 _NEARLY_FULL = 0.9
+_CLOCK_DIFFERENCE_S = 10.0
 
 # An XADD that adds nothing comes first: a full server refuses it, and would not after another write of the same script.
 # The stream itself is only asked to be no longer than it can ever be.
@@ -109,6 +111,7 @@ def _told(client: redis.Redis) -> Iterator[Finding]:
         )
         return
     yield version(info)
+    yield from clock(info, time.time())
     yield persistence(info, _snapshots(client))
     yield from eviction(info)
     if info.get("role") != "master":
@@ -134,6 +137,19 @@ def version(info: Mapping[str, Any]) -> Finding:
         return problem(_SUBJECT, f"version {told}", "6.2 or later is needed")
     valkey = info.get("valkey_version")
     return ok(_SUBJECT, f"Valkey {valkey} (as Redis {told})" if valkey else f"version {told}")
+
+
+def clock(info: Mapping[str, Any], now: float) -> Iterator[Finding]:
+    """Whether Redis' clock and ours, `now` in seconds since the epoch, agree; nothing where it does not tell."""
+    told_us = info.get("server_time_usec")
+    if told_us is None or abs(ahead_s := now - told_us / 1e6) <= _CLOCK_DIFFERENCE_S:
+        return
+    how = "ahead of" if ahead_s > 0 else "behind"
+    yield warning(
+        _SUBJECT,
+        f"the clock of this server is {abs(ahead_s):,.0f} s {how} that of Redis",
+        "set right the one that is wrong (NTP): ages and alerts need both",
+    )
 
 
 def persistence(info: Mapping[str, Any], snapshots: str | None) -> Finding:

@@ -19,6 +19,7 @@ import msgspec
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
+from hsm_shipper.process.last_look import last_look_path
 from hsm_shipper.process.whole_file import write_whole
 from hsm_shipper.state.locks import FileLock
 from hsm_shipper.supervision.supervisord import ProgramFiles, socket_path
@@ -43,6 +44,10 @@ class RunFolder:
         self.path = config.run_path
         self.taken: AlreadyRunning | None = None
         """Set when another shipper has the folder: this one must end, and leave there what is there."""
+
+    def is_left_over(self) -> bool:
+        """Whether the last shipper here has not cleared it: it was killed."""
+        return (self.path / CONFIG_FILE).exists()
 
     def write_config(self) -> None:
         """The configuration for all programs: they start again at any time, when the file may be half edited."""
@@ -77,7 +82,8 @@ class RunFolder:
         """Remove at the end what no other process removes."""
         if self.taken is not None:
             raise self.taken
-        for path in (self.path / PID_FILE, self.path / CONFIG_FILE):
+        looks = self.path.glob(str(last_look_path(Path(), "*")))
+        for path in (self.path / PID_FILE, self.path / CONFIG_FILE, *looks):
             try:
                 path.unlink(missing_ok=True)
             except NotADirectoryError:

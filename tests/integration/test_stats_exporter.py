@@ -59,6 +59,8 @@ def test_it_serves_what_is_live_and_follows_it(site: Site) -> None:
     site.beat()
     exporter.wait("hsm_live_actions", 2, waiting)
     exporter.wait("hsm_worker_up", 1, OF_MDT)
+    site.beat(failed_polls=7)
+    exporter.wait("hsm_worker_failed_polls_total", 7, OF_MDT)
     assert exporter.values("hsm_coordinator_state") == {f'{OF_MDT},state="enabled"': 1}
     assert exporter.values("hsm_copytool_ended_requests") == {
         f'{OF_MDT},result="error"': 2,
