@@ -19,7 +19,7 @@ from hsm_shipper.process import log
 from hsm_shipper.process.command_line import without_urls
 from hsm_shipper.process.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from hsm_shipper.process.output import SHIPPER, OutputLines, say
-from hsm_shipper.process.signals import StopSignal
+from hsm_shipper.process.stop_signal import StopSignal
 from hsm_shipper.stream.maintenance_lock import TTL_S
 from hsm_shipper.supervision.run_folder import CONFIG_FILE
 from hsm_shipper.supervision.supervisord import Supervisor

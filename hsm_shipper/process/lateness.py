@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from hsm_shipper.process.cadence import Cadence
 from hsm_shipper.process.log import RepeatedErrors
-from hsm_shipper.process.signals import Cadence
 
 # Turns that are left out by no more than this are nothing to look after, unless it goes on.
 _PASSING_S = 10.0

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from hsm_shipper.process.signals import handled
+from hsm_shipper.process.stop_signal import handled
 from hsm_shipper.state.locks import FileLock
 
 STDERR = Path("/dev/fd/2")

@@ -20,10 +20,11 @@ from hsm_shipper.config import Config
 from hsm_shipper.errors import ControlLost, HsmError, NotRunning, ShuttingDown, SupervisorError
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process import log
+from hsm_shipper.process.cadence import Cadence
 from hsm_shipper.process.last_look import note_look
 from hsm_shipper.process.lateness import Lateness
 from hsm_shipper.process.program import command_line, run_program
-from hsm_shipper.process.signals import Cadence, StopSignal
+from hsm_shipper.process.stop_signal import StopSignal
 from hsm_shipper.state.forget import forget, stored_mdts
 from hsm_shipper.supervision.discovery_plan import Plan, RestartBackoff, Seen, decide, is_settled
 from hsm_shipper.supervision.supervisord import (

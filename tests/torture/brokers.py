@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,7 +67,8 @@ class Sentinels:
         self.url = self.service.url
         self.keys = {"redis_url": self.url, **_KEPT}
         addresses = [(sentinel.host, sentinel.port) for sentinel in self.service.sentinels]
-        finder = Sentinel(addresses, sentinel_kwargs={"protocol": 2}, **_patient())
+        make: Any = Sentinel  # redis-py does not type it
+        finder = make(addresses, sentinel_kwargs={"protocol": 2}, **_patient())
         self.client = finder.master_for(SERVICE)
 
     def close(self) -> None:
@@ -92,7 +93,7 @@ class Cluster:
         self.cluster.kill()
 
 
-_MAKERS = {SERVER: OneServer, SENTINELS: Sentinels, CLUSTER: Cluster}
+_MAKERS: dict[str, Callable[[Path, int], Broker]] = {SERVER: OneServer, SENTINELS: Sentinels, CLUSTER: Cluster}
 # Most of what can happen to a server needs no more than one.
 _TURNS = (SERVER, SENTINELS, CLUSTER, SERVER, SERVER)
 
@@ -102,7 +103,7 @@ def start_broker(name: str, folder: Path, seed: int) -> Broker:
     return _MAKERS[name](folder, seed)
 
 
-def brokers_of(sites: int, wanted: Sequence[str]) -> list[str]:
+def brokers_of(sites: int, wanted: Collection[str]) -> list[str]:
     """Which broker each of so many sites has, of those that are `wanted`."""
     turns = [name for name in _TURNS if name in wanted]
     return [turns[number % len(turns)] for number in range(sites)]

@@ -12,9 +12,9 @@ import pytest
 
 from hsm_shipper.commands.check_redis import clock
 from hsm_shipper.commands.status import _program_troubles
+from hsm_shipper.process.cadence import Cadence
 from hsm_shipper.process.last_look import last_look_path, look_age_s, note_look
 from hsm_shipper.process.lateness import Lateness
-from hsm_shipper.process.signals import Cadence
 from hsm_shipper.supervision.supervisord import Program
 from hsm_shipper.worker.poll_log import PollLog
 
