@@ -101,7 +101,7 @@ def main() -> int:
     parser.add_argument("--sites", type=int, default=10, help="attacked at once; %(default)s")
     parser.add_argument("--jobs", type=int, default=2, help="processes of the simulation; %(default)s")
     parser.add_argument("--only", default="", help="faults with this in their names")
-    parser.add_argument("--hold", action="store_true", help="have every fault last until it shows")
+    parser.add_argument("--hold", action="store_true", help="have each kind in turn last until it shows")
     args = parser.parse_args()
     print(f"seed {args.seed}", flush=True)
     good = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from tests.torture.proxy import Proxy
 
 SERVER, SENTINELS, CLUSTER = "one server", "Sentinels", "a cluster"
 # What is acknowledged is on the replica too: whatever fails over then, nothing that was acknowledged is lost.
-_KEPT = {"redis_wait_replicas": 1, "redis_wait_timeout": 2}
+_KEPT: dict[str, object] = {"redis_wait_replicas": 1, "redis_wait_timeout": 2}
 # Nodes of a busy machine are silent for a second, and are not to fail over for that.
 _NODE_TIMEOUT_MS = 5000
 
@@ -28,7 +28,7 @@ class Broker(Protocol):
     """One of them, started."""
 
     name: str
-    keys: Mapping[str, object]
+    keys: dict[str, object]
     """How a configuration names it."""
     url: str
     """How it is named by who reads only, from elsewhere."""
@@ -47,9 +47,9 @@ class OneServer:
     def __init__(self, folder: Path, seed: int) -> None:
         self.server = RedisServer(folder / "redis", {"appendonly": "yes", "appendfsync": "always"}).start()
         self.proxy = Proxy(self.server, seed)
-        self.keys = {"redis_host": "127.0.0.1", "redis_port": self.proxy.port}
+        self.keys: dict[str, object] = {"redis_host": "127.0.0.1", "redis_port": self.proxy.port}
         self.url = self.server.url
-        self.client = self.server.client()
+        self.client: Any = self.server.client()
 
     def close(self) -> None:
         """End it."""
@@ -65,11 +65,11 @@ class Sentinels:
     def __init__(self, folder: Path, seed: int) -> None:
         self.service = SentinelService(folder / "service", options={"appendonly": "yes"}).start()
         self.url = self.service.url
-        self.keys = {"redis_url": self.url, **_KEPT}
+        self.keys: dict[str, object] = {"redis_url": self.url, **_KEPT}
         addresses = [(sentinel.host, sentinel.port) for sentinel in self.service.sentinels]
         make: Any = Sentinel  # redis-py does not type it
         finder = make(addresses, sentinel_kwargs={"protocol": 2}, **_patient())
-        self.client = finder.master_for(SERVICE)
+        self.client: Any = finder.master_for(SERVICE)
 
     def close(self) -> None:
         """End it."""
@@ -84,9 +84,9 @@ class Cluster:
     def __init__(self, folder: Path, seed: int) -> None:
         self.cluster = RedisCluster(folder / "cluster", {"cluster-node-timeout": str(_NODE_TIMEOUT_MS)})
         self.url = self.cluster.url
-        self.keys = {"redis_url": self.url, **_KEPT}
+        self.keys: dict[str, object] = {"redis_url": self.url, **_KEPT}
         first = self.cluster.nodes[0]
-        self.client = redis.RedisCluster(first.host, first.port, **_patient())
+        self.client: Any = redis.RedisCluster(first.host, first.port, **_patient())
 
     def close(self) -> None:
         """End it."""

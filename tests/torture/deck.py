@@ -21,13 +21,22 @@ class Card(NamedTuple):
 
 
 class Deck:
-    """The cards of the site `number`, of those that ship to `brokers`."""
+    """The cards of the site `number`, of those that ship to `brokers`; with `hold_all` all are held, each kind once."""
 
-    def __init__(self, kinds: Sequence[Kind], brokers: Sequence[str], number: int, rng: random.Random) -> None:
+    def __init__(
+        self,
+        kinds: Sequence[Kind],
+        brokers: Sequence[str],
+        number: int,
+        rng: random.Random,
+        *,
+        hold_all: bool = False,
+    ) -> None:
         self._kinds = [kind for kind in kinds if brokers[number] in kind.on]
         self._rng = rng
+        self._holds_all = hold_all
         held = [Card(kind, True) for kind in self._kinds if number == _who_holds(kind, kinds.index(kind), brokers)]
-        cards = deque(self._pass())
+        cards = deque(() if hold_all else self._pass())
         rng.shuffle(held)
         self._cards: deque[Card] = deque()
         while held:  # early, and not one behind the other: they take long, and the run may be short
@@ -46,7 +55,8 @@ class Deck:
         self._cards.insert(self._rng.randint(0, len(self._cards)), card)
 
     def _pass(self) -> list[Card]:
-        cards = [Card(kind, False) for kind in self._kinds for _ in range(kind.weight)]
+        all_held = self._holds_all
+        cards = [Card(kind, all_held) for kind in self._kinds for _ in range(1 if all_held else kind.weight)]
         self._rng.shuffle(cards)
         return cards
 

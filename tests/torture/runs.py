@@ -57,7 +57,8 @@ def wanted_kinds(only: str) -> list[Kind]:
 
 def attack(order: Order) -> Report:
     """Do faults to a site of its own until the time is over."""
-    deck = Deck(wanted_kinds(order.only), order.brokers, order.number, random.Random(order.seed))
+    rng = random.Random(order.seed)
+    deck = Deck(wanted_kinds(order.only), order.brokers, order.number, rng, hold_all=order.hold_all)
     folder = Path(tempfile.mkdtemp(prefix="torture"))
     report = Report()
     site = Site(folder, order.seed, order.brokers[order.number])
@@ -80,8 +81,6 @@ def _attack(site: Site, eyes: Eyes, deck: Deck, order: Order, report: Report) ->
     not_possible: dict[str, int] = defaultdict(int)
     while time.time() < order.until_s and len(report.complaints) < _COMPLAINTS_MAX:
         card = deck.next()
-        if order.hold_all:
-            card = card._replace(is_held=True)
         if not _one(site, eyes, card, report) and card.is_held and not_possible[card.kind.name] < _TRIES_MAX:
             not_possible[card.kind.name] += 1
             deck.put_back(card)

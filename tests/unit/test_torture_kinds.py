@@ -70,6 +70,16 @@ def test_every_kind_is_dealt_and_held_once_by_one_site() -> None:
     assert held == Counter(kind.name for kind in KINDS if has_signs(kind))
 
 
+def test_all_can_be_held() -> None:
+    brokers = brokers_of(3, EVERY_BROKER)
+    dealt = []
+    for number in range(3):
+        deck = Deck(KINDS, brokers, number, random.Random(1), hold_all=True)
+        dealt += [*deck._cards]
+        assert deck.next().is_held and all(deck.next().is_held for _ in range(2 * len(KINDS)))
+    assert Counter(card.kind.name for card in dealt) == Counter(kind.name for kind in KINDS if has_signs(kind))
+
+
 def test_sites_have_what_their_faults_need() -> None:
     assert brokers_of(3, {CLUSTER}) == [CLUSTER] * 3
     assert brokers_of(4, {SERVER, SENTINELS}) == [SERVER, SENTINELS, SERVER, SERVER]
