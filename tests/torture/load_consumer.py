@@ -1,6 +1,6 @@
 """A consumer under load: `python -m tests.torture.load_consumer group|tail URL FILE`.
 
-Writes to FILE, every second, how many events it has been given and how old they were then.
+Writes to FILE, every second, how many events it has been given and how old the oldest of them was then.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
         if now_s >= next_s:
             new.write_text(json.dumps({"events": events, "worst_s": worst_s}))
             new.replace(file)
-            next_s, worst_s = now_s + 1, 0.0
+            next_s = now_s + 1
 
 
 if __name__ == "__main__":
