@@ -65,6 +65,8 @@ class ListingScan:
         self.not_understood = 0
         self.example: bytes | None = None
         """The first line that was not understood."""
+        self.contested: set[int] = set()
+        """Places that have several new lines: which of them is right is not known."""
         self._present = PlaceSet()  # that hold something new, or something not understood
         index.begin()
 
@@ -99,6 +101,7 @@ class ListingScan:
                 claimed.append(new)
             else:
                 self.puzzle(new.line)
+                self.contested.add(new.record.place)
         return claimed
 
     def puzzle(self, line: bytes) -> None:

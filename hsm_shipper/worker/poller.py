@@ -69,6 +69,8 @@ class Poller:
         except HsmError as error:
             result.error = error
         result.events.update(self._replica.shipped)
+        if result.events:
+            self._poll_log.clock(self._replica.appended_to, time.time())
         if self._replica.is_open:
             result.live = len(self._replica.line_index)
         elif self._status is not None:

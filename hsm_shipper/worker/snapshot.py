@@ -49,7 +49,7 @@ class Snapshot:
         """Look once more what the held lines go on from, now that the listing is read and some of it may be shipped.
 
         `is_seen` tells whether the listing holds the very line of an action. Another line for its place is not
-        understood then: no listing has one that is sorted.
+        understood then, nor is one of several that does not go on from it: no listing has such lines that is sorted.
         """
         held, self.held, self.replaced = self.held, HeldLines(), PlaceSet()
         for some in batched(held, BATCH_EVENTS):
@@ -66,6 +66,8 @@ class Snapshot:
                 self.scan.puzzle(new.line)
             elif same_action(before, new.record):
                 held.append((new, before))
+            elif before.place in self.scan.contested:
+                self.scan.puzzle(new.line)
             else:
                 self.replaced.add(before.place)
                 held.append((new, None))  # purged before this line is shipped

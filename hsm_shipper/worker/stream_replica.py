@@ -17,6 +17,7 @@ from typing import NamedTuple
 from hsm_shipper.contract.action_state import UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.event import decode
 from hsm_shipper.contract.stream_head import Head, has_losses
+from hsm_shipper.contract.stream_ids import EMPTY_ID
 from hsm_shipper.errors import (
     EntriesLost,
     MalformedEvent,
@@ -80,6 +81,11 @@ class StreamReplica:
     def is_open(self) -> bool:
         """Whether there is a state file to write to."""
         return self._state_file is not None
+
+    @property
+    def appended_to(self) -> str:
+        """The id that the stream gave last, as far as it is known."""
+        return EMPTY_ID if self._head is None else self._head.last_id
 
     @property
     def _opened(self) -> StateFile:
