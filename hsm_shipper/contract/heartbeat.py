@@ -43,6 +43,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """Changes seen in the file and not in the stream yet."""
     last_error: str | None = None
     """What was wrong with the last poll, None if nothing was."""
+    failed_polls: Count | None = None
+    """Polls that failed since this worker began, those that Redis was away for as well; None: an earlier release's."""
     hsm_control: str | None = None
     """The coordinator's state: `enabled`, `disabled`, `stopped`, …"""
     max_requests: Count | None = None
