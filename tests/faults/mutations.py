@@ -403,12 +403,6 @@ MUTATIONS = [
         "a state that differs becomes the stream's",
     ),
     Mutation(
-        "maintenance/reconcile.py",
-        "if pack_id(position.last_id) < pack_id(replay.until):",
-        "if False:",
-        "a worker that went back while the stream was read is noticed",
-    ),
-    Mutation(
         "maintenance/cycle.py",
         "state.correct(healed, replay.head(position))",
         "state.correct(healed, position)",
