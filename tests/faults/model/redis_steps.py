@@ -228,13 +228,15 @@ def consumer_group(life: Life, rng: random.Random) -> str | None:
     stream = life.stream(mdt)
     if stream is None:
         return None
-    name = rng.choice(("g", "h"))
-    group = stream.groups.get(name.encode())
-    if group is None:
-        _hand(life, "XGROUP", "CREATE", mdt.key, name, "0-0")
-    elif rng.random() < 0.3:
-        _hand(life, "XGROUP", "DESTROY", mdt.key, name)
-    else:
-        _hand(life, "XREADGROUP", "GROUP", name, "c", "COUNT", "100", "STREAMS", mdt.key, ">")
-        _hand(life, "XACK", mdt.key, name, *map(unpack_id, group.pending[:-1]))
-    return f"{name} of {mdt.name}"
+    names = rng.sample(("g", "h"), rng.randint(1, 2))
+    for name in names:
+        group = stream.groups.get(name.encode())
+        if group is None:
+            _hand(life, "XGROUP", "CREATE", mdt.key, name, "0-0")
+        elif rng.random() < 0.2:
+            _hand(life, "XGROUP", "DESTROY", mdt.key, name)
+        else:
+            count = rng.choice(("3", "100"))
+            _hand(life, "XREADGROUP", "GROUP", name, "c", "COUNT", count, "STREAMS", mdt.key, ">")
+            _hand(life, "XACK", mdt.key, name, *map(unpack_id, group.pending[:-1]))
+    return f"{names} of {mdt.name}"
