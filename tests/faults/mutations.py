@@ -309,8 +309,8 @@ MUTATIONS = [
     # What is said of it.
     Mutation(
         "worker/poller.py",
-        "gone = sorted(snapshot.replaced | snapshot.decision.purge)",
-        "gone = sorted(snapshot.decision.purge)",
+        "gone = merge(snapshot.replaced, snapshot.decision.purge)",
+        "gone = iter(snapshot.decision.purge)",
         "an action ends before its place is taken by another",
     ),
     Mutation(
