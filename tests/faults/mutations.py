@@ -349,12 +349,14 @@ MUTATIONS = [
         "            elif before.place in self.scan.contested:\n",
         "            elif False:\n",
         "nor do two that are new",
+        "tests/faults/test_histories.py",
     ),
     Mutation(
         "worker/poller.py",
         "if before is None or not self._is_said(new, before):",
         "if True:",
         "a line that has to be looked at is not sent again",
+        "tests/integration/test_replica.py",
     ),
     Mutation(
         "worker/stream_replica.py",
@@ -403,16 +405,11 @@ MUTATIONS = [
         "a state that differs becomes the stream's",
     ),
     Mutation(
-        "maintenance/reconcile.py",
-        "if pack_id(position.last_id) < pack_id(replay.until):",
-        "if False:",
-        "a worker that went back while the stream was read is noticed",
-    ),
-    Mutation(
         "maintenance/cycle.py",
         "state.correct(healed, replay.head(position))",
         "state.correct(healed, position)",
         "what was corrected is of the stream that it was corrected by, and of no copy of before",
+        "tests/faults/test_histories.py",
     ),
     Mutation(
         "maintenance/trim.py",
