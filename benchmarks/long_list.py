@@ -35,12 +35,13 @@ class LongList:
     set_aside_key = f"copy:{key}"
     """Where `maintenance` keeps the stream as it was."""
 
-    def __init__(self, folder: Path, server: RedisServer, lines: int) -> None:
+    def __init__(self, folder: Path, server: RedisServer, lines: int, **more: object) -> None:
+        """`more` are further keys of its configuration."""
         self.client: redis.Redis = server.client(_REDIS_DB)
         self.lines = lines
         self._state_dir = folder / "state"
         self._config = folder / "hsm-shipper.yaml"
-        keys = {"redis_url": f"{server.url}/{_REDIS_DB}", "state_dir": str(self._state_dir), "host": "mds1"}
+        keys = {"redis_url": f"{server.url}/{_REDIS_DB}", "state_dir": str(self._state_dir), "host": "mds1"} | more
         self._config.write_text(json.dumps(keys))  # JSON is YAML
         self._mdt = SimulatedMdt(_MDT)
         populate(self._mdt, lines)
@@ -51,6 +52,10 @@ class LongList:
     def worker(self) -> Child:
         """A process that polls it, as the worker's does."""
         return Child("benchmarks.poll_child", self._config, _MDT, self._actions)
+
+    def catching_up(self) -> Child:
+        """A process that loses its state and catches up with the stream, as the worker's does."""
+        return Child("benchmarks.catch_up_child", self._config, _MDT)
 
     def reading(self) -> Child:
         """The floor of a poll without much change."""
@@ -64,9 +69,14 @@ class LongList:
         """A process that reports on the streams, as `hsm-stream-stats` does."""
         return Child("benchmarks.stats_child", self._config)
 
-    def command(self, name: str) -> Child:
+    def command(self, name: str, *options: str) -> Child:
         """A process that runs the command of a tool, `stats` or `top`."""
-        return Child("benchmarks.command_child", name, self._config)
+        return Child("benchmarks.command_child", name, self._config, *options)
+
+    def copy_stream(self, copies: int) -> None:
+        """Have so many more MDTs whose streams say what its stream says."""
+        for number in range(1, copies + 1):
+            self.client.copy(self.key, f"{self.key[:-4]}{number:04x}")
 
     def maintenance(self) -> Child:
         """A process that maintains its stream, restored before each run from what it is now."""

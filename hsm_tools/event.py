@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -11,13 +12,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hsm_shipper.contract.event import PURGED, UPDATE, Event, decode, encode
+from hsm_shipper.contract.event import DATA_MAX_BYTES, PURGED, UPDATE, Event, decode, encode, too_large
 from hsm_shipper.contract.redis_keys import DATA_FIELD, data_of
 from hsm_shipper.errors import MalformedEvent
 from hsm_tools.command.kernel_words import FINAL_STATUSES
 from hsm_tools.record import HsmRecord, parse_record
 
 _MALFORMED_REPORT_INTERVAL_S = 60.0
+_DIGITS_MAX = 20  # Python makes no int of some thousand
 _TIME_MAX_S = 253_402_300_800  # the year 10000
 
 logger = logging.getLogger("hsm_tools.consumer")
@@ -113,7 +115,7 @@ class EntryDecoder:
         stream, events = key.decode(), []
         for entry_id, fields in entries:
             try:
-                data = _decode_object(fields[1] if fields[0] == DATA_FIELD else _named_data(fields))
+                data = _object(fields[1] if fields[0] == DATA_FIELD else _named_data(fields))
             except (ValueError, RecursionError) as error:  # msgspec's errors and bad UTF-8 are ValueErrors
                 self._count(stream, entry_id, error)
                 passed_over(key, entry_id)
@@ -132,6 +134,25 @@ class EntryDecoder:
             self._report_due_s = now_s + _MALFORMED_REPORT_INTERVAL_S
             entry = f"{stream} {entry_id.decode()}"
             logger.warning("%s is malformed and passed over (%s); %d so far", entry, error, self.malformed)
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    if len(data) > DATA_MAX_BYTES:
+        raise ValueError(too_large(data))
+    try:
+        return _decode_object(data)
+    except msgspec.DecodeError as error:
+        # A number beyond all floats where no fold looks: it is an event to them, and so to everybody.
+        try:
+            decode(data)
+        except MalformedEvent:
+            raise error from None
+        found: dict[str, Any] = json.loads(data, parse_int=_number)
+        return found
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) < _DIGITS_MAX else float(digits)
 
 
 def _named_data(fields: list[bytes]) -> bytes:

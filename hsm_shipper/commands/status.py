@@ -12,6 +12,7 @@ import msgspec
 
 from hsm_shipper.config import Config
 from hsm_shipper.contract.heartbeat import MISSED_POLLS, late_after_s, poll_troubles
+from hsm_shipper.contract.redis_keys import is_mdt_name
 from hsm_shipper.contract.slots import Slots
 from hsm_shipper.errors import ConfigError, NotRunning, StateError, StreamError, SupervisorError
 from hsm_shipper.lustre.coordinator import lost_slots
@@ -19,9 +20,8 @@ from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process.durations import in_one_unit
 from hsm_shipper.process.last_look import look_age_s
 from hsm_shipper.process.output import print_out, printable
-from hsm_shipper.state.forget import stored_mdts
 from hsm_shipper.state.maintenance_log import RecordedRun, last_runs
-from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file
+from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file, state_files
 from hsm_shipper.supervision.discovery import worker_programs
 from hsm_shipper.supervision.supervisord import DISCOVERY, Program, Supervisor
 
@@ -108,7 +108,7 @@ def gather(config: Config, now: float) -> Status:
     present = find_mdts(config.mdt_watch_glob)
     troubles += present.unreadable
     workers = worker_programs(programs)
-    mdts = sorted(present.mdts.keys() | workers.keys() | stored_mdts(config.state_path))
+    mdts = sorted(present.mdts.keys() | workers.keys() | _stored(config, troubles))
     runs = _last_runs(config, troubles)
     lost = lost_slots(present.mdts)
     rows = tuple(
@@ -140,6 +140,14 @@ def _program_troubles(
     if looked_s is None or min(looked_s, program.uptime_s) <= late_s:
         return []
     return [f"{name} has not looked for {in_one_unit(looked_s)} and hangs: {consequence}"]
+
+
+def _stored(config: Config, troubles: list[str]) -> set[str]:
+    try:
+        return set(filter(is_mdt_name, state_files(config.state_path)))
+    except StateError as error:
+        troubles.append(str(error))
+        return set()
 
 
 def _last_runs(config: Config, troubles: list[str]) -> dict[str, RecordedRun]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from operator import add
 from pathlib import Path
@@ -29,6 +29,8 @@ _INSERT = f"INSERT OR REPLACE INTO actions ({COLUMNS}) VALUES "
 _INSERT_ONE = _INSERT + _ROW_MARKS
 _INSERT_MANY = _INSERT + ", ".join([_ROW_MARKS] * _ROWS_PER_INSERT)
 
+_ACTION_KEY = "fid || ':' || action"
+
 # In the order of `Head`.
 POSITION_COLUMNS = "last_stream_id, newest_entry_id, newest_entry_sha1, first_entry_id, entries, max_deleted_entry_id"
 # In the order of `ContentSum`.
@@ -38,7 +40,6 @@ _WRITE_POSITION = (
     f"INSERT OR REPLACE INTO stream_position (id, {POSITION_COLUMNS}, {SUM_COLUMNS}) "
     f"VALUES (1, {', '.join('?' * len(Head._fields + ContentSum._fields))})"
 )
-_RENEW_SUM = f"UPDATE stream_position SET ({SUM_COLUMNS}) = (?, ?)"
 
 # Numbers without leading zeros sort by their length, then as text: both halves of an id may have 64 bits, one more than
 # an integer of SQLite.
@@ -60,23 +61,46 @@ def read_actions(
         yield from _actions(*columns)
 
 
-class Digests:
-    """Iterate once for packed place and MD5 (None where it is not known) of every live action, in order of places.
+def actions_with_key(connection: sqlite3.Connection, action_key: str) -> Iterator[ActionState]:
+    """The live actions that have this key; soon found after `index_keys`."""
+    return read_actions(connection, f"{_ACTION_KEY} = ?", (action_key,))
 
-    Behind the last one it raises `ImpossibleValue` unless these are the actions that the last commit left.
+
+def index_keys(connection: sqlite3.Connection) -> None:
+    """Within a transaction: have actions found by their keys, until `unindex_keys`."""
+    connection.execute(f"CREATE INDEX actions_by_key ON actions ({_ACTION_KEY})")
+
+
+def unindex_keys(connection: sqlite3.Connection) -> None:
+    """Undo `index_keys`, if it was done."""
+    connection.execute("DROP INDEX IF EXISTS actions_by_key")
+
+
+PlacesAndDigests = tuple[Sequence[int], Sequence[bytes | None]]
+
+
+class Digests:
+    """Iterate once for the packed places of all live actions, and their MD5s (None where it is not known).
+
+    Some hundred at a time, in order of places. Behind the last one it raises `ImpossibleValue` unless these are the
+    actions that the last commit left; within the transaction that changes them they are not `committed`.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, committed: bool = True) -> None:
         self._connection = connection
+        self._committed = committed
         self.found = ContentSum()
 
-    def __iter__(self) -> Iterator[tuple[int, bytes | None]]:
+    def __iter__(self) -> Iterator[PlacesAndDigests]:
         rows = self._connection.execute("SELECT cat_idx, rec_idx, hash FROM actions ORDER BY cat_idx, rec_idx")
         for cats, recs, hashes in _columns(rows):
             places, digests = values.places(cats, recs), values.digests(hashes)
             self.found = self.found.with_rows(places, digests)
-            for place, digest in zip(places, digests, strict=True):
-                yield place, None if digest == NO_DIGEST else digest
+            yield places, [None if digest == NO_DIGEST else digest for digest in digests]
+        if self._committed:
+            self._check()
+
+    def _check(self) -> None:
         row = self._connection.execute(f"SELECT {SUM_COLUMNS} FROM stream_position").fetchone()
         if row is not None and None not in row and row != self.found:
             raise values.ImpossibleValue(
@@ -145,8 +169,12 @@ def write_actions(connection: sqlite3.Connection, actions: Iterable[ActionState]
 
 def delete_actions(connection: sqlite3.Connection, actions: Iterable[ActionState]) -> None:
     """Empty the places of the actions."""
-    places = (unpack_place(action.place) for action in actions)
-    connection.executemany("DELETE FROM actions WHERE cat_idx = ? AND rec_idx = ?", places)
+    delete_places(connection, (action.place for action in actions))
+
+
+def delete_places(connection: sqlite3.Connection, places: Iterable[int]) -> None:
+    """Empty packed places, whether or not they are filled."""
+    connection.executemany("DELETE FROM actions WHERE cat_idx = ? AND rec_idx = ?", map(unpack_place, places))
 
 
 def write_position(connection: sqlite3.Connection, head: Head, content: ContentSum) -> None:
@@ -154,13 +182,13 @@ def write_position(connection: sqlite3.Connection, head: Head, content: ContentS
     connection.execute(_WRITE_POSITION, (*head, *content))
 
 
-def renew_content_sum(connection: sqlite3.Connection) -> None:
-    """Take what there is for what there should be: for whoever has corrected it. Reads every row."""
+def read_content_sum(connection: sqlite3.Connection) -> ContentSum:
+    """What there is, be it what there should be or not: for whoever has corrected it. Reads every row."""
     rows = connection.execute("SELECT cat_idx, rec_idx, hash FROM actions")
     content = ContentSum()
     for cats, recs, hashes in _columns(rows):
         content = content.with_rows(values.places(cats, recs), values.digests(hashes))
-    connection.execute(_RENEW_SUM, content)
+    return content
 
 
 def has_entry_before(connection: sqlite3.Connection, entry_id: str | None) -> bool:

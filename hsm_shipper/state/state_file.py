@@ -7,8 +7,8 @@ it in a transaction of its own, which shows here as `StateChanged`.
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -16,11 +16,10 @@ import msgspec
 
 from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.fold import ActionFold, Observer
-from hsm_shipper.contract.kernel_line import unpack_place
+from hsm_shipper.contract.kernel_line import INDEX_MAX, pack_place, unpack_place
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateCorrupt
 from hsm_shipper.migrations import STEPS, migrate
-from hsm_shipper.process.batched import batched
 from hsm_shipper.state.content_sum import ContentSum
 from hsm_shipper.state.damage import refuse_damage, set_aside
 from hsm_shipper.state.database import BUSY_TIMEOUT_S, LOG_MAX_BYTES, connect, immediate, translated
@@ -31,14 +30,17 @@ from hsm_shipper.state.rows import (
     POSITION_COLUMNS,
     SUM_COLUMNS,
     Digests,
+    PlacesAndDigests,
     delete_actions,
     has_entry_before,
     read_actions,
     read_places,
     read_position,
+    unindex_keys,
     write_actions,
     write_position,
 )
+from hsm_shipper.state.stored_fold import StoredFold
 
 # Changes of a long list are spread over all its pages, and each is read to compare and again to be written: the second
 # time from the kernel's cache, which the metadata server can have back, where more here would be ours for good.
@@ -47,6 +49,8 @@ _CACHE_KIB = 1024
 _CHECKPOINT_PAGES = 16_384
 
 _PLACES_PER_QUERY = 900  # SQLite before 3.32 takes 999 parameters
+# The last 128 different statements are kept, and such a one takes 140 KB.
+_PLACES_STEP = 100
 _STATUS_COLUMNS = PollStatus.__struct_fields__
 _TABLES = {
     "actions": COLUMNS,
@@ -58,6 +62,7 @@ _TABLES = {
 
 
 Index = TypeVar("Index")
+MakeIndex = Callable[[Iterator[PlacesAndDigests], set[int]], Index]
 
 
 class Loaded(NamedTuple, Generic[Index]):
@@ -118,11 +123,11 @@ class StateFile:
         with translated(self.path, "read"):
             return self._data_version() != self._version
 
-    def load(self, index: Callable[[Iterator[tuple[int, bytes | None]], set[int]], Index]) -> Loaded[Index]:
+    def load(self, index: MakeIndex[Index]) -> Loaded[Index]:
         """Everything that the worker keeps in memory.
 
-        `index` is given the packed place and the MD5 of each live action in turn, for there may be many, and the places
-        that are to be refreshed.
+        `index` is given the packed places and the MD5s of some live actions at a time, for there may be many, and the
+        places that are to be refreshed.
         """
         with translated(self.path, "read"), immediate(self._connection):
             version = self._data_version()
@@ -135,9 +140,9 @@ class StateFile:
         self._version, self._content = version, digests.found
         return Loaded(head, indexed, missed, marked)
 
-    def live_actions(self, observer: Observer | None = None) -> ActionFold:
-        """The whole fold, to go on folding from: `observer` is told of what is folded then."""
-        live = ActionFold(observer)
+    def live_actions(self) -> ActionFold:
+        """The whole fold."""
+        live = ActionFold()
         with translated(self.path, "read"):
             for action in read_actions(self._connection):
                 live.put(action)
@@ -146,15 +151,13 @@ class StateFile:
     def actions_at(self, places: Sequence[int]) -> dict[int, ActionState]:
         """The live actions in the given packed places."""
         asked = set(places)
-        found: dict[int, ActionState] = {}
         with translated(self.path, "read"):
-            # One catalogue index a query: only so does SQLite use the primary key (a list of pairs is a scan).
-            for cat_idx, same_cat in groupby(sorted(places), key=lambda place: unpack_place(place)[0]):
-                for some in batched((unpack_place(place)[1] for place in same_cat), _PLACES_PER_QUERY):
-                    for action in read_actions(self._connection, *_where_rec_idx(cat_idx, some)):
-                        if action.place in asked:
-                            found[action.place] = action
-        return found
+            return {
+                action.place: action
+                for where in _where_places(places)
+                for action in read_actions(self._connection, *where)
+                if action.place in asked
+            }
 
     def needs_entry_before(self, entry_id: str | None) -> bool:
         """Whether any live action needs an entry before `entry_id`; with None: whether there is any live action."""
@@ -188,17 +191,25 @@ class StateFile:
         self._content = self._content.without_actions(left).with_actions(put)
         self.set_position(head)
 
-    def replace(self, live: ActionFold, head: Head) -> None:
-        """Within a transaction: make `live`, the fold up to `head`, what is known.
+    def fold(self, observer: Observer, *, anew: bool) -> StoredFold:
+        """Within a transaction, which ends with `folded`: fold a stream `anew`, or go on from what is known."""
+        if anew:
+            self._connection.execute("DELETE FROM actions")
+        return StoredFold(self._connection, self.actions_at, observer)
+
+    def folded(self, head: Head, index: MakeIndex[Index]) -> Index:
+        """Within a transaction: what was folded, up to `head`, is what is known; `index` as for `load`.
 
         What was missed or marked is void.
         """
-        self._connection.execute("DELETE FROM actions")
+        unindex_keys(self._connection)
         self._connection.execute("DELETE FROM missed")
         self._connection.execute("DELETE FROM refresh")
-        write_actions(self._connection, live)
-        self._content = ContentSum().with_actions(live)
+        digests = Digests(self._connection, committed=False)
+        indexed = index(iter(digests), set())
+        self._content = digests.found
         self.set_position(head)
+        return indexed
 
     def set_position(self, head: Head) -> None:
         """Within a transaction: what is known is the fold of a stream with this head."""
@@ -239,13 +250,22 @@ class StateFile:
         return stat.st_dev, stat.st_ino
 
 
-def _where_rec_idx(cat_idx: int, ascending: list[int]) -> tuple[str, tuple[int, ...]]:
-    """An SQL condition and its parameters for these record indices; where most of a range are asked for, for all."""
-    first, last = ascending[0], ascending[-1]
-    if last - first < 2 * len(ascending):
-        return "cat_idx = ? AND rec_idx BETWEEN ? AND ?", (cat_idx, first, last)
-    marks = ", ".join("?" * len(ascending))
-    return f"cat_idx = ? AND rec_idx IN ({marks})", (cat_idx, *ascending)
+def _where_places(places: Sequence[int]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """SQL conditions and their parameters that all of these packed places meet, and perhaps some between them."""
+    ascending = sorted(places)
+    begin = 0
+    while begin < len(ascending):
+        # One catalogue index a query: only so does SQLite use the primary key (a list of pairs is a scan).
+        cat_idx, first = unpack_place(ascending[begin])
+        end = bisect_right(ascending, pack_place(cat_idx, INDEX_MAX), begin)
+        end = min(end, begin + _PLACES_PER_QUERY)
+        rec_idxs = [place & INDEX_MAX for place in ascending[begin:end]]
+        if rec_idxs[-1] - first < 2 * len(rec_idxs):
+            yield "cat_idx = ? AND rec_idx BETWEEN ? AND ?", (cat_idx, first, rec_idxs[-1])
+        else:
+            rec_idxs += rec_idxs[-1:] * (-len(rec_idxs) % _PLACES_STEP)
+            yield f"cat_idx = ? AND rec_idx IN ({', '.join('?' * len(rec_idxs))})", (cat_idx, *rec_idxs)
+        begin = end
 
 
 def open_state_file(path: Path) -> tuple[StateFile, str | None]:

@@ -33,7 +33,7 @@ from hsm_shipper.supervision.supervisord import (
     Program,
     ProgramFiles,
     Supervisor,
-    worker_program,
+    programs_for,
 )
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Discovery:
         running = worker_programs(self._supervisor.programs())
         self._worker_pids = tuple(program.pid for program in running.values() if program.pid)
         return Seen(
-            wanted={mdt: worker_program(mdt, actions) for mdt, actions in present.mdts.items()},
+            wanted=programs_for(present.mdts),
             complete=not present.unreadable,
             written=self._files.written(),
             running=running,

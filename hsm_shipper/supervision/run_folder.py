@@ -20,6 +20,7 @@ import msgspec
 from hsm_shipper.config import Config
 from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
 from hsm_shipper.process.last_look import last_look_path
+from hsm_shipper.process.own_files import open_for_append
 from hsm_shipper.process.whole_file import write_whole
 from hsm_shipper.state.locks import FileLock
 from hsm_shipper.supervision.supervisord import ProgramFiles, socket_path
@@ -44,6 +45,14 @@ class RunFolder:
         self.path = config.run_path
         self.taken: AlreadyRunning | None = None
         """Set when another shipper has the folder: this one must end, and leave there what is there."""
+
+    def prepare(self) -> None:
+        """Have what supervisord needs there. Raises `ConfigError`."""
+        try:
+            (self.path / _SUPERVISORD_PID_FILE).unlink(missing_ok=True)  # supervisord would follow a link
+        except OSError as error:
+            raise ConfigError(f"cannot remove {self.path / _SUPERVISORD_PID_FILE}: {error.strerror}") from None
+        self.write_config()
 
     def is_left_over(self) -> bool:
         """Whether the last shipper here has not cleared it: it was killed."""
@@ -142,8 +151,8 @@ class _Keeper:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             draft.unlink(missing_ok=True)
+            os.fchmod(listening.fileno(), _SOCKET_MODE)  # Linux makes the file with it: at no time is it anybody's
             listening.bind(str(draft))
-            draft.chmod(_SOCKET_MODE)
             listening.setblocking(False)
             listening.listen(_BACKLOG)
             draft.replace(self._socket_path)
@@ -165,9 +174,10 @@ class _Keeper:
         for group in self._supervisord.process_groups.values():
             group.reopenlogs()
         if os.fstat(2).st_nlink == 0:  # the same, of a detached process: what supervisord says when it fails
-            with log.open("ab") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
+            descriptor = open_for_append(log)
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+            os.close(descriptor)
         yield log.name
 
 

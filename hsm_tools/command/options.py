@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,11 @@ if TYPE_CHECKING:  # imported late: a tool's --help needs neither msgspec nor Re
 
 _TO_STDERR = "what is wrong is said on standard error"
 _LOG_OPTIONS = {"--log-level": f"{_TO_STDERR}, and nothing else is", "--log-file": f"{_TO_STDERR}: add 2>>FILE"}
+
+_JOBS_MAX = 64
+# One Redis takes a quarter of the time for a page that a process takes to fold it: more of them would wait for it, and
+# so would the shippers.
+_JOBS_DEFAULT_MAX = 4
 
 _FILES_AND_ENVIRONMENT = """
 files:
@@ -50,6 +56,23 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(option, action=Retired, nargs="?", const=today, help=argparse.SUPPRESS)
 
 
+def add_jobs_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that `jobs` reads."""
+    group = parser.add_argument_group("processes", "Long streams are read side by side.")
+    group.add_argument(
+        "--jobs",
+        type=whole_number(1, _JOBS_MAX),
+        metavar="N",
+        help=f"in at most N processes (default: one for each processor, at most {_JOBS_DEFAULT_MAX})",
+    )
+
+
+def jobs(args: argparse.Namespace) -> int:
+    """In how many processes streams may be read."""
+    given: int | None = args.jobs
+    return min(len(os.sched_getaffinity(0)), _JOBS_DEFAULT_MAX) if given is None else given
+
+
 def add_path_options(parser: argparse.ArgumentParser, about: str) -> argparse._ArgumentGroup:
     """Add the options that say whether files are shown by their paths; returns their group, for more."""
     group = parser.add_argument_group("paths", about)
@@ -71,8 +94,10 @@ def load(args: argparse.Namespace, say: Callable[[str], None]) -> LoadedConfig:
     from msgspec import structs
 
     from hsm_shipper.config import load_config
+    from hsm_shipper.contract.redis_address_options import SECRET_OPTIONS
     from hsm_shipper.contract.redis_keys import check_prefix
     from hsm_shipper.errors import ConfigError
+    from hsm_shipper.process.privacy import hide_argument
 
     loaded = load_config(args.config)
     address = {"redis_host": args.host, "redis_port": args.port, "redis_db": args.db}
@@ -90,7 +115,9 @@ def load(args: argparse.Namespace, say: Callable[[str], None]) -> LoadedConfig:
     if args.stream_prefix is not None:
         changes["redis_stream_prefix"] = check_prefix(args.stream_prefix)
     config = structs.replace(loaded.config, **changes)
-    _ = config.redis_address  # raises for an address that cannot be used
+    address_options = config.redis_address.options  # raises for an address that cannot be used
+    if args.redis_url is not None and SECRET_OPTIONS & address_options.keys():
+        hide_argument(args.redis_url)
     for warning in loaded.warnings:
         say(f"warning: {warning}")
     return replace(loaded, config=config)

@@ -21,7 +21,7 @@ from prometheus_client.core import (
 
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_tools.command.kernel_words import ACTIONS, STARTED
-from hsm_tools.live_state.follow import LiveStream
+from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.live_state.summary import ActionGroup
 from hsm_tools.live_state.tally import Durations
 from hsm_tools.reader.replica import ReplicaState
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 _OF_STREAM: dict[str, tuple[str, Callable[[LiveStream], Number]]] = {
     "hsm_stream_length_entries": ("Entries that the stream holds.", lambda it: it.length),
-    "hsm_stream_live_actions": ("Live actions of the MDT, whatever the filters.", lambda it: len(it.live)),
+    "hsm_stream_live_actions": ("Live actions of the MDT, whatever the filters.", lambda it: it.live_count),
     "hsm_stream_malformed_entries": ("Entries among those replayed that are no events.", lambda it: it.malformed),
     "hsm_stream_first_entry_timestamp_seconds": (
         "When the oldest entry was appended.",

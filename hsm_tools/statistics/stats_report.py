@@ -14,7 +14,8 @@ import msgspec
 
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_tools.command.kernel_words import STARTED
-from hsm_tools.live_state.follow import LiveStream, LiveStreams
+from hsm_tools.live_state.follow import LiveStreams
+from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.live_state.summary import ActionGroup, GroupKey, arrivals, oldest_first_seen
 from hsm_tools.live_state.tally import Arrivals, Durations
 from hsm_tools.statistics.label_words import LabelWords
@@ -185,7 +186,7 @@ def _stream(stats: Stats, stream: LiveStream) -> dict[str, Any]:
     return {
         "length": stream.length,
         "mdt": stream.mdt,
-        "live_actions": len(stream.live),
+        "live_actions": stream.live_count,
         "events_replayed": stream.entries,
         "malformed_entries": stream.malformed,
         "first_entry_age_seconds": stats.age_s(stream.first_entry_at),

@@ -22,8 +22,8 @@ ODD_LINES = st.sampled_from([
     b"", b"?", b"no place at all", b"x" * 3 * BLOCK_MAX_BYTES, b"0] fid=[" * 200, b"\xff\x00 idx=1/9007] fid=[",
     *(b"lrh=[type=10680000 len=136 idx=1/%d] fid=[a kernel that prints something new" % rec for rec in (9000, 9001)),
 ])  # fmt: skip
-# Cut at every tenth line, as the kernel's listings are; never; or wherever a line begins.
-STEPS = st.sampled_from([1, 7, 10])
+# Cut at every twentieth line, as the kernel's listings are; now and then; or wherever a line begins.
+STEPS = st.sampled_from([1, 7, 20])
 CHUNKS = st.sampled_from([1, 3, 10, 33, 200])  # lines
 
 
@@ -126,7 +126,10 @@ class Polls(RuleBasedStateMachine):
             if told in self.known.by_digest(with_shared=True):
                 assert told is not None
                 self.known.shared.add(told)
-        self.index = LineIndex(sorted(rows.items()), marked)
+        in_order = sorted(rows)
+        some = data.draw(st.integers(1, 20))
+        pieces = [in_order[at : at + some] for at in range(0, len(in_order), some)]
+        self.index = LineIndex([(piece, [rows[place] for place in piece]) for piece in pieces], marked)
 
     # -- polls
 
@@ -143,7 +146,7 @@ class Polls(RuleBasedStateMachine):
                 self._drop(place)
             if place not in self.known.rows:
                 self.known.add(place, digest(data))
-                self.index.add(place, digest(data))
+                self.index.add_all([place], [digest(data)])
         if kept:
             scan.keep_blocks()
         assert len(self.index) == len(self.known.rows)
@@ -172,7 +175,7 @@ class Polls(RuleBasedStateMachine):
         return scan, model, new
 
     def _drop(self, place: int) -> None:
-        self.index.drop(place, self.known.rows[place])
+        self.index.drop_all([place], [self.known.rows[place]])
         self.known.drop(place)
 
     def _at(self, data: st.DataObject) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from hsm_shipper.contract.agents import Copytool, parse_agents
@@ -36,6 +37,17 @@ def test_it_is_json_and_comes_back() -> None:
     told = json.loads(data)
     assert told["lines"] == 351_204 and told["copytools"][0]["archive_ids"] == [1, 2]
     assert decode(data) == HEARTBEAT
+
+
+_LINE = b"uuid=%s archive_id=1 requests=[current:1 ok:1 errors:1]\n"
+
+
+@pytest.mark.parametrize("listing", [_LINE % b"x" * 18_000, _LINE % (b"\xff" * 1_000_000)], ids=["many", "long"])
+def test_one_with_all_that_is_read_of_agents_is_one_and_a_larger_one_is_none(listing: bytes) -> None:
+    copytools, not_understood = parse_agents(listing)
+    beat = msgspec.structs.replace(HEARTBEAT, copytools=copytools)
+    assert not_understood == 0 and decode(encode(beat)) == beat
+    assert decode(encode(msgspec.structs.replace(HEARTBEAT, last_error="x" * 10_000_000))) is None
 
 
 def test_one_of_a_newer_release_is_read_and_what_is_none_is_none() -> None:

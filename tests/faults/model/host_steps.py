@@ -72,7 +72,7 @@ def lose_state(life: Life, rng: random.Random) -> str:
     if how == "deleted alive":
         worker.state_path.unlink()
         return how
-    content = worker.state_path.read_bytes()
+    content, worker.may_be_set_aside = worker.state_path.read_bytes(), True
     _forget(worker)
     if how != "deleted":
         worker.state_path.write_bytes(content[: len(content) // 2] if how == "cut" else b"\xa5" * len(content))
@@ -94,7 +94,7 @@ def damage_state(life: Life, rng: random.Random) -> str:
         damage.do(worker.state_path)
     except sqlite3.Error as error:
         return str(error)
-    worker.is_damaged = True
+    worker.is_damaged = worker.may_be_set_aside = True
     return str(damage)
 
 
@@ -118,6 +118,7 @@ def mix_two_days(life: Life, rng: random.Random) -> str | None:
     worker.poll()
     life.maintain(worker)
     worker.poll()
+    worker.may_be_set_aside = True
     move_over(copy, worker.state_path)
     worker.kill()
     return worker.process.name
@@ -130,6 +131,7 @@ def bring_back_copy(life: Life, rng: random.Random) -> str:
     if worker in life.busy or not copy.exists():
         return "none"
     how = rng.choice(("restored", "moved", "moved and killed"))
+    worker.may_be_set_aside = True
     if how != "restored":
         move_over(copy, worker.state_path)
         if how == "moved and killed":

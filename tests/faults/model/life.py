@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from hsm_shipper.contract.stream_ids import unpack_id
+from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import HsmError, StateCorrupt
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
@@ -24,14 +24,14 @@ from hsm_shipper.worker.stream_replica import StreamReplica
 from tests.faults.model.machine import Machine, Process
 from tests.faults.model.redis_model import RedisModel, Stream, Wire, model_client
 from tests.faults.model.referee import Reading, Referee, Wrong, folded
-from tests.faults.model.reference import Place
+from tests.faults.model.reference import Live, Place
+from tests.faults.model.sizes import Sizes
 from tests.simulator.debugfs import DebugfsActions, Listing
 from tests.support.core import line as kernel_line
 
 HOSTS = ("mds1", "mds2", "mds3")
 POLLS_TO_SETTLE = 5
 """A damaged file, a stream that moved and a list that lost most of its lines take a poll each."""
-BOUND_SLACK = 1000
 
 
 class Mdt:
@@ -51,9 +51,8 @@ class Mdt:
     def put(self, place: Place, fid: int, action: str, status: str) -> None:
         """A new record."""
         self.cookie += 1
-        name = f"0x200000401:0x{fid:x}:0x0"
         self.lines[place] = kernel_line(
-            place[1], status, cat=place[0], fid=name, action=action, cookie=self.cookie, archive_id=1
+            place[1], status, cat=place[0], fid=fid_of(fid), action=action, cookie=self.cookie, archive_id=1
         )
 
     def listing(self) -> list[bytes]:
@@ -74,33 +73,39 @@ class Worker:
         self.state_path = life.folder / host / f"{mdt.name}.sqlite3"
         self.state_path.parent.mkdir(exist_ok=True)
         self.actions = DebugfsActions(self._render)
+        self.actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
         self.next: Listing | None = None
         """What the next reading gives in place of the list."""
+        self.next_again = False
+        """Whether a second reading in the same poll gives that too."""
         self.reading: Reading | None = None
         self.was_tidied = False
         """Whether SQLite's log may hold what is in the file already."""
         self.is_damaged = False
         """Whether its state file may hold what no poll has had to read yet: maintenance finds it."""
+        self.may_be_set_aside = False
+        """Whether somebody has had his hands in its state file: nothing else is a reason to set it aside."""
+        self.client, self.maintenance_client = life.client(), life.client()
         self.start()
 
     def start(self) -> None:
         """Begin a process on the state file that is there."""
         self.process = Process(f"worker of {self.mdt.name} on {self.host}")
-        self.client = self._life.client()
+        self.client.connection_pool.reset()
         self.stream = ActionStream(self.client, self.mdt.key.decode(), "the model")
         self.replica = StreamReplica(self.state_path, self.stream, self.host)
-        self.actions.open_files.clear()
-        actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
-        self.poller = Poller(
-            actions_file, self.replica, ChangeWriter(self.mdt.name, self.host), lambda: self.mdt.hsm_control
-        )
+        self.actions_file.close()
+        self.actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
+        writer = ChangeWriter(self.mdt.name, self.host, self._life.include_raw)
+        self.poller = Poller(self.actions_file, self.replica, writer, lambda: self.mdt.hsm_control)
 
     def poll(self) -> PollResult | None:
         """Poll once; None where the process was killed, and another one has begun."""
         result, self.reading = None, Reading([], proves_absence=False)
         with self._life.machine.running(self.process):
             result = self.poller.poll()
-        self.next = None
+        self.next, self.next_again = None, False
+        self.check_set_aside()
         if self.process.is_dead:
             self.start()
             return None
@@ -111,6 +116,14 @@ class Worker:
         self._life.machine.kill(self.process, cut)
         self.start()
 
+    def check_set_aside(self) -> None:
+        """A state file that nobody has touched is sound."""
+        broken = self.state_path.with_name(f"{self.state_path.name}.broken")
+        if broken.exists():
+            if not self.may_be_set_aside:
+                raise Wrong(f"the state file of the {self.process.name} was set aside, and nobody had touched it")
+            broken.unlink()
+
     def stop(self) -> None:
         """End in good order."""
         self.replica.close()
@@ -118,23 +131,29 @@ class Worker:
         self.start()
 
     def _render(self) -> Listing:
-        listing, self.next = self.next or Listing(as_content(self.mdt.listing())), None
+        listing = self.next or Listing(as_content(self.mdt.listing()))
+        if not self.next_again:
+            self.next = None
         content = listing.content
         proves = listing.error_number is None and self.mdt.hsm_control not in ("init", "stopping")
         self.reading = Reading(content.split(b"\n"), proves_absence=proves and content[-1:] in (b"", b"\n"))
 
-        def at_end() -> None:
+        def gate() -> None:
             self._life.machine.gate("file")
 
-        return Listing(content, listing.error_number, at_end)
+        return Listing(content, listing.error_number, listing.at_end or gate, between=gate)
 
 
 class Life:
     """Everything, from nothing to its end."""
 
-    def __init__(self, folder: Path, machine: Machine, *, mdts: int, tells_deleted: bool) -> None:
+    def __init__(
+        self, folder: Path, machine: Machine, sizes: Sizes, *, mdts: int, tells_deleted: bool, include_raw: bool = True
+    ) -> None:
         self.folder = folder
+        self.include_raw = include_raw
         self.machine = machine
+        self.sizes = sizes
         self.server = RedisModel(lambda: machine.now_s + self.server_ahead_s, tells_deleted=tells_deleted)
         self.server.on_added = self._added
         self.server_ahead_s = 0.0
@@ -146,6 +165,8 @@ class Life:
         self.workers = {(host, mdt.name): Worker(self, host, mdt) for host in HOSTS for mdt in self.mdts}
         for mdt in self.mdts:
             self.mount(mdt, {HOSTS[0]})
+        self.epochs = 0
+        """How often Redis, or somebody else, has changed what a stream said."""
         self.hidden_losses: set[str] = set()
         """MDTs whose stream lost entries without a trace that a poll could find: maintenance heals them."""
         self.busy: set[Worker] = set()
@@ -187,6 +208,7 @@ class Life:
 
     def begin_epochs(self, *, front_lost: bool = False) -> None:
         """What Redis holds now is what it holds."""
+        self.epochs += 1
         for mdt in self.mdts:
             mdt.referee.begin_epoch(self.stream(mdt), front_lost=front_lost)
 
@@ -215,14 +237,21 @@ class Life:
         """A run on the state file of a worker, as `MaintenanceRun` does it; None where it was killed."""
         process = Process(f"maintenance of {worker.mdt.name} on {worker.host}")
         result: CycleResult | HsmError | None = None
+        epochs = self.epochs
         with self.machine.running(process):
-            own = ActionStream(self.client(), worker.mdt.key.decode(), "the model")
+            worker.maintenance_client.connection_pool.reset()
+            own = ActionStream(worker.maintenance_client, worker.mdt.key.decode(), "the model")
             try:
                 result = self._cycle(worker, stream or own, threshold)
                 worker.was_tidied = True
                 tidy(worker.state_path)
             except HsmError as error:
                 result = error
+        worker.check_set_aside()
+        if (
+            self.epochs != epochs
+        ):  # an end that somebody deleted meanwhile lets what it ended live again, if not for long
+            self.begin_epochs(front_lost=True)
         for database in list(process.databases):
             raise Wrong(f"{process.name} leaves {database.path} open")
         return result
@@ -243,8 +272,11 @@ class Life:
 
     # -- what must hold
 
-    def settle(self, mdt: Mdt) -> None:
-        """Let the MDT be on one host, readable and in order, with a Redis that answers, and look at the stream."""
+    def settle(self, mdt: Mdt, *, at_once: bool) -> None:
+        """Let the MDT be on one host, readable and in order, with a Redis that answers, and look at the stream.
+
+        With `at_once` as soon as it is true, else after all the polls that it may take.
+        """
         self.machine.fault = None
         self.is_down, self.server.refuses, self.server_ahead_s = False, None, 0.0
         if mdt.key in self.server.strings:
@@ -259,8 +291,15 @@ class Life:
             worker.is_damaged = False
             worker.poll()
             self.maintain(worker)
+        if worker.may_be_set_aside:
+            worker.poll()
+            worker.kill()  # its successor reads all of the file
+            worker.poll()
+            worker.may_be_set_aside = False
         for _ in range(POLLS_TO_SETTLE):
             result = worker.poll()
+            if at_once and result is not None and result.error is None and mdt.referee.is_true():
+                break
         if result is None or result.error is not None:
             raise Wrong(f"{mdt.name}: a quiet poll fails: {result and result.error}")
         self.check(mdt, worker)
@@ -275,9 +314,13 @@ class Life:
         worker.poll()
         if before != self._last(mdt):
             raise Wrong(f"{mdt.name}: a poll that sees no change appends something")
-        said = {place: (live.digest, unpack_id(live.entry)) for place, live in mdt.referee.fold.live.items()}
-        if said != _rows_in(worker.state_path):
-            raise Wrong(f"{mdt.name}: the state file is not what the stream says")
+        self.check_rows(worker)
+
+    def check_rows(self, worker: Worker) -> None:
+        """The state file is what the stream says."""
+        wrong = worker.mdt.referee.wrong_rows(_rows_in(worker.state_path))
+        if wrong:
+            raise Wrong(f"{worker.mdt.name}: the state file is not what the stream says: {wrong}")
 
     def check_remainders(self) -> None:
         """What was trimmed away is not missed."""
@@ -297,7 +340,7 @@ class Life:
             worker.poll()
         self.maintain(worker)
         stream = self.stream(mdt)
-        bound = 2 * len(mdt.lines) + BOUND_SLACK
+        bound = 2 * len(mdt.lines) + self.sizes.slack_entries
         if stream is not None and not stream.groups and len(stream) > bound:
             raise Wrong(f"{mdt.name}: {len(stream)} entries are left, more than {bound}")
         worker.poll()
@@ -308,13 +351,24 @@ class Life:
         """Close what is open."""
         for worker in self.workers.values():
             worker.replica.close()
+            worker.actions_file.close()
             worker.client.close()
+            worker.maintenance_client.close()
 
 
-def _rows_in(path: Path) -> dict[Place, tuple[str | None, str]]:
+def fid_of(number: int) -> str:
+    """The FID of one of a few files."""
+    return f"0x200000401:0x{number:x}:0x0"
+
+
+def _rows_in(path: Path) -> dict[Place, Live]:
+    columns = "cat_idx, rec_idx, fid, action, status, cookie, hash, entry_id, first_seen, status_since"
     with closing(sqlite3.connect(path)) as database:
-        found = database.execute("SELECT cat_idx, rec_idx, hash, entry_id FROM actions").fetchall()
-    return {(cat, rec): (digest, entry_id) for cat, rec, digest, entry_id in found}
+        found = database.execute(f"SELECT {columns} FROM actions").fetchall()
+    return {
+        (cat, rec): Live(fid, action, status, cookie, digest, pack_id(entry_id or "0-0"), *times)
+        for cat, rec, fid, action, status, cookie, digest, entry_id, *times in found
+    }
 
 
 def _difference(said: dict[Place, str | None], listed: dict[Place, str | None]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from hashlib import md5
 from typing import Any
 
@@ -19,9 +20,22 @@ class Reading:
     """What a worker was given to read, for the referee."""
 
     def __init__(self, lines: list[bytes], *, proves_absence: bool) -> None:
-        self.lines = frozenset(lines)
-        self.places = {place for place in map(_place_of, lines) if place is not None}
+        self.lines = lines
         self.proves_absence = proves_absence
+
+    def holds(self, event: dict[str, Any]) -> bool:
+        """Whether it holds the line that a NEW or UPDATE tells of, by its MD5 and, where it has one, its text."""
+        text = self._texts.get(str(digest(event)))
+        return text is not None and event.get("raw", text) == text
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        return {digest_of(line): line.decode(errors="replace") for line in self.lines}
+
+    @cached_property
+    def places(self) -> set[Place]:
+        """The places that it holds something in."""
+        return {place for place in map(_place_of, self.lines) if place is not None}
 
 
 class Referee:
@@ -67,7 +81,7 @@ class Referee:
         occupant = self.fold.live.get(place)
         if event["event_type"] == "PURGED":
             self._judge_purged(event, place, reading)
-        elif str(event.get("raw")).encode() not in reading.lines:
+        elif not reading.holds(event):
             raise Wrong("an event of a line that was not read")
         if self._may_go_on(place):
             return
@@ -101,6 +115,15 @@ class Referee:
     def is_true(self) -> bool:
         """Whether the stream says what the list does."""
         return self.digests() == self.listed()
+
+    def wrong_rows(self, rows: dict[Place, Live]) -> list[Place]:
+        """The places where the rows of a state file are not what the stream says."""
+        live = self.fold.live
+        return sorted(
+            place
+            for place in live.keys() | rows.keys()
+            if live.get(place) != rows.get(place) or not _same_times(live[place], rows[place])
+        )
 
 
 def folded(stream: Stream | None) -> ReferenceFold:
@@ -138,6 +161,12 @@ def sequence_fault(event: dict[str, Any], occupant: Live | None) -> str | None:
     if times[0] != occupant.first_seen:
         return "an UPDATE that forgets since when the action is there"
     return None
+
+
+def _same_times(said: Live, row: Live) -> bool:
+    """As far as the entry tells them: those of earlier shippers do not."""
+    pairs = (said.first_seen, row.first_seen), (said.status_since, row.status_since)
+    return all(told is None or told == known for told, known in pairs)
 
 
 def digest_of(line: bytes) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import md5
 from typing import Any
 
@@ -40,13 +41,21 @@ class Live:
 
 
 def event_of(fields: list[bytes]) -> dict[str, Any] | None:
-    """The object in an entry; None for one that is no event."""
+    """The object in an entry, not to be changed; None for one that is no event."""
+    return _event(tuple(fields))
+
+
+@lru_cache(4096)
+def _event(fields: tuple[bytes, ...]) -> dict[str, Any] | None:
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
     try:
         event = json.loads(pairs[b"data"])
     except (KeyError, ValueError):
         return None
     if not isinstance(event, dict) or event.get("event_type") not in ("NEW", "UPDATE", "PURGED"):
+        return None
+    of_line = _INDEX.search(event.get("raw") or "")
+    if of_line and _place(event) != (int(of_line[1]), int(of_line[2])):
         return None
     named = event.get("action_key") if event["event_type"] == "PURGED" else _place(event) and event.get("fid")
     return event if named else None
