@@ -14,6 +14,7 @@ from hsm_shipper.migrations import (
     m0004_extent,
     m0005_read_seconds,
     m0006_content_sum,
+    m0007_outbox,
 )
 
 SET = "hsm_shipper"
@@ -24,6 +25,7 @@ STEPS = {
     "0004_extent": m0004_extent.migrate,
     "0005_read_seconds": m0005_read_seconds.migrate,
     "0006_content_sum": m0006_content_sum.migrate,
+    "0007_outbox": m0007_outbox.migrate,
 }
 
 

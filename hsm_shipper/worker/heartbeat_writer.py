@@ -64,6 +64,7 @@ class HeartbeatWriter:
             lines_not_understood=status.lines_not_understood,
             live=status.live,
             backlog=status.backlog,
+            backlog_since=status.backlog_since,
             last_error=status.error,
             hsm_control=read_hsm_control(self._actions),
             slots_lost_since=self._slots_lost_since,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from hsm_shipper.errors import ActionsError, HsmError, StateError, StreamError
+from hsm_shipper.errors import ActionsError, HsmError, OutboxFull, StateError, StreamError
 from hsm_shipper.process.log import RepeatedErrors
 from hsm_shipper.process.output import printable
 from hsm_shipper.worker.poll_result import PollResult
@@ -16,6 +16,7 @@ _log = logging.getLogger(__name__)
 
 _EXAMPLE_BYTES = 300
 _STATE = "the state file"
+_OUTBOX = "the outbox"
 _PARTS: dict[str, type[HsmError]] = {"Redis": StreamError, _STATE: StateError, "the actions file": ActionsError}
 
 
@@ -55,10 +56,18 @@ class PollLog:
         for part, kind in _PARTS.items():
             if isinstance(error, kind):
                 # While records are added quickly the kernel gives EBADR now and then, twice in a row too.
-                self._errors.failed(part, error, passing=kind is ActionsError)
+                waiting = "" if result.waiting is None else f" ({result.waiting})"
+                self._errors.failed(part, f"{error}{waiting}", passing=kind is ActionsError)
             elif error is None or isinstance(error, ActionsError):  # after another error it was perhaps not tried
                 self._errors.worked(part)
         _log.log(logging.INFO if result.events else logging.DEBUG, "%s", result)
+
+    def outbox(self, full: OutboxFull | None) -> None:
+        """Say that what Redis does not take has no room in the outbox, or has."""
+        if full is not None:
+            self._errors.failed(_OUTBOX, full)
+        else:
+            self._errors.worked(_OUTBOX)
 
     def state_error(self, error: StateError) -> None:
         """Say that the state file could not be used."""

@@ -21,6 +21,7 @@ HEARTBEAT = Heartbeat(
     lines=351_204,
     live=351_200,
     backlog=4,
+    backlog_since=1795352300,
     last_error="cannot reach",
     hsm_control="enabled",
     max_requests=1000,
@@ -40,10 +41,10 @@ def test_it_is_json_and_comes_back() -> None:
 def test_one_of_a_newer_release_is_read_and_what_is_none_is_none() -> None:
     told = json.loads(encode(HEARTBEAT)) | {"weather": "fine"}
     assert decode(json.dumps(told).encode()) == HEARTBEAT
-    del told["hsm_control"], told["copytools"], told["last_poll_read_s"]
+    del told["hsm_control"], told["copytools"], told["last_poll_read_s"], told["backlog_since"]
     heartbeat = decode(json.dumps(told).encode())
     assert heartbeat is not None and heartbeat.hsm_control is None and heartbeat.copytools is None
-    assert heartbeat.last_poll_read_s is None
+    assert heartbeat.last_poll_read_s is None and heartbeat.backlog_since is None
     deep = b'{"weather":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     for data in (b"", b"{}", b"[1]", b"\xff", b'{"host": 1}', b'{"host":"\xff"}', deep):
         assert decode(data) is None
@@ -52,7 +53,8 @@ def test_one_of_a_newer_release_is_read_and_what_is_none_is_none() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("lines", -1), ("lines_not_understood", -5), ("live", -1), ("backlog", -1), ("max_requests", -1),
+        ("lines", -1), ("lines_not_understood", -5), ("live", -1), ("backlog", -1), ("backlog_since", -1),
+        ("max_requests", -1),
         ("archive_count", -1), ("last_poll_at", -5), ("last_poll_at", 1e300), ("last_poll_duration_s", -0.5),
         ("last_poll_read_s", -0.5),
         ("poll_interval_s", -1), ("slots_lost_since", 1e300), ("agents_not_understood", -1),

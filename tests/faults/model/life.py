@@ -11,19 +11,20 @@ from pathlib import Path
 import redis
 
 from hsm_shipper.contract.stream_ids import unpack_id
-from hsm_shipper.errors import HsmError, StateCorrupt
+from hsm_shipper.errors import HsmError, StateCorrupt, StreamError, StreamMoved
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
 from hsm_shipper.state.damage import check_for_damage, set_aside
 from hsm_shipper.state.database import tidy
 from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
+from hsm_shipper.worker.outbox import OutboxBound
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller
 from hsm_shipper.worker.stream_replica import StreamReplica
 from tests.faults.model.machine import Machine, Process
 from tests.faults.model.redis_model import RedisModel, Stream, Wire, model_client
-from tests.faults.model.referee import Reading, Referee, Wrong, folded
+from tests.faults.model.referee import Reading, Referee, Wrong, digest_of, folded
 from tests.faults.model.reference import Place
 from tests.simulator.debugfs import DebugfsActions, Listing
 from tests.support.core import line as kernel_line
@@ -72,11 +73,17 @@ class Worker:
         self.host = host
         self.mdt = mdt
         self.state_path = life.folder / host / f"{mdt.name}.sqlite3"
+        self.copy_path = self.state_path.with_suffix(".yesterday")
         self.state_path.parent.mkdir(exist_ok=True)
         self.actions = DebugfsActions(self._render)
         self.next: Listing | None = None
         """What the next reading gives in place of the list."""
-        self.reading: Reading | None = None
+        self.readings: list[Reading] = []
+        """What it has read in this poll, and in those before of which something may wait in its outbox or its copy."""
+        self.promised: set[str] = set()
+        """MD5s of lines that it has read and not missed: the stream has to say them, or has."""
+        self.promises_nothing = False
+        """Whether what waits is not to be said any more, until it has found out."""
         self.was_tidied = False
         """Whether SQLite's log may hold what is in the file already."""
         self.is_damaged = False
@@ -88,7 +95,7 @@ class Worker:
         self.process = Process(f"worker of {self.mdt.name} on {self.host}")
         self.client = self._life.client()
         self.stream = ActionStream(self.client, self.mdt.key.decode(), "the model")
-        self.replica = StreamReplica(self.state_path, self.stream, self.host)
+        self.replica = StreamReplica(self.state_path, self.stream, self.host, self._life.bound)
         self.actions.open_files.clear()
         actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
         self.poller = Poller(
@@ -97,14 +104,36 @@ class Worker:
 
     def poll(self) -> PollResult | None:
         """Poll once; None where the process was killed, and another one has begun."""
-        result, self.reading = None, Reading([], proves_absence=False)
+        result = None
         with self._life.machine.running(self.process):
             result = self.poller.poll()
         self.next = None
         if self.process.is_dead:
             self.start()
             return None
+        self._promise(result)
+        if result is not None and result.error is None and not result.backlog and not self.copy_path.exists():
+            self.readings.clear()
         return result
+
+    def _promise(self, result: PollResult | None) -> None:
+        """What a poll has seen it has shipped, or it waits."""
+        if result is None or not self.readings or self.is_damaged or not self.replica.is_filled:
+            return
+        if result.error is None:
+            self.promises_nothing = False
+        is_kept = result.error is None or (
+            isinstance(result.error, StreamError) and not isinstance(result.error, StreamMoved)
+        )
+        reading = self.readings[-1]
+        is_whole = reading.proves_absence and not (result.not_kept or result.not_understood)
+        if is_kept and is_whole and not self.promises_nothing:
+            self.promised.update(map(digest_of, reading.lines & reading.true_lines))
+
+    def break_promises(self) -> None:
+        """Its state file, or what the stream said, is lost or another one."""
+        self.promised.clear()
+        self.promises_nothing = True
 
     def kill(self, cut: float = 1.0) -> None:
         """Kill -9 between two polls, or a power failure that leaves the share `cut` of SQLite's log."""
@@ -121,7 +150,8 @@ class Worker:
         listing, self.next = self.next or Listing(as_content(self.mdt.listing())), None
         content = listing.content
         proves = listing.error_number is None and self.mdt.hsm_control not in ("init", "stopping")
-        self.reading = Reading(content.split(b"\n"), proves_absence=proves and content[-1:] in (b"", b"\n"))
+        proves = proves and content[-1:] in (b"", b"\n")
+        self.readings.append(Reading(content.split(b"\n"), self.mdt.lines.values(), proves_absence=proves))
 
         def at_end() -> None:
             self._life.machine.gate("file")
@@ -132,8 +162,9 @@ class Worker:
 class Life:
     """Everything, from nothing to its end."""
 
-    def __init__(self, folder: Path, machine: Machine, *, mdts: int, tells_deleted: bool) -> None:
+    def __init__(self, folder: Path, machine: Machine, *, mdts: int, tells_deleted: bool, bound: OutboxBound) -> None:
         self.folder = folder
+        self.bound = bound
         self.machine = machine
         self.server = RedisModel(lambda: machine.now_s + self.server_ahead_s, tells_deleted=tells_deleted)
         self.server.on_added = self._added
@@ -189,6 +220,8 @@ class Life:
         """What Redis holds now is what it holds."""
         for mdt in self.mdts:
             mdt.referee.begin_epoch(self.stream(mdt), front_lost=front_lost)
+        for worker in self.workers.values():
+            worker.break_promises()
 
     def command(self, *words: str | bytes) -> object:
         """A command by somebody else."""
@@ -204,8 +237,11 @@ class Life:
         writer = next((worker for worker in self.workers.values() if worker.process is process), None)
         if process is not None and (writer is None or writer.mdt is not mdt):
             raise Wrong(f"{process.name} writes to the stream of {mdt.name}")
-        reading, host = (None, None) if writer is None else (writer.reading, writer.host)
-        mdt.referee.added(entry, fields, reading, host)
+        for worker in self.workers.values():
+            if worker.mdt is mdt and worker is not writer:
+                worker.break_promises()  # what waits there is not what came next
+        readings, host = ([], None) if writer is None else (writer.readings, writer.host)
+        mdt.referee.added(entry, fields, readings, host)
 
     # -- maintenance
 
@@ -270,6 +306,7 @@ class Life:
         if not mdt.referee.is_true():
             raise Wrong(f"{mdt.name}: {_difference(mdt.referee.digests(), mdt.referee.listed())}")
         self.check_remainders()
+        self.check_promises(mdt)
         mdt.referee.has_noticed()
         before = self._last(mdt)
         worker.poll()
@@ -278,6 +315,16 @@ class Life:
         said = {place: (live.digest, unpack_id(live.entry)) for place, live in mdt.referee.fold.live.items()}
         if said != _rows_in(worker.state_path):
             raise Wrong(f"{mdt.name}: the state file is not what the stream says")
+
+    def check_promises(self, mdt: Mdt) -> None:
+        """What was seen while Redis was away is said; what waits on another host has still time to be."""
+        worker = self.worker(mdt)
+        if worker.replica.waiting.events:
+            raise Wrong(f"{mdt.name}: something waits for a Redis that is there")
+        unsaid = worker.promised - mdt.referee.said
+        if unsaid:
+            raise Wrong(f"{mdt.name}: {len(unsaid)} states that were seen are in no stream")
+        worker.promised.clear()
 
     def check_remainders(self) -> None:
         """What was trimmed away is not missed."""

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hsm_shipper.worker.outbox import OutboxBound
 from tests.faults.model.drawn import Step
 from tests.faults.model.life import Life
 from tests.faults.model.machine import Machine
@@ -54,7 +55,9 @@ def live(seed: str, steps: Sequence[int] = range(STEPS_IN_A_LIFE + 1)) -> Failur
     rng = random.Random(f"{seed}/life")
     folder = tempfile.TemporaryDirectory(dir=_RAM if os.access(_RAM, os.W_OK) else None)
     with folder, machine.installed():
-        life = Life(Path(folder.name), machine, mdts=rng.randint(1, 2), tells_deleted=rng.random() < 0.8)
+        mdts, tells_deleted = rng.randint(1, 2), rng.random() < 0.8
+        bound = OutboxBound(events=rng.choice((1_000_000, 1_000_000, 1_000_000, 20, 0)), send_s=rng.choice((0.0, 10.0)))
+        life = Life(Path(folder.name), machine, mdts=mdts, tells_deleted=tells_deleted, bound=bound)
         try:
             for step in steps:
                 done.append(step)
