@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from benchmarks.processes import peak_mb
 
 _READY = "ready"
 _STOP_TIMEOUT_S = 30.0
@@ -22,11 +25,12 @@ class BenchmarkError(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """One measured run; `said` is what the work itself returned."""
+    """One measured run; `said` is what the work itself returned, `cpu_s` what its process took of a processor."""
 
     duration_s: float
     peak_mb: float
-    said: Any
+    said: Any = None
+    cpu_s: float = 0.0
 
 
 class Child:
@@ -86,18 +90,8 @@ def serve(work: Callable[[], Any], before: Callable[[], None] = lambda: None) ->
     print(_READY, flush=True)
     for _ in sys.stdin:
         before()
-        begun = time.perf_counter()
+        begun, cpu_begun = time.perf_counter(), time.process_time()
         said = work()
-        duration_s = time.perf_counter() - begun
-        print(json.dumps({"duration_s": duration_s, "peak_mb": _peak_mb(), "said": said}), flush=True)
-
-
-def _peak_mb() -> float:
-    """The most memory that this process ever had.
-
-    Not ru_maxrss: that survives exec(2), so a child starts with what its parent had when it forked.
-    """
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise BenchmarkError("/proc/self/status has no VmHWM")
+        duration_s, cpu_s = time.perf_counter() - begun, time.process_time() - cpu_begun
+        run = {"duration_s": duration_s, "peak_mb": peak_mb(os.getpid()), "said": said, "cpu_s": cpu_s}
+        print(json.dumps(run), flush=True)

@@ -35,12 +35,13 @@ class LongList:
     set_aside_key = f"copy:{key}"
     """Where `maintenance` keeps the stream as it was."""
 
-    def __init__(self, folder: Path, server: RedisServer, lines: int) -> None:
+    def __init__(self, folder: Path, server: RedisServer, lines: int, **more: object) -> None:
+        """`more` are further keys of its configuration."""
         self.client: redis.Redis = server.client(_REDIS_DB)
         self.lines = lines
         self._state_dir = folder / "state"
         self._config = folder / "hsm-shipper.yaml"
-        keys = {"redis_url": f"{server.url}/{_REDIS_DB}", "state_dir": str(self._state_dir), "host": "mds1"}
+        keys = {"redis_url": f"{server.url}/{_REDIS_DB}", "state_dir": str(self._state_dir), "host": "mds1"} | more
         self._config.write_text(json.dumps(keys))  # JSON is YAML
         self._mdt = SimulatedMdt(_MDT)
         populate(self._mdt, lines)

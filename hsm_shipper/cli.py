@@ -150,6 +150,9 @@ def _run(options: argparse.Namespace) -> int:
 
         return check.main(file, as_json=options.json)
     loaded = _load(file)
+    from hsm_shipper.process.privacy import keep_private
+
+    keep_private()
     if options.command == "status":
         from hsm_shipper.commands import status
 

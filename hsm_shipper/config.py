@@ -41,6 +41,7 @@ _KEYS_OF_0_1 = frozenset({"redis_stream_name", "heartbeat_interval"})
 # In earlier files; Python's other names of the levels mean the same.
 _LOG_LEVELS = {"CRITICAL": "ERROR", "FATAL": "ERROR", "WARN": "WARNING"}
 
+_HOST_MAX = 255  # characters: DNS has no longer names (RFC 1035), and every event has it
 # sun_path of sockaddr_un is 108 bytes with its NUL (unix(7)); supervisord first binds `<name>.<pid>`.
 _RUN_DIR_MAX_BYTES = 107 - len("/supervisor.sock.4194304")
 
@@ -146,7 +147,7 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] = os.enviro
     warnings: list[str] = []
     values: dict[str, Any] = {}
     if file is not None:
-        values |= _usable(_read_yaml(file), str(file), warnings)
+        values |= _usable(_read(file), str(file), warnings)
     values |= _from_environment(environ, warnings)
     mountpoint = values.pop(_MOUNTPOINT, None)
     config = msgspec.convert(values, Config)
@@ -161,8 +162,7 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] = os.enviro
 def _changed(config: Config) -> set[str]:
     """The keys that have another value than their default: with that, which a sample file names, nothing is meant."""
     default = Config()
-    fields = msgspec.structs.fields(config)
-    return {field.encode_name for field in fields if getattr(config, field.name) != getattr(default, field.name)}
+    return {name for name, key in KEYS.items() if getattr(config, key.attribute) != getattr(default, key.attribute)}
 
 
 def _has_default_file() -> bool:
@@ -174,22 +174,37 @@ def _has_default_file() -> bool:
         ) from None
 
 
-def _read_yaml(file: Path) -> dict[object, object]:
-    import yaml  # late: 40 ms that a tool without a file need not pay
-
+def _read(file: Path) -> dict[object, object]:
     try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read configuration {file}: {error.strerror}", "name one with -c FILE") from None
-    except yaml.MarkedYAMLError as error:
-        raise ConfigError(f"configuration {file} is no YAML: {_without_content(error)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:  # these show no more than a character
-        raise ConfigError(f"configuration {file} is no YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise _no_yaml(file, error) from None
+    try:
+        loaded = msgspec.json.decode(text)  # what the command writes for its programs: JSON is YAML
+    except (msgspec.DecodeError, RecursionError):
+        loaded = _from_yaml(file, text)
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
         raise ConfigError(f"configuration {file} holds a {type(loaded).__name__}", "write one 'key: value' a line")
     return loaded
+
+
+def _from_yaml(file: Path, text: str) -> object:
+    import yaml  # late: 10 ms at the start of every worker, and of a tool without a file
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"configuration {file} is no YAML: {_without_content(error)}") from None
+    except yaml.YAMLError as error:  # it shows no more than a character
+        raise _no_yaml(file, error) from None
+
+
+def _no_yaml(file: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"configuration {file} is no YAML: {' '.join(str(error).split())}")
 
 
 def _without_content(error: yaml.MarkedYAMLError) -> str:
@@ -275,7 +290,7 @@ def _check(config: Config) -> None:
             f"run_dir: {_shown('run_dir', config.run_dir)} is too long for a Unix socket",
             f"use a path of at most {_RUN_DIR_MAX_BYTES} bytes",
         )
-    if not config.host or not config.host.isprintable():
+    if not config.host.isprintable() or not 1 <= len(config.host) <= _HOST_MAX:
         raise ConfigError(
             f"host: {_shown('host', config.host)} cannot be used", "give the name of this metadata server"
         )
@@ -283,6 +298,14 @@ def _check(config: Config) -> None:
         from hsm_shipper.cron_expression import check_cron  # late: 80 ms that nobody without a schedule need pay
 
         check_cron(config.reconcile_schedule)
+
+
+def _can_be_named(path: str) -> bool:
+    """Whether the kernel can be asked for it: YAML knows letters that no file name has."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def _check_paths(config: Config) -> None:
@@ -293,6 +316,8 @@ def _check_paths(config: Config) -> None:
             continue
         if not path.startswith("/"):
             raise ConfigError(f"{key}: {_shown(key, path)} is not absolute", "give a path that begins with '/'")
+        if not _can_be_named(path):
+            raise ConfigError(f"{key}: {_shown(key, path)} cannot be used", "no file can have that name")
         # supervisord expands '%' in paths, and ends them at a blank.
         if key not in FILE_KEYS and (not path.isprintable() or " " in path or "%" in path):
             raise ConfigError(f"{key}: {_shown(key, path)} cannot be used", "give a path without blanks and '%'")

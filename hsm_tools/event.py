@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hsm_shipper.contract.event import PURGED, UPDATE, Event, decode, encode
+from hsm_shipper.contract.event import DATA_MAX_BYTES, PURGED, UPDATE, Event, decode, encode, too_large
 from hsm_shipper.contract.redis_keys import DATA_FIELD, data_of
 from hsm_shipper.errors import MalformedEvent
 from hsm_tools.command.kernel_words import FINAL_STATUSES
@@ -113,7 +113,7 @@ class EntryDecoder:
         stream, events = key.decode(), []
         for entry_id, fields in entries:
             try:
-                data = _decode_object(fields[1] if fields[0] == DATA_FIELD else _named_data(fields))
+                data = _object(fields[1] if fields[0] == DATA_FIELD else _named_data(fields))
             except (ValueError, RecursionError) as error:  # msgspec's errors and bad UTF-8 are ValueErrors
                 self._count(stream, entry_id, error)
                 passed_over(key, entry_id)
@@ -132,6 +132,12 @@ class EntryDecoder:
             self._report_due_s = now_s + _MALFORMED_REPORT_INTERVAL_S
             entry = f"{stream} {entry_id.decode()}"
             logger.warning("%s is malformed and passed over (%s); %d so far", entry, error, self.malformed)
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    if len(data) > DATA_MAX_BYTES:
+        raise ValueError(too_large(data))
+    return _decode_object(data)
 
 
 def _named_data(fields: list[bytes]) -> bytes:

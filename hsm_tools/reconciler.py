@@ -12,8 +12,8 @@ from hsm_shipper.errors import ConfigError, HsmError
 from hsm_shipper.process.command_line import CommandLine, without_urls
 from hsm_shipper.process.exit_codes import EXIT_OK, exit_code
 from hsm_shipper.process.output import SHIPPER, escape_stdout, print_out, printable
-from hsm_tools.command.messages import Remarks
 from hsm_tools.command.options import add_connection_options, load
+from hsm_tools.command.remarks import Remarks
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client
     from hsm_shipper.config import Config

@@ -12,8 +12,8 @@ from hsm_shipper.process.exit_codes import EXIT_FAILED, EXIT_OK, exit_code
 from hsm_shipper.process.output import escape_stdout, print_out
 from hsm_shipper.process.termination import terminable
 from hsm_tools.command.filters import ActionFilter
-from hsm_tools.command.messages import Remarks
 from hsm_tools.command.options import load
+from hsm_tools.command.remarks import Remarks
 from hsm_tools.statistics.stats_options import PROGRAM, check, parser
 
 if TYPE_CHECKING:  # imported late: --help needs no Redis client

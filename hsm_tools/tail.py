@@ -17,8 +17,8 @@ from hsm_shipper.process.output import escape_stdout, print_out, printable
 from hsm_shipper.process.termination import terminable
 from hsm_tools.command.colour import colours_for_stdout
 from hsm_tools.command.filters import ActionFilter, glob_matcher
-from hsm_tools.command.messages import Remarks
 from hsm_tools.command.options import load
+from hsm_tools.command.remarks import Remarks
 from hsm_tools.tailing.event_line import event_line
 from hsm_tools.tailing.since import entry_id_before, parse_since
 from hsm_tools.tailing.tail_options import PROGRAM, check, parser

@@ -6,6 +6,7 @@ It changes nothing, and needs no running shipper. What one check cannot see neve
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,6 +167,9 @@ def _folder(key: str, path: Path) -> Iterator[Finding]:
         yield problem(key, f"{standing} is no folder", f"set {key}")
     elif not os.access(standing, os.W_OK | os.X_OK):
         yield problem(key, f"cannot write in {standing}", "run as its owner, or change it")
+    elif standing == path and path.stat().st_mode & stat.S_IWOTH:
+        bad = problem if key == "run_dir" else warning  # the shipper does not start there
+        yield bad(key, f"every user may write in {path}", f"chmod o-w {path}")
     elif standing == path:
         yield ok(key, f"{path} is writable")
     else:

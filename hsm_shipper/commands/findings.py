@@ -28,9 +28,9 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-def ok(subject: str, text: str) -> Finding:
-    """Nothing to do."""
-    return Finding(Level.OK, subject, text)
+def ok(subject: str, text: str, advice: str = "") -> Finding:
+    """Nothing to do; at most `advice` that saves something."""
+    return Finding(Level.OK, subject, text, advice)
 
 
 def warning(subject: str, text: str, advice: str) -> Finding:

@@ -19,7 +19,8 @@ from hsm_shipper.process import log
 from hsm_shipper.process.command_line import without_urls
 from hsm_shipper.process.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from hsm_shipper.process.output import SHIPPER, OutputLines, say
-from hsm_shipper.process.signals import StopSignal
+from hsm_shipper.process.privacy import forget_configuration
+from hsm_shipper.process.stop_signal import StopSignal
 from hsm_shipper.stream.maintenance_lock import TTL_S
 from hsm_shipper.supervision.run_folder import CONFIG_FILE
 from hsm_shipper.supervision.supervisord import Supervisor
@@ -46,6 +47,7 @@ def main(config: Config, mdts: Sequence[str]) -> int:
     # What the shipper was started with, environment and all: with another Redis or database we would heal its state
     # by somebody else's streams.
     config = load_config(config.run_path / CONFIG_FILE, {}).config
+    forget_configuration()
     log.setup(SHIPPER, config)
     logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))  # the results are printed
     stop = StopSignal()

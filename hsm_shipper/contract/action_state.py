@@ -13,7 +13,7 @@ UNKNOWN_ENTRY = b"0-0"  # no entry has this id
 NO_DIGEST = bytes(16)
 
 
-class ActionState(msgspec.Struct, gc=False):
+class ActionState(msgspec.Struct, array_like=True, gc=False):
     """One live action. Times are seconds since the epoch, None where the stream does not tell.
 
     Some 400 bytes with its place in a dict: `mark` is what would be two objects in a naive one, and `entry` the very

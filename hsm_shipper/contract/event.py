@@ -35,6 +35,10 @@ UPDATE: Final = "UPDATE"
 PURGED: Final = "PURGED"
 
 
+DATA_MAX_BYTES = 1024 * 1024
+"""An entry with more in its field `data` is malformed to all, whatever it says, for live actions are kept in memory.
+Ours have some 600 bytes, and three quarters of that with the longest line that is understood."""
+
 # Beyond 2^53 a number is no time, and neither doubles nor SQLite's integers hold it.
 SECONDS_MAX = 2**53
 _SECONDS = msgspec.Meta(ge=-SECONDS_MAX, le=SECONDS_MAX)
@@ -95,6 +99,8 @@ def decode(data: bytes | None) -> Event:
     """
     if data is None:
         raise MalformedEvent("the entry has no field 'data'")
+    if len(data) > DATA_MAX_BYTES:
+        raise MalformedEvent(too_large(data))
     try:
         event = _decode(data)
         if not data.isascii():
@@ -113,6 +119,11 @@ def decode(data: bytes | None) -> Event:
     if event.hash is not None:
         digest_from_hex(event.hash)
     return event
+
+
+def too_large(data: bytes) -> str:
+    """What is wrong with the field `data` of an entry that has more than `DATA_MAX_BYTES`."""
+    return f"the entry's 'data' has {len(data):,} bytes, more than any event ({DATA_MAX_BYTES:,})"
 
 
 def _complete(event: Event) -> None:

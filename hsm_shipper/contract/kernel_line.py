@@ -32,11 +32,13 @@ _LINE = re.compile(
     re.DOTALL,
 )
 _PLACE = re.compile(rf"\bidx=({_INDEX})/({_INDEX})\]".encode())
+# The kernel's have some 240. What is made of a longer one would be no event (`event.DATA_MAX_BYTES`).
+UNDERSTOOD_MAX_BYTES = 128 * 1024
 INDEX_MAX = 0xFFFF_FFFF  # both halves of idx are __u32 in struct llog_cookie
 INDEX_MIN = -0x8000_0000  # which some print as int
 
 
-class ActionRecord(msgspec.Struct, frozen=True, gc=False):
+class ActionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the shipper needs of one line.
 
     `place` is packed (see `pack_place`); `fid` has no brackets; `cookie` is the kernel's hex text, because a JSON
@@ -73,7 +75,7 @@ def unpack_place(place: int) -> tuple[int, int]:
 def parse_line(line: bytes) -> ActionRecord | None:
     """Parse one line without its newline; None if it is not understood."""
     match = _LINE.fullmatch(line.decode("latin-1"))
-    if match is None:
+    if match is None or len(line) > UNDERSTOOD_MAX_BYTES:
         return None
     cat, rec, fid, cookie, action, status = match.groups()
     cat_idx, rec_idx = int(cat), int(rec)

@@ -152,7 +152,10 @@ def _on_this_host(scheme: str, place: str, path: str, options: dict[str, Any]) -
     if place or path in ("", "/"):
         raise _wrong("it does not name a socket", f"write {_SHAPES['unix']}")
     db = options.pop("db", DEFAULT_DB)
-    return RedisAddress(scheme, (), db, options, socket_path=_decoded(path))
+    socket_path = _decoded(path)
+    if not socket_path.isprintable():
+        raise _wrong("a control character stands in the path of the socket", "give a path of letters that can be seen")
+    return RedisAddress(scheme, (), db, options, socket_path=socket_path)
 
 
 _SCHEMES: dict[str, Callable[[str, str, str, dict[str, Any]], RedisAddress]] = {

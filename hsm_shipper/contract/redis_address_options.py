@@ -60,6 +60,12 @@ def _text(text: str) -> str:
     return text
 
 
+def _path(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError(text)
+    return text
+
+
 def _word(text: str) -> str:
     if not (text.isascii() and text.isprintable() and text and " " not in text):
         raise ValueError(text)
@@ -115,7 +121,7 @@ _FLAG = (_yes_or_no, "yes or no")
 _TIME = (_seconds, "a number of seconds above 0")
 _NAME = (_word, "a word without blanks")
 _SECRET = (_text, "a text")
-_FILE = (_text, "a path")
+_FILE = (_path, "a path")
 _FLAGS = (_verify_flags, "names of ssl.VerifyFlags with commas between them")
 
 # https://redis.readthedocs.io/en/stable/connections.html, less what no URL can express.

@@ -33,7 +33,7 @@ def is_mdt_name(name: str) -> bool:
 
 def check_prefix(prefix: str) -> str:
     """Return `prefix`, or raise `ConfigError` if streams under it could not be found again."""
-    if not prefix or _BAD_IN_PREFIX.search(prefix):
+    if not prefix or _BAD_IN_PREFIX.search(prefix) or not prefix.isprintable():
         raise ConfigError(
             f"stream prefix {prefix!r} cannot be used",
             r"use letters, digits, ':', '-', '_' and '.': no blanks, braces or glob characters (* ? [ ] \ ^)",

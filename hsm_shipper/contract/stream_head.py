@@ -4,7 +4,8 @@ An entry that somebody deletes or trims away leaves the end of a stream as it wa
 by the id of the first entry, the number of entries, and (from Redis 7.0 on) the highest id that was ever deleted:
 
 - XADD moves the end and adds to the number; XTRIM removes from the front and moves nothing else;
-- XDEL leaves the front, or raises the highest deleted id, or takes one from the number: mostly all three.
+- XDEL leaves the front, or raises the highest deleted id, or takes one from the number: mostly all three;
+- nothing moves the front back but an older copy of the stream that takes its place, and holds entries again that went.
 """
 
 from __future__ import annotations
@@ -78,7 +79,13 @@ def has_losses(known: Head, now: Head, added: int, needs_before: Callable[[str |
         return True
     if now.first_id is not None and now.first_id == known.first_id:
         return now.length != known.length + added
+    if _is_before(now.first_id, known.first_id):
+        return True
     return needs_before(now.first_id) or _may_hide_a_deletion(now)
+
+
+def _is_before(one_id: str | None, other_id: str | None) -> bool:
+    return one_id is not None and other_id is not None and pack_id(one_id) < pack_id(other_id)
 
 
 def _may_hide_a_deletion(now: Head) -> bool:

@@ -36,7 +36,7 @@ def find_mdts(pattern: str) -> Present:
     mdts: dict[str, Path] = {}
     for actions in _matching_paths(PurePath(pattern), unreadable):
         name = actions.parents[1].name
-        if not str(actions).isprintable() or " " in str(actions):
+        if not is_usable(actions):
             remarks.append(f"{str(actions)!r} is passed over: blanks and control characters cannot be used")
         elif not is_mdt_name(name):
             remarks.append(f"{str(actions)!r} is passed over: {name!r} is no MDT name (<fsname>-MDT<4 hex digits>)")
@@ -45,6 +45,11 @@ def find_mdts(pattern: str) -> Present:
         else:
             mdts[name] = actions
     return Present(mdts, tuple(unreadable), tuple(remarks))
+
+
+def is_usable(actions: Path) -> bool:
+    """Whether the path can stand in supervisord's configuration, and in a log."""
+    return str(actions).isprintable() and " " not in str(actions)
 
 
 def _matching_paths(pattern: PurePath, unreadable: list[str]) -> list[Path]:

@@ -107,13 +107,14 @@ def _reconcile(mdt: str, state: StateFileHealer, replay: Replay, keep_going: Cal
         keep_going()
         try:
             with state.transaction():
-                finish(replay, state.position())
+                position = state.position()
+                finish(replay, position)
                 healed = state.differences(replay.live)
                 if healed is None:
                     state.rollback()
                     replay.start_over(digests=True)
                     continue
-                state.correct(healed)
+                state.correct(healed, replay.head(position))
                 marked = state.mark_for_refresh(to_refresh(replay))
                 if not healed.has_rows and not marked:
                     state.rollback()

@@ -30,8 +30,9 @@ from hsm_shipper.maintenance.length_watch import LengthWatch
 from hsm_shipper.maintenance.run import MaintenanceRun
 from hsm_shipper.maintenance.scheduler import Scheduler
 from hsm_shipper.process import log
+from hsm_shipper.process.cadence import Cadence
 from hsm_shipper.process.program import command_line, run_program
-from hsm_shipper.process.signals import Cadence, StopSignal
+from hsm_shipper.process.stop_signal import StopSignal
 from hsm_shipper.state.forget import stored_mdts
 from hsm_shipper.state.maintenance_log import RecordedRun, last_runs
 from hsm_shipper.state.poll_status import read_poll_status, state_file

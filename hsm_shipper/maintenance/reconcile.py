@@ -24,14 +24,16 @@ from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import StreamMoved
 from hsm_shipper.state.database import BUSY_TIMEOUT_S, connect, immediate, roll_back, translated
+from hsm_shipper.state.outbox_rows import read_outbox_sum
 from hsm_shipper.state.rows import (
     delete_actions,
     read_actions,
+    read_content_sum,
     read_entries,
     read_filled_position,
     read_places,
-    renew_content_sum,
     write_actions,
+    write_position,
 )
 from hsm_shipper.stream.page_reader import PAGE_ENTRIES
 from hsm_shipper.stream.replay import Replay
@@ -133,12 +135,16 @@ class StateFileHealer:
     def _action_at(self, place: int) -> ActionState | None:
         return next(read_actions(self._connection, "cat_idx = ? AND rec_idx = ?", unpack_place(place)), None)
 
-    def correct(self, healed: Healed) -> None:
-        """Make the state file what the stream says."""
+    def correct(self, healed: Healed, head: Head) -> None:
+        """Make the state file what the stream with this head says.
+
+        The head goes with it: a server that brings back what was deleted has another, which the worker notices.
+        """
+        if not healed.has_rows:
+            return
         delete_actions(self._connection, healed.missing)
         write_actions(self._connection, healed.orphans + healed.differing + healed.moved)
-        if healed.has_rows:
-            renew_content_sum(self._connection)
+        write_position(self._connection, head, read_content_sum(self._connection), read_outbox_sum(self._connection))
 
     def mark_for_refresh(self, actions: list[ActionState]) -> int:
         """Have the next poll append the state of these again; returns how many were not marked yet."""

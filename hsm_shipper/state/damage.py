@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from hsm_shipper.errors import StateCorrupt, StateUnwritable
-from hsm_shipper.state.database import opened
+from hsm_shipper.state.database import SUFFIXES, opened
 from hsm_shipper.state.rows import check_values
 
 _CHECK_TIMEOUT_S = 5.0
@@ -36,7 +36,7 @@ def set_aside(path: Path, damage: StateCorrupt) -> StateCorrupt:
     aside = path.with_name(f"{path.name}.broken")
     try:
         # The file last: as long as it is there this is tried again.
-        for suffix in ("-wal", "-shm", "-journal"):
+        for suffix in SUFFIXES:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         path.replace(aside)
     except OSError as failure:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from hsm_shipper.errors import StateCorrupt, StateError, StateUnwritable
+from hsm_shipper.process.own_files import refuse_link
 from hsm_shipper.state.values import ImpossibleValue
 
 # How long the worker, and whoever corrects its file, wait for each other.
@@ -22,6 +23,9 @@ _LOOK_TIMEOUT_S = 1.0
 # Filling a state file with 350,000 actions leaves a log of some 40 MB, which is written over from its beginning
 # ever after. Beyond this somebody has kept an old snapshot open.
 LOG_MAX_BYTES = 64 * 1024 * 1024
+
+SUFFIXES = ("-wal", "-shm", "-journal")
+"""Of the files that SQLite keeps beside one."""
 
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _FORBIDDEN = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
@@ -40,8 +44,15 @@ Found = TypeVar("Found")
 def connect(path: Path, mode: Literal["ro", "rw", "rwc"], timeout_s: float) -> sqlite3.Connection:
     """Open `path` to read, to write, or to write and make it, waiting `timeout_s` for a lock of others.
 
-    Transactions are the caller's. Raises sqlite3's errors.
+    Transactions are the caller's. Raises sqlite3's errors, and `StateCorrupt` for a link: by that name SQLite, or a
+    migration, would write into somebody else's file.
     """
+    for suffix in ("", *SUFFIXES):
+        beside = path.with_name(path.name + suffix)
+        try:
+            refuse_link(beside)
+        except OSError as error:
+            raise StateCorrupt(f"state file {beside} is none of ours: {error.strerror}", _REBUILT) from None
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, timeout=timeout_s, isolation_level=None)
 

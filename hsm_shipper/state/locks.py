@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from hsm_shipper.errors import AlreadyRunning, ConfigError, writing_hint
+from hsm_shipper.process.own_files import refuse_link
 
 SHIPPER_LOCK = "shipper.lock"
 # What the holder of that lock remarks if it polls once, without supervisord.
@@ -30,7 +31,7 @@ class Holder(NamedTuple):
 def holder(path: Path) -> Holder | None:
     """Who holds the lock on `path`; None if nobody does. Raises `OSError`."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would keep us waiting
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
@@ -79,10 +80,10 @@ class FileLock:
     def _take(self) -> int:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = self._open()
         except OSError as error:
             message = f"cannot open lock file {self.path}: {error.strerror}"
-            raise ConfigError(message, writing_hint(error, "check the folder's owner")) from None
+            raise ConfigError(message, writing_hint(error, "check it, and the folder's owner")) from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -90,6 +91,29 @@ class FileLock:
             os.close(fd)
             raise AlreadyRunning(f"{self._what} is already running (pid {holder}, lock {self.path})") from None
         return fd
+
+    def _open(self) -> int:
+        """The file, made if it is not there. What is not ours alone would lose its content to our pid.
+
+        A hard link is replaced by a file of ours, unless it is locked: backups by links leave such.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        refuse_link(self.path, hard=False)
+        fd = os.open(self.path, flags, 0o640)
+        if os.fstat(fd).st_nlink <= 1:
+            return fd
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return fd
+        import tempfile  # late: it costs as much as the rest of a short command
+
+        # Whoever opens the path from now on finds the new file, and whoever has the old one that it is at no path.
+        fresh, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        fcntl.flock(fresh, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        Path(name).replace(self.path)
+        os.close(fd)
+        return fresh
 
     def is_at_path(self) -> bool:
         """Whether the file that is locked is still the one that others find."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from hsm_shipper.contract.kernel_line import unpack_place
+from hsm_shipper.process.batched import batched
 from hsm_shipper.state import values as values
 
 OUTBOX_COLUMNS = "id, seen_at, kind, cat_idx, rec_idx, before_hash, hash, event"
@@ -113,10 +115,21 @@ def last_rows(connection: sqlite3.Connection, condition: str, parameters: Iterab
 
 
 def changed_over(
-    connection: sqlite3.Connection, actions: Iterator[tuple[int, bytes | None]]
+    connection: sqlite3.Connection, actions: Iterator[tuple[Sequence[int], Sequence[bytes | None]]]
+) -> Iterator[tuple[Sequence[int], Sequence[bytes | None]]]:
+    """Packed places and MD5s of what is live once the outbox is sent, some at a time, as `actions` are those before.
+
+    Both are in order of places.
+    """
+    one_by_one = chain.from_iterable(zip(*columns, strict=True) for columns in actions)
+    for some in batched(_changed_over(_last_states(connection), one_by_one), _ROWS_PER_READ):
+        places, digests = zip(*some, strict=True)
+        yield places, digests
+
+
+def _changed_over(
+    last: Iterator[tuple[int, bytes | None]], actions: Iterable[tuple[int, bytes | None]]
 ) -> Iterator[tuple[int, bytes | None]]:
-    """Packed places and MD5s of what is live once the outbox is sent: `actions`, in order of places, are before."""
-    last = _last_states(connection)
     changed = next(last, None)
     for place, digest in actions:
         while changed is not None and changed[0] < place:

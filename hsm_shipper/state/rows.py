@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from operator import add
 from pathlib import Path
@@ -39,7 +39,6 @@ _WRITE_POSITION = (
     f"INSERT OR REPLACE INTO stream_position (id, {POSITION_COLUMNS}, {SUM_COLUMNS}, {OUTBOX_SUM_COLUMNS}) "
     f"VALUES (1, {', '.join('?' * len(Head._fields + ContentSum._fields + OutboxSum._fields))})"
 )
-_RENEW_SUM = f"UPDATE stream_position SET ({SUM_COLUMNS}) = (?, ?)"
 
 # Numbers without leading zeros sort by their length, then as text: both halves of an id may have 64 bits, one more than
 # an integer of SQLite.
@@ -61,23 +60,26 @@ def read_actions(
         yield from _actions(*columns)
 
 
-class Digests:
-    """Iterate once for packed place and MD5 (None where it is not known) of every live action, in order of places.
+PlacesAndDigests = tuple[Sequence[int], Sequence[bytes | None]]
 
-    Behind the last one it raises `ImpossibleValue` unless these are the actions that the last commit left.
+
+class Digests:
+    """Iterate once for the packed places of all live actions, and their MD5s (None where it is not known).
+
+    Some hundred at a time, in order of places. Behind the last one it raises `ImpossibleValue` unless these are the
+    actions that the last commit left.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.found = ContentSum()
 
-    def __iter__(self) -> Iterator[tuple[int, bytes | None]]:
+    def __iter__(self) -> Iterator[PlacesAndDigests]:
         rows = self._connection.execute("SELECT cat_idx, rec_idx, hash FROM actions ORDER BY cat_idx, rec_idx")
         for cats, recs, hashes in _columns(rows):
             places, digests = values.places(cats, recs), values.digests(hashes)
             self.found = self.found.with_rows(places, digests)
-            for place, digest in zip(places, digests, strict=True):
-                yield place, None if digest == NO_DIGEST else digest
+            yield places, [None if digest == NO_DIGEST else digest for digest in digests]
         row = self._connection.execute(f"SELECT {SUM_COLUMNS} FROM stream_position").fetchone()
         if row is not None and None not in row and row != self.found:
             raise values.ImpossibleValue(
@@ -156,13 +158,13 @@ def write_position(connection: sqlite3.Connection, head: Head, content: ContentS
     connection.execute(_WRITE_POSITION, (*head, *content, *outbox))
 
 
-def renew_content_sum(connection: sqlite3.Connection) -> None:
-    """Take what there is for what there should be: for whoever has corrected it. Reads every row."""
+def read_content_sum(connection: sqlite3.Connection) -> ContentSum:
+    """What there is, be it what there should be or not: for whoever has corrected it. Reads every row."""
     rows = connection.execute("SELECT cat_idx, rec_idx, hash FROM actions")
     content = ContentSum()
     for cats, recs, hashes in _columns(rows):
         content = content.with_rows(values.places(cats, recs), values.digests(hashes))
-    connection.execute(_RENEW_SUM, content)
+    return content
 
 
 def has_entry_before(connection: sqlite3.Connection, entry_id: str | None) -> bool:

@@ -8,8 +8,8 @@ own, which shows here as `StateChanged`.
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -17,11 +17,10 @@ import msgspec
 
 from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.fold import ActionFold, Observer
-from hsm_shipper.contract.kernel_line import unpack_place
+from hsm_shipper.contract.kernel_line import INDEX_MAX, pack_place, unpack_place
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateChanged, StateCorrupt
 from hsm_shipper.migrations import STEPS, migrate
-from hsm_shipper.process.batched import batched
 from hsm_shipper.state.content_sum import ContentSum
 from hsm_shipper.state.damage import refuse_damage, set_aside
 from hsm_shipper.state.database import BUSY_TIMEOUT_S, LOG_MAX_BYTES, connect, immediate, translated
@@ -47,6 +46,7 @@ from hsm_shipper.state.rows import (
     POSITION_COLUMNS,
     SUM_COLUMNS,
     Digests,
+    PlacesAndDigests,
     delete_actions,
     has_entry_before,
     read_actions,
@@ -139,11 +139,11 @@ class StateFile:
         with translated(self.path, "read"):
             return self._data_version() != self._version
 
-    def load(self, index: Callable[[Iterator[tuple[int, bytes | None]], set[int]], Index]) -> Loaded[Index]:
+    def load(self, index: Callable[[Iterator[PlacesAndDigests], set[int]], Index]) -> Loaded[Index]:
         """Everything that the worker keeps in memory.
 
-        `index` is given the packed place and the MD5 of each action that is live once the outbox is sent, in turn, for
-        there may be many, and the places that are to be refreshed.
+        `index` is given the packed places and the MD5s of some actions at a time, for there may be many, and the places
+        that are to be refreshed. It is what is live once the outbox is sent.
         """
         with translated(self.path, "read"), immediate(self._connection):
             version = self._data_version()
@@ -169,13 +169,13 @@ class StateFile:
     def actions_at(self, places: Sequence[int]) -> dict[int, ActionState]:
         """The live actions in the given packed places."""
         asked = set(places)
-        found: dict[int, ActionState] = {}
         with translated(self.path, "read"):
-            for where in _where_places(places):
-                for action in read_actions(self._connection, *where):
-                    if action.place in asked:
-                        found[action.place] = action
-        return found
+            return {
+                action.place: action
+                for where in _where_places(places)
+                for action in read_actions(self._connection, *where)
+                if action.place in asked
+            }
 
     def waiting_at(self, places: Sequence[int]) -> dict[int, OutboxRow]:
         """The last event that waits of each of the given packed places."""
@@ -310,20 +310,20 @@ class StateFile:
 
 
 def _where_places(places: Sequence[int]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """SQL conditions and their parameters that all of the packed places, and some others, meet."""
-    # One catalogue index a query: only so does SQLite use the primary key (a list of pairs is a scan).
-    for cat_idx, same_cat in groupby(sorted(places), key=lambda place: unpack_place(place)[0]):
-        for some in batched((unpack_place(place)[1] for place in same_cat), _PLACES_PER_QUERY):
-            yield _where_rec_idx(cat_idx, some)
-
-
-def _where_rec_idx(cat_idx: int, ascending: list[int]) -> tuple[str, tuple[int, ...]]:
-    """An SQL condition and its parameters for these record indices; where most of a range are asked for, for all."""
-    first, last = ascending[0], ascending[-1]
-    if last - first < 2 * len(ascending):
-        return "cat_idx = ? AND rec_idx BETWEEN ? AND ?", (cat_idx, first, last)
-    marks = ", ".join("?" * len(ascending))
-    return f"cat_idx = ? AND rec_idx IN ({marks})", (cat_idx, *ascending)
+    """SQL conditions and their parameters that all of these packed places meet, and perhaps some between them."""
+    ascending = sorted(places)
+    begin = 0
+    while begin < len(ascending):
+        # One catalogue index a query: only so does SQLite use the primary key (a list of pairs is a scan).
+        cat_idx, first = unpack_place(ascending[begin])
+        end = bisect_right(ascending, pack_place(cat_idx, INDEX_MAX), begin)
+        end = min(end, begin + _PLACES_PER_QUERY)
+        rec_idxs = [place & INDEX_MAX for place in ascending[begin:end]]
+        if rec_idxs[-1] - first < 2 * len(rec_idxs):
+            yield "cat_idx = ? AND rec_idx BETWEEN ? AND ?", (cat_idx, first, rec_idxs[-1])
+        else:
+            yield f"cat_idx = ? AND rec_idx IN ({', '.join('?' * len(rec_idxs))})", (cat_idx, *rec_idxs)
+        begin = end
 
 
 def open_state_file(path: Path) -> tuple[StateFile, str | None]:

@@ -25,6 +25,7 @@ from hsm_shipper.stream.cluster_map import (
     redirection,
     slot_of,
 )
+from hsm_shipper.stream.questions import Question, answered
 
 REDIRECTIONS_MAX = 5
 """How often one command is sent elsewhere: more is a cluster whose nodes disagree, and that passes."""
@@ -42,21 +43,13 @@ class NodeFinder:
 
     def slot_map(self) -> SlotMap:
         """Where the slots are now. Raises redis-py's errors."""
-        questions = self.nodes.look()
-        try:
-            question = next(questions)
-            while True:
-                try:
-                    with redis.Redis(**self._kwargs | question.node._asdict()) as client:
-                        client.response_callbacks.clear()
-                        reply = client.execute_command(*question.command)
-                except redis.RedisError as error:
-                    question = questions.throw(error)
-                else:
-                    question = questions.send(reply)
-        except StopIteration as end:
-            found: SlotMap = end.value
-            return found
+
+        def ask(question: Question) -> Any:
+            with redis.Redis(**self._kwargs | question.node._asdict()) as client:
+                client.response_callbacks.clear()
+                return client.execute_command(*question.command)
+
+        return answered(self.nodes.look(), ask)
 
 
 def map_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from redis.crc import key_slot
 
 from hsm_shipper.contract.redis_address import Node, RedisAddress
 from hsm_shipper.contract.stream_ids import text_of
+from hsm_shipper.stream.questions import Question
 
 SLOTS = 16_384
 # A node that takes longer to say where the slots are is down, and there are others.
@@ -39,13 +40,6 @@ class ClusterRefused(redis.ResponseError):
     def __init__(self, text: str, hint: str) -> None:
         super().__init__(text)
         self.hint = hint
-
-
-class Question(NamedTuple):
-    """A command for one node. The driver sends its reply as it came, or throws redis-py's error."""
-
-    node: Node
-    command: tuple[str, ...]
 
 
 class SlotMap:

@@ -14,6 +14,7 @@ from hsm_shipper.stream.stream import ActionStream
 
 REPLAYS_MAX = 5  # a trim takes far less time than a replay, so it hardly overtakes two in a row
 _EXAMPLES_MAX = 5
+_STEP_ENTRIES = 100  # every so often we remember where in the stream we are, at first
 _MARKS_MAX = 20_000
 _CHUNK_ENTRIES = 1000  # trimmed at once: a few ms for the server
 
@@ -49,7 +50,9 @@ class Replay:
         self.until = EMPTY_ID
         """The id that was folded up to, whether or not an entry has it."""
         self.index = EntryIndex()
+        self._first_entry: str | None = None
         self._last_entry: str | None = None
+        self._max_deleted_id: str | None = None
 
     def go_on(self, until: str, *, holding: Head | None = None) -> None:
         """Fold what lies between here and the id `until`; from the first entry again if a trim overtakes.
@@ -71,13 +74,22 @@ class Replay:
 
     def step(self, until: str, *, holding: Head | None = None) -> None:
         """The same as `go_on`, but for starting over: `ReplayOvertaken` says that it is needed."""
-        for page in self._stream.replay(until, self._last_entry, holding=holding):
+        for page in self._stream.replay(until, self._last_entry, holding=holding, on_head=self._note_head):
             self._on_page(page)
             self.index.add(page, self.entries)
             self.entries += len(page)
             self._note(self.live.fold_page(page))
+            if self._first_entry is None:
+                self._first_entry = page[0][0].decode()
             self._last_entry = page[-1][0].decode()
         self.until = until
+
+    def head(self, end: Head) -> Head:
+        """The head of what was folded, of which `end` tells the end: what somebody deletes meanwhile is still in it."""
+        return end._replace(first_id=self._first_entry, length=self.entries, max_deleted_id=self._max_deleted_id)
+
+    def _note_head(self, now: Head) -> None:
+        self._max_deleted_id = now.max_deleted_id
 
     def _note(self, malformed: list[bytes]) -> None:
         self.malformed += len(malformed)
@@ -89,7 +101,7 @@ class EntryIndex:
     """How many entries lie before an id, of the entries of a stream in order; its memory is bounded."""
 
     def __init__(self) -> None:
-        self._step = 100  # entries; every so often we remember where in the stream we are
+        self._step = _STEP_ENTRIES
         self._marks: list[int] = []  # packed ids
 
     def add(self, page: list[Entry], before: int) -> None:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import redis
 import redis.exceptions
 
 from hsm_shipper.contract.redis_address import Node, RedisAddress
 from hsm_shipper.contract.stream_ids import text_of
+from hsm_shipper.stream.questions import Question, answered
 
 # Sentinels are near and do little: one that takes longer is down, and there are others.
 SENTINEL_TIMEOUT_S = 2.0
@@ -44,13 +45,6 @@ class SentinelRefused(redis.ResponseError):
     def __init__(self, text: str, hint: str) -> None:
         super().__init__(text)
         self.hint = hint
-
-
-class Question(NamedTuple):
-    """A command for one Sentinel. The driver sends its reply as it came, or throws redis-py's error."""
-
-    sentinel: Node
-    command: tuple[str, ...]
 
 
 Questions: TypeAlias = Generator[Question, Any, list[Node]]
@@ -96,20 +90,12 @@ class SentinelFinder:
 
     def find(self) -> list[Node]:
         """The candidates, asked for by a blocking client for each question."""
-        questions = self.candidates()
-        try:
-            question = next(questions)
-            while True:
-                try:
-                    with redis.Redis(*question.sentinel, **self.sentinel_kwargs) as client:
-                        reply = client.execute_command(*question.command)
-                except redis.RedisError as error:
-                    question = questions.throw(error)
-                else:
-                    question = questions.send(reply)
-        except StopIteration as end:
-            found: list[Node] = end.value
-            return found
+
+        def ask(question: Question) -> Any:
+            with redis.Redis(*question.node, **self.sentinel_kwargs) as client:
+                return client.execute_command(*question.command)
+
+        return answered(self.candidates(), ask)
 
     def alone(self, sentinel: Node) -> SentinelFinder:
         """One that asks but this Sentinel."""

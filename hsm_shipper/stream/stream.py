@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from importlib.resources import files
 from typing import Any, NamedTuple, cast
@@ -124,7 +124,14 @@ class ActionStream:
         except MalformedEvent:
             raise ReplayOvertaken(f"entry {text} of stream {self.key} is gone while it is read") from None
 
-    def replay(self, until: str, after: str | None = None, *, holding: Head | None = None) -> Iterator[list[Entry]]:
+    def replay(
+        self,
+        until: str,
+        after: str | None = None,
+        *,
+        holding: Head | None = None,
+        on_head: Callable[[Head], None] = lambda _: None,
+    ) -> Iterator[list[Entry]]:
         """Pages of entries up to the id `until`: from the first, or those behind the entry `after`.
 
         Each page begins with the last entry of the one before, which is looked for and left out: if it is gone, a
@@ -132,7 +139,8 @@ class ActionStream:
 
         With `holding`, the server that gave the pages is asked at the end whether its stream holds that head: where
         it does not, it is another server than the one that the caller knows (a replica that is behind, an old primary
-        that came back, a wrong address), and what was read is worth nothing (`StreamBehind`, `StreamMoved`).
+        that came back, a wrong address), and what was read is worth nothing (`StreamBehind`, `StreamMoved`). `on_head`
+        is told of the stream as it is by then, where it is the same.
         """
         if after == until:
             return
@@ -157,7 +165,9 @@ class ActionStream:
                 if not full:
                     break
             if holding is not None:
-                self._check_held(pages.head(), holding, pages)
+                now = pages.head()
+                self._check_held(now, holding, pages)
+                on_head(now)
 
     def _check_held(self, now: Head, held: Head, pages: PageReader) -> None:
         if now.end == held.end:

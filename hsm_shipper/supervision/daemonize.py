@@ -17,7 +17,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from hsm_shipper.process.signals import handled
+from hsm_shipper.process.privacy import keep_private
+from hsm_shipper.process.stop_signal import handled
 from hsm_shipper.state.locks import FileLock
 
 STDERR = Path("/dev/fd/2")
@@ -26,7 +27,6 @@ STDERR = Path("/dev/fd/2")
 _KEPT_FDS = (3, 4)
 # Where nothing else is, while descriptors are moved about.
 _HIGH_FD = 64
-_UMASK = 0o027
 _DRAIN_TIMEOUT_S = 5.0
 # cat ends when it cannot write: that part is lost, and what follows may be taken again (a disk with room), or goes the
 # same way (a pipe that nobody reads). Only where there is no cat there is no use in another.
@@ -49,7 +49,7 @@ def daemon_process(locks: Sequence[FileLock], log: IO[bytes] | None = None, kept
     kept_fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in kept]
     with daemon.DaemonContext(
         detach_process=log is not None,
-        umask=_UMASK,
+        umask=keep_private(),
         stdout=log or sys.stdout,
         stderr=log or sys.stderr,
         files_preserve=[*lock_fds, *kept_fds],

@@ -20,11 +20,12 @@ from hsm_shipper.config import Config
 from hsm_shipper.errors import ControlLost, HsmError, NotRunning, ShuttingDown, SupervisorError
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process import log
+from hsm_shipper.process.cadence import Cadence
 from hsm_shipper.process.program import command_line, run_program
-from hsm_shipper.process.signals import Cadence, StopSignal
+from hsm_shipper.process.stop_signal import StopSignal
 from hsm_shipper.state.forget import forget, stored_mdts
 from hsm_shipper.supervision.discovery_plan import Plan, RestartBackoff, Seen, decide, is_settled
-from hsm_shipper.supervision.supervisord import WORKER_PREFIX, Program, ProgramFiles, Supervisor, worker_program
+from hsm_shipper.supervision.supervisord import WORKER_PREFIX, Program, ProgramFiles, Supervisor, programs_for
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Discovery:
         running = worker_programs(self._supervisor.programs())
         self._worker_pids = tuple(program.pid for program in running.values() if program.pid)
         return Seen(
-            wanted={mdt: worker_program(mdt, actions) for mdt, actions in present.mdts.items()},
+            wanted=programs_for(present.mdts),
             complete=not present.unreadable,
             written=self._files.written(),
             running=running,

@@ -6,6 +6,7 @@ import os
 import resource
 import select
 import shlex
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -15,12 +16,15 @@ from typing import IO
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import ConfigError, SupervisorError, writing_hint
+from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process.output import OutputLines, Unfailing, never_fail_at_stderr, print_err
+from hsm_shipper.process.own_files import open_for_append
 from hsm_shipper.process.parent_death import SUPERVISORD_PID_VARIABLE
+from hsm_shipper.process.privacy import forget_configuration
 from hsm_shipper.state.locks import SHIPPER_LOCK, FileLock
 from hsm_shipper.supervision import daemonize
 from hsm_shipper.supervision.run_folder import PID_FILE, RunFolder
-from hsm_shipper.supervision.supervisord import ProgramFiles, Supervisor
+from hsm_shipper.supervision.supervisord import ProgramFiles, Supervisor, programs_for
 
 SUPERVISORD_CONF = Path(__file__).parents[1] / "supervisord.conf"
 LOG_FILE = "hsm-action-shipper.log"
@@ -79,8 +83,20 @@ def _exclusively(config: Config) -> Iterator[list[FileLock]]:
     with shipper_lock(config) as state_lock:
         pid_file = FileLock(config.run_path / PID_FILE, f"hsm-action-shipper in {config.run_dir}")
         with pid_file as run_lock:
-            ProgramFiles(config.run_path).empty()
+            _refuse_open_folder(config.run_path)
+            programs = ProgramFiles(config.run_path)
+            programs.empty()
+            # Workers of the MDTs that are here start with everything else, and not only once discovery has looked.
+            programs.write(programs_for(find_mdts(config.mdt_watch_glob).mdts))
+            forget_configuration()
             yield [state_lock, run_lock]
+
+
+def _refuse_open_folder(run_dir: Path) -> None:
+    """Raise `ConfigError` where every user may write: supervisord runs, as our user, whatever lies in its `mdt.d`."""
+    if run_dir.stat().st_mode & stat.S_IWOTH:
+        hint = f"chmod o-w {run_dir}, or set run_dir to a folder of its own"
+        raise ConfigError(f"run_dir: every user may write in {run_dir}, and have programs run there", hint)
 
 
 def _supervisord(config: Config, run_lock: FileLock, log: Path) -> int:
@@ -88,7 +104,7 @@ def _supervisord(config: Config, run_lock: FileLock, log: Path) -> int:
     import supervisor.supervisord
 
     RunFolder.kept = folder = RunFolder(config, run_lock)
-    folder.write_config()
+    folder.prepare()
     os.environ |= {
         "SHIPPER_RUN_DIR": config.run_dir,
         "SHIPPER_LOG": str(log),
@@ -114,7 +130,7 @@ def _min_fds() -> int:
 def _open_log(path: Path) -> IO[bytes]:
     """Made for its owner and group alone, as all that the daemon makes."""
     try:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), "ab", buffering=0)
+        return os.fdopen(open_for_append(path), "ab", buffering=0)
     except OSError as error:
         hint = writing_hint(error, "set log_file, or check its folder")
         raise ConfigError(f"cannot write log file {path}: {error.strerror}", hint) from None
@@ -123,7 +139,7 @@ def _open_log(path: Path) -> IO[bytes]:
 def _open_unfailing(path: str, mode: str) -> IO[bytes]:
     """The log, for supervisord and for each of its programs, which would not start without; `_open_log` came first."""
     try:
-        return Unfailing(path, mode)
+        return Unfailing(path, mode, opener=lambda path, _flags: open_for_append(path))
     except OSError as error:
         print_err(f"cannot open log {path}: {error.strerror}; what follows is lost until it is opened again (SIGUSR2)")
         return Unfailing(os.devnull, mode)

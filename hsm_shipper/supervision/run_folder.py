@@ -19,6 +19,7 @@ import msgspec
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
+from hsm_shipper.process.own_files import open_for_append
 from hsm_shipper.process.whole_file import write_whole
 from hsm_shipper.state.locks import FileLock
 from hsm_shipper.supervision.supervisord import ProgramFiles, socket_path
@@ -43,6 +44,14 @@ class RunFolder:
         self.path = config.run_path
         self.taken: AlreadyRunning | None = None
         """Set when another shipper has the folder: this one must end, and leave there what is there."""
+
+    def prepare(self) -> None:
+        """Have what supervisord needs there. Raises `ConfigError`."""
+        try:
+            (self.path / _SUPERVISORD_PID_FILE).unlink(missing_ok=True)  # supervisord would follow a link
+        except OSError as error:
+            raise ConfigError(f"cannot remove {self.path / _SUPERVISORD_PID_FILE}: {error.strerror}") from None
+        self.write_config()
 
     def write_config(self) -> None:
         """The configuration for all programs: they start again at any time, when the file may be half edited."""
@@ -136,8 +145,8 @@ class _Keeper:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             draft.unlink(missing_ok=True)
+            os.fchmod(listening.fileno(), _SOCKET_MODE)  # Linux makes the file with it: at no time is it anybody's
             listening.bind(str(draft))
-            draft.chmod(_SOCKET_MODE)
             listening.setblocking(False)
             listening.listen(_BACKLOG)
             draft.replace(self._socket_path)
@@ -159,9 +168,10 @@ class _Keeper:
         for group in self._supervisord.process_groups.values():
             group.reopenlogs()
         if os.fstat(2).st_nlink == 0:  # the same, of a detached process: what supervisord says when it fails
-            with log.open("ab") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
+            descriptor = open_for_append(log)
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+            os.close(descriptor)
         yield log.name
 
 

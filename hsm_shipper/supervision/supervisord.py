@@ -183,9 +183,12 @@ class ProgramFiles:
     def empty(self) -> None:
         """Remove what an earlier run has left: supervisord would start it, and one bad file would stop it."""
         with _translated("empty", self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for path in self.folder.iterdir():
-                path.unlink()
+            if self.folder.is_symlink():
+                self.folder.unlink()  # what it leads to is somebody else's
+            elif self.folder.exists():
+                for path in self.folder.iterdir():
+                    path.unlink()
+                self.folder.rmdir()  # made anew, it is ours, and nobody else may write there
         self.make()
 
     def make(self) -> None:
@@ -193,7 +196,7 @@ class ProgramFiles:
         with _translated("make", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             # supervisord warns about a pattern that finds nothing.
-            (self.folder / "README.conf").write_text(_README, encoding="utf-8")
+            write_whole(self.folder / "README.conf", _README.encode(), 0o640)
 
     def written(self) -> dict[str, str]:
         """The programs that are there, by MDT."""
@@ -227,6 +230,11 @@ def _translated(what: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise SupervisorError(f"cannot {what} {path}: {error.strerror}", "check the owner of run_dir") from None
+
+
+def programs_for(mdts: Mapping[str, Path]) -> dict[str, str]:
+    """The program files of workers for these MDTs, whose actions files are given."""
+    return {mdt: worker_program(mdt, actions) for mdt, actions in mdts.items()}
 
 
 def worker_program(mdt: str, actions: Path) -> str:

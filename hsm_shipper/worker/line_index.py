@@ -7,7 +7,9 @@ as long as the very same block is in the listing, none of its lines needs a look
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterable, Sequence
+from collections import deque
+from collections.abc import Collection, Container, Iterable, Sequence
+from itertools import chain, groupby
 
 from hsm_shipper.worker.digest_table import DigestTable
 from hsm_shipper.worker.listing_blocks import Block, BlockRun
@@ -23,8 +25,12 @@ class LineIndex:
     NO_SLOT = DigestTable.NONE
     """The slot of a line that is not known."""
 
-    def __init__(self, actions: Iterable[tuple[int, bytes | None]] = (), look_at: Container[int] = ()) -> None:
-        """`actions` are packed places and MD5s; those in the places `look_at` are to be looked at whatever they are."""
+    def __init__(
+        self, actions: Iterable[tuple[Sequence[int], Sequence[bytes | None]]] = (), look_at: Collection[int] = ()
+    ) -> None:
+        """`actions` are packed places and MD5s, some at a time; those in the places `look_at` are to be looked at
+        whatever they are.
+        """
         self._slots = DigestTable()
         # Lines that are to be looked at whatever they are: their entry does not tell their MD5, or they are to be
         # refreshed, or they are ambiguous.
@@ -33,22 +39,24 @@ class LineIndex:
         # tells of neither of them that it is there.
         self._ambiguous: set[bytes] = set()
         self._places = array("Q", [0])
-        self._free: list[int] = []
+        self._free: deque[int] = deque()  # the first is taken first: so lines that come are in order as they went
         self._reading = 0
         self._nowhere = Block()  # where the slots are that no line has
         self._arrived = Block()  # where a line is until it was seen in a listing
         self._block_of = [self._nowhere]
         self._blocks: dict[bytes, Block] = {}  # those whose lines are all known, by SHA-256
+        self._remains: set[Block] = set()  # the others that lines are in
         self.runs: list[BlockRun] = []
         """The runs of blocks of the last reading, in the order of the listing."""
         looked_at = []
-        for place, digest in actions:
-            if digest is not None and place in look_at:
-                looked_at.append(digest)
-                digest = None
-            self.add(place, digest)
+        for places, digests in actions:
+            if look_at:
+                looked_at += [digest for place, digest in zip(places, digests, strict=True) if place in look_at]
+                digests = [None if place in look_at else digest for place, digest in zip(places, digests, strict=True)]
+            self.add_all(places, digests)
         for digest in looked_at:
             if digest in self:
+                assert digest is not None
                 self._share(digest)
 
     def __len__(self) -> int:
@@ -64,6 +72,8 @@ class LineIndex:
         """Begin a reading: nothing was seen in it yet."""
         self._reading += 1
         self._nowhere.seen_in = self._reading
+        if self._arrived.members:
+            self._remains.add(self._arrived)
         self._arrived = Block(seen_in=self._reading)
 
     def see_block(self, sha256: bytes) -> Block | None:
@@ -82,7 +92,7 @@ class LineIndex:
             block.seen_in = reading
         return True
 
-    def see_lines(self, block: Block, digests: Sequence[bytes]) -> list[int]:
+    def see_lines(self, block: Block, digests: Sequence[bytes]) -> Sequence[int]:
         """The slots of lines by their MD5, `NO_SLOT` for those that are not known; the others are seen in `block`.
 
         `digests` are all lines of `block`, which is not known. It is from now on, where its lines are.
@@ -92,6 +102,8 @@ class LineIndex:
         self._move(slots, block)
         if self.NO_SLOT not in slots:
             self._blocks[block.sha256] = block
+        elif block.members:
+            self._remains.add(block)
         return slots
 
     def keep_block(self, block: Block, digests: Sequence[bytes]) -> None:
@@ -99,10 +111,13 @@ class LineIndex:
         slots = self._slots.get_all(digests)
         if block.sha256 and self.NO_SLOT not in slots:
             self._move(slots, block)
+            self._remains.discard(block)
             self._blocks[block.sha256] = block
 
     def places(self, slots: Iterable[int]) -> list[int]:
         """The packed places of slots; 0 for `NO_SLOT`."""
+        if isinstance(slots, range):
+            return self._places[slots.start : slots.stop].tolist()
         return list(map(self._places.__getitem__, slots))
 
     def is_seen(self, place: int, digest: bytes | None) -> bool:
@@ -115,63 +130,103 @@ class LineIndex:
     def unseen(self, but: Container[int] = ()) -> set[int]:
         """Packed places of every action whose line was not seen since `begin`, but for those in `but`."""
         reading = self._reading
-        if sum(block.members for block in self._blocks.values() if block.seen_in == reading) == len(self):
-            return set()
-        return {
-            place
-            for place, block in zip(self._places, self._block_of, strict=True)
-            if block.seen_in != reading and place not in but
-        }
+        unseen = [block for block in chain(self._blocks.values(), self._remains) if block.seen_in != reading]
+        # Where the lines of one block are far from each other, it is soon less to look at every line once.
+        if sum(block.slot_span for block in unseen) > len(self._places):
+            slots: Iterable[int] = range(1, len(self._places))
+        else:
+            slots = chain.from_iterable(map(Block.slots, unseen))
+        places, block_of = self._places, self._block_of
+        return {places[slot] for slot in slots if block_of[slot].seen_in != reading and places[slot] not in but}
 
     # When it is known what became of the lines
 
-    def add(self, place: int, digest: bytes | None) -> None:
-        """Know the action in `place`; it counts as seen."""
-        if self._free:
-            slot = self._free.pop()
-            self._places[slot] = place
-            self._block_of[slot] = self._arrived
-        else:
-            slot = len(self._places)
-            self._places.append(place)
-            self._block_of.append(self._arrived)
-        if digest is None or digest in self._ambiguous:
-            self._slots_by_place[place] = slot
-        elif not self._slots.add(digest, slot):
-            self._share(digest)
-            self._slots_by_place[place] = slot
+    def add_all(self, places: Sequence[int], digests: Sequence[bytes | None]) -> None:
+        """Know the actions in some places, by the MD5s of their lines; they count as seen."""
+        slots = self._take_slots(places)
+        if None not in digests and self._ambiguous.isdisjoint(digests):
+            self._know(slots, digests)  # type: ignore[arg-type]
+            return
+        for slot, digest in zip(slots, digests, strict=True):
+            if digest is None or digest in self._ambiguous:
+                self._slots_by_place[self._places[slot]] = slot
+            else:
+                self._know([slot], [digest])
 
-    def drop(self, place: int, digest: bytes | None) -> None:
-        """Forget the action in `place`, whose line has `digest`."""
-        slot = self.NO_SLOT if digest is None else self._slots.pop(digest)
-        if digest is None or slot == self.NO_SLOT:
-            slot = self._slots_by_place.pop(place)
-        elif self._places[slot] != place:  # it is known by the line of another place
-            self._slots.add(digest, slot)
-            slot = self._slots_by_place.pop(place)
-        self._break(self._block_of[slot])
-        self._block_of[slot] = self._nowhere
-        self._free.append(slot)
+    def drop_all(self, places: Sequence[int], digests: Sequence[bytes | None]) -> None:
+        """Forget the actions in some places, whose lines have these MD5s."""
+        if not places:
+            return
+        slots = None if None in digests else self._slots.get_all(digests)  # type: ignore[arg-type]
+        if slots is not None and self.NO_SLOT not in slots and self.places(slots) == places:
+            self._slots.free(slots)
+        else:
+            slots = list(map(self._forget, places, digests))
+        self._move(slots, self._nowhere)
+        self._free.extend(slots)
+
+    def _take_slots(self, places: Sequence[int]) -> Sequence[int]:
+        """Slots for the actions in some places."""
+        first = len(self._places)
+        slots: Sequence[int] = range(first, first + len(places))
+        if self._free:
+            again = [self._free.popleft() for _ in range(min(len(self._free), len(places)))]
+            for slot, place in zip(again, places, strict=False):
+                self._places[slot] = place
+            slots = [*again, *slots[: len(places) - len(again)]]
+            places = places[len(again) :]
+        self._places.extend(places)
+        self._block_of.extend([self._nowhere] * len(places))
+        self._move(slots, self._arrived)
+        return slots
+
+    def _know(self, slots: Sequence[int], digests: Sequence[bytes]) -> None:
+        for slot in self._slots.add_all(digests, slots):
+            digest = digests[slots.index(slot)]
+            if digest not in self._ambiguous:
+                self._share(digest)
+            self._slots_by_place[self._places[slot]] = slot
+
+    def _forget(self, place: int, digest: bytes | None) -> int:
+        """The slot that the action in `place` had."""
+        slot = self.NO_SLOT if digest is None else self._slots.get(digest)
+        if slot == self.NO_SLOT or self._places[slot] != place:  # it is to be looked at, or that is another one's line
+            return self._slots_by_place.pop(place)
+        self._slots.free([slot])
+        return slot
 
     def _share(self, digest: bytes) -> None:
         """Look at this line from now on, whatever it is."""
         self._ambiguous.add(digest)
-        slot = self._slots.pop(digest)
+        slot = self._slots.get(digest)
+        self._slots.free([slot])
         self._slots_by_place[self._places[slot]] = slot
-        self._break(self._block_of[slot])
+        self._leave(self._block_of[slot], 0)
 
-    def _move(self, slots: Iterable[int], block: Block) -> None:
+    def _move(self, slots: Sequence[int], block: Block) -> None:
         """Have these lines in `block`, and in no other."""
         block_of = self._block_of
-        for slot in slots:
-            left = block_of[slot]
-            if left is not block and slot != self.NO_SLOT:
-                self._break(left)
+        moved: Sequence[int]
+        if isinstance(slots, range) and block not in block_of[slots.start : slots.stop]:
+            moved = slots
+            for left, some in groupby(block_of[slots.start : slots.stop]):
+                self._leave(left, len(list(some)))
+            block_of[slots.start : slots.stop] = [block] * len(slots)
+        else:
+            moved = [slot for slot in dict.fromkeys(slots) if slot != self.NO_SLOT and block_of[slot] is not block]
+            for left, of_it in groupby(moved, block_of.__getitem__):
+                self._leave(left, len(list(of_it)))
+            for slot in moved:
                 block_of[slot] = block
-                block.members += 1
+        if moved:
+            block.hold(len(moved), min(moved), max(moved))
 
-    def _break(self, block: Block) -> None:
-        """Know `block` by its SHA-256 no more: a line has left it, or needs a look."""
+    def _leave(self, block: Block, count: int) -> None:
+        """Know `block` by its SHA-256 no more: so many lines have left it, or one needs a look."""
         if self._blocks.get(block.sha256) is block:
             del self._blocks[block.sha256]
+            self._remains.add(block)
         block.sha256 = b""
+        block.members -= count
+        if not block.members:
+            self._remains.discard(block)

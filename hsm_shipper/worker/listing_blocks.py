@@ -23,7 +23,7 @@ RUN_BYTES = 32 * 1024
 _CUT = b"0] fid=["
 
 
-class Block(msgspec.Struct, gc=False):
+class Block(msgspec.Struct, gc=False, eq=False):
     """Some lines that stood together in a listing: of 350,000 lines there are 35,000, of some 200 bytes each."""
 
     sha256: bytes = b""
@@ -32,11 +32,26 @@ class Block(msgspec.Struct, gc=False):
     seen_in: int = 0
     """The number of the last reading that held it."""
     members: int = 0
-    """How many known lines came into it."""
+    """How many known lines are in it: none of them is in another."""
     first_place: int = 0
     """Packed place of its first line; `UNSORTED` where the places of its lines do not grow from line to line."""
     span: int = 0
     """From its first place to that of its last line."""
+    first_slot: int = 0
+    slot_span: int = 0
+    """Where its lines are in the index of lines, be it among others: in so many slots from that one on."""
+
+    def hold(self, count: int, first_slot: int, last_slot: int) -> None:
+        """So many known lines more, in these slots, came into it."""
+        if self.members:
+            last_slot = max(last_slot, self.first_slot + self.slot_span - 1)
+            first_slot = min(first_slot, self.first_slot)
+        self.members += count
+        self.first_slot, self.slot_span = first_slot, last_slot - first_slot + 1
+
+    def slots(self) -> range:
+        """Slots that hold all known lines that are in it."""
+        return range(self.first_slot, self.first_slot + self.slot_span)
 
 
 UNSORTED: Final = -1

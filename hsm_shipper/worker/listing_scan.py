@@ -85,11 +85,14 @@ class ListingScan:
             self._index.keep_block(block, [digests[at : at + 16] for at in range(0, len(digests), 16)])
         self._new_blocks = []
 
-    def claim(self, lines: Iterable[NewLine]) -> list[NewLine]:
+    def claim(self, lines: list[NewLine]) -> list[NewLine]:
         """Mark the places of new lines as taken; return the lines, but for further ones of a place that was.
 
         Those are not understood: the kernel gives each record one place.
         """
+        places = [new.record.place for new in lines]
+        if not places or (_ascend(places) and self._present.add_beyond(places)):
+            return lines
         claimed = []
         for new in lines:
             if self._present.add(new.record.place):

@@ -21,9 +21,10 @@ from hsm_shipper.errors import StreamUnavailable
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.lustre.coordinator import read_hsm_control
 from hsm_shipper.lustre.departure import closed_when_gone
+from hsm_shipper.process.cadence import Cadence
 from hsm_shipper.process.gc_tuning import relax_collector
 from hsm_shipper.process.program import command_line, run_program
-from hsm_shipper.process.signals import Cadence, StopSignal
+from hsm_shipper.process.stop_signal import StopSignal
 from hsm_shipper.state.locks import FileLock, worker_lock_path
 from hsm_shipper.state.poll_status import state_file
 from hsm_shipper.stream.connection import address, connect

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 
 
 class PlaceSet:
@@ -21,6 +22,13 @@ class PlaceSet:
             return False
         at = bisect_left(self._ascending, place)
         return (at < len(self._ascending) and self._ascending[at] == place) or place in self._others
+
+    def add_beyond(self, places: Sequence[int]) -> bool:
+        """Add places in ascending order, if they lie beyond all that are there; whether they do."""
+        if self._others or (self._ascending and places[0] <= self._ascending[-1]):
+            return False
+        self._ascending.extend(places)
+        return True
 
     def add(self, place: int) -> bool:
         """Add a place; whether it was not there before."""

@@ -22,8 +22,8 @@ from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.process.batched import batched
 from hsm_shipper.state.poll_status import PollStatus
 from hsm_shipper.worker.batch_size import BATCH_EVENTS
-from hsm_shipper.worker.changes import Change, ChangeWriter, same_action
-from hsm_shipper.worker.held_lines import HELD_OPEN_MAX, NewLine
+from hsm_shipper.worker.changes import Change, ChangeWriter
+from hsm_shipper.worker.held_lines import NewLine
 from hsm_shipper.worker.listing_scan import ListingScan
 from hsm_shipper.worker.missed_states import MissedStates
 from hsm_shipper.worker.poll_log import PollLog
@@ -132,7 +132,7 @@ class Poller:
         if is_sorted is None and self._replica.is_filled:  # without Redis too
             is_sorted = self._replica.were_listings_sorted()
         scan = ListingScan(self._replica.line_index, is_sorted is not False)
-        return Snapshot(reading, scan, self._not_ready(), new_lines_of(reading, scan))
+        return Snapshot(reading, scan, self._not_ready(), new_lines_of(reading, scan), self._replica.actions_at)
 
     def _read(self, snapshot: Snapshot) -> None:
         """Run the file past what is known. Where nothing is, it is shipped meanwhile."""
@@ -176,7 +176,8 @@ class Poller:
 
     def _decide(self, snapshot: Snapshot, result: PollResult) -> None:
         """What is believed gone, and where the listing holds another action than the stream does."""
-        snapshot.replaced = self._replaced(snapshot)
+        if not snapshot.scan.ascends:
+            snapshot.look_again(self._replica.is_seen)
         scan, fault = snapshot.scan, snapshot.reading.fault
         not_ready = snapshot.not_ready or self._not_ready()  # it may have begun to stop while we read
         unconfirmed = self._replica.unconfirmed_absent
@@ -185,22 +186,6 @@ class Poller:
             self._listings_are_sorted = scan.listings_are_sorted  # without Redis a first reading does not tell it
         result.lines, result.has_read, result.not_understood = scan.lines, True, scan.not_understood
         self._poll_log.reading(snapshot, snapshot.decision, result)
-
-    def _replaced(self, snapshot: Snapshot) -> set[int]:
-        places = set()
-        befores: dict[int, ActionState] = {}
-        for new, before in self._held_with_rows(snapshot):
-            if before is None:
-                continue
-            if self._is_seen(snapshot, before):
-                snapshot.scan.puzzle(new.line)  # a second line for the place of one that has not changed
-            elif not same_action(before, new.record):
-                places.add(new.record.place)
-                continue  # purged before any line is looked at again
-            if len(snapshot.held) <= HELD_OPEN_MAX:
-                befores[new.record.place] = before
-        snapshot.before = befores if len(snapshot.held) <= HELD_OPEN_MAX else None
-        return places
 
     def _ship(self, snapshot: Snapshot) -> None:
         assert snapshot.decision is not None, "_decide() comes first"
@@ -220,39 +205,29 @@ class Poller:
 
     def _states(self, snapshot: Snapshot, timestamp: int) -> Iterator[Change]:
         to_check = _ODD_CHANGES_CHECKED
-        for new, before in self._held_with_rows(snapshot):
-            if before is None or not (self._is_seen(snapshot, before) or self._is_said(new, before)):
+        for new, before in snapshot.held:
+            if before is None or not self._is_said(new, before):
                 if to_check and before is not None and _kept_its_status(new, before):
                     self._replica.check_line(before)
                     to_check -= 1
                 yield self._writer.state(new, before, timestamp)
 
-    def _is_seen(self, snapshot: Snapshot, before: ActionState) -> bool:
-        """Whether the listing holds the very line of an action beside another for its place: no sorted one does."""
-        return not snapshot.scan.ascends and self._replica.is_seen(before)
-
     def _is_said(self, new: NewLine, before: ActionState) -> bool:
         """Whether the stream holds this very line in this very place, and need not say it again."""
         return before.digest == new.digest and before.place not in self._replica.refresh_pending
 
-    def _held_with_rows(self, snapshot: Snapshot) -> Iterator[tuple[NewLine, ActionState | None]]:
-        """The held lines, each with what is known to be in its place."""
-        for some in batched(snapshot.held, BATCH_EVENTS):
-            rows = snapshot.before
-            if rows is None:
-                rows = self._replica.actions_at([new.record.place for new in some])
-            for new in some:
-                yield new, rows.get(new.record.place)
-
     def _ship_all(self, changes: Iterator[Change]) -> None:
         batch: list[Change] = []
         size_bytes = 0
+        limit = self._replica.batch
+        events_max, bytes_max = limit.events, limit.payload_bytes
         for change in changes:
             batch.append(change)
             size_bytes += len(change.payload or b"")
-            if len(batch) >= self._replica.batch.events or size_bytes >= self._replica.batch.payload_bytes:
+            if len(batch) >= events_max or size_bytes >= bytes_max:
                 self._ship_batch(batch)
                 batch, size_bytes = [], 0
+                events_max, bytes_max = limit.events, limit.payload_bytes
         if batch:
             self._ship_batch(batch)
         self._replica.settle()
@@ -277,7 +252,7 @@ class Poller:
         assert snapshot.decision is not None
         unshipped: set[bytes] = set()
         if not self._waits(snapshot):
-            unshipped = {new.digest for new in self._not_shipped(snapshot.held)}
+            unshipped = {new.digest for new in self._not_shipped(new for new, _ in snapshot.held)}
             result.not_kept = len(unshipped) + len(snapshot.replaced) + len(snapshot.decision.purge)
         self._outage.dropped(*self._replica.outbox.take_missed())
         self._outage.failed(unshipped, self._replica.line_index, complete=snapshot.reading.fault is None)
@@ -299,12 +274,7 @@ class Poller:
     def _leave_out_known(self, snapshot: Snapshot) -> None:
         """What of a reading is in the stream or the outbox by now needs to be said no more."""
         assert snapshot.decision is not None
-        snapshot.before = None
-        snapshot.replaced = {
-            new.record.place
-            for new, before in self._held_with_rows(snapshot)
-            if before is not None and not self._is_seen(snapshot, before) and not same_action(before, new.record)
-        }
+        snapshot.look_again(lambda _: False)
         purge = snapshot.decision.purge & snapshot.scan.missing()
         snapshot.decision = replace(snapshot.decision, purge=purge)
 

@@ -228,11 +228,9 @@ class StreamReplica:
     def _know(self, changes: Sequence[Change], refreshed: set[int]) -> None:
         """Remember changes that are committed."""
         self.refresh_pending -= refreshed
-        for change in changes:
-            if change.before is not None:
-                self.line_index.drop(change.before.place, change.before.digest)
-            if change.after is not None:
-                self.line_index.add(change.after.place, change.after.digest)
+        left, entered = rows_of(changes)
+        self.line_index.drop_all([action.place for action in left], [action.digest for action in left])
+        self.line_index.add_all([action.place for action in entered], [action.digest for action in entered])
 
     def _send_outbox(self) -> None:
         """Append what waits, for as long as a poll may take for it."""

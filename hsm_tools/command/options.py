@@ -71,8 +71,10 @@ def load(args: argparse.Namespace, say: Callable[[str], None]) -> LoadedConfig:
     from msgspec import structs
 
     from hsm_shipper.config import load_config
+    from hsm_shipper.contract.redis_address_options import SECRET_OPTIONS
     from hsm_shipper.contract.redis_keys import check_prefix
     from hsm_shipper.errors import ConfigError
+    from hsm_shipper.process.privacy import hide_argument
 
     loaded = load_config(args.config)
     address = {"redis_host": args.host, "redis_port": args.port, "redis_db": args.db}
@@ -90,7 +92,9 @@ def load(args: argparse.Namespace, say: Callable[[str], None]) -> LoadedConfig:
     if args.stream_prefix is not None:
         changes["redis_stream_prefix"] = check_prefix(args.stream_prefix)
     config = structs.replace(loaded.config, **changes)
-    _ = config.redis_address  # raises for an address that cannot be used
+    address_options = config.redis_address.options  # raises for an address that cannot be used
+    if args.redis_url is not None and SECRET_OPTIONS & address_options.keys():
+        hide_argument(args.redis_url)
     for warning in loaded.warnings:
         say(f"warning: {warning}")
     return replace(loaded, config=config)

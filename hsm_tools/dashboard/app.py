@@ -19,7 +19,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 
 from hsm_shipper.config import Config
-from hsm_shipper.process.signals import handled
+from hsm_shipper.process.stop_signal import handled
 from hsm_shipper.process.termination import Terminated
 from hsm_tools.dashboard.data.files import Files
 from hsm_tools.dashboard.data.lookup_thread import LookupThread

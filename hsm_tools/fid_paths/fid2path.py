@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hsm_shipper.errors import HsmError
+from hsm_shipper.process.privacy import without_secrets
 
 # 100 take `lfs` about 0.3 s, most of which is its start; 1,000 take 1.8 s, longer than anyone holds an event back.
 _BATCH_FIDS = 100
@@ -261,7 +262,7 @@ class Fid2Path:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env={**os.environ, "LC_ALL": "C"},
+                    env={**without_secrets(os.environ), "LC_ALL": "C"},
                     process_group=0,  # Ctrl+C is ours to pass on: it would die of it, and be complained about
                 )
             except (FileNotFoundError, PermissionError):

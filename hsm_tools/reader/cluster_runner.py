@@ -12,6 +12,7 @@ from hsm_shipper.contract.redis_address import Node
 from hsm_shipper.stream.cluster import client_of_key
 from hsm_shipper.stream.cluster_map import ClusterNodes
 from hsm_shipper.stream.connection_age import ConnectionAge
+from hsm_shipper.stream.questions import answered
 from hsm_tools.reader.batches import EventReading
 from hsm_tools.reader.cluster_requests import ClusterRequest, ClusterRequests, NodeCommands, Words
 from hsm_tools.reader.outages import may_be_another_server
@@ -50,19 +51,12 @@ class ClusterRunner(StepRunner):
         """The reply to one request; raises redis-py's errors, but for those that stand in the reply of a pipeline."""
         if self._age.is_over():
             self._begin_anew()
-        steps = self._requests.answer(request)
         try:
-            asked = next(steps)
-            while True:
-                asked = steps.send(self._reply_of(asked))
-        except StopIteration as end:
-            return end.value
+            return answered(self._requests.answer(request), self._reply_of)
         except redis.RedisError as error:
             if may_be_another_server(error):
                 self._begin_anew()
             raise
-        finally:
-            steps.close()
 
     def _reply_of(self, asked: ClusterRequest) -> Any:
         if isinstance(asked, NodeCommands):

@@ -13,8 +13,9 @@ from hsm_shipper.contract.redis_address import Node
 from hsm_shipper.stream.cluster_map import ClusterNodes
 from hsm_shipper.stream.connection_age import ConnectionAge
 from hsm_tools.reader.batches import EventReading
-from hsm_tools.reader.cluster_requests import ClusterRequests, NodeCommands, Words
+from hsm_tools.reader.cluster_requests import ClusterRequest, ClusterRequests, NodeCommands, Words
 from hsm_tools.reader.outages import may_be_another_server
+from hsm_tools.reader.questions_aio import answered
 from hsm_tools.reader.step_runner_aio import AsyncStepRunner
 from hsm_tools.reader.steps import Request
 
@@ -39,24 +40,17 @@ class AsyncClusterRunner(AsyncStepRunner):
     async def _ask(self, request: Request) -> Any:
         if self._age.is_over():
             await self._begin_anew()
-        steps = self._requests.answer(request)
         try:
-            asked = next(steps)
-            while True:
-                reply = None
-                if isinstance(asked, NodeCommands):
-                    reply = await self._ask_nodes(asked.by_node)
-                else:
-                    await self._pause(asked.seconds)
-                asked = steps.send(reply)
-        except StopIteration as end:
-            return end.value
+            return await answered(self._requests.answer(request), self._reply_of)
         except redis.RedisError as error:
             if may_be_another_server(error):
                 await self._begin_anew()
             raise
-        finally:
-            steps.close()
+
+    async def _reply_of(self, asked: ClusterRequest) -> Any:
+        if isinstance(asked, NodeCommands):
+            return await self._ask_nodes(asked.by_node)
+        return await self._pause(asked.seconds)
 
     async def _ask_nodes(self, by_node: Mapping[Node, list[Words]]) -> dict[Node, Any]:
         answers = await asyncio.gather(*(self._ask_node(node, commands) for node, commands in by_node.items()))

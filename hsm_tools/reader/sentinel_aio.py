@@ -10,7 +10,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from hsm_shipper.contract.redis_address import Node
+from hsm_shipper.stream.questions import Question
 from hsm_shipper.stream.sentinel import SentinelFinder
+from hsm_tools.reader.questions_aio import answered
 
 
 class _SentinelConnection:
@@ -46,23 +48,15 @@ class _SentinelConnection:
         raise failure
 
     async def _ask_sentinels(self) -> list[Node]:
-        questions = self._finder.candidates()
         kwargs = dict(self._finder.sentinel_kwargs) | {"retry": Retry(NoBackoff(), 0)}
-        client: Any
-        try:
-            question = next(questions)
-            while True:
-                host, port = question.sentinel
-                try:
-                    async with redis.asyncio.Redis(host=host, port=port, **kwargs) as client:
-                        reply = await client.execute_command(*question.command)
-                except redis.RedisError as error:
-                    question = questions.throw(error)
-                else:
-                    question = questions.send(reply)
-        except StopIteration as end:
-            found: list[Node] = end.value
-            return found
+
+        async def ask(question: Question) -> Any:
+            host, port = question.node
+            client: Any
+            async with redis.asyncio.Redis(host=host, port=port, **kwargs) as client:
+                return await client.execute_command(*question.command)
+
+        return await answered(self._finder.candidates(), ask)
 
 
 class _PlainConnection(_SentinelConnection, redis.asyncio.Connection):

@@ -10,6 +10,7 @@ import redis
 
 from hsm_shipper.stream.connection_age import ConnectionAge
 from hsm_shipper.stream.one_server import greet
+from hsm_shipper.stream.questions import answered
 from hsm_tools.reader.batches import EventReading
 from hsm_tools.reader.outages import may_be_another_server
 from hsm_tools.reader.steps import Command, Pause, Pipeline, Request, Steps
@@ -36,20 +37,7 @@ class StepRunner:
 
     def run(self, steps: Steps[T]) -> T:
         """Do what the steps ask for, to their end."""
-        try:
-            request = next(steps)
-            while True:
-                try:
-                    reply = self.ask(request)
-                except redis.RedisError as error:
-                    request = steps.throw(error)
-                else:
-                    request = steps.send(reply)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        finally:
-            steps.close()  # an interrupt leaves them in the middle
+        return answered(steps, self.ask)
 
     def close(self) -> None:
         """Close the connection."""

@@ -12,6 +12,7 @@ from hsm_shipper.stream.connection_age import ConnectionAge
 from hsm_shipper.stream.one_server import greet_async
 from hsm_tools.reader.batches import EventReading
 from hsm_tools.reader.outages import may_be_another_server
+from hsm_tools.reader.questions_aio import answered
 from hsm_tools.reader.steps import Command, Pause, Pipeline, Request, Steps
 
 T = TypeVar("T")
@@ -36,24 +37,7 @@ class AsyncStepRunner:
         settings["redis_connect_func"] = connected
 
     async def run(self, steps: Steps[T]) -> T:
-        task = asyncio.current_task()
-        cancelled = task.cancelling() if task else 0
-        try:
-            request = next(steps)
-            while True:
-                if task and task.cancelling() > cancelled:
-                    raise asyncio.CancelledError  # before Python 3.12 asyncio.wait_for, in redis-py, may swallow one
-                try:
-                    reply = await self._ask(request)
-                except redis.RedisError as error:
-                    request = steps.throw(error)
-                else:
-                    request = steps.send(reply)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        finally:
-            steps.close()  # a cancelled task leaves them in the middle
+        return await answered(steps, self._ask)
 
     async def close(self) -> None:
         await self._client.aclose()

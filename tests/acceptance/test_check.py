@@ -133,6 +133,25 @@ def test_check_of_redis(private_server: PrivateServer, options: dict[str, str], 
         server.close()
 
 
+@pytest.mark.parametrize(
+    ("node_bytes", "node_entries", "advised"),
+    [("4096", "100", True), ("16384", "100", False), ("65536", "100", True), ("65536", "0", False), ("0", "100", True)],
+)
+def test_check_tells_how_streams_need_less_memory(
+    private_server: PrivateServer, node_bytes: str, node_entries: str, advised: bool
+) -> None:
+    options = {"stream_node_max_bytes": node_bytes, "stream_node_max_entries": node_entries, "appendonly": "yes"}
+    server = MetadataServer(private_server(**options).port)
+    server.add_mdt("elm-MDT0000", action_line(1))
+    try:
+        [told] = [line for line in findings(server, "Redis", level="ok") if "stream-node" in line]
+        assert told.startswith(f"stream-node-max-bytes {node_bytes}; ")
+        assert ("`stream-node-max-bytes 16384`" in told) == advised
+        assert server.run("check").returncode == 0, "it is no more than advice"
+    finally:
+        server.close()
+
+
 def test_check_as_a_user_with_few_rights(good_server: MetadataServer, tmp_path: Path) -> None:
     server = good_server
     server.add_mdt("elm-MDT0000", action_line(1))

@@ -78,6 +78,8 @@ def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
                 folder = match[1]
             if "hsm-stream-tail follows" in line:
                 break
+        else:
+            pytest.fail(f"the demo ended with {process.wait()}")
         yield process, folder
         process.kill()
     shutil.rmtree(folder, ignore_errors=True)

@@ -39,6 +39,15 @@ def test_arrival_and_departure(server: MetadataServer) -> None:
     assert server.wait_events("elm-MDT0000", 3)[-1]["event_type"] == "UPDATE"
 
 
+def test_workers_of_mdts_that_are_here_do_not_wait_for_discovery(server: MetadataServer) -> None:
+    server.add_mdt("elm-MDT0000", action_line(1))
+    server.start()
+    server.wait_all_running()
+    log = server.log.read_text()
+    assert log.index("spawned: 'mdt-elm-MDT0000'") < log.index("spawned: 'discovery'")
+    assert "worker started" not in log, "discovery found nothing to do"
+
+
 def test_state_left_behind_by_an_mdt_not_here_is_forgotten(server: MetadataServer) -> None:
     server.state_dir.mkdir()
     for name in ("old-MDT0001.sqlite3", "old-MDT0001.sqlite3-wal", "old-MDT0001.sqlite3-shm", "notes.txt"):

@@ -1,6 +1,7 @@
-"""The guards of the core, each taken away in turn: the simulation has to notice every one of them.
+"""The guards of the core, each taken away in turn: somebody has to notice every one of them.
 
-`python -m tests.faults.mutations` copies the tree, takes one guard out of the copy, and runs the simulation on it. One
+`python -m tests.faults.mutations` copies the tree, takes one guard out of the copy, and runs the simulation on it; or
+the tests that are named, where the simulation has no such thing (the server's script, a lock between processes). One
 that nobody misses is not needed, or not tested.
 """
 
@@ -22,12 +23,16 @@ _TIMEOUT_S = 1200
 
 
 class Mutation(NamedTuple):
-    """`text`, which is in `file` once, becomes `instead`: the guard that `why` tells of is gone."""
+    """`text`, which is in `file` once, becomes `instead`: the guard that `why` tells of is gone.
+
+    `test` is what has to fail then; empty for the simulation.
+    """
 
     file: str
     text: str
     instead: str
     why: str
+    test: str = ""
 
 
 MUTATIONS = [
@@ -109,6 +114,78 @@ MUTATIONS = [
         "        before = self.by_place.get(place)",
         "live actions are in order of their entries: trimming goes by the first",
     ),
+    Mutation(
+        "contract/stream_head.py",
+        "return now.length != known.length + added",
+        "return False",
+        "XDEL of what lies below another deletion is told by the number of entries",
+    ),
+    Mutation(
+        "contract/stream_head.py",
+        "if _is_before(now.first_id, known.first_id):",
+        "if False:",
+        "a front that goes back is another stream",
+    ),
+    Mutation(
+        "contract/stream_head.py",
+        "return pack_id(now.max_deleted_id) > pack_id(now.first_id)",
+        "return False",
+        "where the front has moved a deletion may hide behind another",
+    ),
+    Mutation(
+        "contract/fold.py",
+        "if not (cookie and occupant.mark[16:] == cookie.encode()) and not self._names(event, occupant):",
+        "if False:",
+        "a late PURGED does not end the next record of its place",
+    ),
+    Mutation(
+        "contract/fold.py",
+        "        if purged.cookie is not None and theirs is not None:\n            return purged.cookie == theirs\n",
+        "",
+        "PURGED goes by the cookie, where both have one",
+    ),
+    Mutation(
+        "contract/fold.py",
+        "            if known is not None:\n                return digest == known\n",
+        "",
+        "else by the line, where both tell it",
+    ),
+    Mutation(
+        "contract/fold.py",
+        "for place in self._places_by_key.pop(action_key, ()):",
+        "for place in ():",
+        "PURGED of an earlier shipper ends whatever has its name",
+    ),
+    Mutation(
+        "contract/fold.py",
+        "        if self._places_by_key is not None:\n            self._forget_key(occupant)\n        return occupant",
+        "        return occupant",
+        "what has ended has no name any more",
+    ),
+    Mutation(
+        "contract/fold.py",
+        "            if self._places_by_key is not None:\n                self._keep_key(after)\n",
+        "",
+        "what has begun has its name",
+    ),
+    Mutation(
+        "stream/stream.py",
+        "if held.newest_id is not None and pages.sha1_of(held.newest_id) != held.newest_sha1:",
+        "if False:",
+        "nor one that is another",
+    ),
+    Mutation(
+        "stream/stream.py",
+        "if not page or page[0][0] != last.encode():",
+        "if not page:",
+        "a trim that overtakes a replay is noticed",
+    ),
+    Mutation(
+        "stream/stream.py",
+        'if pending["pending"] else next_id',
+        "if False else next_id",
+        "what a consumer has not acknowledged is needed",
+    ),
     # What is read.
     Mutation(
         "lustre/held_file.py",
@@ -121,6 +198,42 @@ MUTATIONS = [
         'self.fault = f"cannot read it after {self.lines} lines: {error.strerror}"',
         "self.fault = None",
         "an error is not the end of the list",
+    ),
+    Mutation(
+        "lustre/actions_file.py",
+        "if rest and self.fault is None:",
+        "if False:",
+        "a list whose last line has no end was cut off",
+    ),
+    Mutation(
+        "worker/line_index.py",
+        "        self._break(self._block_of[slot])\n        self._block_of[slot] = self._nowhere",
+        "        self._block_of[slot] = self._nowhere",
+        "a block says nothing once a line has left it",
+    ),
+    Mutation(
+        "worker/line_index.py",
+        "                self._break(left)\n",
+        "",
+        "nor once one is in another",
+    ),
+    Mutation(
+        "worker/line_index.py",
+        "        if not all(block.sha256 for block in run.blocks):\n            return False\n",
+        "",
+        "nor does a run of which a block does not",
+    ),
+    Mutation(
+        "worker/listing_scan.py",
+        "if len(new_digests) == len(unknown) and len",
+        "if len",
+        "a block with a line that nobody understands is looked at again",
+    ),
+    Mutation(
+        "worker/listing_scan.py",
+        "            if self._present.add(new.record.place):\n",
+        "            if self._present.add(new.record.place) or True:\n",
+        "of two lines for a place one is not understood",
     ),
     # What is believed gone.
     Mutation("worker/purge_decision.py", "if fault is not None:", "if False:", "nothing is purged on half a list"),
@@ -161,6 +274,24 @@ MUTATIONS = [
         "return PurgeDecision(purge, set(), doubt)",
         "the second doubtful list is believed",
     ),
+    Mutation(
+        "worker/purge_decision.py",
+        "return PurgeDecision(set(), absent_before & missing, doubt)",
+        "return PurgeDecision(set(), absent_before, doubt)",
+        "what half a list shows is not absent",
+    ),
+    Mutation(
+        "worker/poller.py",
+        "not_ready = snapshot.not_ready or self._not_ready()",
+        "not_ready = snapshot.not_ready",
+        "a coordinator may begin to stop while its list is read",
+    ),
+    Mutation(
+        "worker/poller.py",
+        "not_ready = snapshot.not_ready or self._not_ready()",
+        "not_ready = self._not_ready()",
+        "or be ready by its end",
+    ),
     # What is said of it.
     Mutation(
         "worker/poller.py",
@@ -193,6 +324,30 @@ MUTATIONS = [
         "",
         "the next record of a file in a place is another action",
     ),
+    Mutation(
+        "worker/poller.py",
+        "            if self._is_seen(snapshot, before):\n                snapshot.scan.puzzle(new.line)",
+        "            if False:\n                snapshot.scan.puzzle(new.line)",
+        "a second line for the place of an action that is there does not end it",
+    ),
+    Mutation(
+        "worker/poller.py",
+        "or self._is_said(new, before)):",
+        "or False):",
+        "a line that has to be looked at is not sent again",
+    ),
+    Mutation(
+        "worker/stream_replica.py",
+        "            if self._opened.is_changed():\n                raise StateChanged",
+        "            if False:\n                raise StateChanged",
+        "rows that maintenance corrects meanwhile are not what the list was compared with",
+    ),
+    Mutation(
+        "state/state_file.py",
+        "                if self._data_version() != self._version:\n                    raise StateChanged",
+        "                if False:\n                    raise StateChanged",
+        "nor are they written over",
+    ),
     # Maintenance.
     Mutation(
         "maintenance/trim.py",
@@ -215,6 +370,156 @@ MUTATIONS = [
         "pass",
         "what the stream has lost leaves the state file, and is appended again",
     ),
+    Mutation(
+        "maintenance/reconcile.py",
+        "healed.orphans.extend(action for action in live if action.place not in known)",
+        "pass",
+        "what only the stream has enters it",
+    ),
+    Mutation(
+        "maintenance/reconcile.py",
+        "                healed.differing.append(theirs)",
+        "                pass",
+        "a state that differs becomes the stream's",
+    ),
+    Mutation(
+        "maintenance/reconcile.py",
+        "if pack_id(position.last_id) < pack_id(replay.until):",
+        "if False:",
+        "a worker that went back while the stream was read is noticed",
+    ),
+    Mutation(
+        "maintenance/cycle.py",
+        "state.correct(healed, replay.head(position))",
+        "state.correct(healed, position)",
+        "what was corrected is of the stream that it was corrected by, and of no copy of before",
+    ),
+    Mutation(
+        "maintenance/trim.py",
+        "elif oldest is None or needed < oldest:\n            oldest = needed",
+        "else:\n            oldest = needed",
+        "nor one that another group needs",
+    ),
+    # What the simulation does not have.
+    Mutation(
+        "stream/compare_and_append.lua",
+        "local moved = last ~= ARGV[1] or (newest ~= '' and (newest ~= ARGV[2] or digest ~= ARGV[3]))",
+        "local moved = last ~= ARGV[1]",
+        "the script compares the newest entry",
+        "tests/integration/test_stream.py",
+    ),
+    Mutation(
+        "stream/compare_and_append.lua",
+        "local moved = last ~= ARGV[1] or (newest ~= '' and (newest ~= ARGV[2] or digest ~= ARGV[3]))",
+        "local moved = newest ~= '' and (newest ~= ARGV[2] or digest ~= ARGV[3])",
+        "and the last id",
+        "tests/integration/test_stream.py",
+    ),
+    Mutation(
+        "stream/compare_and_append.lua",
+        "local entries_gone = ARGV[5] ~= '' and first == ARGV[4] and length ~= tonumber(ARGV[5])",
+        "local entries_gone = false",
+        "and the number of entries",
+        "tests/integration/test_stream.py",
+    ),
+    Mutation(
+        "stream/compare_and_append.lua",
+        "local entries_deleted = ARGV[6] ~= '' and deleted ~= '' and deleted ~= ARGV[6]",
+        "local entries_deleted = false",
+        "and the highest deleted id",
+        "tests/integration/test_redis_model.py",
+    ),
+    Mutation(
+        "stream/compare_and_append.lua",
+        "  redis.call('XTRIM', KEYS[1], 'MAXLEN', '9223372036854775807')\n",
+        "",
+        "a poll without changes finds out that it talks to a replica",
+        "tests/integration/test_moved_server.py",
+    ),
+    Mutation(
+        "stream/trim.lua",
+        "if ms < tonumber(ARGV[2]) or (ms == tonumber(ARGV[2]) and seq < tonumber(ARGV[3])) then",
+        "if false then",
+        "a stream that is behind is not trimmed",
+        "tests/integration/test_cycle_interrupted.py",
+    ),
+    Mutation(
+        "stream/compare_and_append.py",
+        "            if self._payloads and reply[0]:\n                self._wait_until_kept()\n",
+        "",
+        "what was appended is waited for until replicas have it",
+        "tests/integration/test_keeping.py",
+    ),
+    Mutation(
+        "worker/stream_replica.py",
+        "                self._stream.confirm_kept()  # first",
+        "                pass  # first",
+        "and so is what is folded",
+        "tests/integration/test_keeping.py",
+    ),
+    Mutation(
+        "lustre/held_file.py",
+        "if self._raw.is_current():",
+        "if True:",
+        "a file that another has taken the place of is opened again",
+        "tests/unit/test_held_file.py",
+    ),
+    Mutation(
+        "lustre/held_file.py",
+        "if chunk := self._raw.read(size):",
+        "if (chunk := self._raw.read(size)) is not None:",
+        "an empty list on a held descriptor is not believed",
+        "tests/unit/test_held_file.py",
+    ),
+    Mutation(
+        "lustre/held_file.py",
+        "if self._raw is None or turn != self._turn:",
+        "if self._raw is None:",
+        "a reading ends where another one began",
+        "tests/unit/test_held_file.py",
+    ),
+    Mutation(
+        "worker/purge_decision.py",
+        "if 2 * scan.not_understood > scan.lines:",
+        "if False:",
+        "a list that nobody understands ends nothing",
+        "tests/unit/test_purge_decision.py",
+    ),
+    Mutation(
+        "worker/stream_replica.py",
+        "if told not in (None, action.digest):",
+        "if False:",
+        "a line that changed alone is looked up in the stream",
+        "tests/integration/test_replica_state.py",
+    ),
+    Mutation(
+        "state/state_file.py",
+        'self._connection.execute("DELETE FROM missed")\n        self._connection.execute("DELETE FROM refresh")',
+        "pass",
+        "what was missed or marked is void once the stream was folded",
+        "tests/integration/test_state_file_store.py",
+    ),
+    Mutation(
+        "state/state_file.py",
+        "            refuse_damage(self._connection, self.path)\n",
+        "",
+        "a state file that SQLite finds broken is set aside",
+        "tests/integration/test_state_bytes.py",
+    ),
+    Mutation(
+        "state/locks.py",
+        "            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "            pass\n",
+        "no two workers have one state file",
+        "tests/integration/test_locks.py",
+    ),
+    Mutation(
+        "maintenance/trim.py",
+        "        keep_going()\n        gone",
+        "        gone",
+        "who has lost the lock does not trim",
+        "tests/integration/test_maintenance_lock.py",
+    ),
 ]
 """Of `hsm_shipper/`."""
 
@@ -229,14 +534,17 @@ def mutated(mutation: Mutation, root: Path = ROOT) -> str:
 
 
 def caught(mutation: Mutation, seed: int, steps: int) -> tuple[bool, str]:
-    """Whether the simulation notices, and what it says."""
+    """Whether the simulation notices, or the tests that are named, and what they say."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         leave = shutil.ignore_patterns("__pycache__")
-        for name in ("hsm_shipper", "tests"):
+        for name in ("hsm_shipper", "hsm_tools", "tests"):
             shutil.copytree(ROOT / name, copy / name, ignore=leave)
+        shutil.copy(ROOT / "pyproject.toml", copy)
         (copy / "hsm_shipper" / mutation.file).write_text(mutated(mutation))
         command = [sys.executable, "-m", "tests.faults.model", "--seed", str(seed), "--steps", str(steps), "--as-found"]
+        if mutation.test:
+            command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "--tb", "line", mutation.test]
         try:
             done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=_TIMEOUT_S)
         except subprocess.TimeoutExpired:

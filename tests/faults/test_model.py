@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.model.simulation import live, shrunk
-from tests.faults.mutations import MUTATIONS, Mutation, mutated
+from tests.faults.mutations import MUTATIONS, ROOT, Mutation, mutated
 
 LIVES = 24
 
@@ -31,4 +31,7 @@ def test_a_failure_is_made_short(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: f"{mutation.file}: {mutation.why}")
 def test_every_guard_of_the_list_is_in_the_code(mutation: Mutation) -> None:
     """`make torture` takes each away, and looks that the simulation misses it."""
-    compile(mutated(mutation), mutation.file, "exec")
+    text = mutated(mutation)
+    if mutation.file.endswith(".py"):
+        compile(text, mutation.file, "exec")
+    assert not mutation.test or (ROOT / mutation.test).exists()

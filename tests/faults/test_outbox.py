@@ -15,6 +15,7 @@ from tests.faults.model.life import Life, Mdt, Worker
 from tests.faults.model.list_steps import set_status
 from tests.faults.model.machine import Fault, Machine
 from tests.faults.model.reference import event_of
+from tests.faults.model.sizes import Sizes
 
 SEEN = [
     "NEW 1 WAITING", "NEW 2 WAITING", "NEW 3 WAITING",
@@ -31,7 +32,7 @@ FAULTS = {"kill": POINTS, "lost": ("send", "reply"), "full": ("statement",)}
 def _life(folder: Path, send_s: float) -> Iterator[tuple[Life, Mdt, Worker]]:
     machine = Machine()
     with machine.installed():
-        life = Life(folder, machine, mdts=1, tells_deleted=True, bound=OutboxBound(send_s=send_s))
+        life = Life(folder, machine, Sizes(bound=OutboxBound(send_s=send_s)), mdts=1, tells_deleted=True)
         try:
             yield life, life.mdts[0], life.worker(life.mdts[0])
         finally:

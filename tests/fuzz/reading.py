@@ -15,7 +15,7 @@ Line = tuple[int, int, str, str, str, str]
 def line_of(data: bytes) -> Line | None:
     """A line of `hsm_actions_show_cb`: one blank between fields, fields in one order; None for anything else."""
     words = data.decode("latin-1").split(" ", 13)
-    if len(words) != 14:
+    if len(words) != 14 or len(data) > 131_072:
         return None
     place = _place(words[:3])
     values = [_after(word, name) for word, name in zip(words[3:13], _NAMES, strict=True)]

@@ -6,16 +6,23 @@ the same bytes does not give.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import math
+import os
+import shlex
+import shutil
 import tempfile
 from collections.abc import Callable
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import redis
+from supervisor.options import UnhosedConfigParser
 
 from hsm_shipper.config import load_config
 from hsm_shipper.contract.agents import parse_agents
@@ -25,18 +32,31 @@ from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.heartbeat import decode as decode_heartbeat
 from hsm_shipper.contract.heartbeat import encode as encode_heartbeat
 from hsm_shipper.contract.kernel_line import INDEX_MAX, parse_line, readable_place, unpack_place
-from hsm_shipper.contract.redis_address import parse_url
+from hsm_shipper.contract.redis_address import RedisAddress, parse_url
+from hsm_shipper.contract.redis_keys import heartbeat_key, is_mdt_name, mdt_of, stream_key
 from hsm_shipper.contract.stream_ids import is_entry_id, pack_id, unpack_id
 from hsm_shipper.errors import ConfigError, MalformedEvent
 from hsm_shipper.lustre.coordinator import read_slots
+from hsm_shipper.lustre.mdts import is_usable
 from hsm_shipper.process.output import printable
+from hsm_shipper.redis_settings import FILE_KEYS
 from hsm_shipper.state import values
+from hsm_shipper.state.poll_status import state_file
+from hsm_shipper.supervision.supervisord import worker_program
 from hsm_tools.consumer import StreamEvent
+from hsm_tools.event import EntryDecoder
 from hsm_tools.fid_paths.fid2path import ProgramRun, understand_lines, understand_nul, understand_single
 from hsm_tools.tailing.event_line import Facts, event_line, facts
 from tests.faults.model.reference import Live, ReferenceFold
 from tests.fuzz.reading import line_of
 
+TOKENS = (
+    b"-", b"0", b"9" * 25, b"9" * 5000, b"\n", b"\r", b"\x85", b"\xc2\x85", b" ", b"]", b"[", b'"', b"\\", b"null",
+    b"-1", b"4294967296", b"1e999", b"\x00", b"\xff\xff", b"\xed\xa0\x80", b"\xe2\x80\xae", b"\x1b[2J", b"0x", b"/",
+    b"@", b"SECRET", b"%00", b"{", b"&x: *x", b"%", b";", b"'", b"-MDT0000", b'"event_type":"PURGED"', b'"cat_idx":-1',
+    b'"raw":"lrh=[type=10680000 len=136 idx=1/3]', b'"hash":', b'"refresh":true', b"redis+sentinel://", b"?ssl_",
+)  # fmt: skip
+"""What parsers may trip over, for whoever makes inputs."""
 _FIDS = ["0x200000401:0x1:0x0", "0x200000401:0x2:0x0", "0x200000401:0x22:0x0"]
 _SECRET = "q8Zk2vXw9T"
 
@@ -73,6 +93,9 @@ def event(data: bytes) -> None:
         assert found.place is not None and found.fid and found.action and found.status
     assert found.line_digest is None or len(found.line_digest) == 16
     assert decode(encode(found)) == found
+    # What folds take for an event every consumer is given, as the same.
+    [given] = EntryDecoder(refreshes=True).events(b"s", [(b"1-0", [b"data", data])], lambda *_: None)
+    assert given.event == found
 
 
 def agents(data: bytes) -> None:
@@ -101,32 +124,54 @@ def heartbeat(data: bytes) -> None:
 
 def tunables(data: bytes) -> None:
     """The small files of the coordinator."""
-    with tempfile.TemporaryDirectory() as folder:
-        actions = Path(folder, "elm-MDT0000", "hsm", "actions")
-        actions.parent.mkdir(parents=True)
-        parts = data.split(b"\0")
-        for name, content in zip(("max_requests", "archive_count", "restore_count", "agents"), parts, strict=False):
-            actions.with_name(name).write_bytes(content)
-        slots = read_slots(actions)
-        msgspec.json.encode(slots)
-        assert slots.lost is None or slots.lost >= 0
+    parts = data.split(b"\0")
+    for number, descriptor in enumerate(_coordinator()[1]):
+        _fill(descriptor, parts[number] if number < len(parts) else b"")
+    slots = read_slots(_coordinator()[0])
+    msgspec.json.encode(slots)
+    assert slots.lost is None or slots.lost >= 0
+
+
+@cache
+def _coordinator() -> tuple[Path, list[int]]:
+    """The actions file of an MDT, and the files beside it: in memory, for to make files takes longer than all else."""
+    root = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    folder = Path(root, "elm-MDT0000", "hsm")
+    folder.mkdir(parents=True)
+    descriptors = []
+    for name in ("max_requests", "archive_count", "restore_count", "agents"):
+        descriptors.append(os.memfd_create(name))
+        (folder / name).symlink_to(_path_of(descriptors[-1]))
+    return folder / "actions", descriptors
+
+
+def _path_of(descriptor: int) -> Path:
+    return Path(f"/proc/self/fd/{descriptor}")
+
+
+def _fill(descriptor: int, data: bytes) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, data, 0)
+
+
+_config_file = cache(lambda: os.memfd_create("shipper.yaml"))
 
 
 def config(data: bytes) -> None:
     """A configuration file, and the same in the environment."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "shipper.yaml")
-        file.write_bytes(data)
-        with contextlib.suppress(ConfigError):
-            _check_config(load_config(file, {}).config)
-        text = data.decode("latin-1").replace("\0", "")
-        key, _, value = text.partition("=")
-        said = ""
-        try:
-            _check_config(load_config(Path("/dev/null"), {f"HSM_{key}": value}).config)
-        except ConfigError as error:
-            said = str(error)
-        assert "\n" not in said
+    _fill(_config_file(), data)
+    with contextlib.suppress(ConfigError):
+        _check_config(load_config(_path_of(_config_file()), {}).config)
+    text = data.decode("latin-1").replace("\0", "")
+    key, _, value = text.partition("=")
+    said = ""
+    _fill(_config_file(), b"")
+    try:
+        _check_config(load_config(_path_of(_config_file()), {f"HSM_{key}": value}).config)
+    except ConfigError as error:
+        said = str(error)
+    assert "\n" not in said
 
 
 def _check_config(found: Any) -> None:
@@ -134,6 +179,9 @@ def _check_config(found: Any) -> None:
     assert found.mdt_watch_glob.startswith("/") and found.mdt_watch_glob.endswith("/hsm/actions")
     assert not set("{}*?[]\\ \n") & set(found.redis_stream_prefix)
     assert found.redis_address.client_kwargs()
+    for path in (getattr(found, key) for key in FILE_KEYS):
+        assert path is None or (b"\0" not in os.fsencode(path) and path.startswith("/"))
+    assert str(found.redis_address).isprintable()
 
 
 def url(data: bytes) -> None:
@@ -147,16 +195,50 @@ def url(data: bytes) -> None:
     else:
         told += [str(address), repr(address)]
         assert text.isprintable() and " " not in text
-        shown = parse_url(str(address).replace("%", "%25"))  # as a zone of IPv6 has it; people read it as it is
+        assert str(address).isprintable()
+        # People read it as it is: a zone of IPv6 has a '%', the path of a socket may have anything that can be seen.
+        shown = parse_url(
+            f"unix://{quote(address.socket_path)}?db={address.db}"
+            if address.socket_path
+            else str(address).replace("%", "%25")
+        )
         assert (shown.nodes, shown.db, shown.service, shown.socket_path) == (
             address.nodes, address.db, address.service, address.socket_path,
         )  # fmt: skip
-        if not (address.is_sentinel or address.is_cluster or address.socket_path):
-            redis.Redis(**address.client_kwargs()).connection_pool.make_connection()
+        _check_taken(address)
     scheme, _, rest = text.partition("://")
     userinfo = rest.rpartition("@")[0]
     if _SECRET in userinfo and _SECRET not in scheme + rest.rpartition("@")[2]:
         assert not any(_SECRET in words for words in told), told
+
+
+def _check_taken(address: RedisAddress) -> None:
+    """That redis-py takes what was made of the address: by names and kinds of values, for it looks at no more."""
+    if not (address.is_sentinel or address.is_cluster or address.socket_path):
+        kwargs = address.client_kwargs() | {"host": "h", "port": 1, "db": 0}
+        _taken(tuple(sorted((name, _Taken(value)) for name, value in kwargs.items())))
+
+
+class _Taken:
+    """A value, equal to all others of its kind that redis-py cannot tell from it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self._kind = value if isinstance(value, bool | list) else type(value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Taken) and self._kind == other._kind
+
+    def __hash__(self) -> int:
+        return hash(repr(self._kind))
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+
+@lru_cache(maxsize=1024)
+def _taken(options: tuple[tuple[str, _Taken], ...]) -> None:
+    redis.Redis(**{name: taken.value for name, taken in options}).connection_pool.make_connection()
 
 
 def entry_ids(data: bytes) -> None:
@@ -171,8 +253,7 @@ def fold(data: bytes) -> None:
     """Any order of events of a few actions, ours and earlier ones, against a slow fold of the same."""
     ours, slow = ActionFold(), ReferenceFold()
     for number, (what, who, how) in enumerate(zip(data[::3], data[1::3], data[2::3], strict=False), 1):
-        told = _event(what, who, how)
-        entry = json.dumps(told).encode()
+        told, entry = _event(what, who, how)
         assert not ours.fold_page([(f"{number}-0".encode(), entry)])
         slow.add(number << 64, told)
     found = {unpack_place(action.place): action for action in ours}
@@ -180,7 +261,13 @@ def fold(data: bytes) -> None:
     assert [pack_id(action.entry) for action in ours] == sorted(live.entry for live in slow.live.values())
 
 
-def _event(what: int, who: int, how: int) -> dict[str, Any]:
+@lru_cache(maxsize=1 << 16)
+def _event(what: int, who: int, how: int) -> tuple[dict[str, Any], bytes]:
+    told = _told(what, who, how)
+    return told, json.dumps(told).encode()
+
+
+def _told(what: int, who: int, how: int) -> dict[str, Any]:
     place, action = who % 3, ("ARCHIVE", "RESTORE")[who // 3 % 2]
     fid, cookie = _FIDS[who // 6 % 2], f"0x{who // 12 % 3:x}"
     status = ("WAITING", "STARTED", "SUCCEED")[how % 3]
@@ -289,10 +376,38 @@ def fid2path(data: bytes) -> None:
         assert all(path is None or isinstance(path, str) for path in answers.values())
 
 
+def program(data: bytes) -> None:
+    """The name of an MDT and the folders above it: in Redis' keys, file names, and supervisord's configuration."""
+    text = data.decode("utf-8", errors="surrogateescape")
+    folders, _, mdt = text.rpartition("/")
+    actions = Path(f"/{folders}", mdt, "hsm/actions")
+    assert mdt_of("hsm:actions", stream_key("hsm:actions", mdt)) == mdt
+    if not is_mdt_name(mdt) or not is_usable(actions):
+        return
+    key = heartbeat_key("hsm:actions", mdt)
+    assert key.count("{") == key.count("}") == 1 and not set(mdt) & set("*?[]\\{}/: \n")
+    assert state_file(Path("/state"), mdt).parent == Path("/state")
+    assert state_file(Path("/state"), mdt).name == f"{mdt}.sqlite3"
+    parser = UnhosedConfigParser()
+    parser.read_string(worker_program(mdt, actions))
+    assert parser.sections() == [f"program:mdt-{mdt}"]
+    expansions = {"ENV_SHIPPER_RUN_DIR": "/run/hsm", "ENV_SHIPPER_LOG": "/log"}
+    command = shlex.split(parser.saneget(f"program:mdt-{mdt}", "command", expansions=expansions))
+    assert command[4:] == ["--mdt", mdt, "--actions", str(actions), "--config", "/run/hsm/config.json"]
+    assert parser.saneget(f"program:mdt-{mdt}", "stdout_logfile", expansions=expansions) == "/log"
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
         line, event, agents, heartbeat, tunables, config, url, entry_ids, fold, state_values, shown_text, fid2path,
+        program,
     )
 }  # fmt: skip
 """By name, which is also that of the folder of its corpus."""
+
+MAX_BYTES = {
+    "line": 512, "event": 1024, "agents": 512, "heartbeat": 1024, "tunables": 256, "config": 512, "url": 256,
+    "entry_ids": 64, "fold": 96, "state_values": 256, "shown_text": 192, "fid2path": 256, "program": 192,
+}  # fmt: skip
+"""How long an input may be, by target: some twice of what is usual there, since longer ones only take longer."""

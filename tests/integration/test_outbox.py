@@ -501,7 +501,7 @@ def test_other_live_actions_that_were_corrected_end_nothing(mdt: OneMdt, wire: W
 
 def _correct(healer: StateFileHealer, orphans: list[ActionState]) -> None:
     with healer.transaction():
-        healer.correct(Healed(orphans, [], [], []))
+        healer.correct(Healed(orphans, [], [], []), healer.position())
 
 
 # What becomes of the state file, and of the MDT.

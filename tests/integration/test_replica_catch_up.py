@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import redis
 
-from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import ReplayOvertaken
 from hsm_shipper.stream.page_reader import Entry
 from hsm_shipper.stream.stream import ActionStream
@@ -40,9 +40,9 @@ class OvertakenStream(ActionStream):
 
     trims = 0
 
-    def replay(self, until: str, after: str | None = None, *, holding: Head | None = None) -> Iterator[list[Entry]]:
+    def replay(self, *arguments: Any, **options: Any) -> Iterator[list[Entry]]:
         first = True
-        for page in super().replay(until, after, holding=holding):
+        for page in super().replay(*arguments, **options):
             yield page
             if first and self.trims:
                 self.trims -= 1

@@ -16,7 +16,7 @@ from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_keys import stream_key
 from hsm_shipper.errors import HsmError
 from hsm_shipper.process import program
-from hsm_shipper.process.signals import StopSignal
+from hsm_shipper.process.stop_signal import StopSignal
 from hsm_shipper.state.poll_status import read_poll_status, state_file
 from hsm_shipper.worker import main
 from hsm_shipper.worker.poll_result import PollResult

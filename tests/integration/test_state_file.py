@@ -99,6 +99,10 @@ def test_every_migration_is_recorded_once(path: Path) -> None:
         recorded = connection.execute("SELECT migration_set, name FROM _sqlite_migrations ORDER BY name").fetchall()
     connection.close()
     assert recorded == [(SET, name) for name in sorted(STEPS)]
+    migrations = Migrations(SET)
+    for name, step in STEPS.items():
+        migrations(name=name)(step)
+    assert migrations.pending(Database(path)) == []
 
 
 def test_the_schema_is_within_what_the_sqlite_of_enterprise_linux_8_understands(path: Path) -> None:
@@ -123,9 +127,11 @@ def test_a_file_of_a_newer_release_is_refused_and_left_as_it_is(path: Path) -> N
         read_poll_status(path)
 
 
-def test_what_migrates_is_not_held_in_memory_where_nothing_is_to_be_migrated(path: Path) -> None:
-    """A worker has to fit beside a metadata server's real work."""
-    open_state_file(path)[0].close()
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_migrates_is_not_held_in_memory_where_nothing_is_to_be_migrated(path: Path, is_there: bool) -> None:
+    """A worker has to fit beside a metadata server's real work, and its first event waits for what it imports."""
+    if is_there:
+        open_state_file(path)[0].close()
     look = (
         "import sys; from pathlib import Path; from hsm_shipper.state.state_file import StateFile; "
         "StateFile(Path(sys.argv[1])).close(); print('sqlite_utils' in sys.modules)"

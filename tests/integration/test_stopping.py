@@ -14,12 +14,13 @@ from typing import cast
 import pytest
 
 from hsm_shipper.errors import SupervisorError
+from hsm_shipper.process.cadence import REST, Cadence
 from hsm_shipper.process.parent_death import SUPERVISORD_PID_VARIABLE, exit_with_parent
-from hsm_shipper.process.signals import REST, Cadence, StopSignal
+from hsm_shipper.process.stop_signal import StopSignal
 from tests.support.waiting import eventually
 
 WAITS = """
-from hsm_shipper.process.signals import StopSignal
+from hsm_shipper.process.stop_signal import StopSignal
 stop = StopSignal()
 assert not stop.wait(-1.0)
 print("ready", flush=True)
@@ -71,7 +72,7 @@ class _Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
     """The clock of `stopping`."""
     clock = _Clock()
-    monkeypatch.setattr("hsm_shipper.process.signals.time.monotonic", lambda: clock.now_s)
+    monkeypatch.setattr("hsm_shipper.process.cadence.time.monotonic", lambda: clock.now_s)
     return clock
 
 

@@ -40,3 +40,19 @@ def test_a_signal_ends_a_wait(members: dict[int, Any]) -> None:
         assert poll.poll(DEADLINE_S * 1000) == [(fd, select.POLLIN)]
         timer.join()
         os.close(fd)
+
+
+def test_a_child_closes_what_is_open_and_asks_for_nothing_else(members: dict[int, Any]) -> None:
+    options = SimpleNamespace(get_socket_map=lambda: members, minfds=1_000_000)
+    make_wakeup(SimpleNamespace(options=options))
+    told, tell = os.pipe()
+    highest = os.dup2(told, 700)
+    pid = os.fork()
+    if pid == 0:
+        os.write(tell, str(options.minfds).encode())
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert highest < int(os.read(told, 20)) < 1_000_000
+    assert options.minfds == 1_000_000, "the parent's is as it was"
+    for fd in (highest, told, tell):
+        os.close(fd)

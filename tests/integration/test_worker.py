@@ -19,7 +19,7 @@ import redis
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import ActionsError, AlreadyRunning, StreamUnavailable
-from hsm_shipper.process.signals import StopSignal
+from hsm_shipper.process.stop_signal import StopSignal
 from hsm_shipper.state.locks import FileLock, worker_lock_path
 from hsm_shipper.state.poll_status import read_poll_status, state_file
 from hsm_shipper.worker.main import run, run_once

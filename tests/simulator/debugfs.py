@@ -22,14 +22,23 @@ def error(number: int) -> OSError:
 
 
 class Listing:
-    """What one rendering gives: some content, then its end or an error; `at_end` happens before the reader sees it."""
+    """What one rendering gives: some content, then its end or an error; `at_end` happens before the reader sees it.
+
+    `between` happens before every read() but the first.
+    """
 
     def __init__(
-        self, content: bytes, error_number: int | None = None, at_end: Callable[[], object] | None = None
+        self,
+        content: bytes,
+        error_number: int | None = None,
+        at_end: Callable[[], object] | None = None,
+        *,
+        between: Callable[[], object] | None = None,
     ) -> None:
         self.content = content
         self.error_number = error_number
         self.at_end = at_end
+        self.between = between
 
 
 class DebugfsActions:
@@ -84,6 +93,8 @@ class DebugfsFile:
 
     def read(self, size: int, /) -> bytes:
         """The next part of the listing, which is rendered at the first one."""
+        if self._listing is not None and self._listing.between is not None:
+            self._listing.between()
         if not self.is_current():
             raise error(errno.EIO)
         if self._listing is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from hsm_shipper.process.signals import StopSignal
+from hsm_shipper.process.stop_signal import StopSignal
 from tests.support.waiting import DEADLINE_S
 
 

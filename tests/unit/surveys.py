@@ -14,7 +14,8 @@ NEW_FORMAT = b"lrh=[type=10680000 len=136 idx=1/%d] a kernel that prints somethi
 
 def known(listing: Iterable[bytes]) -> LineIndex:
     """The memory of a worker that knows these lines."""
-    return LineIndex(by_place(listing).items())
+    by_places = by_place(listing)
+    return LineIndex([([*by_places], [*by_places.values()])])
 
 
 def chunk(data: Iterable[bytes]) -> bytes:

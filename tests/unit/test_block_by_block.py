@@ -126,7 +126,10 @@ class Polls(RuleBasedStateMachine):
             if told in self.known.by_digest(with_shared=True):
                 assert told is not None
                 self.known.shared.add(told)
-        self.index = LineIndex(sorted(rows.items()), marked)
+        in_order = sorted(rows)
+        some = data.draw(st.integers(1, 20))
+        pieces = [in_order[at : at + some] for at in range(0, len(in_order), some)]
+        self.index = LineIndex([(piece, [rows[place] for place in piece]) for piece in pieces], marked)
 
     # -- polls
 
@@ -143,7 +146,7 @@ class Polls(RuleBasedStateMachine):
                 self._drop(place)
             if place not in self.known.rows:
                 self.known.add(place, digest(data))
-                self.index.add(place, digest(data))
+                self.index.add_all([place], [digest(data)])
         if kept:
             scan.keep_blocks()
         assert len(self.index) == len(self.known.rows)
@@ -172,7 +175,7 @@ class Polls(RuleBasedStateMachine):
         return scan, model, new
 
     def _drop(self, place: int) -> None:
-        self.index.drop(place, self.known.rows[place])
+        self.index.drop_all([place], [self.known.rows[place]])
         self.known.drop(place)
 
     def _at(self, data: st.DataObject) -> int:

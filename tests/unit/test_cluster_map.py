@@ -19,6 +19,7 @@ from hsm_shipper.stream.cluster_map import (
     redirection,
     slot_of,
 )
+from hsm_shipper.stream.questions import Question, answered
 
 A, B, C = Node("a", 1), Node("b", 2), Node("c", 3)
 URL = "redis+cluster://a:1,b:2"
@@ -34,15 +35,16 @@ HALVES = [told(0, 8191, A, C), told(8192, SLOTS - 1, B)]
 
 def look(nodes: ClusterNodes, answers: Mapping[Node, Any]) -> tuple[SlotMap, list[Node]]:
     """The map as these nodes tell it, and who was asked; those left out do not answer."""
-    questions, asked = nodes.look(), []
-    try:
-        question = next(questions)
-        while True:
-            asked.append(question.node)
-            answer = answers.get(question.node, redis.ConnectionError("refused."))
-            question = questions.throw(answer) if isinstance(answer, Exception) else questions.send(answer)
-    except StopIteration as end:
-        return end.value, asked
+    asked = []
+
+    def ask(question: Question) -> Any:
+        asked.append(question.node)
+        answer = answers.get(question.node, redis.ConnectionError("refused."))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return answered(nodes.look(), ask), asked
 
 
 def test_all_keys_of_an_mdt_are_in_one_slot() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ def refusal(load: Any, text: str, **environ: str) -> str:
 def test_every_key_is_optional(load: Any) -> None:
     assert load("").config == Config()
     assert load_config(None, {}).config == Config()
+
+
+def test_what_the_command_writes_for_its_programs_is_read_without_yaml(
+    load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)  # importing it fails
+    config = Config(host="mds1", poll_interval_s=7.5)
+    assert load(msgspec.json.encode(config).decode()).config == config
 
 
 def test_defaults_are_the_familys() -> None:

@@ -26,33 +26,34 @@ class Numbers(RuleBasedStateMachine):
         self.free: list[int] = []
         self.next = 1
 
-    @rule(digest=DIGESTS)
-    def add(self, digest: bytes) -> None:
-        number = self.free.pop() if self.free else self.next
-        assert self.table.add(digest, number) is (digest not in self.model)
-        if digest not in self.model:
-            self.model[digest] = number
-            self.next = max(self.next, number + 1)
-        elif number != self.next:
-            self.free.append(number)
+    @rule(digests=st.lists(DIGESTS, max_size=30), unnumbered=st.integers(0, 3))
+    def add(self, digests: list[bytes], unnumbered: int) -> None:
+        """Some may have a number by now, or come twice; some numbers may have gone to what has no MD5."""
+        numbers = [self.free.pop() for _ in digests[: len(self.free)]]
+        numbers += range(self.next + unnumbered, self.next + unnumbered + len(digests) - len(numbers))
+        have_one = [
+            number
+            for digest, number in zip(digests, numbers, strict=True)
+            if self.model.setdefault(digest, number) != number
+        ]
+        assert self.table.add_all(digests, numbers) == have_one
+        self.free += have_one
+        self.next = max([self.next, *(number + 1 for number in numbers)])
 
     @rule(begin=st.integers(0, 2**32), count=st.integers(1, 400))
     def add_many(self, begin: int, count: int) -> None:
         """The table grows, and is made anew without what is gone."""
-        for at in range(begin, begin + count):
-            self.add(at.to_bytes(5, "big") + b"\1" * 11)
+        self.add([at.to_bytes(5, "big") + b"\1" * 11 for at in range(begin, begin + count)], 0)
 
     @rule(count=st.integers(1, 400))
     def pop_many(self, count: int) -> None:
-        for digest in list(self.model)[:count]:
-            self._pop(digest)
+        self._free(list(self.model)[:count])
 
     @rule(digest=DIGESTS)
     def pop_any(self, digest: bytes) -> None:
         if digest in self.model:
-            self._pop(digest)
-        else:
-            assert self.table.pop(digest) == DigestTable.NONE
+            self._free([digest])
+        assert self.table.get(digest) == DigestTable.NONE
 
     @rule(data=st.data())
     @precondition(lambda self: self.model)
@@ -63,16 +64,17 @@ class Numbers(RuleBasedStateMachine):
         asked = known[first : first + 10]
         for digest in data.draw(st.lists(DIGESTS, max_size=3)):
             asked.insert(data.draw(st.integers(0, len(asked))), digest)
-        assert self.table.get_all(asked) == [self.model.get(digest, DigestTable.NONE) for digest in asked]
+        assert list(self.table.get_all(asked)) == [self.model.get(digest, DigestTable.NONE) for digest in asked]
 
     @invariant()
     def tells_what_a_dict_tells(self) -> None:
         assert {digest: self.table.get(digest) for digest in self.model} == self.model
 
-    def _pop(self, digest: bytes) -> None:
-        number = self.model.pop(digest)
-        assert self.table.pop(digest) == number
-        self.free.append(number)
+    def _free(self, digests: list[bytes]) -> None:
+        numbers = self.table.get_all(digests) if digests else []
+        assert list(numbers) == [self.model.pop(digest) for digest in digests]
+        self.table.free(numbers)
+        self.free += numbers
 
 
 TestNumbers = Numbers.TestCase

@@ -14,7 +14,7 @@ from tests.support.core import digest
 
 LINES = [core.line(7, status) for status in ("WAITING", "STARTED")]
 LINE = st.sampled_from(LINES)
-PLACES = st.sampled_from([core.place(rec) for rec in (1, 2, 3)])
+PLACES = [core.place(rec) for rec in (1, 2, 3)]
 
 
 class Memory(RuleBasedStateMachine):
@@ -31,26 +31,25 @@ class Memory(RuleBasedStateMachine):
         """Lines that were those of two places at a time: they tell of neither that it is there."""
         self.seen: set[int] = set()
 
-    @rule(place=PLACES, line=LINE, marked=st.booleans())
-    def add(self, place: int, line: bytes, marked: bool) -> None:
-        if place in self.lines:
-            return
-        if line in self.told.values() and not marked:
-            self.shared.add(line)
-        self.lines[place] = line
-        self.told[place] = None if marked else line
-        self.known.add(place, None if marked else digest(line))
-        self.seen.add(place)
+    @rule(lines=st.lists(LINE, min_size=1, max_size=3), marked=st.booleans())
+    def add(self, lines: list[bytes], marked: bool) -> None:
+        added = dict(zip([place for place in PLACES if place not in self.lines], lines, strict=False))
+        for place, line in added.items():
+            if not marked and line in self.told.values():
+                self.shared.add(line)
+            self.lines[place], self.told[place] = line, None if marked else line
+            self.seen.add(place)
+        self.known.add_all([*added], [None if marked else digest(line) for line in added.values()])
 
     @rule(data=st.data())
     @precondition(lambda self: self.lines)
     def drop(self, data: st.DataObject) -> None:
-        """As its row in the state file says, which names the line also where it is marked."""
-        place = data.draw(st.sampled_from(sorted(self.lines)))
-        line = self.lines.pop(place)
-        self.known.drop(place, digest(line))
-        self.told.pop(place)
-        self.seen.discard(place)
+        """As rows in the state file say, which name the lines also where they are marked."""
+        places = data.draw(st.lists(st.sampled_from(sorted(self.lines)), unique=True))
+        self.known.drop_all(places, [digest(self.lines.pop(place)) for place in places])
+        for place in places:
+            self.told.pop(place)
+            self.seen.discard(place)
 
     @rule(listing=st.lists(LINE, max_size=3))
     def read(self, listing: list[bytes]) -> None:

@@ -14,6 +14,7 @@ from hsm_shipper.worker.held_lines import HELD_OPEN_MAX, HeldLines
 from hsm_shipper.worker.line_index import LineIndex
 from hsm_shipper.worker.listing_blocks import Block
 from hsm_shipper.worker.listing_scan import ListingScan
+from tests.support import core
 from tests.support.core import digest, line, lines, place
 from tests.unit.surveys import NEW_FORMAT, chunk, known, places, survey, taken
 
@@ -30,10 +31,10 @@ def test_what_is_known_is_unseen_when_a_poll_begins_and_seen_when_its_line_came(
 
 
 def test_an_action_without_a_known_hash_is_known_by_its_place() -> None:
-    knows = LineIndex([(place(1), None), (place(2), digest(line(2)))])
+    knows = LineIndex([([place(1), place(2)], [None, digest(line(2))])])
     survey(knows, [line(2)])
     assert knows.unseen() == places([1])
-    knows.drop(place(1), None)
+    knows.drop_all([place(1)], [None])
     assert (len(knows), knows.unseen()) == (1, set())
 
 
@@ -41,8 +42,8 @@ def test_a_slot_that_was_freed_is_used_again() -> None:
     knows = known(lines(range(1, 4)))
     knows.begin()
     [slot] = knows.see_lines(Block(), [digest(line(2))])
-    knows.drop(place(2), digest(line(2)))
-    knows.add(place(9), digest(line(9)))
+    knows.drop_all([place(2)], [digest(line(2))])
+    knows.add_all([place(9)], [digest(line(9))])
     assert knows.see_lines(Block(), [digest(line(9)), digest(line(2))]) == [slot, LineIndex.NO_SLOT]
     knows.begin()
     assert knows.unseen() == places([1, 3, 9])
@@ -51,7 +52,7 @@ def test_a_slot_that_was_freed_is_used_again() -> None:
 def test_a_freed_slot_is_nothing_to_miss() -> None:
     knows = known(lines([1, 2]))
     knows.begin()
-    knows.drop(place(1), digest(line(1)))
+    knows.drop_all([place(1)], [digest(line(1))])
     assert knows.unseen() == places([2])
     knows.begin()
     assert knows.unseen() == places([2])
@@ -62,8 +63,8 @@ def test_what_is_added_during_a_poll_is_seen_in_it_and_unseen_in_the_next(freed_
     knows = known(lines([1]))
     knows.begin()
     if freed_before:
-        knows.drop(place(1), digest(line(1)))
-    knows.add(place(2), digest(line(2)))
+        knows.drop_all([place(1)], [digest(line(1))])
+    knows.add_all([place(2)], [digest(line(2))])
     assert knows.is_seen(place(2), digest(line(2)))
     knows.begin()
     assert place(2) in knows.unseen()
@@ -71,10 +72,10 @@ def test_what_is_added_during_a_poll_is_seen_in_it_and_unseen_in_the_next(freed_
 
 def test_a_line_that_is_said_to_be_in_two_places_is_looked_at_where_one_of_them_is_marked() -> None:
     for marked in (1, 2):
-        knows = LineIndex([(place(1), digest(line(1))), (place(2), digest(line(1)))], {place(marked)})
+        knows = LineIndex([([place(1), place(2)], [digest(line(1))] * 2)], {place(marked)})
         assert survey(knows, [line(1)]).missing() == places([2])
         for rec in (1, 2):
-            knows.drop(place(rec), digest(line(1)))
+            knows.drop_all([place(rec)], [digest(line(1))])
         assert len(knows) == 0
 
 
@@ -84,13 +85,14 @@ def test_a_line_that_is_said_to_be_in_two_places_is_looked_at_where_one_of_them_
 def test_held_lines_come_back_in_order_also_where_many_are_packed() -> None:
     count = 2 * HELD_OPEN_MAX + 10
     data = lines(range(1, count + 1))
-    new = taken(ListingScan(LineIndex()), data)
+    before = [core.live_action(line(rec, "STARTED")) if rec % 3 else None for rec in range(1, count + 1)]
+    lines_held = list(zip(taken(ListingScan(LineIndex()), data), before, strict=True))
     held = HeldLines()
     for begin in range(0, count, 700):
-        held.extend(new[begin : begin + 700])
+        held.extend(lines_held[begin : begin + 700])
     assert len(held) == count
-    assert list(held) == new
-    assert list(held) == new, "again and again"
+    assert list(held) == lines_held
+    assert list(held) == lines_held, "again and again"
 
 
 # ListingScan
@@ -116,7 +118,7 @@ def test_what_was_shipped_of_a_first_listing_is_known_in_the_rest_of_it(repeated
     for new in reading.new_lines(map(chunk, chunks)):
         for claimed in reading.claim(new):
             found.append(claimed.line)
-            knows.add(claimed.record.place, claimed.digest)
+            knows.add_all([claimed.record.place], [claimed.digest])
     assert found == lines(range(1, 8))
     assert (reading.not_understood, reading.is_sorted(), reading.missing()) == (len(odd), False, set())
 
@@ -174,7 +176,7 @@ def test_a_line_that_stands_in_two_blocks_is_there_as_long_as_one_of_them_is(is_
     knows = known([*first[:-1], *second, *end] if is_new else [*first, *second, *end])
     reading = survey(knows, first, second, end)
     if is_new:
-        knows.add(place(9), digest(line(9)))
+        knows.add_all([place(9)], [digest(line(9))])
     reading.keep_blocks()
     for _ in range(3):
         assert survey(knows, first, second[:-1], end).missing() == set()
@@ -186,7 +188,7 @@ def test_what_is_known_of_a_block_ends_with_the_first_of_its_lines_that_goes() -
     knows = known(listing)
     survey(knows, listing)
     for data in listing[9:19]:
-        knows.drop(place(listing.index(data) + 1), digest(data))
+        knows.drop_all([place(listing.index(data) + 1)], [digest(data)])
     reading = ListingScan(knows)
     assert [new.line for new in taken(reading, listing)] == listing[9:19]
 
@@ -225,8 +227,8 @@ def test_a_listing_with_one_line_out_of_order_is_not_sorted(recs: list[int], kno
 
 def test_the_order_is_that_of_places_and_not_of_what_became_known_first() -> None:
     knows = known(lines([5, 3, 9]))
-    knows.drop(place(3), digest(line(3)))
-    knows.add(place(7), digest(line(7)))
+    knows.drop_all([place(3)], [digest(line(3))])
+    knows.add_all([place(7)], [digest(line(7))])
     assert survey(knows, lines([5, 7, 9])).is_sorted()
     assert not survey(knows, lines([5, 9, 7])).is_sorted()
 

@@ -10,11 +10,14 @@ from hsm_shipper.worker.place_set import PlaceSet
 PLACES = st.lists(st.one_of(st.integers(0, 30), st.integers(0, 2**64 - 1)))
 
 
-@given(PLACES, PLACES)
-def test_a_place_is_in_it_once_it_was_added(places: list[int], others: list[int]) -> None:
+@given(PLACES, PLACES, PLACES.map(sorted).filter(bool))
+def test_a_place_is_in_it_once_it_was_added(places: list[int], others: list[int], more: list[int]) -> None:
     found, model = PlaceSet(), set[int]()
     for place in places:
         assert found.add(place) is (place not in model)
         model.add(place)
-    for place in [*places, *others]:
+    if found.add_beyond(more):
+        assert more[0] > max(model, default=-1)
+        model.update(more)
+    for place in [*places, *others, *more]:
         assert (place in found) is (place in model)

@@ -139,7 +139,7 @@ def polled(knows: LineIndex, missed: set[int], listing: list[bytes]) -> tuple[se
     """One more poll: what is purged is known no more."""
     gone = decide_purges(survey(knows, listing), missed, fault=None, coordinator=None)
     for purged in gone.purge:
-        knows.drop(purged, by_place(lines(range(1, 101)))[purged])
+        knows.drop_all([purged], [by_place(lines(range(1, 101)))[purged]])
     return gone.purge, gone.unconfirmed_absent
 
 

@@ -96,6 +96,14 @@ def test_a_server_that_does_not_tell_of_deletions_is_believed_by_the_number_of_e
     assert has_losses(known, stream.head(), 0, lambda _: False)
 
 
+def test_a_front_that_goes_back_is_another_stream_with_the_same_end() -> None:
+    stream = Stream(8, tells_deletions=False)
+    before = stream.head()
+    stream.trim(3)
+    assert has_losses(stream.head(), before, 0, lambda _: False)
+    assert not has_losses(before, stream.head(), 0, lambda _: False)
+
+
 @pytest.mark.parametrize("needed", [False, True])
 def test_a_head_of_an_earlier_release_is_compared_by_what_is_needed_alone(needed: bool) -> None:
     head = Stream(8).head()

@@ -75,7 +75,7 @@ def lose_state(life: Life, rng: random.Random) -> str:
         worker.state_path.unlink()
         worker.break_promises()
         return how
-    content = worker.state_path.read_bytes()
+    content, worker.may_be_set_aside = worker.state_path.read_bytes(), True
     _forget(worker)
     if how != "deleted":
         worker.state_path.write_bytes(content[: len(content) // 2] if how == "cut" else b"\xa5" * len(content))
@@ -98,7 +98,7 @@ def damage_state(life: Life, rng: random.Random) -> str:
         damage.do(worker.state_path)
     except sqlite3.Error as error:
         return str(error)
-    worker.is_damaged = True
+    worker.is_damaged = worker.may_be_set_aside = True
     worker.break_promises()
     return str(damage)
 
@@ -123,6 +123,7 @@ def mix_two_days(life: Life, rng: random.Random) -> str | None:
     worker.poll()
     life.maintain(worker)
     worker.poll()
+    worker.may_be_set_aside = True
     move_over(copy, worker.state_path)
     worker.kill()
     worker.break_promises()
@@ -137,6 +138,7 @@ def bring_back_copy(life: Life, rng: random.Random) -> str:
         return "none"
     worker.break_promises()
     how = rng.choice(("restored", "moved", "moved and killed"))
+    worker.may_be_set_aside = True
     if how != "restored":
         move_over(copy, worker.state_path)
         if how == "moved and killed":

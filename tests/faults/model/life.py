@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from hsm_shipper.contract.stream_ids import unpack_id
+from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import HsmError, StateCorrupt, StreamError, StreamMoved
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
@@ -18,21 +18,20 @@ from hsm_shipper.state.damage import check_for_damage, set_aside
 from hsm_shipper.state.database import tidy
 from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
-from hsm_shipper.worker.outbox import OutboxBound
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller
 from hsm_shipper.worker.stream_replica import StreamReplica
 from tests.faults.model.machine import Machine, Process
 from tests.faults.model.redis_model import RedisModel, Stream, Wire, model_client
 from tests.faults.model.referee import Reading, Referee, Wrong, digest_of, folded
-from tests.faults.model.reference import Place
+from tests.faults.model.reference import Live, Place
+from tests.faults.model.sizes import Sizes
 from tests.simulator.debugfs import DebugfsActions, Listing
 from tests.support.core import line as kernel_line
 
 HOSTS = ("mds1", "mds2", "mds3")
 POLLS_TO_SETTLE = 5
 """A damaged file, a stream that moved and a list that lost most of its lines take a poll each."""
-BOUND_SLACK = 1000
 
 
 class Mdt:
@@ -52,9 +51,8 @@ class Mdt:
     def put(self, place: Place, fid: int, action: str, status: str) -> None:
         """A new record."""
         self.cookie += 1
-        name = f"0x200000401:0x{fid:x}:0x0"
         self.lines[place] = kernel_line(
-            place[1], status, cat=place[0], fid=name, action=action, cookie=self.cookie, archive_id=1
+            place[1], status, cat=place[0], fid=fid_of(fid), action=action, cookie=self.cookie, archive_id=1
         )
 
     def listing(self) -> list[bytes]:
@@ -88,14 +86,17 @@ class Worker:
         """Whether SQLite's log may hold what is in the file already."""
         self.is_damaged = False
         """Whether its state file may hold what no poll has had to read yet: maintenance finds it."""
+        self.may_be_set_aside = False
+        """Whether somebody has had his hands in its state file: nothing else is a reason to set it aside."""
+        self.client, self.maintenance_client = life.client(), life.client()
         self.start()
 
     def start(self) -> None:
         """Begin a process on the state file that is there."""
         self.process = Process(f"worker of {self.mdt.name} on {self.host}")
-        self.client = self._life.client()
+        self.client.connection_pool.reset()
         self.stream = ActionStream(self.client, self.mdt.key.decode(), "the model")
-        self.replica = StreamReplica(self.state_path, self.stream, self.host, self._life.bound)
+        self.replica = StreamReplica(self.state_path, self.stream, self.host, self._life.sizes.bound)
         self.actions.open_files.clear()
         actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
         self.poller = Poller(
@@ -108,6 +109,7 @@ class Worker:
         with self._life.machine.running(self.process):
             result = self.poller.poll()
         self.next = None
+        self.check_set_aside()
         if self.process.is_dead:
             self.start()
             return None
@@ -128,7 +130,7 @@ class Worker:
         reading = self.readings[-1]
         is_whole = reading.proves_absence and not (result.not_kept or result.not_understood)
         if is_kept and is_whole and not self.promises_nothing:
-            self.promised.update(map(digest_of, reading.lines & reading.true_lines))
+            self.promised.update(map(digest_of, set(reading.lines).intersection(reading.true_lines)))
 
     def break_promises(self) -> None:
         """Its state file, or what the stream said, is lost or another one."""
@@ -139,6 +141,14 @@ class Worker:
         """Kill -9 between two polls, or a power failure that leaves the share `cut` of SQLite's log."""
         self._life.machine.kill(self.process, cut)
         self.start()
+
+    def check_set_aside(self) -> None:
+        """A state file that nobody has touched is sound."""
+        broken = self.state_path.with_name(f"{self.state_path.name}.broken")
+        if broken.exists():
+            if not self.may_be_set_aside:
+                raise Wrong(f"the state file of the {self.process.name} was set aside, and nobody had touched it")
+            broken.unlink()
 
     def stop(self) -> None:
         """End in good order."""
@@ -153,19 +163,19 @@ class Worker:
         proves = proves and content[-1:] in (b"", b"\n")
         self.readings.append(Reading(content.split(b"\n"), self.mdt.lines.values(), proves_absence=proves))
 
-        def at_end() -> None:
+        def gate() -> None:
             self._life.machine.gate("file")
 
-        return Listing(content, listing.error_number, at_end)
+        return Listing(content, listing.error_number, listing.at_end or gate, between=gate)
 
 
 class Life:
     """Everything, from nothing to its end."""
 
-    def __init__(self, folder: Path, machine: Machine, *, mdts: int, tells_deleted: bool, bound: OutboxBound) -> None:
+    def __init__(self, folder: Path, machine: Machine, sizes: Sizes, *, mdts: int, tells_deleted: bool) -> None:
         self.folder = folder
-        self.bound = bound
         self.machine = machine
+        self.sizes = sizes
         self.server = RedisModel(lambda: machine.now_s + self.server_ahead_s, tells_deleted=tells_deleted)
         self.server.on_added = self._added
         self.server_ahead_s = 0.0
@@ -252,13 +262,15 @@ class Life:
         process = Process(f"maintenance of {worker.mdt.name} on {worker.host}")
         result: CycleResult | HsmError | None = None
         with self.machine.running(process):
-            own = ActionStream(self.client(), worker.mdt.key.decode(), "the model")
+            worker.maintenance_client.connection_pool.reset()
+            own = ActionStream(worker.maintenance_client, worker.mdt.key.decode(), "the model")
             try:
                 result = self._cycle(worker, stream or own, threshold)
                 worker.was_tidied = True
                 tidy(worker.state_path)
             except HsmError as error:
                 result = error
+        worker.check_set_aside()
         for database in list(process.databases):
             raise Wrong(f"{process.name} leaves {database.path} open")
         return result
@@ -279,8 +291,11 @@ class Life:
 
     # -- what must hold
 
-    def settle(self, mdt: Mdt) -> None:
-        """Let the MDT be on one host, readable and in order, with a Redis that answers, and look at the stream."""
+    def settle(self, mdt: Mdt, *, at_once: bool) -> None:
+        """Let the MDT be on one host, readable and in order, with a Redis that answers, and look at the stream.
+
+        With `at_once` as soon as it is true, else after all the polls that it may take.
+        """
         self.machine.fault = None
         self.is_down, self.server.refuses, self.server_ahead_s = False, None, 0.0
         if mdt.key in self.server.strings:
@@ -295,8 +310,15 @@ class Life:
             worker.is_damaged = False
             worker.poll()
             self.maintain(worker)
+        if worker.may_be_set_aside:
+            worker.poll()
+            worker.kill()  # its successor reads all of the file
+            worker.poll()
+            worker.may_be_set_aside = False
         for _ in range(POLLS_TO_SETTLE):
             result = worker.poll()
+            if at_once and result is not None and result.error is None and mdt.referee.is_true():
+                break
         if result is None or result.error is not None:
             raise Wrong(f"{mdt.name}: a quiet poll fails: {result and result.error}")
         self.check(mdt, worker)
@@ -312,9 +334,13 @@ class Life:
         worker.poll()
         if before != self._last(mdt):
             raise Wrong(f"{mdt.name}: a poll that sees no change appends something")
-        said = {place: (live.digest, unpack_id(live.entry)) for place, live in mdt.referee.fold.live.items()}
-        if said != _rows_in(worker.state_path):
-            raise Wrong(f"{mdt.name}: the state file is not what the stream says")
+        self.check_rows(worker)
+
+    def check_rows(self, worker: Worker) -> None:
+        """The state file is what the stream says."""
+        wrong = worker.mdt.referee.wrong_rows(_rows_in(worker.state_path))
+        if wrong:
+            raise Wrong(f"{worker.mdt.name}: the state file is not what the stream says: {wrong}")
 
     def check_promises(self, mdt: Mdt) -> None:
         """What was seen while Redis was away is said; what waits on another host has still time to be."""
@@ -344,7 +370,7 @@ class Life:
             worker.poll()
         self.maintain(worker)
         stream = self.stream(mdt)
-        bound = 2 * len(mdt.lines) + BOUND_SLACK
+        bound = 2 * len(mdt.lines) + self.sizes.slack_entries
         if stream is not None and not stream.groups and len(stream) > bound:
             raise Wrong(f"{mdt.name}: {len(stream)} entries are left, more than {bound}")
         worker.poll()
@@ -356,12 +382,22 @@ class Life:
         for worker in self.workers.values():
             worker.replica.close()
             worker.client.close()
+            worker.maintenance_client.close()
 
 
-def _rows_in(path: Path) -> dict[Place, tuple[str | None, str]]:
+def fid_of(number: int) -> str:
+    """The FID of one of a few files."""
+    return f"0x200000401:0x{number:x}:0x0"
+
+
+def _rows_in(path: Path) -> dict[Place, Live]:
+    columns = "cat_idx, rec_idx, fid, action, status, cookie, hash, entry_id, first_seen, status_since"
     with closing(sqlite3.connect(path)) as database:
-        found = database.execute("SELECT cat_idx, rec_idx, hash, entry_id FROM actions").fetchall()
-    return {(cat, rec): (digest, entry_id) for cat, rec, digest, entry_id in found}
+        found = database.execute(f"SELECT {columns} FROM actions").fetchall()
+    return {
+        (cat, rec): Live(fid, action, status, cookie, digest, pack_id(entry_id or "0-0"), *times)
+        for cat, rec, fid, action, status, cookie, digest, entry_id, *times in found
+    }
 
 
 def _difference(said: dict[Place, str | None], listed: dict[Place, str | None]) -> str:

@@ -59,7 +59,7 @@ def recreate(life: Life, rng: random.Random) -> None:
 def burst(life: Life, rng: random.Random) -> str:
     """Changes, poll after poll: what makes a stream long."""
     mdt = any_mdt(life, rng)
-    for _ in range(rng.choice((5, 40))):
+    for _ in range(rng.choice((5, life.sizes.burst_polls))):
         for place in mdt.lines:
             set_status(mdt, place, rng.choice(_STATUSES))
         life.worker(mdt).poll()

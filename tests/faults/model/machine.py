@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 from urllib.parse import unquote, urlsplit
 
+from hsm_shipper.migrations import migrate
 from tests.faults.world import Killed
 
 _BUSY_TIMEOUT_S = 0.02
@@ -85,16 +86,28 @@ class Machine:
 
     def __init__(self) -> None:
         self.now_s = 1_795_000_000.0
+        """What `time.time()` tells: somebody may set that clock."""
+        self.passed_s = 0.0
+        """What `time.monotonic()` tells."""
         self.current: Process | None = None
         self.open: set[Database] = set()
         self.fault: Fault | None = None
 
-    def _now(self) -> float:
-        return self.now_s
+    def let_pass(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_s += seconds
+        self.passed_s += seconds
+
+    def set_clock(self, seconds: float) -> None:
+        """Put the clock of all hosts forward or back."""
+        self.now_s += seconds
 
     @contextlib.contextmanager
-    def installed(self) -> Iterator[None]:
-        """Within this the clock is ours, SQLite's connections are, and nothing is logged."""
+    def installed(self, *, migrates: bool = True) -> Iterator[None]:
+        """Within this the clock is ours, SQLite's connections are, and nothing is logged.
+
+        Without `migrates` new state files are copies of one: twenty statements less, between which nothing happens.
+        """
         connect = sqlite3.connect
 
         def ours(database: Any, *args: Any, **kwargs: Any) -> Database:
@@ -109,8 +122,9 @@ class Machine:
                 self.current.databases.add(connection)
             return connection
 
-        clocks = mock.patch.multiple("time", time=self._now, monotonic=self._now)
-        with clocks, mock.patch("sqlite3.connect", ours):
+        clocks = mock.patch.multiple("time", time=lambda: self.now_s, monotonic=lambda: self.passed_s)
+        made = contextlib.nullcontext() if migrates else mock.patch("hsm_shipper.state.state_file.migrate", _copy_new)
+        with clocks, mock.patch("sqlite3.connect", ours), made:
             logging.disable(logging.CRITICAL)
             try:
                 yield
@@ -166,6 +180,17 @@ class Machine:
             if not any(database.path == path for database in self.open):
                 _put_back(path, left, cut)
         process.left = {}
+
+
+_new = sqlite3.connect(":memory:")
+migrate(_new)
+
+
+def _copy_new(connection: sqlite3.Connection) -> None:
+    if connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]:
+        migrate(connection)  # somebody has left a part of one
+    else:
+        _new.backup(connection)
 
 
 def _files_of(path: Path) -> dict[str, bytes]:

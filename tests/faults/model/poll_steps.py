@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import random
 
-from tests.faults.model.drawn import any_mdt, any_worker
+from tests.faults.model.drawn import any_mdt, any_worker, is_settled
 from tests.faults.model.life import Life, Worker, as_content
 from tests.faults.model.referee import Wrong, digest_of
 from tests.simulator.debugfs import Listing
@@ -38,10 +38,10 @@ def _check_shipped(worker: Worker, listing: list[bytes]) -> None:
 
 
 def poll_everywhere(life: Life, rng: random.Random) -> None:
-    """A minute passes."""
-    life.machine.now_s += 10
+    """A poll interval passes: who has an MDT polls it, who had it may do so once more."""
+    life.machine.let_pass(10)
     for worker in life.workers.values():
-        if worker not in life.busy:
+        if worker not in life.busy and (worker.host in worker.mdt.mounted_on or rng.random() < 0.2):
             worker.poll()
 
 
@@ -61,7 +61,7 @@ def poll_an_incomplete_listing(life: Life, rng: random.Random) -> str:
 def poll_a_short_listing(life: Life, rng: random.Random) -> str | None:
     """A list that lost most of itself, or its end, and ends like a good one: not believed until it says so again."""
     worker = any_worker(life, rng)
-    if not _is_settled(life, worker):
+    if not is_settled(life, worker):
         return None
     lines = worker.mdt.listing()
     left = rng.choice((0, int(rng.random() * len(lines) / 2), max(0, len(lines) - 11)))
@@ -71,16 +71,63 @@ def poll_a_short_listing(life: Life, rng: random.Random) -> str | None:
     return f"{worker.process.name}: {left} of {len(lines)} lines: {told}"
 
 
+def poll_doubtful_listings(life: Life, rng: random.Random) -> str | None:
+    """Listings in a row none of which is to be believed: no two that are whole lack the same record."""
+    worker = any_worker(life, rng)
+    if not is_settled(life, worker):
+        return None
+    lines, absent, told = worker.mdt.listing(), set[bytes](), []
+    for _ in range(rng.randint(3, 9)):
+        how = rng.choice(("short", "short", "incomplete", "incomplete", "garbled"))
+        left = lines[: int(rng.random() * len(lines) / 2)]
+        if how == "short":
+            left = sorted(absent.union(left), key=lines.index)
+            if 2 * (len(lines) - len(left)) <= len(lines):
+                continue  # believed at once
+            absent = set(lines).difference(left)
+            worker.next = Listing(as_content(left))
+        elif how == "incomplete":
+            left = lines[: rng.randint(0, len(lines))]
+            absent.difference_update(left)
+            worker.next = Listing(as_content(left), rng.choice(_ERRORS))
+        else:
+            absent.clear()
+            worker.next = Listing(as_content([*lines, rng.choice(_GARBAGE[:3])]))
+        worker.poll()
+        told.append(f"{how} {len(left)}")
+    return f"{worker.process.name}: {', '.join(told)} of {len(lines)}"
+
+
+def poll_as_the_coordinator_stops(life: Life, rng: random.Random) -> str | None:
+    """Or as it begins: before a reading, or behind it, it says itself that its list is not to be trusted."""
+    worker = any_worker(life, rng)
+    if not is_settled(life, worker):
+        return None
+    mdt = worker.mdt
+    lines = mdt.listing()
+    left = rng.randint(len(lines) // 2, len(lines))
+
+    def happen() -> None:
+        mdt.hsm_control = after
+
+    before, after = rng.choice((("enabled", "stopping"), ("init", "enabled"), ("stopping", "stopping")))
+    mdt.hsm_control = before
+    worker.next = Listing(as_content(lines[:left]), at_end=happen)
+    told = worker.poll()
+    mdt.hsm_control = "enabled"
+    return f"{worker.process.name}: {before}, {after}, {left} of {len(lines)} lines: {told}"
+
+
 def poll_an_unsorted_listing(life: Life, rng: random.Random) -> str | None:
     """The queue of a coordinator outside the kernel, whole and then cut anywhere."""
     worker = any_worker(life, rng)
-    if not _is_settled(life, worker):
+    if not is_settled(life, worker):
         return None
     mdt = worker.mdt
     mdt.order = rng.randint(0, 99)
     worker.poll()
     lines = mdt.listing()
-    if lines != [mdt.lines[place] for place in sorted(mdt.lines)] and _is_settled(life, worker):
+    if lines != [mdt.lines[place] for place in sorted(mdt.lines)] and is_settled(life, worker):
         worker.next = Listing(as_content(lines[: int(rng.random() * len(lines))]))
         worker.poll()
         worker.poll()
@@ -89,25 +136,15 @@ def poll_an_unsorted_listing(life: Life, rng: random.Random) -> str | None:
     return worker.process.name
 
 
-def _is_settled(life: Life, worker: Worker) -> bool:
-    """Whether the worker may be given what it must not believe: it knows the list, and doubts nothing in it."""
-    mdt = worker.mdt
-    if life.machine.fault is not None or life.is_down or life.server.refuses or mdt.hsm_control != "enabled":
-        return False
-    if mdt.mounted_on != {worker.host} or not mdt.lines or mdt.key in life.server.strings:
-        return False
-    result = worker.poll()
-    if result is None or result.error is not None or not mdt.referee.is_true():
-        return False
-    return not worker.replica.unconfirmed_absent
-
-
 def poll_with_garbage(life: Life, rng: random.Random) -> str:
-    """Lines that nobody understands, and lines twice."""
+    """Lines that nobody understands, lines twice, and second lines for a place."""
     worker = any_worker(life, rng)
     lines = worker.mdt.listing()
     for _ in range(rng.randint(1, 3)):
-        odd = rng.choice((*_GARBAGE, *lines[:2], *(line + b"x\x01" for line in lines[:1])))
+        second = [line + b"x\x01" for line in lines[:1]] + [
+            line.replace(b"=0x0/0x6", b"=0x0/0x7") for line in lines[:2]
+        ]
+        odd = rng.choice((*_GARBAGE, *lines[:2], *second))
         lines.insert(rng.randint(0, len(lines)), odd)
     worker.next = Listing(as_content(lines))
     return f"{worker.process.name}: {worker.poll()}"
@@ -116,7 +153,7 @@ def poll_with_garbage(life: Life, rng: random.Random) -> str:
 def poll_with_an_unreadable_line(life: Life, rng: random.Random) -> str | None:
     """A record that shows as something that nobody understands, once."""
     worker = any_worker(life, rng)
-    if not _is_settled(life, worker):
+    if not is_settled(life, worker):
         return None
     lines = worker.mdt.listing()
     lines[rng.randrange(len(lines))] = rng.choice(_GARBAGE[:3])

@@ -6,8 +6,10 @@ import json
 import random
 
 from hsm_shipper.contract.stream_ids import unpack_id
-from tests.faults.model.drawn import any_mdt
-from tests.faults.model.life import Life, Mdt
+from tests.faults.model.drawn import any_mdt, any_worker, is_settled
+from tests.faults.model.life import Life, Mdt, fid_of
+from tests.faults.model.referee import Wrong, digest_of
+from tests.support.core import line as kernel_line
 
 
 def down_or_up(life: Life, rng: random.Random) -> str:
@@ -81,7 +83,7 @@ def lose_tail(life: Life, rng: random.Random) -> str | None:
 
 
 def delete_entries(life: Life, rng: random.Random) -> str | None:
-    """XDEL by another hand: the newest, or some anywhere."""
+    """XDEL by another hand: the newest, the first, or some anywhere."""
     mdt = any_mdt(life, rng)
     stream = life.stream(mdt)
     if stream is None or not stream.ids:
@@ -89,8 +91,7 @@ def delete_entries(life: Life, rng: random.Random) -> str | None:
     which = rng.choice(
         ([stream.ids[-1]], [stream.ids[0]], rng.sample(stream.ids, min(len(stream), rng.choice((1, 5)))))
     )
-    _hand(life, "XDEL", mdt.key, *map(unpack_id, which))
-    life.begin_epochs(front_lost=True)
+    _delete(life, mdt, which)
     if not life.server.tells_deleted:
         # Before Redis 7.0 a deletion hides behind one of the first entry, or a trim: maintenance finds it, hours later.
         owner = life.worker(mdt)
@@ -100,6 +101,32 @@ def delete_entries(life: Life, rng: random.Random) -> str | None:
         else:
             owner.poll()
     return f"{len(which)} of {mdt.name}"
+
+
+def delete_below_a_deletion(life: Life, rng: random.Random) -> str | None:
+    """XDEL that leaves the highest deleted id what it was: alone, or with the first entry."""
+    worker = any_worker(life, rng)
+    mdt, stream = worker.mdt, life.stream(worker.mdt)
+    if not is_settled(life, worker) or stream is None or len(stream) < 4 or not life.server.tells_deleted:
+        return None
+    _delete(life, mdt, [rng.choice(stream.ids[2:])])
+    worker.poll()
+    live = {action.entry for action in mdt.referee.fold.live.values()}
+    below = [entry for entry in stream.ids[1:] if entry < stream.max_deleted and entry in live]
+    if not below:
+        return None
+    if rng.random() < 0.7:
+        worker.kill()  # who is not in step looks at the stream anew
+    _delete(life, mdt, [*stream.ids[: rng.randint(0, 1)], rng.choice(below)])
+    told = worker.poll()
+    if not mdt.referee.is_true():
+        raise Wrong(f"{mdt.name}: a deletion below another was not noticed")
+    return f"{mdt.name}: {told}"
+
+
+def _delete(life: Life, mdt: Mdt, entries: list[int]) -> None:
+    _hand(life, "XDEL", mdt.key, *map(unpack_id, entries))
+    life.begin_epochs(front_lost=True)
 
 
 def trim_by_another_hand(life: Life, rng: random.Random) -> str:
@@ -124,7 +151,7 @@ def set_id(life: Life, rng: random.Random) -> str | None:
 def foreign_entries(life: Life, rng: random.Random) -> str:
     """Somebody else writes: no events, old events again, those of an earlier shipper."""
     mdt = any_mdt(life, rng)
-    kind = rng.choice(("malformed", "many malformed", "copies", "earlier NEW", "earlier PURGED"))
+    kind = rng.choice(("malformed", "many malformed", "copies", *["earlier shipper"] * 2, *_EARLIER))
     for fields in _foreign(life, rng, mdt, kind):
         _hand(life, "XADD", mdt.key, "*", *fields)
     return f"{kind} in {mdt.name}"
@@ -134,24 +161,49 @@ def _foreign(life: Life, rng: random.Random, mdt: Mdt, kind: str) -> list[list[b
     stream = life.stream(mdt)
     if kind.endswith("malformed"):
         odd: list[list[bytes]] = [[b"data", b"no JSON"], [b"data", b"{}"], [b"other", b"x"], [b"data", b"\xff"]]
-        return [rng.choice(odd) for _ in range(1200 if kind.startswith("many") else rng.randint(1, 3))]
+        many = life.sizes.slack_entries * 6 // 5
+        return [rng.choice(odd) for _ in range(many if kind.startswith("many") else rng.randint(1, 3))]
     if kind == "copies":
         return rng.sample(stream.fields, min(len(stream), 3)) if stream is not None else []
+    if kind == "earlier shipper":
+        some = [_line_of_another_list(rng) for _ in range(2)]
+        return [_earlier(mdt, rng.choice(some), rng.choice(_EARLIER), rng) for _ in range(rng.randint(1, 20))]
     if not mdt.lines:
         return []
-    place = rng.choice(sorted(mdt.lines))
-    raw = mdt.lines[place].decode()
+    return [_earlier(mdt, mdt.lines[rng.choice(sorted(mdt.lines))].decode(), kind, rng)]
+
+
+_EARLIER = ("NEW", "PURGED", "PURGED by name")
+"""What a shipper of before this one may say."""
+
+
+def _line_of_another_list(rng: random.Random) -> str:
+    line = kernel_line(
+        rng.randint(1, 6),
+        rng.choice(("WAITING", "SUCCEED")),
+        cat=rng.randint(1, 2),
+        fid=fid_of(rng.randint(1, 3)),
+        action=rng.choice(("ARCHIVE", "RESTORE")),
+        cookie=rng.randint(1, 3),
+    )
+    return line.decode()
+
+
+def _earlier(mdt: Mdt, raw: str, kind: str, rng: random.Random) -> list[bytes]:
+    """An entry of an earlier shipper about this line; a PURGED also of the record that had its place before."""
     fid = raw.split("fid=[")[1].split("]")[0]
     action = raw.split("action=")[1].split(" ")[0]
-    event: dict[str, object] = {
-        "action_key": f"{fid}:{action}",
-        "event_type": kind.split()[1],
-        "timestamp": 1_759_401_125,
-    }
-    if kind == "earlier NEW":
-        event |= {"mdt": mdt.name, "cat_idx": place[0], "rec_idx": place[1], "fid": fid, "action": action}
+    cat_idx, rec_idx = raw.split("idx=")[1].split("]")[0].split("/")
+    event: dict[str, object] = {"action_key": f"{fid}:{action}", "timestamp": 1_759_401_125}
+    event["event_type"] = kind.split()[0]
+    if kind != "PURGED by name":
+        event |= {"mdt": mdt.name, "cat_idx": int(cat_idx), "rec_idx": int(rec_idx), "fid": fid, "action": action}
+    if kind == "NEW":
         event |= {"status": raw.split("status=")[1].split(" ")[0], "raw": raw}
-    return [[b"data", json.dumps(event).encode()]]
+    if kind == "PURGED":
+        who: list[dict[str, str]] = [{"cookie": "0x1"}, {"hash": "0" * 32}, {"hash": digest_of(raw.encode())}, {}]
+        event |= {"status": "PURGED"} | rng.choice(who)
+    return [b"data", json.dumps(event).encode()]
 
 
 def move_clocks(life: Life, rng: random.Random) -> str:
@@ -160,7 +212,8 @@ def move_clocks(life: Life, rng: random.Random) -> str:
     if how == "server":
         life.server_ahead_s = rng.choice((-3600.0, 0.0, 3600.0))
     else:
-        life.machine.now_s += rng.choice((1, 60, 86_400) if how == "passes" else (-3600, 3600))
+        seconds = rng.choice((1, 60, 86_400) if how == "passes" else (-3600, 3600))
+        life.machine.let_pass(seconds) if how == "passes" else life.machine.set_clock(seconds)
     return how
 
 

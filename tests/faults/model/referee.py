@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from hashlib import md5
 from typing import Any
 
@@ -20,15 +21,19 @@ class Reading:
     """What a worker was given to read, for the referee."""
 
     def __init__(self, lines: list[bytes], true_lines: Iterable[bytes], *, proves_absence: bool) -> None:
-        self.lines = frozenset(lines)
-        self.places = {place for place in map(_place_of, lines) if place is not None}
-        self.true_lines = frozenset(true_lines)
+        self.lines = lines
+        self.true_lines = list(true_lines)
         """The list as it was then."""
         self.proves_absence = proves_absence
 
+    @cached_property
+    def places(self) -> set[Place]:
+        """The places that it holds something in."""
+        return {place for place in map(_place_of, self.lines) if place is not None}
+
     def may_end(self, event: dict[str, Any], place: Place) -> str | None:
         """What is wrong with a PURGED of this reading."""
-        if any(identity_of(line) == identity(event) for line in self.true_lines):
+        if any(_place_of(line) == place and identity_of(line) == identity(event) for line in self.true_lines):
             return "PURGED of an action that was still in the file"
         if not self.proves_absence and place not in self.places:
             return "PURGED of an action that a reading missed which proves nothing"
@@ -117,6 +122,15 @@ class Referee:
         """Whether the stream says what the list does."""
         return self.digests() == self.listed()
 
+    def wrong_rows(self, rows: dict[Place, Live]) -> list[Place]:
+        """The places where the rows of a state file are not what the stream says."""
+        live = self.fold.live
+        return sorted(
+            place
+            for place in live.keys() | rows.keys()
+            if live.get(place) != rows.get(place) or not _same_times(live[place], rows[place])
+        )
+
 
 def folded(stream: Stream | None) -> ReferenceFold:
     """A whole stream."""
@@ -153,6 +167,12 @@ def sequence_fault(event: dict[str, Any], occupant: Live | None) -> str | None:
     if times[0] != occupant.first_seen:
         return "an UPDATE that forgets since when the action is there"
     return None
+
+
+def _same_times(said: Live, row: Live) -> bool:
+    """As far as the entry tells them: those of earlier shippers do not."""
+    pairs = (said.first_seen, row.first_seen), (said.status_since, row.status_since)
+    return all(told is None or told == known for told, known in pairs)
 
 
 def digest_of(line: bytes) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import md5
 from typing import Any
 
@@ -40,7 +41,12 @@ class Live:
 
 
 def event_of(fields: list[bytes]) -> dict[str, Any] | None:
-    """The object in an entry; None for one that is no event."""
+    """The object in an entry, not to be changed; None for one that is no event."""
+    return _event(tuple(fields))
+
+
+@lru_cache(4096)
+def _event(fields: tuple[bytes, ...]) -> dict[str, Any] | None:
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
     try:
         event = json.loads(pairs[b"data"])

@@ -31,8 +31,10 @@ from tests.faults.model.list_steps import (
 )
 from tests.faults.model.machine import Database, Fault
 from tests.faults.model.maintenance_steps import (
+    heal_what_was_edited,
     maintain,
     maintain_at_a_server_that_is_behind,
+    maintain_at_another_server,
     quiet,
 )
 from tests.faults.model.poll_steps import (
@@ -40,6 +42,8 @@ from tests.faults.model.poll_steps import (
     poll_a_short_listing,
     poll_an_incomplete_listing,
     poll_an_unsorted_listing,
+    poll_as_the_coordinator_stops,
+    poll_doubtful_listings,
     poll_everywhere,
     poll_with_an_unreadable_line,
     poll_with_garbage,
@@ -48,6 +52,7 @@ from tests.faults.model.poll_steps import (
 from tests.faults.model.redis_steps import (
     another_type,
     consumer_group,
+    delete_below_a_deletion,
     delete_entries,
     down_or_up,
     flush,
@@ -75,7 +80,7 @@ def arm(life: Life, rng: random.Random) -> str:
     worker = any_worker(life, rng)
     text = f"{name} at {point} {after}: {worker.process.name}"
     if point == "keep going" or rng.random() < 0.25:
-        return f"{text}: maintenance: {life.maintain(worker, threshold=rng.choice((1, 1000)))}"
+        return f"{text}: maintenance: {life.maintain(worker, threshold=rng.choice((1, 5, 1000)))}"
     return f"{text}: {worker.poll()}"
 
 
@@ -123,14 +128,15 @@ def take_away_fault(life: Life, rng: random.Random) -> None:
 WEIGHTS: dict[Step, int] = {
     submit: 14, change_status: 16, remove: 8, cancel_all: 1, recreate: 1, burst: 1,
     poll: 22, poll_everywhere: 4, poll_an_incomplete_listing: 4, poll_a_short_listing: 3, poll_an_unsorted_listing: 1,
-    poll_with_garbage: 2, poll_with_an_unreadable_line: 1, stop_or_start_coordinator: 2,
+    poll_with_garbage: 2, poll_with_an_unreadable_line: 1, poll_doubtful_listings: 2,
+    poll_as_the_coordinator_stops: 1, stop_or_start_coordinator: 2,
     arm: 18, take_away_fault: 1, kill: 4, cut_power: 2,
     fail_over: 3, mount_twice_or_nowhere: 2,
     lose_state: 2, damage_state: 2, copy_state: 2, bring_back_copy: 2, mix_two_days: 1,
-    down_or_up: 3, refuse: 2, another_type: 1, flush: 1, remember: 1, roll_back: 1, lose_tail: 1, delete_entries: 2,
-    trim_by_another_hand: 1, set_id: 1, foreign_entries: 3, move_clocks: 3, consumer_group: 2,
-    maintain: 4, maintain_at_a_server_that_is_behind: 2,
-    quiet: 3,
+    down_or_up: 3, refuse: 2, another_type: 1, flush: 1, remember: 1, roll_back: 1, lose_tail: 1,
+    delete_entries: 2, delete_below_a_deletion: 1, trim_by_another_hand: 1, set_id: 1, foreign_entries: 3,
+    move_clocks: 3, consumer_group: 2, maintain: 4, maintain_at_a_server_that_is_behind: 2,
+    maintain_at_another_server: 1, heal_what_was_edited: 1, quiet: 3,
 }  # fmt: skip
 """Every step, and how often it comes."""
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from hsm_tools.command.messages import Remarks
+from hsm_tools.command.remarks import Remarks
 
 
 def test_errors_of_a_time_without_a_terminal_are_said_afterwards(capsys: pytest.CaptureFixture[str]) -> None:
