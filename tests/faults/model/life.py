@@ -317,6 +317,8 @@ class Life:
             worker.may_be_set_aside = False
         for _ in range(POLLS_TO_SETTLE):
             result = worker.poll()
+            while result is not None and result.error is None and worker.replica.waiting.events:
+                result = worker.poll()  # each appends some of what waits
             if at_once and result is not None and result.error is None and mdt.referee.is_true():
                 break
         if result is None or result.error is not None:
