@@ -197,6 +197,7 @@ class StateFile:
             free = self._connection.execute("PRAGMA freelist_count").fetchone()[0]
             if free * self._connection.execute("PRAGMA page_size").fetchone()[0] > LOG_MAX_BYTES:
                 self._connection.execute("VACUUM")
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # this is what makes the file shorter
 
     def outbox_follows(self) -> bool:
         """Whether what waits goes on from the live actions: another process may have corrected those."""

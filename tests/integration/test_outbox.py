@@ -15,10 +15,11 @@ import pytest
 import redis
 
 from hsm_shipper.contract.action_state import ActionState
-from hsm_shipper.errors import OutboxFull, StateCorrupt, StreamUnavailable
+from hsm_shipper.errors import OutboxFull, StateCorrupt, StateUnwritable, StreamUnavailable
 from hsm_shipper.maintenance.reconcile import Healed, StateFileHealer
 from hsm_shipper.state.damage import check_for_damage, set_aside
 from hsm_shipper.state.forget import forget
+from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.worker.outbox import OutboxBound
 from hsm_shipper.worker.poll_result import PollResult
 from tests.conftest import PrivateServer
@@ -396,6 +397,39 @@ def test_redis_leaves_in_the_middle_of_a_poll(tmp_path: Path, client: redis.Redi
     told = Counter(told.split()[0] for told in mdt.told())
     assert told == {"PURGED": 599, "UPDATE": 901 + 2 * 1500, "NEW": 599}
     mdt.check(*last)
+
+
+def free_pages(state: Path) -> int:
+    """Of a state file, beside what its log holds."""
+    with closing(sqlite3.connect(state)) as connection:
+        return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def test_the_disk_gets_back_what_a_long_outbox_took(mdt: OneMdt, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    outage = [[*LISTING, *lines(range(100, 200), status)] for status in ("WAITING", "STARTED", "SUCCEED")]
+    go_without_redis(mdt, wire, outage)
+    mdt.poll(*outage[-1])
+    assert free_pages(mdt.state) > 20  # too little to be worth it
+    monkeypatch.setattr("hsm_shipper.state.state_file.LOG_MAX_BYTES", 0)
+    go_without_redis(mdt, wire, outage)
+    mdt.poll(*outage[-1])
+    assert free_pages(mdt.state) < 5
+    mdt.replica.catch_up()  # and the worker goes on
+    mdt.check(*outage[-1])
+
+
+def test_a_disk_without_room_for_that_holds_up_nothing(
+    mdt: OneMdt, wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: StateFile) -> None:
+        raise StateUnwritable("cannot shrink state file: database or disk is full")
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(StateFile, "shrink", full)
+    go_without_redis(mdt, wire)
+    mdt.poll(*OUTAGE[-1])
+    assert mdt.told() == TOLD
+    assert "cannot shrink state file" in caplog.text
 
 
 # What is believed without Redis.
