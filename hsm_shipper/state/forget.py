@@ -25,8 +25,11 @@ def maintenance_lock_path(state_dir: Path, mdt: str) -> Path:
 
 
 def stored_mdts(state_dir: Path) -> frozenset[str]:
-    """The MDTs that have a state file below `state_dir`."""
-    return frozenset(mdt for mdt in state_files(state_dir) if is_mdt_name(mdt))
+    """The MDTs that have a state file below `state_dir`; none where that cannot be seen."""
+    try:
+        return frozenset(filter(is_mdt_name, state_files(state_dir)))
+    except StateError:
+        return frozenset()
 
 
 def forget(state_dir: Path, mdt: str) -> bool:

@@ -14,13 +14,12 @@ from typing import NamedTuple
 from hsm_shipper.config import Config
 from hsm_shipper.contract.action_state import UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.event import PURGED, Event, decode
-from hsm_shipper.contract.fold import ActionFold
+from hsm_shipper.contract.fold import ActionFold, Entry
 from hsm_shipper.contract.stream_head import Head, has_losses
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import MalformedEvent, OutboxFull, StateChanged, StateCorrupt, StateUnwritable
 from hsm_shipper.state.outbox_rows import OutboxRow
 from hsm_shipper.state.state_file import StateFile
-from hsm_shipper.stream.page_reader import Entry
 from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.batch_size import BATCH_EVENTS, BatchSize, held_s
 from hsm_shipper.worker.changes import Change
@@ -147,17 +146,17 @@ class Outbox:
         self.is_full = False
         _log.warning("%d events that waited in the outbox of %s are dropped: %s", events, state.path, reason)
 
-    def take_out_found(self, state: StateFile, found: OutboxMatch, head: Head) -> None:
+    def take_out_found(self, state: StateFile, found: OutboxMatch) -> None:
         """Within a transaction, before the position is set: what the stream holds of what waits waits no more.
 
-        `found` has met all that the stream holds; it ends at `head`.
+        `found` has met all that the stream holds.
         """
         left = found.events
         while left:
             rows = state.waiting_behind(0, min(left, BATCH_EVENTS))
             state.take_out(rows)
             left -= len(rows)
-        if not found.goes_on_to(head):
+        if not found.goes_on():
             self.drop(state, "the stream does not go on from where it was left: another host wrote, or data was lost")
         self._sent += found.events
 
@@ -175,8 +174,11 @@ class Outbox:
 class OutboxMatch:
     """Compares what a stream holds beyond a position with what waits behind that position."""
 
-    def __init__(self, state: StateFile, stream: ActionStream, left_at: Head | None) -> None:
-        """`left_at` is the stream as it was left; None where that is not known any more."""
+    def __init__(self, state: StateFile, stream: ActionStream, left_at: Head | None, now: Head) -> None:
+        """`left_at` is the stream as it was left (None where that is not known any more), `now` as it is.
+
+        The live actions in the state file are still those of `left_at`.
+        """
         self.events = 0
         """So many of those that wait are in the stream."""
         self._state = state
@@ -186,6 +188,8 @@ class OutboxMatch:
         self._last = self._left = 0 if left_at is None else pack_id(left_at.last_id)
         self._beyond = 0
         self._holds = left_at is not None and self._is_open and stream.holds(left_at)
+        self._now = now
+        self._needs_front = self._is_open and state.needs_entry_before(now.first_id)
         self._rows = _waiting(state)
 
     def page(self, page: Sequence[Entry]) -> None:
@@ -206,16 +210,16 @@ class OutboxMatch:
             else:
                 self._is_other = True
 
-    def goes_on_to(self, head: Head) -> bool:
-        """Whether the rest still waits for a stream that is as it should be, and ends at `head`."""
+    def goes_on(self) -> bool:
+        """Whether the rest still waits for a stream that is as it should be."""
         if not self._is_open or self._left_at is None or self._is_other:
             return False
         # Our append comes first behind where we left it. What somebody else added behind that may be gone again: XDEL
         # tells, a trim takes what we know first.
-        others_would_show = self._holds and head.max_deleted_id is not None
-        if self._last != pack_id(head.last_id) and not others_would_show:
+        others_would_show = self._holds and self._now.max_deleted_id is not None
+        if self._last != pack_id(self._now.last_id) and not others_would_show:
             return False
-        return not has_losses(self._left_at, head, self._beyond, self._state.needs_entry_before)
+        return not has_losses(self._left_at, self._now, self._beyond, lambda _: self._needs_front)
 
 
 def actions_once_sent(state: StateFile, places: Sequence[int]) -> dict[int, ActionState]:

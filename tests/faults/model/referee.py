@@ -26,6 +26,15 @@ class Reading:
         """The list as it was then."""
         self.proves_absence = proves_absence
 
+    def holds(self, event: dict[str, Any]) -> bool:
+        """Whether it holds the line that a NEW or UPDATE tells of, by its MD5 and, where it has one, its text."""
+        text = self._texts.get(str(digest(event)))
+        return text is not None and event.get("raw", text) == text
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        return {digest_of(line): line.decode(errors="replace") for line in self.lines}
+
     @cached_property
     def places(self) -> set[Place]:
         """The places that it holds something in."""
@@ -86,7 +95,7 @@ class Referee:
         occupant = self.fold.live.get(place)
         if event["event_type"] == "PURGED":
             self._judge_purged(event, place, readings)
-        elif not any(str(event.get("raw")).encode() in reading.lines for reading in readings):
+        elif not any(reading.holds(event) for reading in readings):
             raise Wrong("an event of a line that was not read")
         if self._may_go_on(place):
             return
