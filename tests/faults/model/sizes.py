@@ -53,6 +53,7 @@ def drawn(rng: random.Random) -> tuple[Sizes, dict[str, Any]]:
         "state.outbox_rows._ROWS_PER_READ": rng.randint(1, 5),
         "worker.outbox.BATCH_EVENTS": rng.randint(1, 5),
         "state.state_file._PLACES_PER_QUERY": rng.randint(1, 5),
+        "state.state_file._PLACES_STEP": rng.choice((1, 3)),
         "worker.batch_size.BATCH_EVENTS": rng.randint(1, 9),
         "worker.digest_table._FEWEST_CELLS": 8,
         "worker.held_lines.HELD_OPEN_MAX": rng.randint(3, 25),
