@@ -94,7 +94,7 @@ def test_an_mdt_found_at_another_path_is_read_there(server: MetadataServer) -> N
         actions.write_bytes(line)
     server.start()
     server.wait_events("elm-MDT0000", 1)
-    assert server.log.read_text().count("elm-MDT0000 is already read from") == 1
+    eventually(lambda: server.log.read_text().count("elm-MDT0000 is already read from") == 1)
 
     shutil.rmtree(server.root / "a")
     eventually(lambda: any(event["rec_idx"] == 2 for event in server.events("elm-MDT0000")))
