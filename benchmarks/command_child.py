@@ -1,4 +1,7 @@
-"""A child that runs a command of the tools as people do: `python -m benchmarks.command_child stats|top CONFIG`."""
+"""A child that runs a command of the tools as people do.
+
+python -m benchmarks.command_child stats|top CONFIG [OPTION…]
+"""
 
 from __future__ import annotations
 
@@ -18,20 +21,21 @@ _LIVE = b"Listening for live updates"
 _BIN = Path(sys.executable).parent
 
 
-def main(command: str, config_file: str) -> None:
+def main(command: str, config_file: str, *options: str) -> None:
     """For each line of standard input, `stats`: a report, start to end; `top`: up to its first live frame."""
-    serve({"stats": lambda: _stats(config_file), "top": lambda: _top(config_file)}[command])
+    arguments = ["-c", config_file, *options]
+    serve({"stats": lambda: _stats(arguments), "top": lambda: _top(arguments)}[command])
 
 
-def _stats(config_file: str) -> None:
-    subprocess.run([str(_BIN / "hsm-stream-stats"), "-c", config_file], stdout=subprocess.DEVNULL, check=True)
+def _stats(arguments: list[str]) -> None:
+    subprocess.run([str(_BIN / "hsm-stream-stats"), *arguments], stdout=subprocess.DEVNULL, check=True)
 
 
-def _top(config_file: str) -> None:
+def _top(arguments: list[str]) -> None:
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color"}
-    command = [str(_BIN / "hsm-action-top"), "-c", config_file]
+    command = [str(_BIN / "hsm-action-top"), *arguments]
     with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environment, start_new_session=True) as top:
         os.close(its)
         shown = b""

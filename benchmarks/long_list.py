@@ -53,6 +53,10 @@ class LongList:
         """A process that polls it, as the worker's does."""
         return Child("benchmarks.poll_child", self._config, _MDT, self._actions)
 
+    def catching_up(self) -> Child:
+        """A process that loses its state and catches up with the stream, as the worker's does."""
+        return Child("benchmarks.catch_up_child", self._config, _MDT)
+
     def reading(self) -> Child:
         """The floor of a poll without much change."""
         return Child("benchmarks.floors", "reading", self._actions)
@@ -65,9 +69,14 @@ class LongList:
         """A process that reports on the streams, as `hsm-stream-stats` does."""
         return Child("benchmarks.stats_child", self._config)
 
-    def command(self, name: str) -> Child:
+    def command(self, name: str, *options: str) -> Child:
         """A process that runs the command of a tool, `stats` or `top`."""
-        return Child("benchmarks.command_child", name, self._config)
+        return Child("benchmarks.command_child", name, self._config, *options)
+
+    def copy_stream(self, copies: int) -> None:
+        """Have so many more MDTs whose streams say what its stream says."""
+        for number in range(1, copies + 1):
+            self.client.copy(self.key, f"{self.key[:-4]}{number:04x}")
 
     def maintenance(self) -> Child:
         """A process that maintains its stream, restored before each run from what it is now."""

@@ -22,7 +22,7 @@ def measure(folder: Path, server: RedisServer, lines: int, repetitions: int) -> 
         changed = mdt.change(1, stop=round(lines * _CHANGED_SHARE))
         worker.run()
     floor = Row("floor: bare reading of the entries", memory_shown=False)
-    cycle = Row("reconcile and trim", floor, 1.8, _MEMORY_AIM_MB)
+    cycle = Row("reconcile and trim", floor, 1.5, _MEMORY_AIM_MB)
     with mdt.maintenance() as maintenance, mdt.reading_entries(mdt.set_aside_key) as reading:
         for _ in range(repetitions):
             run = maintenance.run()

@@ -12,6 +12,7 @@ from tests.support.servers import RedisServer
 _MEMORY_AIM_MB = 64.0
 _MEMORY_AIM_OF_MANY_MB = 100.0  # where every line changes, or is folded from the stream
 _STEADY_POLLS = 2
+_CATCH_UPS = 2
 _EVERY = 100  # one line of so many changes: 1 %
 
 
@@ -26,7 +27,9 @@ class _Rows:
         self.restarted = Row("first poll after a restart, unchanged")
         self.pipeline = Row("floor: bare pipeline of the same XADDs", memory_shown=False)
         self.first_ship = Row("first ship", self.pipeline, 1.0, _MEMORY_AIM_MB)
-        self.caught_up = Row("first poll without state: stream folded", memory_aim_mb=_MEMORY_AIM_OF_MANY_MB)
+        self.bare_read = Row("floor: bare reading of the entries", memory_shown=False)
+        self.caught_up = Row("catch-up of a lost state", self.bare_read, 1.3, _MEMORY_AIM_OF_MANY_MB)
+        self.without_state = Row("first poll without state: catch-up and list", memory_aim_mb=_MEMORY_AIM_OF_MANY_MB)
         self.all_changed = Row("all lines changed at once", self.first_ship, 2.0, _MEMORY_AIM_OF_MANY_MB)
         self.emptied = Row("emptied list, not believed yet")
         self.purged = Row("emptied list, believed: all purged", memory_aim_mb=_MEMORY_AIM_OF_MANY_MB)
@@ -77,9 +80,15 @@ def _change_some(mdt: LongList, rows: _Rows, repetition: int) -> None:
 
 
 def _catch_up(mdt: LongList, rows: _Rows) -> None:
+    with mdt.catching_up() as replica, mdt.reading_entries(mdt.key) as floor:
+        for _ in range(_CATCH_UPS):
+            run = replica.run()
+            if run.said != {"live": mdt.lines}:
+                raise BenchmarkError(f"a catch-up found {run.said}, of {mdt.lines} actions")
+            rows.caught_up.add(run, beside=floor.run())
     mdt.forget_state()
     with mdt.worker() as worker:
-        rows.caught_up.add(_poll(worker))
+        rows.without_state.add(_poll(worker))
 
 
 def _change_all(mdt: LongList, rows: _Rows, first_ship: Run) -> None:

@@ -12,7 +12,7 @@ from hsm_shipper.process.exit_codes import EXIT_FAILED, EXIT_OK, exit_code
 from hsm_shipper.process.output import escape_stdout, print_out
 from hsm_shipper.process.termination import terminable
 from hsm_tools.command.filters import ActionFilter
-from hsm_tools.command.options import load
+from hsm_tools.command.options import jobs, load
 from hsm_tools.command.remarks import Remarks
 from hsm_tools.statistics.stats_options import PROGRAM, check, parser
 
@@ -50,14 +50,14 @@ def _listen(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> N
     from hsm_tools.statistics.exporter import Exporter, serve
 
     with _remarks.log_to_the_end():
-        serve(Exporter(config, wanted), args.listen, args.interval, _remarks.say)
+        serve(Exporter(config, wanted, jobs(args)), args.listen, args.interval, _remarks.say)
 
 
 def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> int:
     from hsm_tools.live_state.summary import Summaries
     from hsm_tools.statistics.stats_report import ReportSource, Stats
 
-    replayed = _replayed(config)
+    replayed = _replayed(config, jobs(args))
     streams = list(replayed)
     stats = Stats(time.time(), streams, Summaries(wanted).groups(streams), ReportSource.of(replayed), replayed.replica)
     text = render(stats, args.format)
@@ -91,7 +91,7 @@ def write_report(file: Path, text: str) -> None:
         raise HsmError(f"cannot write {file}: {error.strerror}", hint) from None
 
 
-def _replayed(config: Config) -> LiveStreams:
+def _replayed(config: Config, jobs: int) -> LiveStreams:
     """The streams, read to their ends; a bar on a terminal while that takes long."""
     from hsm_tools.command.progress_bar import ProgressBar
     from hsm_tools.live_state.follow import LiveStreams
@@ -104,7 +104,7 @@ def _replayed(config: Config) -> LiveStreams:
         done += entries
         progress(done)
 
-    streams = LiveStreams.from_config(config, on_page=folded)
+    streams = LiveStreams.from_config(config, on_page=folded, jobs=jobs)
     try:
         ends = streams.look()
         progress.begin("replaying the streams", sum(end.length for end in ends.values() if end is not None))

@@ -14,7 +14,7 @@ from hsm_shipper.process.exit_codes import EXIT_OK, exit_code
 from hsm_shipper.process.output import escape_stdout, print_out
 from hsm_shipper.process.termination import terminable
 from hsm_tools.command.filters import ActionFilter
-from hsm_tools.command.options import load
+from hsm_tools.command.options import jobs, load
 from hsm_tools.command.remarks import Remarks
 from hsm_tools.dashboard.top_options import PROGRAM, check, parser
 
@@ -48,7 +48,7 @@ def _run(argv: Sequence[str] | None) -> int:
     # What following streams would say there is in the view, and the terminal is not ours alone while it is drawn on.
     logging.getLogger("hsm_tools").addHandler(logging.NullHandler())
     relax_collector()
-    updater = ViewUpdater(loaded.config, ActionFilter.from_args(args))
+    updater = ViewUpdater(loaded.config, ActionFilter.from_args(args), jobs(args))
     terminable()
     if not is_text:
         return _dashboard(args, loaded, updater)

@@ -11,7 +11,8 @@ that all of them agree. The rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from sys import intern
 
 from hsm_shipper.contract.action_state import NO_DIGEST, ActionState
@@ -22,16 +23,24 @@ DigestOf = Callable[[bytes], bytes | None]
 """Tells the MD5 (16 bytes) of the line of an entry, by its id; None where the entry does not tell it."""
 
 
-class Observer:
-    """Is told what a fold makes of a stream, in order; does nothing with it but what a subclass does."""
+Entry = tuple[bytes, bytes | None]
+"""One entry: its id and the value of its field `data`, None without one. A bare tuple, for there are many."""
 
-    def folded(self, entry_id: bytes, event: Event, before: ActionState | None, after: ActionState | None, /) -> None:
-        """An event was folded in: `before` is the action that it replaced or ended, `after` the one that it made.
+Folded = tuple[bytes, Event, ActionState | None, ActionState | None]
+"""What an event did: the id of its entry, the event, the action that it replaced or ended, and the one that it made.
 
-        Either is None where there is none. Of several that a PURGED without a place ended, `before` is one.
-        """
+Either action is None where there is none. Of several that a PURGED without a place ended, one is told.
+"""
 
-    def page_folded(self, page: Sequence[tuple[bytes, bytes | None]], malformed: Sequence[bytes], /) -> None:
+LookUp = Callable[[Sequence[Event]], Iterable[ActionState]]
+"""Tells which live actions some events may end, or go on from."""
+
+
+class Observer(ABC):
+    """Is told what a fold makes of a stream, page by page and in order."""
+
+    @abstractmethod
+    def page_folded(self, page: Sequence[Entry], folded: Sequence[Folded], malformed: Sequence[bytes], /) -> None:
         """All entries of a page were folded in, but for `malformed`, the ids of those that are no events."""
 
 
@@ -46,12 +55,9 @@ class ActionFold:
     def __init__(self, observer: Observer | None = None, *, digest_of: DigestOf | None = None) -> None:
         self.by_place: dict[int, ActionState] = {}
         self._observer = observer
-        self._folded = None if observer is None else observer.folded
         self._digest_of = digest_of
         # Only streams of earlier shippers need it, so it is built at the first PURGED without a place.
         self._places_by_key: dict[str, set[int]] | None = None
-        self._first_seen: int | None = None
-        self._status_since: int | None = None
 
     @property
     def has_digests(self) -> bool:
@@ -64,64 +70,63 @@ class ActionFold:
     def __iter__(self) -> Iterator[ActionState]:
         return iter(self.by_place.values())
 
-    def fold_page(self, page: Sequence[tuple[bytes, bytes | None]]) -> list[bytes]:
-        """Fold in the next entries, each an id and its field `data`; returns the ids of those that are no events."""
-        malformed = []
-        apply = self.apply
-        for entry_id, data in page:
-            try:
-                event = decode(data)
-            except MalformedEvent:
-                malformed.append(entry_id)
-            else:
-                apply(entry_id, event)
-        if self._observer is not None:
-            self._observer.page_folded(page, malformed)
+    def fold_page(self, page: Sequence[Entry], look_up: LookUp = lambda _: ()) -> list[bytes]:
+        """Fold in the next entries; returns the ids of those that are no events.
+
+        A fold that does not hold all that is live is given what its page needs by `look_up`.
+        """
+        entry_ids, events, malformed = _decoded(page)
+        for action in look_up(events):
+            self.put(action)
+        if self._observer is None:
+            self._fold(entry_ids, events)
+        else:
+            folded: list[Folded] = []
+            self._fold(entry_ids, events, folded.append)
+            self._observer.page_folded(page, folded, malformed)
         return malformed
 
     def apply(self, entry_id: bytes, event: Event) -> None:
-        """Fold in one decoded event (`event.decode`); what it does not tell of its times is filled in."""
-        # Every step here is taken a million times.
-        cat_idx, rec_idx = event.cat_idx, event.rec_idx
-        if cat_idx is None or rec_idx is None:
-            before, after = self._remove_by_key(event.action_key or ""), None
-        elif event.event_type == PURGED:
-            before, after = self._purge(cat_idx << 32 | rec_idx, event), None
-        else:
-            place = cat_idx << 32 | rec_idx
-            after = self._live_action(place, entry_id, event)
-            if self._places_by_key is not None:
-                self._keep_key(after)
-            before = self.by_place.pop(place, None)  # in its old position the dict would no longer be in order
-            self.by_place[place] = after
-        if self._folded is not None:
-            self._folded(entry_id, event, before, after)
+        """Fold in one decoded event (`event.decode`), of which no observer is told."""
+        self._fold([entry_id], [event])
 
-    def _live_action(self, place: int, entry_id: bytes, event: Event) -> ActionState:
-        """What a NEW or UPDATE makes."""
-        fid, action, status, cookie = event.fid, event.action, event.status, event.cookie
-        assert fid and action and status, "decode() refuses these"
-        if event.first_seen is None or event.status_since is None:
-            self._complete_times(place, event)
-        # The entries of one poll share their times: one object for all.
-        first_seen, status_since = event.first_seen, event.status_since
-        if first_seen != self._first_seen:
-            self._first_seen = _seconds(first_seen)
-        if status_since != self._status_since:
-            self._status_since = self._first_seen if status_since == first_seen else _seconds(status_since)
-        digest = NO_DIGEST
-        if self._digest_of is None or event.host is None:  # which earlier shippers do not name
-            digest = event.line_digest or NO_DIGEST
-        return ActionState(
-            place,
-            fid,
-            intern(action),
-            intern(status),
-            digest + cookie.encode() if cookie else digest,
-            self._first_seen,
-            self._status_since,
-            entry_id,
-        )
+    def _fold(
+        self, entry_ids: Sequence[bytes], events: Sequence[Event], tell: Callable[[Folded], None] | None = None
+    ) -> None:
+        """Fold in decoded events; what they do not tell of their times is filled in."""
+        by_place, keeps_digests = self.by_place, self._digest_of is None
+        first_seen = status_since = None
+        # Every step here is taken a million times.
+        for entry_id, event in zip(entry_ids, events, strict=True):
+            cat_idx, rec_idx, after = event.cat_idx, event.rec_idx, None
+            if cat_idx is None or rec_idx is None:
+                before = self._remove_by_key(event.action_key or "")
+            elif event.event_type == PURGED:
+                before = self._purge(cat_idx << 32 | rec_idx, event)
+            else:
+                place = cat_idx << 32 | rec_idx
+                fid, action, status, cookie = event.fid, event.action, event.status, event.cookie
+                assert fid and action and status, "decode() refuses these"
+                if event.first_seen is None or event.status_since is None:
+                    self._complete_times(place, event)
+                # The entries of one poll share their times: one object for all.
+                if event.first_seen != first_seen:
+                    first_seen = _seconds(event.first_seen)
+                if event.status_since != status_since:
+                    status_since = first_seen if event.status_since == first_seen else _seconds(event.status_since)
+                digest = NO_DIGEST
+                if keeps_digests or event.host is None:  # which earlier shippers do not name
+                    digest = event.line_digest or NO_DIGEST
+                mark = digest + cookie.encode() if cookie else digest
+                after = ActionState(
+                    place, fid, intern(action), intern(status), mark, first_seen, status_since, entry_id
+                )
+                if self._places_by_key is not None:
+                    self._keep_key(after)
+                before = by_place.pop(place, None)  # in its old position the dict would no longer be in order
+                by_place[place] = after
+            if tell is not None:
+                tell((entry_id, event, before, after))
 
     def put(self, action: ActionState) -> None:
         """Place an action whose state is known from elsewhere (the state file), as a NEW would."""
@@ -192,6 +197,23 @@ class ActionFold:
         places.discard(action.place)
         if not places:
             del self._places_by_key[action.action_key]
+
+
+def _decoded(page: Sequence[Entry]) -> tuple[list[bytes], list[Event], list[bytes]]:
+    """The events of a page: the ids of their entries and they themselves; and the ids of those that are no events."""
+    try:
+        # All at once, which takes four fifths of the time.
+        return [entry_id for entry_id, _ in page], [decode(data) for _, data in page], []
+    except MalformedEvent:
+        pass
+    entry_ids, events, malformed = [], [], []
+    for entry_id, data in page:
+        try:
+            events.append(decode(data))
+            entry_ids.append(entry_id)
+        except MalformedEvent:
+            malformed.append(entry_id)
+    return entry_ids, events, malformed
 
 
 def _seconds(seconds: int | float | None) -> int | None:

@@ -33,7 +33,8 @@ _REBUILT = "whoever writes it next sets it aside and makes it anew"
 _NOT_ALLOWED = "run this as the user that runs the shipper"
 _HINTS = {
     sqlite3.SQLITE_FULL: "make room on its file system: polling goes on and recovers by itself",
-    sqlite3.SQLITE_BUSY: "another program holds it locked: look for an open sqlite3 shell with a transaction",
+    sqlite3.SQLITE_BUSY: "another program holds it locked: its worker, while it catches up with a long stream, or an "
+    "open sqlite3 shell with a transaction",
 }
 
 _log = logging.getLogger(__name__)

@@ -29,6 +29,8 @@ _INSERT = f"INSERT OR REPLACE INTO actions ({COLUMNS}) VALUES "
 _INSERT_ONE = _INSERT + _ROW_MARKS
 _INSERT_MANY = _INSERT + ", ".join([_ROW_MARKS] * _ROWS_PER_INSERT)
 
+_ACTION_KEY = "fid || ':' || action"
+
 # In the order of `Head`.
 POSITION_COLUMNS = "last_stream_id, newest_entry_id, newest_entry_sha1, first_entry_id, entries, max_deleted_entry_id"
 # In the order of `ContentSum`.
@@ -59,6 +61,21 @@ def read_actions(
         yield from _actions(*columns)
 
 
+def actions_with_key(connection: sqlite3.Connection, action_key: str) -> Iterator[ActionState]:
+    """The live actions that have this key; soon found after `index_keys`."""
+    return read_actions(connection, f"{_ACTION_KEY} = ?", (action_key,))
+
+
+def index_keys(connection: sqlite3.Connection) -> None:
+    """Within a transaction: have actions found by their keys, until `unindex_keys`."""
+    connection.execute(f"CREATE INDEX actions_by_key ON actions ({_ACTION_KEY})")
+
+
+def unindex_keys(connection: sqlite3.Connection) -> None:
+    """Undo `index_keys`, if it was done."""
+    connection.execute("DROP INDEX IF EXISTS actions_by_key")
+
+
 PlacesAndDigests = tuple[Sequence[int], Sequence[bytes | None]]
 
 
@@ -66,11 +83,12 @@ class Digests:
     """Iterate once for the packed places of all live actions, and their MD5s (None where it is not known).
 
     Some hundred at a time, in order of places. Behind the last one it raises `ImpossibleValue` unless these are the
-    actions that the last commit left.
+    actions that the last commit left; within the transaction that changes them they are not `committed`.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, committed: bool = True) -> None:
         self._connection = connection
+        self._committed = committed
         self.found = ContentSum()
 
     def __iter__(self) -> Iterator[PlacesAndDigests]:
@@ -79,6 +97,10 @@ class Digests:
             places, digests = values.places(cats, recs), values.digests(hashes)
             self.found = self.found.with_rows(places, digests)
             yield places, [None if digest == NO_DIGEST else digest for digest in digests]
+        if self._committed:
+            self._check()
+
+    def _check(self) -> None:
         row = self._connection.execute(f"SELECT {SUM_COLUMNS} FROM stream_position").fetchone()
         if row is not None and None not in row and row != self.found:
             raise values.ImpossibleValue(
@@ -147,8 +169,12 @@ def write_actions(connection: sqlite3.Connection, actions: Iterable[ActionState]
 
 def delete_actions(connection: sqlite3.Connection, actions: Iterable[ActionState]) -> None:
     """Empty the places of the actions."""
-    places = (unpack_place(action.place) for action in actions)
-    connection.executemany("DELETE FROM actions WHERE cat_idx = ? AND rec_idx = ?", places)
+    delete_places(connection, (action.place for action in actions))
+
+
+def delete_places(connection: sqlite3.Connection, places: Iterable[int]) -> None:
+    """Empty packed places, whether or not they are filled."""
+    connection.executemany("DELETE FROM actions WHERE cat_idx = ? AND rec_idx = ?", map(unpack_place, places))
 
 
 def write_position(connection: sqlite3.Connection, head: Head, content: ContentSum) -> None:

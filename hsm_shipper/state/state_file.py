@@ -36,9 +36,11 @@ from hsm_shipper.state.rows import (
     read_actions,
     read_places,
     read_position,
+    unindex_keys,
     write_actions,
     write_position,
 )
+from hsm_shipper.state.stored_fold import StoredFold
 
 # Changes of a long list are spread over all its pages, and each is read to compare and again to be written: the second
 # time from the kernel's cache, which the metadata server can have back, where more here would be ours for good.
@@ -47,6 +49,8 @@ _CACHE_KIB = 1024
 _CHECKPOINT_PAGES = 16_384
 
 _PLACES_PER_QUERY = 900  # SQLite before 3.32 takes 999 parameters
+# The last 128 different statements are kept, and such a one takes 140 KB.
+_PLACES_STEP = 100
 _STATUS_COLUMNS = PollStatus.__struct_fields__
 _TABLES = {
     "actions": COLUMNS,
@@ -58,6 +62,7 @@ _TABLES = {
 
 
 Index = TypeVar("Index")
+MakeIndex = Callable[[Iterator[PlacesAndDigests], set[int]], Index]
 
 
 class Loaded(NamedTuple, Generic[Index]):
@@ -118,7 +123,7 @@ class StateFile:
         with translated(self.path, "read"):
             return self._data_version() != self._version
 
-    def load(self, index: Callable[[Iterator[PlacesAndDigests], set[int]], Index]) -> Loaded[Index]:
+    def load(self, index: MakeIndex[Index]) -> Loaded[Index]:
         """Everything that the worker keeps in memory.
 
         `index` is given the packed places and the MD5s of some live actions at a time, for there may be many, and the
@@ -135,9 +140,9 @@ class StateFile:
         self._version, self._content = version, digests.found
         return Loaded(head, indexed, missed, marked)
 
-    def live_actions(self, observer: Observer | None = None) -> ActionFold:
-        """The whole fold, to go on folding from: `observer` is told of what is folded then."""
-        live = ActionFold(observer)
+    def live_actions(self) -> ActionFold:
+        """The whole fold."""
+        live = ActionFold()
         with translated(self.path, "read"):
             for action in read_actions(self._connection):
                 live.put(action)
@@ -186,17 +191,25 @@ class StateFile:
         self._content = self._content.without_actions(left).with_actions(put)
         self.set_position(head)
 
-    def replace(self, live: ActionFold, head: Head) -> None:
-        """Within a transaction: make `live`, the fold up to `head`, what is known.
+    def fold(self, observer: Observer, *, anew: bool) -> StoredFold:
+        """Within a transaction, which ends with `folded`: fold a stream `anew`, or go on from what is known."""
+        if anew:
+            self._connection.execute("DELETE FROM actions")
+        return StoredFold(self._connection, self.actions_at, observer)
+
+    def folded(self, head: Head, index: MakeIndex[Index]) -> Index:
+        """Within a transaction: what was folded, up to `head`, is what is known; `index` as for `load`.
 
         What was missed or marked is void.
         """
-        self._connection.execute("DELETE FROM actions")
+        unindex_keys(self._connection)
         self._connection.execute("DELETE FROM missed")
         self._connection.execute("DELETE FROM refresh")
-        write_actions(self._connection, live)
-        self._content = ContentSum().with_actions(live)
+        digests = Digests(self._connection, committed=False)
+        indexed = index(iter(digests), set())
+        self._content = digests.found
         self.set_position(head)
+        return indexed
 
     def set_position(self, head: Head) -> None:
         """Within a transaction: what is known is the fold of a stream with this head."""
@@ -250,6 +263,7 @@ def _where_places(places: Sequence[int]) -> Iterator[tuple[str, tuple[int, ...]]
         if rec_idxs[-1] - first < 2 * len(rec_idxs):
             yield "cat_idx = ? AND rec_idx BETWEEN ? AND ?", (cat_idx, first, rec_idxs[-1])
         else:
+            rec_idxs += rec_idxs[-1:] * (-len(rec_idxs) % _PLACES_STEP)
             yield f"cat_idx = ? AND rec_idx IN ({', '.join('?' * len(rec_idxs))})", (cat_idx, *rec_idxs)
         begin = end
 

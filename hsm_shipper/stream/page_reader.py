@@ -13,10 +13,6 @@ from hsm_shipper.errors import ReplayOvertaken
 
 PAGE_ENTRIES = 1000
 
-# One entry: its id and the value of its field `data`, None without one. A bare tuple: there are many, and each is
-# looked at once.
-Entry = tuple[bytes, bytes | None]
-
 
 class PageReader:
     """XRANGE page by page on a connection of its own, each asked for before the one before is used up.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from hsm_shipper.contract.fold import ActionFold, Observer
+from hsm_shipper.contract.fold import ActionFold, Entry, Observer
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.errors import ReplayOvertaken
-from hsm_shipper.stream.page_reader import Entry
 from hsm_shipper.stream.stream import ActionStream
 
 REPLAYS_MAX = 5  # a trim takes far less time than a replay, so it hardly overtakes two in a row
@@ -91,10 +91,47 @@ class Replay:
     def _note_head(self, now: Head) -> None:
         self._max_deleted_id = now.max_deleted_id
 
+    @property
+    def reached(self) -> Reached:
+        """How far it is, for `continue_from`; what is live is not in it."""
+        return Reached(
+            self.until,
+            self._first_entry,
+            self._last_entry,
+            self._max_deleted_id,
+            self.entries,
+            self.malformed,
+            self.malformed_ids,
+            self.index,
+        )
+
+    def continue_from(self, reached: Reached) -> None:
+        """Be where another replay of the same stream was; whoever says so puts what was live there into `live`."""
+        self._begin()
+        self.until = reached.until
+        self._first_entry, self._last_entry = reached.first_entry, reached.last_entry
+        self._max_deleted_id = reached.max_deleted_id
+        self.entries, self.malformed = reached.entries, reached.malformed
+        self.malformed_ids, self.index = reached.malformed_ids, reached.index
+
     def _note(self, malformed: list[bytes]) -> None:
         self.malformed += len(malformed)
         room = _EXAMPLES_MAX - len(self.malformed_ids)
         self.malformed_ids.extend(entry_id.decode() for entry_id in malformed[:room])
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far a replay is: what it keeps under these names, but for what is live."""
+
+    until: str
+    first_entry: str | None
+    last_entry: str | None
+    max_deleted_id: str | None
+    entries: int
+    malformed: int
+    malformed_ids: list[str]
+    index: EntryIndex
 
 
 class EntryIndex:

@@ -6,11 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from hsm_shipper.contract.action_state import ActionState
-from hsm_shipper.contract.event import Event, decode
-from hsm_shipper.contract.fold import Observer
+from hsm_shipper.contract.event import decode
+from hsm_shipper.contract.fold import Entry, Folded, Observer
 from hsm_shipper.errors import MalformedEvent
-from hsm_shipper.stream.page_reader import Entry
 
 _log = logging.getLogger(__name__)
 
@@ -25,16 +23,13 @@ class CaughtUp(Observer):
         self._malformed = 0
         self._writers: Counter[str | None] = Counter()
 
-    def folded(self, _id: bytes, event: Event, _before: ActionState | None, _after: ActionState | None, /) -> None:
-        """Count who wrote an event."""
-        self._writers[event.host or None] += 1
-
-    def page_folded(self, page: Sequence[Entry], malformed: Sequence[bytes], /) -> None:
-        """Count the entries of a page."""
+    def page_folded(self, page: Sequence[Entry], folded: Sequence[Folded], malformed: Sequence[bytes], /) -> None:
+        """Count the entries of a page, and who wrote its events."""
         if malformed and not self._malformed:
             _log.warning("stream %s: %s", self._key, _complaint(page, malformed[0]))
         self.entries += len(page)
         self._malformed += len(malformed)
+        self._writers.update([event.host or None for _, event, _, _ in folded])
 
     def tell(self, after: str | None, live: int, host: str) -> None:
         """Log it, for the worker on `host`; the stream was read from its beginning, or from the entry `after`."""

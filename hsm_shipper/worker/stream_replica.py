@@ -10,16 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
 from hsm_shipper.contract.action_state import UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.event import decode
-from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.stream_head import Head, has_losses
-from hsm_shipper.contract.stream_ids import pack_id
+from hsm_shipper.contract.stream_ids import EMPTY_ID
 from hsm_shipper.errors import (
     EntriesLost,
     MalformedEvent,
@@ -74,7 +72,7 @@ class StreamReplica:
         self.batch = BatchSize()
         """How much to ship at once."""
         self.line_index = LineIndex()
-        self.unconfirmed_absent: set[int] = set()
+        self.unconfirmed_absent: Set[int] = set()
         """Places that the last complete reading missed without being believed."""
         self.refresh_pending: set[int] = set()
         """Places of actions whose state is to be appended again."""
@@ -83,6 +81,11 @@ class StreamReplica:
     def is_open(self) -> bool:
         """Whether there is a state file to write to."""
         return self._state_file is not None
+
+    @property
+    def appended_to(self) -> str:
+        """The id that the stream gave last, as far as it is known."""
+        return EMPTY_ID if self._head is None else self._head.last_id
 
     @property
     def _opened(self) -> StateFile:
@@ -177,7 +180,7 @@ class StreamReplica:
             self._refuse_losses(head)
             self._remember(head)
 
-    def remember_unconfirmed(self, places: set[int]) -> None:
+    def remember_unconfirmed(self, places: Set[int]) -> None:
         """Keep the places that a reading missed for the next one, whoever makes it."""
         if places != self.unconfirmed_absent:
             with self._guarded():
@@ -278,40 +281,34 @@ class StreamReplica:
     def _fold(self, head: Head) -> None:
         for _ in range(REPLAYS_MAX):
             try:
-                live = self._replay(head)
+                with self._opened.transaction():
+                    self._replay(head)
                 break
             except ReplayOvertaken as error:
                 _log.info("%s: starting again", error)
                 self._head = None
         else:
             raise ReplayOvertaken(f"stream {self._stream.key} is trimmed faster than it can be read")
-        self.line_index = LineIndex()  # not needed while the rows are written, and there may be many
-        with self._opened.transaction():
-            self._opened.replace(live, head)
-        del live
-        self._load()
+        self._head, self.unconfirmed_absent, self.refresh_pending = head, set(), set()
 
-    def _replay(self, head: Head) -> ActionFold:
-        """Fold the stream up to `head`: from where we are, if that is still a part of it, else from its beginning."""
+    def _replay(self, head: Head) -> None:
+        """Within a transaction: fold the stream up to `head` into the state file, and know again which lines are live.
+
+        From where we are, if that is still a part of the stream, else from its beginning.
+        """
         account = CaughtUp(self._stream.key)
-        live, after = ActionFold(account), None
-        ours = self._head
+        ours, after = self._head, None
         if ours is not None and ours.newest_id == ours.last_id and self._stream.holds(ours):
-            live, after = self._opened.live_actions(account), ours.last_id
+            after = ours.last_id
+        fold = self._opened.fold(account, anew=after is None)
         for page in self._stream.replay(head.last_id, after, holding=head):
-            live.fold_page(page)
-        needs_before = partial(_needs_before, live)
+            fold.fold_page(page)
+        needs_before = self._opened.needs_entry_before
         if ours is not None and after is not None and has_losses(ours, head, account.entries, needs_before):
             raise ReplayOvertaken(f"entries of stream {self._stream.key} went, before or behind {after}")
-        account.tell(after, len(live), self._host)
-        return live
-
-
-def _needs_before(live: ActionFold, entry_id: str | None) -> bool:
-    if entry_id is None:
-        return len(live) > 0
-    first = pack_id(entry_id)
-    return any(action.entry != UNKNOWN_ENTRY and pack_id(action.entry) < first for action in live)
+        self.line_index = LineIndex()  # there may be many lines: not once more while the others are still there
+        self.line_index = self._opened.folded(head, LineIndex)
+        account.tell(after, len(self.line_index), self._host)
 
 
 def _note_entries(flight: _Flight) -> None:

@@ -5,14 +5,14 @@ Pure: no I/O, no clock. A stream is held against references: the worker's state 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 from hsm_shipper.contract.action_state import ActionState, same_action, same_state
-from hsm_shipper.contract.event import NEW, PURGED, Event, line_digest
-from hsm_shipper.contract.fold import ActionFold, Observer
+from hsm_shipper.contract.event import NEW, PURGED, line_digest
+from hsm_shipper.contract.fold import ActionFold, Entry, Folded, Observer
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.kernel_line import parse_line, readable_place
 from hsm_shipper.contract.trim_bound import length_bound
@@ -36,13 +36,14 @@ class Repetitions(Observer):
         self.purged_without_new = 0
         """PURGED that removed nothing."""
 
-    def folded(self, _id: bytes, event: Event, before: ActionState | None, after: ActionState | None, /) -> None:
-        """Count one event."""
-        if event.event_type == PURGED:
-            self.purged_without_new += before is None
-        elif before is not None and after is not None and not event.refresh:
-            repeats = same_action if event.event_type == NEW else same_state
-            self.duplicates += repeats(before, after)
+    def page_folded(self, _page: Sequence[Entry], folded: Sequence[Folded], _malformed: Sequence[bytes], /) -> None:
+        """Count the events of a page."""
+        for _, event, before, after in folded:
+            if event.event_type == PURGED:
+                self.purged_without_new += before is None
+            elif before is not None and after is not None and not event.refresh:
+                repeats = same_action if event.event_type == NEW else same_state
+                self.duplicates += repeats(before, after)
 
 
 class Kind(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,11 @@ if TYPE_CHECKING:  # imported late: a tool's --help needs neither msgspec nor Re
 
 _TO_STDERR = "what is wrong is said on standard error"
 _LOG_OPTIONS = {"--log-level": f"{_TO_STDERR}, and nothing else is", "--log-file": f"{_TO_STDERR}: add 2>>FILE"}
+
+_JOBS_MAX = 64
+# One Redis takes a quarter of the time for a page that a process takes to fold it: more of them would wait for it, and
+# so would the shippers.
+_JOBS_DEFAULT_MAX = 4
 
 _FILES_AND_ENVIRONMENT = """
 files:
@@ -48,6 +54,23 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     )
     for option, today in _LOG_OPTIONS.items():
         group.add_argument(option, action=Retired, nargs="?", const=today, help=argparse.SUPPRESS)
+
+
+def add_jobs_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that `jobs` reads."""
+    group = parser.add_argument_group("processes", "Long streams are read side by side.")
+    group.add_argument(
+        "--jobs",
+        type=whole_number(1, _JOBS_MAX),
+        metavar="N",
+        help=f"in at most N processes (default: one for each processor, at most {_JOBS_DEFAULT_MAX})",
+    )
+
+
+def jobs(args: argparse.Namespace) -> int:
+    """In how many processes streams may be read."""
+    given: int | None = args.jobs
+    return min(len(os.sched_getaffinity(0)), _JOBS_DEFAULT_MAX) if given is None else given
 
 
 def add_path_options(parser: argparse.ArgumentParser, about: str) -> argparse._ArgumentGroup:

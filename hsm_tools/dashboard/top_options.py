@@ -7,7 +7,13 @@ import argparse
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.process.command_line import CommandLine
 from hsm_tools.command.filters import add_filter_options
-from hsm_tools.command.options import add_connection_options, add_path_options, seconds, whole_number
+from hsm_tools.command.options import (
+    add_connection_options,
+    add_jobs_option,
+    add_path_options,
+    seconds,
+    whole_number,
+)
 
 PROGRAM = "hsm-action-top"
 INTERVAL_S = 2.0
@@ -27,7 +33,8 @@ keys (h shows them all):
 
 exit codes:
   0    it was quit, or everything was printed that was to be
-  1    Redis refused, or did not answer at the start of --run-once or --batch; or the output could not be written
+  1    Redis refused, or did not answer at the start of --run-once or --batch; a process that read streams was killed;
+       or the output could not be written
   2    an option or the configuration cannot be used, or there is no terminal
   130  interrupted by Ctrl+C
   141  whoever read the output has closed it
@@ -71,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_filter_options(parser)
     add_path_options(parser, "In the dashboard, files are shown by their paths where Lustre tells.")
+    add_jobs_option(parser)
     add_connection_options(parser)
     return parser
 

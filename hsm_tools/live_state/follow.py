@@ -7,8 +7,8 @@ one that was folded (trimmed past our position, flushed, rolled back, made anew)
 
 from __future__ import annotations
 
-import logging
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
@@ -16,16 +16,13 @@ import redis
 
 from hsm_shipper.config import Config
 from hsm_shipper.contract.acl_commands import LIVE_COMMANDS
-from hsm_shipper.contract.fold import ActionFold
-from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.redis_keys import heartbeat_key, mdt_of
-from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
-from hsm_shipper.errors import StreamError, StreamUnavailable
+from hsm_shipper.errors import HsmError, StreamError, StreamUnavailable
 from hsm_shipper.stream.redis_errors import is_denied
-from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream
-from hsm_tools.live_state.health import WorkerHealth, read_heartbeat, worker_health
-from hsm_tools.live_state.observer import ToolsObserver
+from hsm_tools.live_state.beside import Answer, Failure, Order, Processes, SideBySide
+from hsm_tools.live_state.health import read_heartbeat
+from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.live_state.tally import Tally
 from hsm_tools.reader.finding import StreamFinder
 from hsm_tools.reader.outages import one_try_failed, refusal
@@ -36,95 +33,13 @@ from hsm_tools.reader.steps import Pipeline
 
 DISCOVERY_INTERVAL_S = 60.0
 
-logger = logging.getLogger(__name__)
-
-
-class LiveStream:
-    """One MDT's stream, as of the last refresh."""
-
-    def __init__(self, mdt: str, stream: ActionStream, tally: Tally, on_page: Callable[[int], None]) -> None:
-        self.mdt = mdt
-        self.key = stream.key
-        self.length = 0
-        """Entries that it has."""
-        self.first_id: bytes | None = None
-        """Its oldest entry."""
-        self.heartbeat: Heartbeat | None = None
-        """What its worker has said last; None where no worker polls, or it cannot be read."""
-        self.heartbeat_trouble: str | None = None
-        """Why it cannot be read: then nothing is known of the worker."""
-        self.trouble: str | None = None
-        """Why what is shown is not what the stream says now."""
-        self.tally = tally
-        """What its events come to."""
-        self._stream = stream
-        self._on_page = on_page
-        self._replay = self._beginning()
-
-    @property
-    def live(self) -> ActionFold:
-        """Its live actions, in order of their entries."""
-        return self._replay.live
-
-    @property
-    def entries(self) -> int:
-        """Entries folded to know them."""
-        return self._replay.entries
-
-    @property
-    def malformed(self) -> int:
-        """Entries among these that were no events, and passed over."""
-        return self._replay.malformed
-
-    @property
-    def folded_to(self) -> str:
-        """The id that it was folded up to; while this stays, nothing has changed."""
-        return self._replay.until
-
-    @property
-    def first_entry_at(self) -> float | None:
-        """When its oldest entry was appended: seconds since the epoch by the Redis server's clock; None without one."""
-        return _time_of(self.first_id)
-
-    @property
-    def last_entry_at(self) -> float | None:
-        """The same of the newest that was folded."""
-        return _time_of(self.folded_to)
-
-    def health(self, now_s: float) -> WorkerHealth:
-        """How its worker does at `now_s` (seconds since the epoch)."""
-        return worker_health(self.heartbeat, now_s, self.heartbeat_trouble)
-
-    def follow(self, end: StreamInfo | None) -> None:
-        """Fold what lies between here and `end`; None if the stream is gone."""
-        if end is None:
-            self.length, self.first_id = 0, None
-            if self.folded_to != EMPTY_ID:
-                logger.warning("stream %s is gone: nothing is live there", self.key)
-                self._replay = self._beginning()
-            return
-        self.length, self.first_id = end.length, end.first_id
-        last_id = end.last_id.decode()
-        if pack_id(last_id) < pack_id(self.folded_to):
-            logger.warning("stream %s went back in time: it is folded from its first entry", self.key)
-            self._replay = self._beginning()
-        if last_id != self.folded_to:
-            self._replay.go_on(last_id)
-
-    def _beginning(self) -> Replay:
-        return Replay(
-            self._stream,
-            lambda page: self._on_page(len(page)),
-            observer=lambda: ToolsObserver(self.tally),
-            digests=False,
-        )
-
 
 class LiveStreams:
     """All streams of a prefix on a server, by MDT; empty before the first `refresh`.
 
     `discovery_interval_s` is the longest time until a new stream is found; in a database with few keys it is found by
-    the next refresh. `on_page` is told of every so many entries folded.
+    the next refresh. `on_page` is told of every so many entries folded. With `side_by_side`, long streams that are read
+    for the first time are folded in several processes.
     """
 
     def __init__(
@@ -134,6 +49,7 @@ class LiveStreams:
         *,
         discovery_interval_s: float = DISCOVERY_INTERVAL_S,
         on_page: Callable[[int], None] = lambda _: None,
+        side_by_side: SideBySide | None = None,
     ) -> None:
         self.address = server.address
         """Where the server is, for messages."""
@@ -144,13 +60,20 @@ class LiveStreams:
         self._runner = server.runner(math.inf)
         self._finder = StreamFinder(self.prefix, discovery_interval_s)
         self._on_page = on_page
+        self._side_by_side = side_by_side
+        self._processes: Processes | None = None
+        self._to_read_here: list[Order] = []
         self._streams: dict[str, LiveStream] = {}
         self._tallies: dict[str, Tally] = {}  # a stream that is gone may return, with entries that were counted
 
     @classmethod
-    def from_config(cls, config: Config, *, on_page: Callable[[int], None] = lambda _: None) -> Self:
-        """Those that a configuration names; `ConfigError` for a server that cannot be used."""
-        return cls(Server.from_config(config), config.redis_stream_prefix, on_page=on_page)
+    def from_config(cls, config: Config, *, on_page: Callable[[int], None] = lambda _: None, jobs: int = 1) -> Self:
+        """Those that a configuration names, folded in at most `jobs` processes.
+
+        Raises `ConfigError` for a server that cannot be used.
+        """
+        server = Server.from_config(config)
+        return cls(server, config.redis_stream_prefix, on_page=on_page, side_by_side=SideBySide(config, jobs))
 
     def __iter__(self) -> Iterator[LiveStream]:
         """The streams, in order of their MDTs."""
@@ -186,16 +109,77 @@ class LiveStreams:
         """Fold every stream up to where `look` has found its end.
 
         Raises `StreamUnavailable`: what was folded by then is kept, and the next refresh goes on from there. A single
-        stream that is refused is no error: it keeps what it had, and its `trouble` says why.
+        stream that is refused is no error: it keeps what it had, and its `trouble` says why. `HsmError` if a process
+        beside this one has ended.
         """
+        orders = [
+            Order(mdt, self._streams[mdt].key, end, self._streams[mdt].tally)
+            for mdt, end in ends.items()
+            if end is not None and end.length and not self._streams[mdt].entries
+        ]
+        beside = 0 if self._side_by_side is None else self._side_by_side.beside([it.end.length for it in orders])
+        if not beside:
+            orders = []
+        ordered = {order.mdt for order in orders}
         for mdt, end in ends.items():
-            stream = self._streams[mdt]
-            try:
-                stream.follow(end)
-            except StreamUnavailable:
-                raise
-            except StreamError as error:
-                stream.trouble = str(error)
+            if mdt not in ordered:
+                self._follow(mdt, end)
+        if orders:
+            self._follow_side_by_side(orders, beside)
+
+    def _follow(self, mdt: str, end: StreamInfo | None) -> None:
+        try:
+            self._streams[mdt].follow(end)
+        except StreamError as error:
+            self._failed(mdt, error)
+
+    def _failed(self, mdt: str, error: HsmError) -> None:
+        """Reading it did: raise what concerns all streams."""
+        if isinstance(error, StreamUnavailable) or not isinstance(error, StreamError):
+            raise error
+        self._streams[mdt].trouble = str(error)
+
+    def _follow_side_by_side(self, orders: list[Order], beside: int) -> None:
+        """Fold streams in this process and in so many beside it, the longest first."""
+        assert self._side_by_side is not None
+        waiting = deque(sorted(orders, key=lambda order: order.end.length, reverse=True))
+        here: Order | None = waiting.popleft()  # the others have yet to start
+        self._to_read_here = []
+        try:
+            with self._side_by_side.start(beside, waiting, self._told) as self._processes:
+                while here is not None:
+                    self._follow(here.mdt, here.end)
+                    here = waiting.popleft() if waiting else None
+                self._processes.finish()
+        finally:
+            self._processes = None
+            for order in orders:
+                self._streams[order.mdt].read_beside = 0
+        for order in self._to_read_here:
+            self._follow(order.mdt, order.end)
+
+    def _told(self, order: Order, answer: Answer) -> None:
+        """A process beside this one has told something of a stream."""
+        stream = self._streams[order.mdt]
+        stream.length, stream.first_id = order.end.length, order.end.first_id
+        if isinstance(answer, Failure):
+            self._failed(order.mdt, answer.error)
+            return
+        entries = answer if isinstance(answer, int) else answer.reached.entries
+        more, stream.read_beside = entries - stream.read_beside, entries
+        self._on_page(max(0, more))  # fewer where a trim had it begin anew
+        if isinstance(answer, int):
+            return
+        stream.read_beside = 0
+        if stream.take_over(answer, order.end):
+            self._tallies[order.mdt] = stream.tally
+        else:
+            self._to_read_here.append(order)
+
+    def _page(self, entries: int) -> None:
+        self._on_page(entries)
+        if self._processes is not None:
+            self._processes.attend()
 
     def _found(self, keys: set[str]) -> None:
         for key in keys:
@@ -203,7 +187,7 @@ class LiveStreams:
             if mdt not in self._streams:
                 stream = ActionStream(self._runner.client_of(key), key, self.address)
                 tally = self._tallies.setdefault(mdt, Tally())
-                self._streams[mdt] = LiveStream(mdt, stream, tally, self._on_page)
+                self._streams[mdt] = LiveStream(mdt, stream, tally, self._page)
         for mdt in [mdt for mdt, stream in self._streams.items() if stream.key not in keys]:
             del self._streams[mdt]
 
@@ -234,7 +218,3 @@ class LiveStreams:
     def _why(self, error: redis.RedisError) -> str:
         refused = refusal(error, self.prefix, self.address, LIVE_COMMANDS)
         return f"{error}; {refused.hint}" if is_denied(error) else str(error)
-
-
-def _time_of(entry_id: str | bytes | None) -> float | None:
-    return None if entry_id is None or entry_id == EMPTY_ID else (pack_id(entry_id) >> 64) / 1000

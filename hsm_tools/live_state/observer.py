@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
-from hsm_shipper.contract.action_state import ActionState
-from hsm_shipper.contract.event import Event
-from hsm_shipper.contract.fold import Observer
+from hsm_shipper.contract.fold import Entry, Folded, Observer
 from hsm_shipper.contract.stream_ids import pack_id
-from hsm_shipper.stream.page_reader import Entry
-from hsm_tools.live_state.tally import Tally, Told, told_by
+from hsm_tools.live_state.tally import Tally, told_by
 from hsm_tools.record import ARCHIVE_KEY, archive_id
 
 _ARCHIVES_MAX = 1000
@@ -25,33 +21,29 @@ class ToolsObserver(Observer):
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
         self._counted_to = pack_id(tally.last)
-        # Counted when the page is done: of one that cannot be folded to its end, nothing is.
-        self._told: defaultdict[Told, int] = defaultdict(int)
         # By what lines say of them: there are few such texts, but in streams full of nonsense.
         self._archive_ids: dict[str, int] = {}
 
-    def folded(self, entry_id: bytes, event: Event, before: ActionState | None, after: ActionState | None, /) -> None:
-        """Note one event."""
-        # Every step here is taken a million times.
-        if after is not None:
-            raw = event.raw
-            if raw is not None:
-                begin = raw.find("#") - _HASH_AT  # a third of the time that looking for all of the key takes
-                said = raw[begin : begin + _ARCHIVE_CHARACTERS]
-                found = self._archive_ids.get(said)
-                after.archive_id = self._archive_id(said, raw) if found is None else found
-        if not self._counted_to or pack_id(entry_id) > self._counted_to:
-            self._told[told_by(event, before, after)] += 1
-
-    def page_folded(self, page: Sequence[Entry], malformed: Sequence[bytes], /) -> None:
-        """Count what was noted of a page."""
+    def page_folded(self, page: Sequence[Entry], folded: Sequence[Folded], malformed: Sequence[bytes], /) -> None:
+        """Note archives, and count what was not counted before."""
+        self._note_archives(folded)
         if self._counted_to:
             page = [entry for entry in page if pack_id(entry[0]) > self._counted_to]
+            folded = [event for event in folded if pack_id(event[0]) > self._counted_to]
             malformed = [entry_id for entry_id in malformed if pack_id(entry_id) > self._counted_to]
             if page:
                 self._counted_to = 0
-        self._tally.add(page, self._told, len(malformed))
-        self._told.clear()
+        self._tally.add(page, [told_by(event, before, after) for _, event, before, after in folded], len(malformed))
+
+    def _note_archives(self, folded: Sequence[Folded]) -> None:
+        archive_ids = self._archive_ids
+        for _, event, _, after in folded:
+            raw = event.raw
+            if after is not None and raw is not None:
+                begin = raw.find("#") - _HASH_AT  # a third of the time that looking for all of the key takes
+                said = raw[begin : begin + _ARCHIVE_CHARACTERS]
+                found = archive_ids.get(said)
+                after.archive_id = self._archive_id(said, raw) if found is None else found
 
     def _archive_id(self, said: str, line: str) -> int | None:
         """What no line has said before, or not at its first `#`."""

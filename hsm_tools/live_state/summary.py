@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from hsm_shipper.contract.action_state import ActionState
 from hsm_tools.command.filters import ActionFilter
-from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.live_state.tally import Arrivals
+
+if TYPE_CHECKING:  # which counts its groups by this module
+    from hsm_tools.live_state.live_stream import LiveStream
 
 
 class GroupKey(NamedTuple):
@@ -53,7 +55,7 @@ class Summaries:
             state = (stream.folded_to, stream.entries)
             before = self._known.get(stream.mdt)
             if before is None or before[0] != state:
-                before = (state, group(stream.mdt, stream.live))
+                before = (state, stream.groups())
             known[stream.mdt] = before
             found |= before[1]
         self._known = known

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import PURGED, Event
-from hsm_shipper.stream.page_reader import Entry
+from hsm_shipper.contract.fold import Entry
 from hsm_tools.command.kernel_words import FAILED, FINAL_STATUSES, STARTED
 
 REFRESH = "REFRESH"
@@ -122,7 +122,7 @@ class Tally:
         """Number of times that an action became FAILED, by action."""
         return Counter({action: len(times) for (action, status), times in self.durations.items() if status == FAILED})
 
-    def add(self, page: Sequence[Entry], told: Mapping[Told, int], malformed: int = 0) -> None:
+    def add(self, page: Sequence[Entry], told: Iterable[Told], malformed: int = 0) -> None:
         """Count the events of the next entries, by what they told; so many of them were no events."""
         if page:
             self.last = page[-1][0]
@@ -159,7 +159,7 @@ class Tally:
 
 
 def told_by(event: Event, before: ActionState | None = None, after: ActionState | None = None) -> Told:
-    """What is counted of an event that was folded; see `Observer` for `before` and `after`."""
+    """What is counted of an event that was folded; see `Folded` for `before` and `after`."""
     event_type = event.event_type
     if event_type == PURGED:
         last_status = event.last_status

@@ -34,11 +34,11 @@ logger = logging.getLogger(__name__)
 class Exporter(Collector):
     """The metrics of the streams, as of the last `refresh`."""
 
-    def __init__(self, config: Config, wanted: ActionFilter) -> None:
+    def __init__(self, config: Config, wanted: ActionFilter, jobs: int = 1) -> None:
         """Raises `ConfigError` for a server that cannot be used; nothing is sent yet."""
         self.ending = threading.Event()
         """Set, from any thread, to end `run` soon."""
-        self._streams = LiveStreams.from_config(config, on_page=self._keep_going)
+        self._streams = LiveStreams.from_config(config, on_page=self._keep_going, jobs=jobs)
         self._summaries = Summaries(wanted)
         self._maker = MetricsMaker()
         self._source = ReportSource.of(self._streams)

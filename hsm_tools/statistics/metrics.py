@@ -21,7 +21,7 @@ from prometheus_client.core import (
 
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_tools.command.kernel_words import ACTIONS, STARTED
-from hsm_tools.live_state.follow import LiveStream
+from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.live_state.summary import ActionGroup
 from hsm_tools.live_state.tally import Durations
 from hsm_tools.reader.replica import ReplicaState
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 _OF_STREAM: dict[str, tuple[str, Callable[[LiveStream], Number]]] = {
     "hsm_stream_length_entries": ("Entries that the stream holds.", lambda it: it.length),
-    "hsm_stream_live_actions": ("Live actions of the MDT, whatever the filters.", lambda it: len(it.live)),
+    "hsm_stream_live_actions": ("Live actions of the MDT, whatever the filters.", lambda it: it.live_count),
     "hsm_stream_malformed_entries": ("Entries among those replayed that are no events.", lambda it: it.malformed),
     "hsm_stream_first_entry_timestamp_seconds": (
         "When the oldest entry was appended.",
@@ -166,8 +166,13 @@ class MetricsMaker:
             "Requests that the copytools registered now have ended since each registered, by how.",
             labels=("mdt", "result"),
         )
+        failed = CounterMetricFamily(
+            "hsm_worker_failed_polls", "Polls that failed since the worker began.", labels=_MDT
+        )
         for mdt, beat in beats:
             worker.add_metric((), {"mdt": mdt, "host": self._hosts(beat.host)})
+            if beat.failed_polls is not None:
+                failed.add_metric((mdt,), beat.failed_polls)
             if beat.hsm_control is not None:
                 state.add_metric((mdt, self._states(beat.hsm_control)), 1)
             _add(active, (mdt, "ARCHIVE"), beat.archive_count)
@@ -176,7 +181,7 @@ class MetricsMaker:
             if beat.copytools is not None and not beat.agents_not_understood:
                 _add(ended, (mdt, "ok"), sum(copytool.ok for copytool in beat.copytools))
                 _add(ended, (mdt, "error"), sum(copytool.errors for copytool in beat.copytools))
-        yield from (worker, state, active, ended)
+        yield from (worker, failed, state, active, ended)
 
     def _counted(self, streams: Iterable[LiveStream]) -> Iterator[Metric]:
         events = CounterMetricFamily(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from hsm_shipper.process.output import printable
-from hsm_tools.live_state.follow import LiveStream
+from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.statistics.label_words import LabelWords
 from hsm_tools.statistics.stats_report import ARCHIVES_MAX, Stats, by_archive, rates, times
 
@@ -85,7 +85,7 @@ def _stream_lines(stats: Stats, stream: LiveStream, hosts: LabelWords) -> Iterat
         {"mdt": stream.mdt, "stream": stream.key},
         {
             "length": stream.length,
-            "live_actions": len(stream.live),
+            "live_actions": stream.live_count,
             "events_replayed": stream.entries,
             "malformed_entries": stream.malformed,
             "failures": stream.tally.failures.total(),
@@ -107,6 +107,7 @@ def _stream_lines(stats: Stats, stream: LiveStream, hosts: LabelWords) -> Iterat
             "last_poll_duration_seconds": beat.last_poll_duration_s,
             "last_poll_read_seconds": beat.last_poll_read_s,
             "last_error": beat.last_error,
+            "failed_polls": beat.failed_polls,
             "lines": beat.lines,
             "lines_not_understood": beat.lines_not_understood,
             "backlog": beat.backlog,

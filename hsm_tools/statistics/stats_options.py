@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.process.command_line import CommandLine
 from hsm_tools.command.filters import add_filter_options
-from hsm_tools.command.options import add_connection_options, seconds
+from hsm_tools.command.options import add_connection_options, add_jobs_option, seconds
 
 PROGRAM = "hsm-stream-stats"
 FORMATS = ("json", "json-list", "table", "prometheus", "influx")
@@ -41,8 +41,8 @@ can connect. 0.0.0.0 or [::] is every address of this host. PORT 0 takes a free 
 
 exit codes:
   0    the report is complete
-  1    Redis does not answer or refuses, a stream could not be read, the output could not be written, or the address
-       could not be listened on
+  1    Redis does not answer or refuses, a stream could not be read, a process that read streams was killed, the output
+       could not be written, or the address could not be listened on
   2    an option or the configuration cannot be used
   130  interrupted by Ctrl+C
   141  whoever read the output has closed it
@@ -50,6 +50,7 @@ exit codes:
 examples:
   hsm-stream-stats                                  everything, as JSON
   hsm-stream-stats --format table                   for a look
+  hsm-stream-stats --jobs 1                         in one process, also of many long streams
   hsm-stream-stats --mdt 'elm-*' --action restore   only live restores of one file system
   hsm-stream-stats --format prometheus -o /var/lib/prometheus/node-exporter/hsm.prom
   hsm-stream-stats --listen :9879                   for a Prometheus on this host
@@ -84,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
         help="with --listen: between two looks (default: 15)",
     )
     add_filter_options(parser)
+    add_jobs_option(parser)
     add_connection_options(parser)
     return parser
 

@@ -14,7 +14,8 @@ import msgspec
 
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_tools.command.kernel_words import STARTED
-from hsm_tools.live_state.follow import LiveStream, LiveStreams
+from hsm_tools.live_state.follow import LiveStreams
+from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.live_state.summary import ActionGroup, GroupKey, arrivals, oldest_first_seen
 from hsm_tools.live_state.tally import Arrivals, Durations
 from hsm_tools.statistics.label_words import LabelWords
@@ -185,7 +186,7 @@ def _stream(stats: Stats, stream: LiveStream) -> dict[str, Any]:
     return {
         "length": stream.length,
         "mdt": stream.mdt,
-        "live_actions": len(stream.live),
+        "live_actions": stream.live_count,
         "events_replayed": stream.entries,
         "malformed_entries": stream.malformed,
         "first_entry_age_seconds": stats.age_s(stream.first_entry_at),
@@ -206,6 +207,7 @@ def _heartbeat(stats: Stats, beat: Heartbeat) -> dict[str, Any]:
         "last_poll_read_seconds": beat.last_poll_read_s,
         "poll_interval_seconds": beat.poll_interval_s,
         "last_error": beat.last_error,
+        "failed_polls": beat.failed_polls,
         "lines": beat.lines,
         "lines_not_understood": beat.lines_not_understood,
         "live": beat.live,

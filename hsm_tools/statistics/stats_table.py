@@ -9,7 +9,7 @@ from hsm_shipper.process.durations import UNKNOWN_SPAN, span
 from hsm_shipper.process.output import printable
 from hsm_tools.command.event_text import UNKNOWN
 from hsm_tools.command.kernel_words import STATUSES
-from hsm_tools.live_state.follow import LiveStream
+from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.live_state.summary import GroupKey, archive_order, oldest_first_seen
 from hsm_tools.statistics.stats_report import PERCENTILES, Stats, rates, times
 

@@ -19,6 +19,7 @@ from hsm_shipper.state.database import tidy
 from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.worker.line_index import LineIndex
 from tests.support.core import line, live_action
+from tests.support.states import refill
 
 ACTIONS = 3000
 
@@ -28,8 +29,7 @@ def worker(path: Path) -> Iterator[StateFile]:
     """The state file as its worker has it open, with some actions."""
     cache = StateFile(path)
     cache.load(LineIndex)
-    with cache.transaction():
-        cache.replace(live_actions(range(ACTIONS)), Head("1-1", None, None))
+    refill(cache, live_actions(range(ACTIONS)), Head("1-1", None, None))
     cache.load(LineIndex)
     yield cache
     cache.close()
@@ -65,8 +65,7 @@ def test_a_long_log_is_cut_by_its_worker_unless_somebody_needs_it(
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM actions").fetchone()
-            with worker.transaction():
-                worker.replace(live_actions(range(ACTIONS)), Head("2-1", None, None))
+            refill(worker, live_actions(range(ACTIONS)), Head("2-1", None, None))
             tidy(path)
             assert "is in use and stays so" in caplog.text
             worker.set_missed([1])

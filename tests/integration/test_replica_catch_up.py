@@ -11,8 +11,8 @@ import msgspec
 import pytest
 import redis
 
-from hsm_shipper.errors import ReplayOvertaken
-from hsm_shipper.stream.page_reader import Entry
+from hsm_shipper.contract.fold import Entry
+from hsm_shipper.errors import ReplayOvertaken, StreamUnavailable
 from hsm_shipper.stream.stream import ActionStream
 from tests.support.core import KEY, OneMdt, add, earlier_event, line, lines
 from tests.support.truth import entries_of
@@ -33,6 +33,31 @@ def test_a_catch_up_reads_only_what_is_new_where_our_last_entry_is_still_there(
     mdt.poll(*LISTING, line(4))
     told = f"caught up with stream {KEY} from entry {ours}: 2 entries, 4 live actions, 1 malformed entries"
     assert told in caplog.messages
+
+
+class InterruptedStream(ActionStream):
+    """A stream whose server goes away, as often as `failures` says, behind the first page of a replay."""
+
+    failures = 0
+
+    def replay(self, *arguments: Any, **options: Any) -> Iterator[list[Entry]]:
+        for page in super().replay(*arguments, **options):
+            yield page
+            if self.failures:
+                self.failures -= 1
+                raise StreamUnavailable("the server is gone")
+
+
+def test_a_catch_up_that_is_interrupted_leaves_what_was_known(tmp_path: Path, client: redis.Redis) -> None:
+    mdt = OneMdt(tmp_path / "mds1", client, stream_class=InterruptedStream)
+    mdt.poll(*LISTING)
+    known = mdt.known_rows()
+    OneMdt(tmp_path / "mds2", client, host="mds2").poll(*LISTING, line(4))
+    assert isinstance(mdt.stream, InterruptedStream)
+    mdt.stream.failures = 1
+    assert isinstance(mdt.poller.poll().error, StreamUnavailable)
+    assert mdt.known_rows() == known
+    assert mdt.poll(*LISTING, line(4)).events == {}
 
 
 class OvertakenStream(ActionStream):

@@ -108,17 +108,6 @@ def test_a_head_without_entries_is_kept(cache: StateFile) -> None:
     assert cache.load(LineIndex)[0] == Head("7-1", None, None)
 
 
-def test_a_fold_replaces_everything_and_voids_what_was_missed(cache: StateFile) -> None:
-    apply(cache, new(line(1)), new(line(2)))
-    cache.set_missed({place(1)})
-    live = ActionFold()
-    live.put(live_action(line(2, "STARTED")))
-    with cache.transaction():
-        cache.replace(live, Head("9-0", None, None))
-    head, _, missed, _ = cache.load(LineIndex)
-    assert (head, missed, content(cache)) == (Head("9-0", None, None), set(), of(line(2, "STARTED")))
-
-
 def test_what_was_missed_is_replaced_as_a_whole(cache: StateFile) -> None:
     cache.set_missed({place(1), place(2)})
     cache.set_missed({place(2), place(3)})

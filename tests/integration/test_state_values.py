@@ -27,6 +27,7 @@ from hsm_shipper.state.state_file import StateFile, open_state_file
 from hsm_shipper.worker.line_index import LineIndex
 from tests.support.core import OneMdt, line, lines, rows
 from tests.support.damage import DAMAGES, IMPOSSIBLE, Damage
+from tests.support.states import refill
 
 LISTING = lines(range(1, 7))
 LATER = [line(1, "STARTED"), *LISTING[1:-1], line(9)]
@@ -188,8 +189,7 @@ def test_whatever_a_stream_may_say_is_no_damage(said: list[dict[str, Any]], ms: 
         path = Path(folder) / "elm-MDT0000.sqlite3"
         cache = StateFile(path)
         cache.load(LineIndex)
-        with cache.transaction():
-            cache.replace(live, Head(entry_id, entry_id, "ab" * 20, entry_id, 1, None))
+        refill(cache, live, Head(entry_id, entry_id, "ab" * 20, entry_id, 1, None))
         check_for_damage(path)
         assert len(cache.load(LineIndex).line_index) == len(live)
         assert rows(cache.live_actions()) == rows(live)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.state.poll_status import PollStatus
+from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.worker.changes import Change
 from tests.support.core import live_action
 
@@ -14,6 +16,12 @@ STATUS = PollStatus(
     lines=9, live=8, backlog=1, events_new=20, events_update=30, events_purged=12, states_missed=2,
     lines_not_understood=1, last_error="Redis went away", last_error_at=1_759_401_065.0,
 )  # fmt: skip
+
+
+def refill(cache: StateFile, live: ActionFold, head: Head) -> None:
+    """Make `live` what is known, up to `head`."""
+    with cache.transaction():
+        cache.apply(list(cache.live_actions()), list(live), head)
 
 
 def new(data: bytes) -> Change:

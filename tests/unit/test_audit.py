@@ -13,8 +13,8 @@ import pytest
 from msgspec.structs import replace as changed
 
 from hsm_shipper.contract.action_state import ActionState, same_state
-from hsm_shipper.contract.event import Event, decode, encode, line_digest
-from hsm_shipper.contract.fold import ActionFold
+from hsm_shipper.contract.event import Event, encode, line_digest
+from hsm_shipper.contract.fold import ActionFold, Entry
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.contract.kernel_line import pack_place, parse_line
 from hsm_tools.auditing.audit import (
@@ -84,9 +84,9 @@ def tally(*events: Event) -> tuple[int, int, int]:
     """Live actions, duplicates, and PURGED that removed nothing; one by one and by the page alike."""
     single, paged = Repetitions(), Repetitions()
     by_event, by_page = ActionFold(single), ActionFold(paged)
-    page: list[tuple[bytes, bytes | None]] = [(b"%d-0" % number, encode(one)) for number, one in enumerate(events, 1)]
-    for entry_id, data in page:
-        by_event.apply(entry_id, decode(data))
+    page: list[Entry] = [(b"%d-0" % number, encode(one)) for number, one in enumerate(events, 1)]
+    for entry in page:
+        assert by_event.fold_page([entry]) == []
     assert by_page.fold_page(page) == []
     counts = (len(by_event), single.duplicates, single.purged_without_new)
     assert counts == (len(by_page), paged.duplicates, paged.purged_without_new)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsm_shipper.contract.event import Event
-from hsm_shipper.stream.page_reader import Entry
+from hsm_shipper.contract.fold import Entry
 from hsm_tools.live_state.tally import OTHER, Arrivals, Durations, EventKind, Tally, told_by
 
 
@@ -29,7 +28,7 @@ def tally(*events: Event) -> Tally:
 
 def tell(counted: Tally, *events: Event) -> None:
     """Count events, as whoever folds them does."""
-    counted.add([(b"%d-0" % number, None) for number in range(1, len(events) + 1)], Counter(map(told_by, events)))
+    counted.add([(b"%d-0" % number, None) for number in range(1, len(events) + 1)], map(told_by, events))
 
 
 def test_events_are_counted_by_type_action_and_status() -> None:
@@ -85,7 +84,7 @@ def test_a_failure_is_counted_when_it_happens_and_not_at_its_end() -> None:
 
 def test_what_is_forgotten_is_counted_no_more() -> None:
     found = tally(event(), event("UPDATE", "STARTED", 1010))
-    found.add([(b"3-0", None)], {}, malformed=1)
+    found.add([(b"3-0", None)], [], malformed=1)
     assert found.malformed == 1
     found.forget_past()
     assert (found.events.total(), found.durations, found.malformed, found.last) == (0, {}, 0, b"3-0")

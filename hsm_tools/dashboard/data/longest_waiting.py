@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 from hsm_shipper.contract.action_state import ActionState
-from hsm_tools.live_state.follow import LiveStream
+from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.live_state.summary import GroupKey
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from hsm_shipper.contract.heartbeat import Heartbeat
-from hsm_tools.live_state.follow import LiveStream
 from hsm_tools.live_state.health import WorkerHealth
+from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.live_state.summary import ActionGroup, GroupKey
 from hsm_tools.live_state.tally import Arrivals
 
@@ -77,7 +77,7 @@ def mdt_state(stream: LiveStream, now_s: float) -> MdtState:
     """One stream as it is now."""
     return MdtState(
         stream.mdt,
-        len(stream.live),
+        stream.live_count,
         stream.entries,
         stream.length,
         stream.malformed,

@@ -87,10 +87,11 @@ class ViewUpdater:
     Raises `ConfigError` for a server or prefix that cannot be used.
     """
 
-    def __init__(self, config: Config, wanted: ActionFilter) -> None:
-        self.streams = LiveStreams.from_config(config, on_page=self._page)
+    def __init__(self, config: Config, wanted: ActionFilter, jobs: int = 1) -> None:
+        self.streams = LiveStreams.from_config(config, on_page=self._page, jobs=jobs)
         self.view = StreamsView()
         self._config = config
+        self._jobs = jobs
         self._followed: LiveStreams | None = self.streams
         self._summaries = Summaries(wanted)
         self._done = 0
@@ -117,7 +118,7 @@ class ViewUpdater:
         self._done = 0
         self._show(asked_at=time.time())
         if self._followed is None:
-            self._followed = LiveStreams.from_config(self._config, on_page=self._page)
+            self._followed = LiveStreams.from_config(self._config, on_page=self._page, jobs=self._jobs)
         try:
             ends = self._followed.look()
             if self.view.state is None:
@@ -175,7 +176,8 @@ class ViewUpdater:
             raise CalledOff("the dashboard is to stop")
         self._done += entries
         if self.view.state is None and self._followed is not None:
-            self._show(progress=ReplayProgress(sum(stream.entries for stream in self._followed), self._total))
+            done = sum(stream.entries + stream.read_beside for stream in self._followed)
+            self._show(progress=ReplayProgress(done, self._total))
         elif self._done > _LONG_ENTRIES:
             self._show(progress=ReplayProgress(self._done))
 
