@@ -39,9 +39,11 @@ def test_arrival_and_departure(server: MetadataServer) -> None:
     assert server.wait_events("elm-MDT0000", 3)[-1]["event_type"] == "UPDATE"
 
 
-def test_workers_of_mdts_that_are_here_do_not_wait_for_discovery(server: MetadataServer) -> None:
+def test_workers_of_mdts_that_are_here_wait_neither_for_discovery_nor_for_their_turn(server: MetadataServer) -> None:
+    server.configure(poll_interval=3600)
     server.add_mdt("elm-MDT0000", action_line(1))
     server.start()
+    server.wait_events("elm-MDT0000", 1)
     server.wait_all_running()
     log = server.log.read_text()
     assert log.index("spawned: 'mdt-elm-MDT0000'") < log.index("spawned: 'discovery'")
