@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -18,6 +19,7 @@ from hsm_tools.command.kernel_words import FINAL_STATUSES
 from hsm_tools.record import HsmRecord, parse_record
 
 _MALFORMED_REPORT_INTERVAL_S = 60.0
+_DIGITS_MAX = 20  # Python makes no int of some thousand
 _TIME_MAX_S = 253_402_300_800  # the year 10000
 
 logger = logging.getLogger("hsm_tools.consumer")
@@ -137,7 +139,20 @@ class EntryDecoder:
 def _object(data: bytes) -> dict[str, Any]:
     if len(data) > DATA_MAX_BYTES:
         raise ValueError(too_large(data))
-    return _decode_object(data)
+    try:
+        return _decode_object(data)
+    except msgspec.DecodeError as error:
+        # A number beyond all floats where no fold looks: it is an event to them, and so to everybody.
+        try:
+            decode(data)
+        except MalformedEvent:
+            raise error from None
+        found: dict[str, Any] = json.loads(data, parse_int=_number)
+        return found
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) < _DIGITS_MAX else float(digits)
 
 
 def _named_data(fields: list[bytes]) -> bytes:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hsm_shipper.errors import ConfigError, HsmError
+from hsm_shipper.errors import ConfigError, HsmError, StateError
 from hsm_shipper.process.command_line import CommandLine, without_urls
 from hsm_shipper.process.exit_codes import EXIT_OK, exit_code
 from hsm_shipper.process.output import SHIPPER, escape_stdout, print_out, printable
@@ -183,7 +183,11 @@ def _chosen(named: list[str], config: Config, present: Present) -> list[str]:
     prefix = config.redis_stream_prefix
     with StreamReader.from_config(config, from_primary=True) as reader:
         known = {mdt_of(prefix, key) for key in reader.streams()}
-    known |= present.mdts.keys() | set(filter(is_mdt_name, state_files(config.state_path)))
+    known |= present.mdts.keys()
+    try:
+        known |= set(filter(is_mdt_name, state_files(config.state_path)))
+    except StateError as error:
+        _remarks.say(f"MDTs that were here may be overlooked: {error}")
     unknown = sorted({*named} - known)
     if unknown:
         raise HsmError(f"{', '.join(unknown)}: no such stream {prefix}:<MDT>, and no such MDT here", _elsewhere(config))

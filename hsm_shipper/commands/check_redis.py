@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ _NEARLY_FULL = 0.9
 # So large, a node ends where what the allocator gave for it ends, give or take an entry. Larger ones end at the default
 # of 100 entries, somewhere in the middle.
 _NODE_BYTES, _LARGEST_NODE_BYTES = 16_384, 32_768
+_CLOCK_DIFFERENCE_S = 10.0
 
 # An XADD that adds nothing comes first: a full server refuses it, and would not after another write of the same script.
 # The stream itself is only asked to be no longer than it can ever be.
@@ -113,6 +115,7 @@ def _told(client: redis.Redis) -> Iterator[Finding]:
         )
         return
     yield version(info)
+    yield from clock(info, time.time())
     yield persistence(info, _setting(client, "save"))
     yield from eviction(info)
     yield packing(_setting(client, "stream-node-max-bytes"), _setting(client, "stream-node-max-entries"))
@@ -139,6 +142,19 @@ def version(info: Mapping[str, Any]) -> Finding:
         return problem(_SUBJECT, f"version {told}", "6.2 or later is needed")
     valkey = info.get("valkey_version")
     return ok(_SUBJECT, f"Valkey {valkey} (as Redis {told})" if valkey else f"version {told}")
+
+
+def clock(info: Mapping[str, Any], now: float) -> Iterator[Finding]:
+    """Whether Redis' clock and ours, `now` in seconds since the epoch, agree; nothing where it does not tell."""
+    told_us = info.get("server_time_usec")
+    if told_us is None or abs(ahead_s := now - told_us / 1e6) <= _CLOCK_DIFFERENCE_S:
+        return
+    how = "ahead of" if ahead_s > 0 else "behind"
+    yield warning(
+        _SUBJECT,
+        f"the clock of this server is {abs(ahead_s):,.0f} s {how} that of Redis",
+        "set right the one that is wrong (NTP): ages and alerts need both",
+    )
 
 
 def persistence(info: Mapping[str, Any], snapshots: str | None) -> Finding:

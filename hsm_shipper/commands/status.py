@@ -5,25 +5,29 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from hsm_shipper.config import Config
-from hsm_shipper.contract.heartbeat import late_after_s, poll_troubles
+from hsm_shipper.contract.heartbeat import MISSED_POLLS, late_after_s, poll_troubles
+from hsm_shipper.contract.redis_keys import is_mdt_name
 from hsm_shipper.contract.slots import Slots
 from hsm_shipper.errors import ConfigError, NotRunning, StateError, StreamError, SupervisorError
 from hsm_shipper.lustre.coordinator import lost_slots
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process.durations import in_one_unit
+from hsm_shipper.process.last_look import look_age_s
 from hsm_shipper.process.output import print_out, printable
-from hsm_shipper.state.forget import stored_mdts
 from hsm_shipper.state.maintenance_log import RecordedRun, last_runs
-from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file
+from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file, state_files
 from hsm_shipper.supervision.discovery import worker_programs
 from hsm_shipper.supervision.supervisord import DISCOVERY, Program, Supervisor
 
 _MAINTENANCE = "maintenance"
+# A look may wait for a supervisord that is busy, or for a Redis that does not answer.
+_HANGS_AFTER_S = 60.0
 
 EXIT_OK = 0
 EXIT_TROUBLE = 1
@@ -94,12 +98,17 @@ def gather(config: Config, now: float) -> Status:
     asked = supervisord is None
     discovery, maintenance = programs.get(DISCOVERY), programs.get(_MAINTENANCE)
     if asked:
-        troubles += _program_troubles("discovery", discovery, "MDTs that come are not noticed")
-        troubles += _program_troubles("maintenance", maintenance, "streams are not healed, and grow")
+        looked = partial(look_age_s, config.run_path, now=now)
+        late_s = max(_HANGS_AFTER_S, MISSED_POLLS * config.poll_interval_s)
+        for name, program, consequence in (
+            (DISCOVERY, discovery, "MDTs that come are not noticed"),
+            (_MAINTENANCE, maintenance, "streams are not healed, and grow"),
+        ):
+            troubles += _program_troubles(name, program, consequence, looked(name), late_s)
     present = find_mdts(config.mdt_watch_glob)
     troubles += present.unreadable
     workers = worker_programs(programs)
-    mdts = sorted(present.mdts.keys() | workers.keys() | stored_mdts(config.state_path))
+    mdts = sorted(present.mdts.keys() | workers.keys() | _stored(config, troubles))
     runs = _last_runs(config, troubles)
     lost = lost_slots(present.mdts)
     rows = tuple(
@@ -122,10 +131,23 @@ def _primary(config: Config, troubles: list[str]) -> str | None:
         return None
 
 
-def _program_troubles(name: str, program: Program | None, consequence: str) -> list[str]:
-    if program is not None and program.state in ("STARTING", "RUNNING"):
+def _program_troubles(
+    name: str, program: Program | None, consequence: str, looked_s: float | None, late_s: float
+) -> list[str]:
+    """What is wrong with a program that last looked `looked_s` ago, which is to be no more than `late_s`."""
+    if program is None or program.state not in ("STARTING", "RUNNING"):
+        return [f"{name} is {program.state if program else 'missing'}: {consequence}"]
+    if looked_s is None or min(looked_s, program.uptime_s) <= late_s:
         return []
-    return [f"{name} is {program.state if program else 'missing'}: {consequence}"]
+    return [f"{name} has not looked for {in_one_unit(looked_s)} and hangs: {consequence}"]
+
+
+def _stored(config: Config, troubles: list[str]) -> set[str]:
+    try:
+        return set(filter(is_mdt_name, state_files(config.state_path)))
+    except StateError as error:
+        troubles.append(str(error))
+        return set()
 
 
 def _last_runs(config: Config, troubles: list[str]) -> dict[str, RecordedRun]:

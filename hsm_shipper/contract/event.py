@@ -154,6 +154,9 @@ def _fill_from_raw(event: Event, raw: str) -> None:
         return
     if event.cat_idx is None or event.rec_idx is None:
         event.cat_idx, event.rec_idx = unpack_place(record.place)
+    elif event.place != record.place:
+        # Believed, that line would count as one of this place, and never be shipped for its own.
+        raise MalformedEvent(f"the place {event.cat_idx}/{event.rec_idx} is not the one of its line")
     event.cookie = event.cookie or record.cookie
     event.fid = event.fid or record.fid
     event.action = event.action or record.action

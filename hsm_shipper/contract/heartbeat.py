@@ -15,6 +15,8 @@ from hsm_shipper.contract.slots import LOST_AFTER_INTERVALS, Slots
 
 MISSED_POLLS = 3
 SHORTEST_EXPIRY_S = 60.0
+# Ours have some hundred bytes, and stay below this with all the copytools that a file `agents` of 1 MiB can tell of.
+_MAX_BYTES = 4 * 1024 * 1024
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Span = Annotated[float, msgspec.Meta(ge=0)]
@@ -41,6 +43,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """Changes seen in the file and not in the stream yet."""
     last_error: str | None = None
     """What was wrong with the last poll, None if nothing was."""
+    failed_polls: Count | None = None
+    """Polls that failed since this worker began, those that Redis was away for as well; None: an earlier release's."""
     hsm_control: str | None = None
     """The coordinator's state: `enabled`, `disabled`, `stopped`, …"""
     max_requests: Count | None = None
@@ -82,7 +86,9 @@ def encode(heartbeat: Heartbeat) -> bytes:
 
 
 def decode(data: bytes) -> Heartbeat | None:
-    """The heartbeat that `data` is; None if it is none."""
+    """The heartbeat that `data` is; None if it is none, or larger than any."""
+    if len(data) > _MAX_BYTES:
+        return None
     try:
         return _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # nested a thousandfold

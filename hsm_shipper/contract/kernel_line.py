@@ -38,7 +38,7 @@ INDEX_MAX = 0xFFFF_FFFF  # both halves of idx are __u32 in struct llog_cookie
 INDEX_MIN = -0x8000_0000  # which some print as int
 
 
-class ActionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class ActionRecord(msgspec.Struct, frozen=True, gc=False):
     """What the shipper needs of one line.
 
     `place` is packed (see `pack_place`); `fid` has no brackets; `cookie` is the kernel's hex text, because a JSON

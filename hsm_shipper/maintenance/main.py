@@ -31,6 +31,8 @@ from hsm_shipper.maintenance.run import MaintenanceRun
 from hsm_shipper.maintenance.scheduler import Scheduler
 from hsm_shipper.process import log
 from hsm_shipper.process.cadence import Cadence
+from hsm_shipper.process.last_look import note_look
+from hsm_shipper.process.lateness import Lateness
 from hsm_shipper.process.program import command_line, run_program
 from hsm_shipper.process.stop_signal import StopSignal
 from hsm_shipper.state.forget import stored_mdts
@@ -41,6 +43,7 @@ from hsm_shipper.stream.maintenance_lock import TTL_S
 
 _log = logging.getLogger(__name__)
 
+MAINTENANCE = "maintenance"
 RUN_NOW = signal.SIGUSR1
 RETRY_AFTER_FAILURE_S = 300.0
 _SHORTEST_RETRY_S = 1.0
@@ -213,9 +216,12 @@ def run(config: Config) -> None:
     maintenance = Maintenance(config)
     threading.Thread(target=_obey, args=[maintenance], name="signals", daemon=True).start()
     cadence = Cadence(config.poll_interval_s)
+    lateness = Lateness(_log, "looks at streams", "is Redis slow?")
     _log.info("maintaining streams %s", in_words(config))
     maintenance.step()
     while not cadence.wait(stop):
+        lateness.look(cadence)
+        note_look(config.run_path, MAINTENANCE)
         maintenance.step()
     maintenance.stop()
     _log.info("stopped")
@@ -233,7 +239,7 @@ def _obey(maintenance: Maintenance) -> None:
 def main() -> int:
     """Entry point of `python -m hsm_shipper.maintenance.main`; 1 with one line of error if it cannot begin."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {RUN_NOW})  # until it is waited for; else it ends this process
-    return run_program("maintenance", command_line("hsm_shipper.maintenance.main").parse_args().config, run)
+    return run_program(MAINTENANCE, command_line("hsm_shipper.maintenance.main").parse_args().config, run)
 
 
 if __name__ == "__main__":

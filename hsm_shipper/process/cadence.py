@@ -24,6 +24,16 @@ class Cadence:
     def __init__(self, interval_s: float, first_tick_s: float | None = None) -> None:
         """The first tick comes after one interval, or at `first_tick_s` of the monotonic clock."""
         self._interval_s = interval_s
+        self.left_out = 0
+        """Ticks that passed before the last wait began: the turns that they would have been were not taken."""
+        self.late_s = 0.0
+        """By how much the last wait began behind the tick that the turn before it was for."""
+        self.took_s = 0.0
+        """How long the turn before the last wait took; or the one before that, where its rest kept this one waiting."""
+        self.held_up_s = 0.0
+        """How much longer than it was to be the wait before that turn was: the process did not run."""
+        self._rests_for_s = 0.0
+        self._overslept_s = 0.0
         self._begun = time.monotonic()
         self._next = self._begun + interval_s if first_tick_s is None else first_tick_s
 
@@ -32,13 +42,21 @@ class Cadence:
 
         A turn is what is done between two waits.
         """
-        stopped = stop.wait(min(at_most_s, self._seconds_to_next()))
+        timeout_s = min(at_most_s, self._seconds_to_next())
+        asked = time.monotonic()
+        stopped = stop.wait(timeout_s)
         self._begun = time.monotonic()
+        self._overslept_s = max(0.0, self._begun - asked - timeout_s)
         return stopped
 
     def _seconds_to_next(self) -> float:
         now = time.monotonic()
-        late = now - self._next
-        if late >= 0:
-            self._next += (late // self._interval_s + 1) * self._interval_s
-        return max(self._next - now, min(REST * (now - self._begun), LONGEST_REST_S))
+        self.late_s = max(0.0, now - self._next)
+        self.left_out = int(self.late_s // self._interval_s)
+        took_s = now - self._begun
+        self.took_s, self.held_up_s = max(took_s, self._rests_for_s), self._overslept_s
+        if now >= self._next:
+            self._next += (self.left_out + 1) * self._interval_s
+        rest_s = min(REST * took_s, LONGEST_REST_S)
+        self._rests_for_s = took_s if rest_s > self._next - now else 0.0
+        return max(self._next - now, rest_s)

@@ -78,8 +78,10 @@ class RepeatedErrors:
         logger: logging.Logger,
         repeat_interval_s: float = REPEAT_INTERVAL_S,
         monotonic: Callable[[], float] = time.monotonic,
+        level: int = logging.ERROR,
     ) -> None:
         self._logger = logger
+        self._level = level
         self._repeat_interval_s = repeat_interval_s
         self._monotonic = monotonic
         self._failing: dict[str, _Failing] = {}
@@ -93,13 +95,14 @@ class RepeatedErrors:
         failing = self._failing.get(key)
         if failing is None:
             self._failing[key] = _Failing(now, now, is_error=not passing)
-            self._logger.log(logging.INFO if passing else logging.ERROR, "%s", message)
+            self._logger.log(logging.INFO if passing else self._level, "%s", message)
             return
         failing.times += 1
         lasts = not passing or failing.times >= _PASSING_TIMES or now - failing.since >= _PASSING_S
         if (lasts and not failing.is_error) or now - failing.last_said >= self._repeat_interval_s:
             failing.last_said, failing.is_error = now, True
-            self._logger.error("%s (still; %d times in %.0f s)", message, failing.times, now - failing.since)
+            text = "%s (still; %d times in %.0f s)"
+            self._logger.log(self._level, text, message, failing.times, now - failing.since)
 
     def worked(self, key: str) -> None:
         """`key` works: logged only if it had failed."""

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from hsm_shipper.contract.redis_keys import is_mdt_name
-from hsm_shipper.errors import AlreadyRunning, StateUnwritable
+from hsm_shipper.errors import AlreadyRunning, StateError, StateUnwritable
 from hsm_shipper.state.locks import FileLock, worker_lock_path
 from hsm_shipper.state.poll_status import state_file, state_files
 
@@ -21,8 +21,11 @@ def maintenance_lock_path(state_dir: Path, mdt: str) -> Path:
 
 
 def stored_mdts(state_dir: Path) -> frozenset[str]:
-    """The MDTs that have a state file below `state_dir`."""
-    return frozenset(mdt for mdt in state_files(state_dir) if is_mdt_name(mdt))
+    """The MDTs that have a state file below `state_dir`; none where that cannot be seen."""
+    try:
+        return frozenset(filter(is_mdt_name, state_files(state_dir)))
+    except StateError:
+        return frozenset()
 
 
 def forget(state_dir: Path, mdt: str) -> bool:

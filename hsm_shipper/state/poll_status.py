@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
+import os
 import sqlite3
 from pathlib import Path
 
 import msgspec
 
-from hsm_shipper.errors import StateCorrupt
+from hsm_shipper.errors import StateCorrupt, StateError
 from hsm_shipper.state.database import read
 from hsm_shipper.state.newer import migrations_of
 from hsm_shipper.state.values import Count, Time, struct
@@ -55,8 +57,18 @@ def state_file(state_dir: Path, mdt: str) -> Path:
 
 
 def state_files(state_dir: Path) -> dict[str, Path]:
-    """The state files below `state_dir`, by MDT."""
-    return {path.name.removesuffix(".sqlite3"): path for path in sorted(state_dir.glob("*-MDT????.sqlite3"))}
+    """The state files below `state_dir`, by MDT. Raises `StateError` for a folder that cannot be read.
+
+    Not by a glob, which takes that for an empty one, or raises, as the release of Python has it.
+    """
+    try:
+        names = sorted(os.listdir(state_dir))  # noqa: PTH208 - no Path for each name that is no state file's
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        hint = "run this as the user that runs the shipper"
+        raise StateError(f"cannot look into state_dir {state_dir}: {error.strerror}", hint) from None
+    return {name.removesuffix(".sqlite3"): state_dir / name for name in fnmatch.filter(names, "*-MDT????.sqlite3")}
 
 
 def read_poll_status(path: Path) -> PollStatus | None:

@@ -49,6 +49,8 @@ _CACHE_KIB = 1024
 _CHECKPOINT_PAGES = 16_384
 
 _PLACES_PER_QUERY = 900  # SQLite before 3.32 takes 999 parameters
+# The last 128 different statements are kept, and such a one takes 140 KB.
+_PLACES_STEP = 100
 _STATUS_COLUMNS = PollStatus.__struct_fields__
 _TABLES = {
     "actions": COLUMNS,
@@ -261,6 +263,7 @@ def _where_places(places: Sequence[int]) -> Iterator[tuple[str, tuple[int, ...]]
         if rec_idxs[-1] - first < 2 * len(rec_idxs):
             yield "cat_idx = ? AND rec_idx BETWEEN ? AND ?", (cat_idx, first, rec_idxs[-1])
         else:
+            rec_idxs += rec_idxs[-1:] * (-len(rec_idxs) % _PLACES_STEP)
             yield f"cat_idx = ? AND rec_idx IN ({', '.join('?' * len(rec_idxs))})", (cat_idx, *rec_idxs)
         begin = end
 

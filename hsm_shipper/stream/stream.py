@@ -27,12 +27,16 @@ from hsm_shipper.errors import (
     StreamRefused,
     StreamUnavailable,
 )
+from hsm_shipper.process.batched import batched
 from hsm_shipper.stream.compare_and_append import PendingAppend
 from hsm_shipper.stream.keeping import Keeping
 from hsm_shipper.stream.page_reader import PAGE_ENTRIES, PageReader
 from hsm_shipper.stream.redis_errors import is_denied, permission_hint, reach_hint, refusal_hint, tls_hint
 
 _TRIM = (files("hsm_shipper.stream") / "trim.lua").read_text(encoding="ascii")
+
+# What is made of so many entries stays in the processor's cache; all of a page of the server's does not.
+_ENTRIES_AT_ONCE = 200
 
 _PASSING = (
     redis.ConnectionError,
@@ -133,7 +137,7 @@ class ActionStream:
         holding: Head | None = None,
         on_head: Callable[[Head], None] = lambda _: None,
     ) -> Iterator[list[Entry]]:
-        """Pages of entries up to the id `until`: from the first, or those behind the entry `after`.
+        """Pages of entries up to the id `until`, in pieces: from the first, or those behind the entry `after`.
 
         Each page begins with the last entry of the one before, which is looked for and left out: if it is gone, a
         trim has overtaken the replay and what was read so far is worth nothing (`ReplayOvertaken`).
@@ -159,10 +163,11 @@ class ActionStream:
                     last = page[-1][0].decode()
                     if full:
                         pages.ask(last)  # the server looks it up while the caller works on this one
-                    yield [
-                        (entry_id, fields[1] if fields and fields[0] == DATA_FIELD else data_of(fields))
-                        for entry_id, fields in page
-                    ]
+                    for some in batched(page, _ENTRIES_AT_ONCE):
+                        yield [
+                            (entry_id, fields[1] if fields and fields[0] == DATA_FIELD else data_of(fields))
+                            for entry_id, fields in some
+                        ]
                 if not full:
                     break
             if holding is not None:

@@ -21,11 +21,20 @@ from hsm_shipper.errors import ControlLost, HsmError, NotRunning, ShuttingDown, 
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process import log
 from hsm_shipper.process.cadence import Cadence
+from hsm_shipper.process.last_look import note_look
+from hsm_shipper.process.lateness import Lateness
 from hsm_shipper.process.program import command_line, run_program
 from hsm_shipper.process.stop_signal import StopSignal
 from hsm_shipper.state.forget import forget, stored_mdts
 from hsm_shipper.supervision.discovery_plan import Plan, RestartBackoff, Seen, decide, is_settled
-from hsm_shipper.supervision.supervisord import WORKER_PREFIX, Program, ProgramFiles, Supervisor, programs_for
+from hsm_shipper.supervision.supervisord import (
+    DISCOVERY,
+    WORKER_PREFIX,
+    Program,
+    ProgramFiles,
+    Supervisor,
+    programs_for,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -184,9 +193,11 @@ def run(config: Config) -> None:
     stop = StopSignal()
     discovery = Discovery(config)
     cadence = Cadence(config.poll_interval_s)
+    lateness = Lateness(logger, "looks at MDTs", "is supervisord slow, or a folder of mdt_watch_glob?")
     logger.info("watching %s every %g s", config.mdt_watch_glob, config.poll_interval_s)
     while not cadence.wait(stop, at_most_s=discovery.step()):
-        pass
+        lateness.look(cadence)
+        note_look(config.run_path, DISCOVERY)
     discovery.stop_workers()
 
 

@@ -35,6 +35,10 @@ _MIN_FDS = 8192
 # although the start was called a failure: one that ends says so at once, and only one that hangs is waited for in vain.
 _START_TIMEOUT_S = 120.0
 _START_POLL_S = 0.05
+_KILLED_BEFORE = (
+    "hsm-action-shipper: warning: the one before was killed, not stopped: workers go on where they were, and no event "
+    "is lost or told twice; if nobody did that, look for the kernel's reason (dmesg)"
+)
 # supervisord repeats the whole log as its own at its "debug".
 _LOG_LEVELS = {"DEBUG": "info", "INFO": "info", "WARNING": "warn", "ERROR": "error"}
 
@@ -104,6 +108,8 @@ def _supervisord(config: Config, run_lock: FileLock, log: Path) -> int:
     import supervisor.supervisord
 
     RunFolder.kept = folder = RunFolder(config, run_lock)
+    if folder.is_left_over():
+        print_err(_KILLED_BEFORE)
     folder.prepare()
     os.environ |= {
         "SHIPPER_RUN_DIR": config.run_dir,

@@ -19,6 +19,7 @@ import msgspec
 
 from hsm_shipper.config import Config
 from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
+from hsm_shipper.process.last_look import last_look_path
 from hsm_shipper.process.own_files import open_for_append
 from hsm_shipper.process.whole_file import write_whole
 from hsm_shipper.state.locks import FileLock
@@ -53,6 +54,10 @@ class RunFolder:
             raise ConfigError(f"cannot remove {self.path / _SUPERVISORD_PID_FILE}: {error.strerror}") from None
         self.write_config()
 
+    def is_left_over(self) -> bool:
+        """Whether the last shipper here has not cleared it: it was killed."""
+        return (self.path / CONFIG_FILE).exists()
+
     def write_config(self) -> None:
         """The configuration for all programs: they start again at any time, when the file may be half edited."""
         path = self.path / CONFIG_FILE
@@ -86,7 +91,8 @@ class RunFolder:
         """Remove at the end what no other process removes."""
         if self.taken is not None:
             raise self.taken
-        for path in (self.path / PID_FILE, self.path / CONFIG_FILE):
+        looks = self.path.glob(str(last_look_path(Path(), "*")))
+        for path in (self.path / PID_FILE, self.path / CONFIG_FILE, *looks):
             try:
                 path.unlink(missing_ok=True)
             except NotADirectoryError:

@@ -100,6 +100,7 @@ class DigestTable:
         size = _FEWEST_CELLS
         while size < 2 * (self._count + more):
             size *= 4
+        self._cells = array("I")  # both would be in memory else
         cells = self._cells = array("I", [self.NONE]) * size
         self._filled = self._count
         last = size - 1

@@ -31,6 +31,8 @@ class HeartbeatWriter:
         self._config = config
         self._key = heartbeat_key(config.redis_stream_prefix, mdt)
         self._actions = actions
+        self.failed_polls = 0
+        """Since this process began; of those while Redis was away the next heartbeat tells."""
         self._slots_lost_since: float | None = None
         self._errors = RepeatedErrors(_log)
 
@@ -65,6 +67,7 @@ class HeartbeatWriter:
             live=status.live,
             backlog=status.backlog,
             last_error=status.error,
+            failed_polls=self.failed_polls,
             hsm_control=read_hsm_control(self._actions),
             slots_lost_since=self._slots_lost_since,
             grace_delay_s=read_tunable(self._actions, "grace_delay"),

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from hsm_shipper.contract.action_state import ActionState
-from hsm_shipper.contract.kernel_line import ActionRecord
+from hsm_shipper.contract.event import line_digest
+from hsm_shipper.contract.kernel_line import ActionRecord, parse_line
 
 # Held lines of about a kilobyte each; more than that are packed.
-HELD_OPEN_MAX = 2_000
+HELD_OPEN_MAX = 4_000
 
 
-class NewLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class NewLine(msgspec.Struct, frozen=True, gc=False):
     """A line whose MD5 is not known, with its parse."""
 
     line: bytes
@@ -26,7 +27,7 @@ HeldLine = tuple[NewLine, ActionState | None]
 """A new line, and the same action as it is known in its place; None for what is not there yet."""
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[HeldLine]).decode
+_decode = msgspec.msgpack.Decoder(list[tuple[bytes, ActionState | None]]).decode
 
 
 class HeldLines:
@@ -46,10 +47,15 @@ class HeldLines:
         self._open.extend(lines)
         self._count += len(self._open) - before
         if len(self._open) >= HELD_OPEN_MAX:
-            self._packed.append(zlib.compress(_encode(self._open), level=1))
+            # Without MD5 and parse, which the line tells again: that takes less than half of the memory.
+            lines_and_befores = [(new.line, before) for new, before in self._open]
+            self._packed.append(zlib.compress(_encode(lines_and_befores), level=1))
             self._open = []
 
     def __iter__(self) -> Iterator[HeldLine]:
         for packed in self._packed:
-            yield from _decode(zlib.decompress(packed))
+            for line, before in _decode(zlib.decompress(packed)):
+                record = parse_line(line)
+                assert record is not None, "only what was understood is held"
+                yield NewLine(line, line_digest(line), record), before
         yield from self._open

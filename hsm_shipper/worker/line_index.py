@@ -7,12 +7,12 @@ as long as the very same block is in the listing, none of its lines needs a look
 from __future__ import annotations
 
 from array import array
-from collections import deque
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence, Set
 from itertools import chain, groupby
 
 from hsm_shipper.worker.digest_table import DigestTable
 from hsm_shipper.worker.listing_blocks import Block, BlockRun
+from hsm_shipper.worker.place_set import PlaceSet
 
 
 class LineIndex:
@@ -39,7 +39,7 @@ class LineIndex:
         # tells of neither of them that it is there.
         self._ambiguous: set[bytes] = set()
         self._places = array("Q", [0])
-        self._free: deque[int] = deque()  # the first is taken first: so lines that come are in order as they went
+        self._free = array("I")
         self._reading = 0
         self._nowhere = Block()  # where the slots are that no line has
         self._arrived = Block()  # where a line is until it was seen in a listing
@@ -127,17 +127,18 @@ class LineIndex:
             slot = self._slots_by_place[place]
         return self._block_of[slot].seen_in == self._reading
 
-    def unseen(self, but: Container[int] = ()) -> set[int]:
+    def unseen(self, but: Container[int] = ()) -> Set[int]:
         """Packed places of every action whose line was not seen since `begin`, but for those in `but`."""
         reading = self._reading
         unseen = [block for block in chain(self._blocks.values(), self._remains) if block.seen_in != reading]
         # Where the lines of one block are far from each other, it is soon less to look at every line once.
         if sum(block.slot_span for block in unseen) > len(self._places):
-            slots: Iterable[int] = range(1, len(self._places))
+            found = (
+                place for place, block in zip(self._places, self._block_of, strict=True) if block.seen_in != reading
+            )
         else:
-            slots = chain.from_iterable(map(Block.slots, unseen))
-        places, block_of = self._places, self._block_of
-        return {places[slot] for slot in slots if block_of[slot].seen_in != reading and places[slot] not in but}
+            found = (self._places[slot] for block in unseen for slot in block.slots() if self._block_of[slot] is block)
+        return PlaceSet(sorted(place for place in found if place not in but))
 
     # When it is known what became of the lines
 
@@ -163,14 +164,15 @@ class LineIndex:
         else:
             slots = list(map(self._forget, places, digests))
         self._move(slots, self._nowhere)
-        self._free.extend(slots)
+        self._free.extend(reversed(slots))  # the last is taken first: so lines that come are in order as these went
 
     def _take_slots(self, places: Sequence[int]) -> Sequence[int]:
         """Slots for the actions in some places."""
         first = len(self._places)
         slots: Sequence[int] = range(first, first + len(places))
         if self._free:
-            again = [self._free.popleft() for _ in range(min(len(self._free), len(places)))]
+            again = self._free[-len(places) :].tolist()[::-1]
+            del self._free[-len(places) :]
             for slot, place in zip(again, places, strict=False):
                 self._places[slot] = place
             slots = [*again, *slots[: len(places) - len(again)]]
@@ -206,20 +208,21 @@ class LineIndex:
     def _move(self, slots: Sequence[int], block: Block) -> None:
         """Have these lines in `block`, and in no other."""
         block_of = self._block_of
-        moved: Sequence[int]
-        if isinstance(slots, range) and block not in block_of[slots.start : slots.stop]:
+        moved: range | list[int]
+        if isinstance(slots, range) and not block.members:
             moved = slots
             for left, some in groupby(block_of[slots.start : slots.stop]):
                 self._leave(left, len(list(some)))
             block_of[slots.start : slots.stop] = [block] * len(slots)
         else:
             moved = [slot for slot in dict.fromkeys(slots) if slot != self.NO_SLOT and block_of[slot] is not block]
-            for left, of_it in groupby(moved, block_of.__getitem__):
-                self._leave(left, len(list(of_it)))
+            for left, these in groupby(moved, block_of.__getitem__):
+                self._leave(left, len(list(these)))
             for slot in moved:
                 block_of[slot] = block
+            moved.sort()
         if moved:
-            block.hold(len(moved), min(moved), max(moved))
+            block.hold(len(moved), moved[0], moved[-1])
 
     def _leave(self, block: Block, count: int) -> None:
         """Know `block` by its SHA-256 no more: so many lines have left it, or one needs a look."""

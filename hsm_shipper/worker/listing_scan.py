@@ -7,7 +7,7 @@ lines of other blocks are looked at one by one, by their MD5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from hashlib import md5, sha256
 from itertools import islice, pairwise
 from operator import lt
@@ -65,6 +65,8 @@ class ListingScan:
         self.not_understood = 0
         self.example: bytes | None = None
         """The first line that was not understood."""
+        self.contested: set[int] = set()
+        """Places that have several new lines: which of them is right is not known."""
         self._present = PlaceSet()  # that hold something new, or something not understood
         index.begin()
 
@@ -99,6 +101,7 @@ class ListingScan:
                 claimed.append(new)
             else:
                 self.puzzle(new.line)
+                self.contested.add(new.record.place)
         return claimed
 
     def puzzle(self, line: bytes) -> None:
@@ -124,7 +127,7 @@ class ListingScan:
             self.listings_are_sorted = self.ascends
         return self.listings_are_sorted
 
-    def missing(self) -> set[int]:
+    def missing(self) -> Set[int]:
         """Places of known actions whose place the listing does not hold."""
         return self._index.unseen(but=self._present)
 
@@ -224,8 +227,8 @@ class ListingScan:
         digests = [md5(line, usedforsecurity=False).digest() for line in lines]
         slots = self._index.see_lines(block, digests)
         places = self._index.places(slots)
-        unknown = [at for at, slot in enumerate(slots) if slot == LineIndex.NO_SLOT]
-        if unknown:
+        if LineIndex.NO_SLOT in slots:
+            unknown = [at for at, slot in enumerate(slots) if slot == LineIndex.NO_SLOT]
             self._run_is_known = False
             new_digests = []
             for at in unknown:

@@ -22,6 +22,7 @@ from hsm_shipper.lustre.coordinator import read_hsm_control
 from hsm_shipper.lustre.departure import closed_when_gone
 from hsm_shipper.process.cadence import Cadence
 from hsm_shipper.process.gc_tuning import relax_collector
+from hsm_shipper.process.lateness import Lateness
 from hsm_shipper.process.program import command_line, run_program
 from hsm_shipper.process.stop_signal import StopSignal
 from hsm_shipper.state.locks import FileLock, worker_lock_path
@@ -75,15 +76,19 @@ def run(config: Config, mdt: str, actions: Path, stop: StopSignal) -> None:
         poller, replica = make_poller(client, config, mdt, actions_file)
         pulse = HeartbeatWriter(client, config, mdt, actions)
         age = ConnectionAge()
+        lateness = Lateness(
+            _log, "polls", "what is slow, Redis, state_dir, or reading the list? Else raise poll_interval"
+        )
         _log.info("polling %s every %g s", actions, config.poll_interval_s)
         first_tick = first_tick_s(time.monotonic(), config.poll_interval_s, share_of_interval(mdt))
         cadence = Cadence(config.poll_interval_s, first_tick)
         with closed_when_gone(actions_file):
-            _poll(poller, pulse)
+            after_poll(poller.poll(), pulse)
             while not cadence.wait(stop):
+                lateness.look(cadence)
                 if age.is_over():
                     client.connection_pool.disconnect()
-                _poll(poller, pulse)
+                after_poll(poller.poll(), pulse)
         replica.close()
     _log.info("stopped")
 
@@ -92,8 +97,10 @@ def _key(config: Config, mdt: str) -> str:
     return stream_key(config.redis_stream_prefix, mdt)
 
 
-def _poll(poller: Poller, pulse: HeartbeatWriter) -> None:
-    result = poller.poll()
+def after_poll(result: PollResult, pulse: HeartbeatWriter) -> None:
+    """Tell of it, where that would not wait for Redis a second time."""
+    if result.error is not None:
+        pulse.failed_polls += 1
     if result.status is not None and not isinstance(result.error, StreamUnavailable):
         pulse.beat(result.status)
 

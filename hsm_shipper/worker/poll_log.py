@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from hsm_shipper.contract.stream_ids import EMPTY_ID, milliseconds_of, pack_id
 from hsm_shipper.errors import ActionsError, HsmError, StateError, StreamError
 from hsm_shipper.process.log import RepeatedErrors
 from hsm_shipper.process.output import printable
@@ -15,6 +16,8 @@ from hsm_shipper.worker.snapshot import Snapshot
 _log = logging.getLogger(__name__)
 
 _EXAMPLE_BYTES = 300
+# Entries have the time of Redis, and a poll may end some seconds behind its last append.
+_CLOCK_DIFFERENCE_S = 60.0
 _STATE = "the state file"
 _PARTS: dict[str, type[HsmError]] = {"Redis": StreamError, _STATE: StateError, "the actions file": ActionsError}
 
@@ -59,6 +62,18 @@ class PollLog:
             elif error is None or isinstance(error, ActionsError):  # after another error it was perhaps not tried
                 self._errors.worked(part)
         _log.log(logging.INFO if result.events else logging.DEBUG, "%s", result)
+
+    def clock(self, last_id: str, now: float) -> None:
+        """Say whether this server's clock, `now`, and that of Redis differ, by the id of an entry just appended."""
+        if last_id == EMPTY_ID:
+            return
+        ahead_s = now - milliseconds_of(pack_id(last_id)) / 1000
+        if abs(ahead_s) <= _CLOCK_DIFFERENCE_S:
+            self._errors.worked("the clock")
+            return
+        how = "ahead of" if ahead_s > 0 else "behind"
+        text = f"the clock of this server, whose times events have, is {abs(ahead_s):,.0f} s {how} that of Redis"
+        self._errors.failed("the clock", f"{text}; set right the one that is wrong (NTP)")
 
     def state_error(self, error: StateError) -> None:
         """Say that the state file could not be used."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from heapq import merge
 
 from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.errors import (
@@ -68,6 +69,8 @@ class Poller:
         except HsmError as error:
             result.error = error
         result.events.update(self._replica.shipped)
+        if result.events:
+            self._poll_log.clock(self._replica.appended_to, time.time())
         if self._replica.is_open:
             result.live = len(self._replica.line_index)
         elif self._status is not None:
@@ -181,14 +184,14 @@ class Poller:
     def _ship(self, snapshot: Snapshot) -> None:
         assert snapshot.decision is not None, "_decide() comes first"
         timestamp = int(snapshot.reading.taken_at)
-        gone = sorted(snapshot.replaced | snapshot.decision.purge)
+        gone = merge(snapshot.replaced, snapshot.decision.purge)
         self._ship_all(self._purges(gone, timestamp))
         self._ship_all(self._states(snapshot, timestamp))
         if not self._replica.shipped:
             self._replica.compare()
         self._replica.remember_unconfirmed(snapshot.decision.unconfirmed_absent)
 
-    def _purges(self, places: list[int], timestamp: int) -> Iterator[Change]:
+    def _purges(self, places: Iterable[int], timestamp: int) -> Iterator[Change]:
         for some in batched(places, BATCH_EVENTS):
             rows = self._replica.actions_at(some)
             for place in some:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 from hsm_shipper.worker.listing_scan import ListingScan
@@ -16,14 +17,14 @@ _SHORT_LINES = 1_000
 class PurgeDecision:
     """Which missing actions are believed gone, and which ones the next complete reading decides on."""
 
-    purge: set[int]
-    unconfirmed_absent: set[int]
+    purge: Set[int]
+    unconfirmed_absent: Set[int]
     doubt: str | None
     """Why not all of the missing ones are believed gone."""
 
 
 def decide_purges(
-    scan: ListingScan, absent_before: set[int], *, fault: str | None, coordinator: str | None
+    scan: ListingScan, absent_before: Set[int], *, fault: str | None, coordinator: str | None
 ) -> PurgeDecision:
     """Decide on what a reading missed.
 
@@ -56,7 +57,7 @@ def _no_proof(scan: ListingScan, fault: str | None, coordinator: str | None) -> 
     return None
 
 
-def _suspicion(scan: ListingScan, missing: set[int]) -> str | None:
+def _suspicion(scan: ListingScan, missing: Set[int]) -> str | None:
     if not missing:
         return None
     if 2 * len(missing) > scan.known_at_begin:

@@ -12,6 +12,7 @@ from hsm_shipper.worker.batch_size import BATCH_EVENTS
 from hsm_shipper.worker.changes import same_action
 from hsm_shipper.worker.held_lines import HeldLine, HeldLines, NewLine
 from hsm_shipper.worker.listing_scan import ListingScan
+from hsm_shipper.worker.place_set import PlaceSet
 from hsm_shipper.worker.purge_decision import PurgeDecision
 
 # A first ship appends its lines as they are read: some 800 come together so, as much as one call of the script takes.
@@ -31,7 +32,7 @@ class Snapshot:
     """Tells what is known to be live in packed places."""
     held: HeldLines = field(default_factory=HeldLines)
     """New lines that wait for the end of the reading: purges go first in a poll."""
-    replaced: set[int] = field(default_factory=set)
+    replaced: PlaceSet = field(default_factory=PlaceSet)
     """Places where the listing holds another action than the stream does."""
     decision: PurgeDecision | None = None
 
@@ -48,9 +49,9 @@ class Snapshot:
         """Look once more what the held lines go on from, now that the listing is read and some of it may be shipped.
 
         `is_seen` tells whether the listing holds the very line of an action. Another line for its place is not
-        understood then: no listing has one that is sorted.
+        understood then, nor is one of several that does not go on from it: no listing has such lines that is sorted.
         """
-        held, self.held, self.replaced = self.held, HeldLines(), set()
+        held, self.held, self.replaced = self.held, HeldLines(), PlaceSet()
         for some in batched(held, BATCH_EVENTS):
             self._hold([new for new, _ in some], is_seen)
 
@@ -65,6 +66,8 @@ class Snapshot:
                 self.scan.puzzle(new.line)
             elif same_action(before, new.record):
                 held.append((new, before))
+            elif before.place in self.scan.contested:
+                self.scan.puzzle(new.line)
             else:
                 self.replaced.add(before.place)
                 held.append((new, None))  # purged before this line is shipped

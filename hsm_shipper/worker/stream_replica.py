@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
 from hsm_shipper.contract.action_state import UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.event import decode
 from hsm_shipper.contract.stream_head import Head, has_losses
+from hsm_shipper.contract.stream_ids import EMPTY_ID
 from hsm_shipper.errors import (
     EntriesLost,
     MalformedEvent,
@@ -71,7 +72,7 @@ class StreamReplica:
         self.batch = BatchSize()
         """How much to ship at once."""
         self.line_index = LineIndex()
-        self.unconfirmed_absent: set[int] = set()
+        self.unconfirmed_absent: Set[int] = set()
         """Places that the last complete reading missed without being believed."""
         self.refresh_pending: set[int] = set()
         """Places of actions whose state is to be appended again."""
@@ -80,6 +81,11 @@ class StreamReplica:
     def is_open(self) -> bool:
         """Whether there is a state file to write to."""
         return self._state_file is not None
+
+    @property
+    def appended_to(self) -> str:
+        """The id that the stream gave last, as far as it is known."""
+        return EMPTY_ID if self._head is None else self._head.last_id
 
     @property
     def _opened(self) -> StateFile:
@@ -174,7 +180,7 @@ class StreamReplica:
             self._refuse_losses(head)
             self._remember(head)
 
-    def remember_unconfirmed(self, places: set[int]) -> None:
+    def remember_unconfirmed(self, places: Set[int]) -> None:
         """Keep the places that a reading missed for the next one, whoever makes it."""
         if places != self.unconfirmed_absent:
             with self._guarded():

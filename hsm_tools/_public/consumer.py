@@ -6,6 +6,7 @@ The asyncio twins are in `lustre_hsm_action_stream.aio`, so that nobody else pay
 from hsm_shipper.contract.event import Event
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_shipper.errors import ConfigError, HsmError, MalformedEvent, StreamRefused, StreamUnavailable
+from hsm_shipper.process.output import printable
 from hsm_tools.consumer import ConsumerGroup, StreamReader
 from hsm_tools.event import StreamEvent
 from hsm_tools.live import LiveAction, LiveActions
@@ -29,4 +30,5 @@ __all__ = [
     "StreamReader",
     "StreamRefused",
     "StreamUnavailable",
+    "printable",
 ]

@@ -166,8 +166,13 @@ class MetricsMaker:
             "Requests that the copytools registered now have ended since each registered, by how.",
             labels=("mdt", "result"),
         )
+        failed = CounterMetricFamily(
+            "hsm_worker_failed_polls", "Polls that failed since the worker began.", labels=_MDT
+        )
         for mdt, beat in beats:
             worker.add_metric((), {"mdt": mdt, "host": self._hosts(beat.host)})
+            if beat.failed_polls is not None:
+                failed.add_metric((mdt,), beat.failed_polls)
             if beat.hsm_control is not None:
                 state.add_metric((mdt, self._states(beat.hsm_control)), 1)
             _add(active, (mdt, "ARCHIVE"), beat.archive_count)
@@ -176,7 +181,7 @@ class MetricsMaker:
             if beat.copytools is not None and not beat.agents_not_understood:
                 _add(ended, (mdt, "ok"), sum(copytool.ok for copytool in beat.copytools))
                 _add(ended, (mdt, "error"), sum(copytool.errors for copytool in beat.copytools))
-        yield from (worker, state, active, ended)
+        yield from (worker, failed, state, active, ended)
 
     def _counted(self, streams: Iterable[LiveStream]) -> Iterator[Metric]:
         events = CounterMetricFamily(

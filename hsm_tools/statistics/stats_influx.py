@@ -107,6 +107,7 @@ def _stream_lines(stats: Stats, stream: LiveStream, hosts: LabelWords) -> Iterat
             "last_poll_duration_seconds": beat.last_poll_duration_s,
             "last_poll_read_seconds": beat.last_poll_read_s,
             "last_error": beat.last_error,
+            "failed_polls": beat.failed_polls,
             "lines": beat.lines,
             "lines_not_understood": beat.lines_not_understood,
             "backlog": beat.backlog,

@@ -207,6 +207,7 @@ def _heartbeat(stats: Stats, beat: Heartbeat) -> dict[str, Any]:
         "last_poll_read_seconds": beat.last_poll_read_s,
         "poll_interval_seconds": beat.poll_interval_s,
         "last_error": beat.last_error,
+        "failed_polls": beat.failed_polls,
         "lines": beat.lines,
         "lines_not_understood": beat.lines_not_understood,
         "live": beat.live,

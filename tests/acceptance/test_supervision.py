@@ -151,10 +151,12 @@ def test_nothing_outlives_a_killed_supervisord_and_the_next_one_starts_clean(ser
     (server.run_dir / "mdt.d/mdt-gone-MDT0000.conf").write_text("[program:mdt-gone-MDT0000]\ncommand=sleep 1000\n")
     (server.run_dir / "mdt.d/broken.conf").write_text("no configuration\n")
 
+    assert "was killed, not stopped" not in server.log.read_text()
     server.stop(signal.SIGKILL)
     eventually(lambda: not server.processes())
     server.start()
     server.wait_running("elm-MDT0000")
+    assert "the one before was killed, not stopped" in server.log.read_text()
     assert server.stop() == 0
     assert [event["event_type"] for event in server.events("elm-MDT0000")] == ["NEW"]
 

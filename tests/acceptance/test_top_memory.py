@@ -7,7 +7,6 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +14,7 @@ from hsm_shipper.contract.redis_keys import stream_key
 from tests.support.dashboards import COMMAND, PREFIX, Streams, event
 from tests.support.servers import RedisServer
 from tests.support.terminal import a_terminal, needs_tmux
+from tests.support.usage import resident_kib
 from tests.support.waiting import eventually
 
 MDT = "elm-MDT0000"
@@ -55,13 +55,6 @@ class Churn:
 @pytest.fixture
 def streams(redis_server: RedisServer, redis_db: int) -> Streams:
     return Streams(redis_server, redis_db)
-
-
-def resident_kib(process: int) -> int:
-    status = Path(f"/proc/{process}/status").read_text()
-    match = re.search(r"VmRSS:\s+(\d+) kB", status)
-    assert match is not None, status
-    return int(match[1])
 
 
 def processed(text: str) -> int:

@@ -125,6 +125,7 @@ MUTATIONS = [
         "if _is_before(now.first_id, known.first_id):",
         "if False:",
         "a front that goes back is another stream",
+        "tests/faults/test_histories.py",
     ),
     Mutation(
         "contract/stream_head.py",
@@ -164,7 +165,7 @@ MUTATIONS = [
     ),
     Mutation(
         "contract/fold.py",
-        "            if self._places_by_key is not None:\n                self._keep_key(after)\n",
+        "                if self._places_by_key is not None:\n                    self._keep_key(after)\n",
         "",
         "what has begun has its name",
     ),
@@ -179,12 +180,19 @@ MUTATIONS = [
         "if not page or page[0][0] != last.encode():",
         "if not page:",
         "a trim that overtakes a replay is noticed",
+        "tests/integration/test_stream_replay.py",
     ),
     Mutation(
         "stream/stream.py",
         'if pending["pending"] else next_id',
         "if False else next_id",
         "what a consumer has not acknowledged is needed",
+    ),
+    Mutation(
+        "contract/event.py",
+        "elif event.place != record.place:",
+        "elif False:",
+        "an entry with the line of another place is none",
     ),
     # What is read.
     Mutation(
@@ -207,15 +215,21 @@ MUTATIONS = [
     ),
     Mutation(
         "worker/line_index.py",
-        "        self._break(self._block_of[slot])\n        self._block_of[slot] = self._nowhere",
-        "        self._block_of[slot] = self._nowhere",
+        'del self._blocks[block.sha256]\n            self._remains.add(block)\n        block.sha256 = b""\n',
+        "pass\n",
         "a block says nothing once a line has left it",
     ),
     Mutation(
         "worker/line_index.py",
-        "                self._break(left)\n",
+        "            del self._blocks[block.sha256]\n            self._remains.add(block)\n",
+        "            del self._blocks[block.sha256]\n",
+        "what is left of a block is looked for",
+    ),
+    Mutation(
+        "worker/line_index.py",
+        "        elif block.members:\n            self._remains.add(block)\n",
         "",
-        "nor once one is in another",
+        "and what a block holds that is not known yet",
     ),
     Mutation(
         "worker/line_index.py",
@@ -295,8 +309,8 @@ MUTATIONS = [
     # What is said of it.
     Mutation(
         "worker/poller.py",
-        "gone = sorted(snapshot.replaced | snapshot.decision.purge)",
-        "gone = sorted(snapshot.decision.purge)",
+        "gone = merge(snapshot.replaced, snapshot.decision.purge)",
+        "gone = iter(snapshot.decision.purge)",
         "an action ends before its place is taken by another",
     ),
     Mutation(
@@ -325,15 +339,21 @@ MUTATIONS = [
         "the next record of a file in a place is another action",
     ),
     Mutation(
-        "worker/poller.py",
-        "            if self._is_seen(snapshot, before):\n                snapshot.scan.puzzle(new.line)",
-        "            if False:\n                snapshot.scan.puzzle(new.line)",
+        "worker/snapshot.py",
+        "            elif is_seen(before):\n",
+        "            elif False:\n",
         "a second line for the place of an action that is there does not end it",
     ),
     Mutation(
+        "worker/snapshot.py",
+        "            elif before.place in self.scan.contested:\n",
+        "            elif False:\n",
+        "nor do two that are new",
+    ),
+    Mutation(
         "worker/poller.py",
-        "or self._is_said(new, before)):",
-        "or False):",
+        "if before is None or not self._is_said(new, before):",
+        "if True:",
         "a line that has to be looked at is not sent again",
     ),
     Mutation(
@@ -508,8 +528,8 @@ MUTATIONS = [
     ),
     Mutation(
         "state/locks.py",
-        "            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
-        "            pass\n",
+        "fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n        except BlockingIOError:\n            holder",
+        "pass\n        except BlockingIOError:\n            holder",
         "no two workers have one state file",
         "tests/integration/test_locks.py",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 from hsm_shipper.contract.stream_ids import unpack_id
 from hsm_shipper.maintenance.cycle import CycleResult
-from tests.faults.model.life import Life, Mdt
+from tests.faults.model.life import Life, Mdt, as_content
+from tests.faults.model.list_steps import set_status
 from tests.faults.model.machine import Machine
 from tests.faults.model.sizes import Sizes
+from tests.simulator.debugfs import Listing
 
 
 @pytest.fixture(params=[True, False], ids=["of Redis 7", "before Redis 7"])
@@ -66,4 +69,26 @@ def test_a_deletion_below_another_is_told_by_the_number_alone(life: Life, mdt: M
     worker.poll()
     _delete(life, mdt, 1)
     worker.kill()
+    _settle(life)
+
+
+def test_two_new_lines_for_a_place_end_nothing(life: Life, mdt: Mdt) -> None:
+    """A record got on, and the list holds another in its place as well: the stream goes by the next list."""
+    worker = life.worker(mdt)
+    set_status(mdt, (1, 2), "STARTED")
+    lines = mdt.listing()
+    lines.insert(1, lines[1].replace(b"=0x0/0x6", b"=0x0/0x7"))
+    worker.next = Listing(as_content(lines))
+    result = worker.poll()
+    assert result is not None and not result.events and result.not_understood
+    _settle(life)
+
+
+def test_an_entry_with_the_line_of_another_place_is_none(life: Life, mdt: Mdt) -> None:
+    """Believed, the line of 2/2 counted as the one of 2/1, and 2/2 was never shipped."""
+    for rec in (1, 2):
+        mdt.put((2, rec), rec, "RESTORE", "WAITING")
+    entry = {"event_type": "NEW", "cat_idx": 2, "rec_idx": 1, "fid": "0x200000401:0x1:0x0", "action": "RESTORE"}
+    entry |= {"status": "WAITING", "timestamp": 1_759_401_125, "raw": mdt.lines[2, 2].decode()}
+    life.command("XADD", mdt.key, "*", "data", json.dumps(entry))
     _settle(life)

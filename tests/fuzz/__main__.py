@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tests.fuzz.engine import CORPUS
 from tests.fuzz.keep import keep
-from tests.fuzz.targets import TARGETS, TOKENS
+from tests.fuzz.mutants import TOKENS
+from tests.fuzz.targets import TARGETS
 
 # libFuzzer's: a slow input is one that takes longer. A machine that is busy with much else may take a while for any.
 _INPUT_TIMEOUT_S = 60

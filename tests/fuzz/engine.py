@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+_OBJECTS = ("event", "heartbeat")
 CORPUS = Path(__file__).parent / "corpus"
 
 
@@ -19,8 +20,19 @@ def main(name: str, found: str, *options: str) -> None:
 
     with atheris.instrument_imports(include=["hsm_shipper", "hsm_tools"]):
         from tests.fuzz.targets import MAX_BYTES, TARGETS
+    from tests.fuzz.mutants import formed
+
     _replace_what_is_slow()
-    atheris.Setup([sys.argv[0], f"-max_len={MAX_BYTES[name]}", *options, found, str(CORPUS / name)], TARGETS[name])
+    command = [sys.argv[0], f"-max_len={MAX_BYTES[name]}", *options, found, str(CORPUS / name)]
+
+    def mutate(data: bytes, max_bytes: int, seed: int) -> bytes:
+        """Every other time one that keeps its form; mostly one change of libFuzzer's own beside it."""
+        changed = formed(data, seed) if seed % 2 else None
+        if changed is None or len(changed) > max_bytes:
+            return bytes(atheris.Mutate(data, max_bytes))
+        return changed
+
+    atheris.Setup(command, TARGETS[name], custom_mutator=mutate if name in _OBJECTS else None)
     atheris.Fuzz()
 
 

@@ -50,13 +50,6 @@ from hsm_tools.tailing.event_line import Facts, event_line, facts
 from tests.faults.model.reference import Live, ReferenceFold
 from tests.fuzz.reading import line_of
 
-TOKENS = (
-    b"-", b"0", b"9" * 25, b"9" * 5000, b"\n", b"\r", b"\x85", b"\xc2\x85", b" ", b"]", b"[", b'"', b"\\", b"null",
-    b"-1", b"4294967296", b"1e999", b"\x00", b"\xff\xff", b"\xed\xa0\x80", b"\xe2\x80\xae", b"\x1b[2J", b"0x", b"/",
-    b"@", b"SECRET", b"%00", b"{", b"&x: *x", b"%", b";", b"'", b"-MDT0000", b'"event_type":"PURGED"', b'"cat_idx":-1',
-    b'"raw":"lrh=[type=10680000 len=136 idx=1/3]', b'"hash":', b'"refresh":true', b"redis+sentinel://", b"?ssl_",
-)  # fmt: skip
-"""What parsers may trip over, for whoever makes inputs."""
 _FIDS = ["0x200000401:0x1:0x0", "0x200000401:0x2:0x0", "0x200000401:0x22:0x0"]
 _SECRET = "q8Zk2vXw9T"
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.targets import TARGETS, TOKENS
+from tests.fuzz.mutants import TOKENS, formed
+from tests.fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).parent / "corpus"
 MUTANTS = 2000
@@ -35,6 +36,8 @@ def test_mutants_of_what_is_kept(target: str) -> None:
     kept = _kept(target)
     for _ in range(SLOW_MUTANTS if target in _SLOW else MUTANTS):
         data = mutant(rng, kept)
+        if rng.random() < 0.5:
+            data = formed(rng.choice(kept), rng.randrange(2**32)) or data
         try:
             TARGETS[target](data)
         except Exception as error:

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from hsm_shipper.config import Config
 from hsm_shipper.contract.heartbeat import Heartbeat, decode
 from hsm_shipper.contract.redis_keys import heartbeat_key
-from hsm_shipper.errors import StreamError
+from hsm_shipper.errors import ActionsError, StreamError, StreamUnavailable
 from hsm_shipper.worker.heartbeat_writer import HeartbeatWriter
+from hsm_shipper.worker.main import after_poll
 from hsm_shipper.worker.poll_result import PollResult
 from tests.conftest import PrivateServer
 from tests.simulator import ARCHIVE, SimulatedMds, SimulatedMdt
@@ -51,6 +52,18 @@ def test_it_tells_of_the_poll_and_of_the_coordinator(private_server: PrivateServ
     assert (told.hsm_control, told.max_requests, told.grace_delay_s, told.loop_period_s) == ("enabled", 7, 45, 10)
     assert told.copytools is not None and sum(copytool.current for copytool in told.copytools) == 1
     assert 85_000 < client.pttl(KEY) <= 90_000
+
+
+def test_it_tells_how_many_polls_failed(private_server: PrivateServer, mds: SimulatedMds) -> None:
+    client = shipper_client(private_server(), 0)
+    pulse = HeartbeatWriter(client, Config(), MDT, mds.actions_path(MDT))
+    for error, told in ((None, 0), (StreamUnavailable("away"), None), (ActionsError("EIO"), 2), (None, 2)):
+        result = PollResult(MDT, error=error)
+        result.status = result.status_after("mds1", None)
+        client.delete(KEY)
+        after_poll(result, pulse)
+        beat = decode(cast(bytes, client.get(KEY) or b""))
+        assert (beat and beat.failed_polls) == told, error
 
 
 def test_it_tells_what_was_wrong_and_what_cannot_be_read(private_server: PrivateServer, tmp_path: Path) -> None:

@@ -58,13 +58,14 @@ class _Clock:
     def __init__(self) -> None:
         self.now_s = 1000.0
         self.waited_s: list[float] = []
+        self.oversleeps_s = 0.0
 
     def work(self, seconds: float) -> None:
         self.now_s += seconds
 
     def wait(self, timeout_s: float) -> bool:
         self.waited_s.append(timeout_s)
-        self.now_s += timeout_s
+        self.now_s += timeout_s + self.oversleeps_s
         return False
 
 
@@ -89,6 +90,27 @@ def test_a_late_tick_is_skipped(clock: _Clock) -> None:
     assert waited_s(cadence, clock) == 16.0
     assert waited_s(cadence, clock, at_most_s=1.0) == 1.0
     assert waited_s(cadence, clock) == 19.0
+
+
+def test_what_was_left_out_is_told(clock: _Clock) -> None:
+    cadence = Cadence(20.0)
+    waited_s(cadence, clock)
+    assert (cadence.left_out, cadence.late_s) == (0, 0.0)
+    for took_s, left_out, because_of_s in (
+        (0.25, 0, 0.25),
+        (50.0, 2, 50.0),
+        (10.0, 1, 50.0),  # it had to wait until the rest was over
+        (0.25, 0, 0.25),
+    ):
+        clock.work(took_s)
+        waited_s(cadence, clock)
+        assert (cadence.left_out, cadence.took_s, cadence.held_up_s) == (left_out, because_of_s, 0.0), took_s
+    clock.oversleeps_s = 65.0
+    waited_s(cadence, clock)
+    clock.oversleeps_s = 0.0
+    clock.work(0.25)
+    waited_s(cadence, clock)
+    assert (cadence.left_out, cadence.held_up_s) == (3, 65.0)
 
 
 def test_the_first_tick_may_be_given_and_is_kept_to(clock: _Clock) -> None:

@@ -68,6 +68,7 @@ class Site:
             "lines": 7,
             "live": 6,
             "backlog": 1,
+            "failed_polls": 0,
             "hsm_control": "enabled",
             "lines_not_understood": 0,
             "max_requests": 100,

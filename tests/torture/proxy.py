@@ -23,6 +23,8 @@ class Proxy:
         """How long every chunk is kept."""
         self.swallows = 0.0
         """The share of replies that are lost, and their connections with them."""
+        self.cuts = 0.0
+        """The share of requests at which the connection breaks, before anything of them has come through."""
         self._ends: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -60,7 +62,7 @@ class Proxy:
             while chunk := source.recv(_CHUNK_BYTES):
                 if self.delay_s:
                     time.sleep(self.delay_s)
-                if are_replies and self._rng.random() < self.swallows:
+                if self._rng.random() < (self.swallows if are_replies else self.cuts):
                     break
                 target.sendall(chunk)
         _close(source)

@@ -3,91 +3,126 @@
 from __future__ import annotations
 
 import random
-import re
-import statistics
+import shutil
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.torture.faults import KINDS, Kind, NotPossible
+from tests.torture.deck import Card, Deck
+from tests.torture.fault import Kind, NotPossible
+from tests.torture.faults import KINDS
+from tests.torture.look import Eyes, Look
+from tests.torture.prometheus import Alerts
 from tests.torture.site import Site
+from tests.torture.tables import Outcome
+
+_COMPLAINTS_MAX = 20
+_TRIES_MAX = 3
+"""Of a fault that is not possible just now."""
 
 
-@dataclass
-class Outcome:
-    """What a kind of fault came to."""
+class Order(NamedTuple):
+    """What is to be done to which site, in a process of its own."""
 
-    times: int = 0
-    lost: int = 0
-    duplicated: int = 0
-    false: int = 0
-    tracebacks: int = 0
-    not_possible: int = 0
-    said: int = 0
-    """How often the log had what it is to say."""
-    seconds: list[float] = field(default_factory=list)
-    """To exact agreement, each time."""
-
-    def add(self, other: Outcome) -> None:
-        """Take those of another site in."""
-        for name in ("times", "lost", "duplicated", "false", "tracebacks", "not_possible", "said", "seconds"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    @property
-    def is_bad(self) -> bool:
-        """Whether anything was wrong."""
-        return bool(self.lost or self.duplicated or self.false or self.tracebacks)
+    number: int
+    brokers: Sequence[str]
+    """What all sites ship to."""
+    seed: int
+    until_s: float
+    """Seconds since the epoch."""
+    only: str
+    """Faults with this in their names."""
+    hold_all: bool
+    """Whether each is looked at while it lasts."""
+    prometheus_url: str | None
+    targets: Path
 
 
 @dataclass
 class Report:
     """What a site came to."""
 
-    outcomes: dict[str, Outcome]
-    complaints: list[str]
+    outcomes: dict[str, Outcome] = field(default_factory=lambda: defaultdict(Outcome))
+    complaints: list[str] = field(default_factory=list)
 
 
-def attack(seed: int, until_s: float, only: str) -> Report:
-    """Do faults to a site of its own until `until_s` of the clock; those with `only` in their names."""
-    rng = random.Random(seed)
-    kinds = [kind for kind in KINDS if only in kind.name]
-    outcomes: dict[str, Outcome] = defaultdict(Outcome)
-    complaints: list[str] = []
-    site = Site(Path(tempfile.mkdtemp(prefix="torture")), seed)
+def wanted_kinds(only: str) -> list[Kind]:
+    """Those with this in their names."""
+    return [kind for kind in KINDS if only in kind.name]
+
+
+def attack(order: Order) -> Report:
+    """Do faults to a site of its own until the time is over."""
+    rng = random.Random(order.seed)
+    deck = Deck(wanted_kinds(order.only), order.brokers, order.number, rng, hold_all=order.hold_all)
+    folder = Path(tempfile.mkdtemp(prefix="torture"))
+    report = Report()
+    site = Site(folder, order.seed, order.brokers[order.number])
     try:
+        alerts = Alerts(order.prometheus_url, order.targets) if order.prometheus_url else None
         site.settle(forgives=True)
-        while time.time() < until_s and len(complaints) < 20:
-            kind = rng.choices(kinds, [each.weight for each in kinds])[0]
-            _one(site, kind, outcomes[kind.name], complaints)
+        eyes = Eyes(site, alerts)
+        try:
+            _attack(site, eyes, deck, order, report)
+        finally:
+            eyes.close()
     finally:
         site.close()
-    return Report(dict(outcomes), complaints)
+        shutil.rmtree(folder, ignore_errors=True)
+    report.outcomes = dict(report.outcomes)  # without what makes new ones, which no pipe takes
+    return report
 
 
-def _one(site: Site, kind: Kind, outcome: Outcome, complaints: list[str]) -> None:
+def _attack(site: Site, eyes: Eyes, deck: Deck, order: Order, report: Report) -> None:
+    not_possible: dict[str, int] = defaultdict(int)
+    while time.time() < order.until_s and len(report.complaints) < _COMPLAINTS_MAX:
+        card = deck.next()
+        if not _one(site, eyes, card, report) and card.is_held and not_possible[card.kind.name] < _TRIES_MAX:
+            not_possible[card.kind.name] += 1
+            deck.put_back(card)
+
+
+def _one(site: Site, eyes: Eyes, card: Card, report: Report) -> bool:
+    """Do one fault, and judge what came of it; whether it was possible."""
+    kind, outcome, complaints = card.kind, report.outcomes[card.kind.name], report.complaints
     logs = site.log_bytes()
     site.advance(site.rng.choice((1, 3, 15)))
+    look = Look(eyes, kind) if card.is_held else None
+    site.until_shown = look.until_shown if look else None
     try:
         kind.do(site)
     except NotPossible:
         outcome.not_possible += 1
-        return
+        return False
     except Exception as error:  # noqa: BLE001 - it is told, and what comes of it is looked at as of any other
         complaints.append(f"{kind.name}: {type(error).__name__}: {str(error)[-2000:]}")
         outcome.lost += 1
+    finally:
+        site.until_shown = None
     for host in site.hosts.values():
         if host.begin_if_ended():
             complaints.append(f"{kind.name}: the shipper on {host.keys['host']} has ended")
             outcome.lost += 1
     site.advance(1)
-    took, differ = site.settle(forgives=kind.forgives)
+    took_s, differ = site.settle(forgives=kind.forgives)
     outcome.times += 1
-    outcome.seconds.append(took)
+    outcome.seconds.append(took_s)
     outcome.lost += differ
     if differ:
-        complaints.append(f"{kind.name}: {differ} places differ after {took:.0f} s\n{site.logged_since(logs)[-3000:]}")
+        said = site.logged_since(logs)[-3000:]
+        complaints.append(f"{kind.name}: {differ} places differ after {took_s:.0f} s\n{said}")
+    if look is not None:
+        _look_back(site, look, kind, outcome, complaints, logs)
+    _judge(site, kind, outcome, complaints)
+    _read_log(site.logged_since(logs), kind, outcome, complaints)
+    return True
+
+
+def _judge(site: Site, kind: Kind, outcome: Outcome, complaints: list[str]) -> None:
     for judge in site.judges.values():
         outcome.duplicated += judge.counts["duplicated"]
         outcome.false += judge.counts["false"]
@@ -96,41 +131,21 @@ def _one(site: Site, kind: Kind, outcome: Outcome, complaints: list[str]) -> Non
         judge.complaints.clear()
         if kind.forgives:
             judge.read(forgives=True)
-    said = site.logged_since(logs)
-    outcome.said += bool(kind.says and re.search(kind.says, said))
+
+
+def _look_back(
+    site: Site, look: Look, kind: Kind, outcome: Outcome, complaints: list[str], logs: dict[str, int]
+) -> None:
+    look.afterwards()
+    outcome.held += 1
+    if look.not_seen:
+        outcome.unseen += 1
+        said = site.logged_since(logs)[-3000:]
+        complaints.append(f"{kind.name}: it does not show: {'; '.join(look.not_seen)}\n{said}")
+    site.settle(forgives=kind.forgives)
+
+
+def _read_log(said: str, kind: Kind, outcome: Outcome, complaints: list[str]) -> None:
     if "Traceback (most recent call last)" in said and not kind.may_crash:
         outcome.tracebacks += 1
         complaints.append(f"{kind.name}: {said[said.index('Traceback') :][:4000]}")
-
-
-def table(outcomes: dict[str, Outcome]) -> str:
-    """The outcomes as a table for docs/reliability.md."""
-    rows = [
-        "| fault | times | lost | duplicated | false | seconds to agreement: median | worst |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for kind in KINDS:
-        outcome = outcomes.get(kind.name)
-        if outcome is None or not outcome.times:
-            continue
-        median, worst = statistics.median(outcome.seconds), max(outcome.seconds)
-        counts = f"{outcome.times} | {outcome.lost} | {outcome.duplicated} | {outcome.false}"
-        rows.append(f"| {kind.name} | {counts} | {median:.1f} | {worst:.1f} |")
-    total = Outcome()
-    for outcome in outcomes.values():
-        total.add(outcome)
-    if total.seconds:
-        counts = f"{total.times} | {total.lost} | {total.duplicated} | {total.false}"
-        rows.append(f"| **all** | {counts} | {statistics.median(total.seconds):.1f} | {max(total.seconds):.1f} |")
-    return "\n".join(rows)
-
-
-def said_table(outcomes: dict[str, Outcome]) -> str:
-    """What the log said of which fault, and what shows it where it lasts."""
-    rows = ["| fault | the log says | of so many times | metric and alert where it lasts |", "|---|---|--:|---|"]
-    for kind in KINDS:
-        outcome = outcomes.get(kind.name)
-        if kind.says and outcome is not None and outcome.times:
-            says = kind.says.replace("|", "`, or `")
-            rows.append(f"| {kind.name} | `{says}` | {outcome.said} of {outcome.times} | {kind.shows} |")
-    return "\n".join(rows)

@@ -1,4 +1,4 @@
-"""Two metadata servers, their MDTs, and a Redis behind a proxy: what faults are done to."""
+"""Two metadata servers, their MDTs, and what they ship to: what faults are done to."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from unittest import mock
 
@@ -18,14 +19,14 @@ import redis
 from hsm_shipper.state.poll_status import state_file
 from hsm_shipper.supervision.supervisord import WORKER_PREFIX
 from tests.simulator import SimulatedMds, SimulatedMdt, Workload, populate
-from tests.support.servers import RedisServer
 from tests.support.shipper import MetadataServer
 from tests.support.waiting import eventually
+from tests.torture.brokers import SERVER, start_broker
 from tests.torture.judge import Judge
-from tests.torture.proxy import Proxy
 
 AGREEMENT_MAX_S = 120.0
 """Later than that it counts as lost."""
+POLL_INTERVAL_S = 0.5
 HOSTS = ("mds1", "mds2")
 _CLOCK_SOURCE = Path(__file__).with_name("clock.c")
 _STATE_MB = 24
@@ -34,8 +35,11 @@ _STATE_MB = 24
 class Host(MetadataServer):
     """A metadata server with a state folder on a small file system of its own, and a clock that can be set."""
 
-    def __init__(self, name: str, port: int) -> None:
-        super().__init__(port, 0, host=name, poll_interval=0.5, reconcile_interval=15)
+    def __init__(self, name: str, broker_keys: Mapping[str, object]) -> None:
+        super().__init__(0, 0, host=name, poll_interval=POLL_INTERVAL_S, reconcile_interval=15)
+        for key in ("redis_host", "redis_port", "redis_db"):
+            del self.keys[key]
+        self.configure(**broker_keys)
         self.mds = SimulatedMds(self.root)
         self.state_dir.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", f"size={_STATE_MB}m,mode=750", "tmpfs", str(self.state_dir)]
@@ -53,9 +57,18 @@ class Host(MetadataServer):
 
     def begin(self) -> None:
         """Start the shipper."""
-        clock = {"LD_PRELOAD": str(self._clock_library), "TORTURE_CLOCK": str(self._clock)}
-        with mock.patch.dict(os.environ, clock if self.has_clock else {}):
+        with mock.patch.dict(os.environ, self._clock_environment()):
             self.start()
+
+    def ask(self, command: str) -> tuple[int, str]:
+        """What `status` or `check` says on this host, by its clock: exit status and output."""
+        done = self.run(command, **self._clock_environment())
+        return done.returncode, done.stdout + done.stderr
+
+    def _clock_environment(self) -> dict[str, str]:
+        if not self.has_clock:
+            return {}
+        return {"LD_PRELOAD": str(self._clock_library), "TORTURE_CLOCK": str(self._clock)}
 
     def begin_if_ended(self) -> bool:
         """Start it again where it is not there any more: a supervisor of its own (systemd) does so."""
@@ -97,13 +110,14 @@ class Host(MetadataServer):
 class Site:
     """All of it. Everything random comes of `seed`, but for what real processes do in what order."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, broker: str = SERVER) -> None:
         self.rng = random.Random(seed)
         self.folder = folder
-        self.broker = RedisServer(folder / "redis", {"appendonly": "yes", "appendfsync": "always"}).start()
-        self.client: redis.Redis = self.broker.client()
-        self.proxy = Proxy(self.broker, seed)
-        self.hosts = {name: Host(name, self.proxy.port) for name in HOSTS}
+        self.broker = start_broker(broker, folder, seed)
+        self.client = self.broker.client
+        self.until_shown: Callable[[Callable[[], None]], None] | None = None
+        """Set where it is looked for how a fault shows: goes on until it does, and does what it is given meanwhile."""
+        self.hosts = {name: Host(name, self.broker.keys) for name in HOSTS}
         self.workloads: dict[str, Workload] = {}
         self.home: dict[str, str] = {}
         self.judges: dict[str, Judge] = {}
@@ -118,22 +132,40 @@ class Site:
         mdt.mount(self.hosts[host].mds)
         self.workloads[name] = Workload(mdt, arrivals_per_s=2)
         self.home[name] = host
-        self.judges[name] = Judge(self.client, f"hsm:actions:{name}", mdt.lines)
-        self.judges[name].ever.update(mdt.lines())
+        self.judges[name] = Judge(self.client, f"hsm:actions:{name}")
+        self.judges[name].lists(mdt.lines())
 
     def mount(self, name: str, host: str) -> None:
         """Mount an MDT that is mounted nowhere; its restores begin anew."""
         self.home[name] = host
         mdt = self.workloads[name].mdt
         mdt.mount(self.hosts[host].mds)
-        self.judges[name].ever.update(mdt.lines())
+        self.judges[name].lists(mdt.lines())
 
     def advance(self, seconds: float = 3) -> None:
         """Let actions come and go."""
         for name, workload in self.workloads.items():
             workload.advance(seconds)
-            self.judges[name].ever.update(workload.mdt.lines())
+            self.judges[name].lists(workload.mdt.lines())
             workload.mdt.write()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the fault that is done now is to last until it shows, and so has to be one that does."""
+        return self.until_shown is not None
+
+    def last(
+        self, shortest_s: float, longest_s: float, seconds: float = 3, again: Callable[[], None] = lambda: None
+    ) -> None:
+        """Let a fault last: at random so long, or until it shows, with what it takes to do it `again` and again.
+
+        Meanwhile actions come and go.
+        """
+        self.advance(seconds)
+        if self.until_shown is not None:
+            self.until_shown(again)
+        else:
+            time.sleep(self.rng.uniform(shortest_s, longest_s))
 
     def state_of(self, name: str) -> Path:
         """The state file of an MDT, where it is mounted."""
@@ -147,11 +179,13 @@ class Site:
         """How long the logs are."""
         return {name: host.log.stat().st_size for name, host in self.hosts.items()}
 
-    def logged_since(self, lengths: dict[str, int]) -> str:
-        """What the hosts logged since `lengths`."""
+    def logged_since(self, lengths: Mapping[str, int], *names: str) -> str:
+        """What the hosts, or those named, logged since `lengths`."""
         said = []
-        for name, host in self.hosts.items():
-            said.append(host.log.read_bytes()[lengths[name] :].decode(errors="replace"))
+        for name in names or self.hosts:
+            with self.hosts[name].log.open("rb") as log:
+                log.seek(lengths[name])
+                said.append(log.read().decode(errors="replace"))
         return "\n".join(said)
 
     def settle(self, *, forgives: bool) -> tuple[float, int]:
@@ -163,17 +197,16 @@ class Site:
                 try:
                     judge.read(forgives=forgives)
                     differ += judge.difference()
-                except redis.RedisError:
+                except (redis.RedisError, redis.exceptions.RedisClusterException):
                     differ += 1
             took = time.monotonic() - begun
             if not differ or took > AGREEMENT_MAX_S:
                 return took, differ
-            time.sleep(0.1)
+            time.sleep(0.05)
 
     def close(self) -> None:
         """End everything."""
         for host in self.hosts.values():
             host.end()
-        self.proxy.close()
-        self.broker.kill()
+        self.broker.close()
         shutil.rmtree(self.folder, ignore_errors=True)

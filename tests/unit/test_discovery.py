@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import supervisor.xmlrpc
 
+from hsm_shipper.errors import StateError
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.state.forget import forget, maintenance_lock_path, stored_mdts
 from hsm_shipper.state.locks import FileLock, worker_lock_path
+from hsm_shipper.state.poll_status import state_files
 from hsm_shipper.supervision import supervisord as ours
 from hsm_shipper.supervision.discovery_plan import Plan, RestartBackoff, Seen, decide, is_settled
 from hsm_shipper.supervision.supervisord import Program, ProgramFiles, worker_program
@@ -193,6 +195,15 @@ def test_forgetting_removes_the_state_and_leaves_the_locks(tmp_path: Path) -> No
     assert all(file.exists() for file in others)
     assert worker_lock_path(tmp_path, "elm-MDT0000").exists()
     assert forget(tmp_path, "elm-MDT0000")
+
+
+def test_a_state_dir_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    assert state_files(folder) == {}
+    folder.symlink_to(folder)  # ELOOP, for root as well
+    with pytest.raises(StateError, match=r"cannot look into state_dir .*Too many levels of symbolic links; run this"):
+        state_files(folder)
+    assert stored_mdts(folder) == frozenset()  # nothing is forgotten for it
 
 
 @pytest.mark.parametrize("lock_path", [worker_lock_path, maintenance_lock_path])

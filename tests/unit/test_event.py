@@ -232,6 +232,8 @@ def test_the_object_that_the_malformed_ones_are_made_of_is_fine() -> None:
         FINE | {"hash": "xyz"},
         FINE | {"hash": "ab" * 15},
         FINE | {"raw": 5},
+        FINE | {"raw": line(2).decode()},
+        FINE | {"cat_idx": 2, "raw": line(1).decode()},
         FINE | {"refresh": "yes"},
         WITHOUT_PLACE,
         WITHOUT_PLACE | {"cat_idx": 1},

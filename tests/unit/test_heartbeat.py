@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from hsm_shipper.contract.agents import Copytool, parse_agents
@@ -22,6 +23,7 @@ HEARTBEAT = Heartbeat(
     live=351_200,
     backlog=4,
     last_error="cannot reach",
+    failed_polls=7,
     hsm_control="enabled",
     max_requests=1000,
     grace_delay_s=60,
@@ -37,6 +39,17 @@ def test_it_is_json_and_comes_back() -> None:
     assert decode(data) == HEARTBEAT
 
 
+_LINE = b"uuid=%s archive_id=1 requests=[current:1 ok:1 errors:1]\n"
+
+
+@pytest.mark.parametrize("listing", [_LINE % b"x" * 18_000, _LINE % (b"\xff" * 1_000_000)], ids=["many", "long"])
+def test_one_with_all_that_is_read_of_agents_is_one_and_a_larger_one_is_none(listing: bytes) -> None:
+    copytools, not_understood = parse_agents(listing)
+    beat = msgspec.structs.replace(HEARTBEAT, copytools=copytools)
+    assert not_understood == 0 and decode(encode(beat)) == beat
+    assert decode(encode(msgspec.structs.replace(HEARTBEAT, last_error="x" * 10_000_000))) is None
+
+
 def test_one_of_a_newer_release_is_read_and_what_is_none_is_none() -> None:
     told = json.loads(encode(HEARTBEAT)) | {"weather": "fine"}
     assert decode(json.dumps(told).encode()) == HEARTBEAT
@@ -44,6 +57,9 @@ def test_one_of_a_newer_release_is_read_and_what_is_none_is_none() -> None:
     heartbeat = decode(json.dumps(told).encode())
     assert heartbeat is not None and heartbeat.hsm_control is None and heartbeat.copytools is None
     assert heartbeat.last_poll_read_s is None
+    del told["failed_polls"]
+    earlier = decode(json.dumps(told).encode())
+    assert earlier is not None and earlier.failed_polls is None
     deep = b'{"weather":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     for data in (b"", b"{}", b"[1]", b"\xff", b'{"host": 1}', b'{"host":"\xff"}', deep):
         assert decode(data) is None
@@ -52,6 +68,7 @@ def test_one_of_a_newer_release_is_read_and_what_is_none_is_none() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("failed_polls", -1),
         ("lines", -1), ("lines_not_understood", -5), ("live", -1), ("backlog", -1), ("max_requests", -1),
         ("archive_count", -1), ("last_poll_at", -5), ("last_poll_at", 1e300), ("last_poll_duration_s", -0.5),
         ("last_poll_read_s", -0.5),

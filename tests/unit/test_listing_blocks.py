@@ -29,10 +29,10 @@ def blocks(data: bytes) -> list[bytes]:
     return [*found, data[begin:]]
 
 
-def test_a_kernels_listing_is_cut_before_every_tenth_record() -> None:
+def test_a_kernels_listing_is_cut_before_every_twentieth_record() -> None:
     assert blocks(listing(lines(range(1, 95)))) == [
         listing(lines(recs))
-        for recs in (range(1, 10), *(range(at, at + 10) for at in range(10, 90, 10)), range(90, 95))
+        for recs in (range(1, 20), *(range(at, at + 20) for at in range(20, 80, 20)), range(80, 95))
     ]
 
 
@@ -50,7 +50,7 @@ def test_a_change_moves_no_cut_but_those_of_its_own_block(change: str) -> None:
 
 def test_where_every_line_could_end_a_block_it_still_has_some() -> None:
     found = blocks(listing(lines(range(10, 10_000, 10))))[:-1]
-    assert {len(block) // LINE_BYTES for block in found} == {5}
+    assert {len(block) // LINE_BYTES for block in found} <= {5, 6}
 
 
 @pytest.mark.parametrize("bytes_a_line", [1, 100, 5_000, 3 * BLOCK_MAX_BYTES])

@@ -140,7 +140,7 @@ def test_only_lines_near_a_change_are_looked_at(monkeypatch: pytest.MonkeyPatch)
     assert looked_at == []
     del listing[1004]
     survey(knows, listing)
-    assert looked_at == listing[999:1008]
+    assert looked_at == listing[999:1018]
 
 
 def test_a_chunk_of_known_lines_only_holds_nothing_new() -> None:

@@ -10,7 +10,7 @@ from hsm_shipper.worker.place_set import PlaceSet
 PLACES = st.lists(st.one_of(st.integers(0, 30), st.integers(0, 2**64 - 1)))
 
 
-@given(PLACES, PLACES, PLACES.map(sorted).filter(bool))
+@given(PLACES, PLACES, PLACES.map(set).map(sorted).filter(bool))
 def test_a_place_is_in_it_once_it_was_added(places: list[int], others: list[int], more: list[int]) -> None:
     found, model = PlaceSet(), set[int]()
     for place in places:
@@ -21,3 +21,7 @@ def test_a_place_is_in_it_once_it_was_added(places: list[int], others: list[int]
         model.update(more)
     for place in [*places, *others, *more]:
         assert (place in found) is (place in model)
+    assert list(found) == sorted(model)
+    assert len(found) == len(model)
+    both = found & set(others)
+    assert both == model & set(others)

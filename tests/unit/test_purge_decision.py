@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 import pytest
 
@@ -135,7 +135,7 @@ def test_a_reading_half_understood_may_purge_what_was_missed_before() -> None:
     assert verdict([1, 2, 3], [line(1), b"?"], [2, 3]).purge == places([2, 3])
 
 
-def polled(knows: LineIndex, missed: set[int], listing: list[bytes]) -> tuple[set[int], set[int]]:
+def polled(knows: LineIndex, missed: Set[int], listing: list[bytes]) -> tuple[Set[int], Set[int]]:
     """One more poll: what is purged is known no more."""
     gone = decide_purges(survey(knows, listing), missed, fault=None, coordinator=None)
     for purged in gone.purge:
@@ -144,7 +144,8 @@ def polled(knows: LineIndex, missed: set[int], listing: list[bytes]) -> tuple[se
 
 
 def test_a_list_that_shrinks_step_by_step_settles_one_reading_behind() -> None:
-    knows, missed = known(lines(range(1, 101))), set[int]()
+    knows = known(lines(range(1, 101)))
+    missed: Set[int] = set()
     purges = []
     for left in (100, 40, 15, 0, 0, 0):
         purged, missed = polled(knows, missed, lines(range(1, left + 1)))
@@ -154,7 +155,8 @@ def test_a_list_that_shrinks_step_by_step_settles_one_reading_behind() -> None:
 
 
 def test_a_line_that_is_never_understood_holds_up_the_end_of_others_by_one_reading_only() -> None:
-    knows, missed = known(lines(range(1, 7))), set[int]()
+    knows = known(lines(range(1, 7)))
+    missed: Set[int] = set()
     purges = []
     for left in ([1, 2, 3, 4, 5], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]):
         purged, missed = polled(knows, missed, [NEW_FORMAT % 9, *lines(left)])

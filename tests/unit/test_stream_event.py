@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hsm_shipper.contract.event import decode
 from hsm_shipper.contract.kernel_line import parse_line, unpack_place
 from hsm_shipper.errors import MalformedEvent
-from hsm_tools.event import StreamEvent
+from hsm_tools.event import EntryDecoder, StreamEvent
 from hsm_tools.record import parse_record
 from tests.support.core import FIXTURES, line
 
@@ -135,3 +135,11 @@ def test_how_an_action_ended_and_how_long_it_took(
 def test_only_a_purged_has_an_outcome() -> None:
     it = event(event_type="UPDATE", status="SUCCEED", last_status="SUCCEED", first_seen=1, status_since=2)
     assert (it.outcome, it.duration_s, it.record) == (None, None, None)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400, "9" * 5000])
+def test_a_number_beyond_floats_where_no_fold_looks_keeps_nothing_from_consumers(number: str) -> None:
+    data = b'{"event_type":"NEW","cat_idx":1,"rec_idx":2,"fid":"f","action":"A","status":"S","x":%b}' % number.encode()
+    decoder = EntryDecoder(refreshes=True)
+    [given] = decoder.events(STREAM.encode(), [(b"1-0", [b"data", data])], lambda *_: None)
+    assert given.event == decode(data) and decoder.malformed == 0

@@ -73,8 +73,11 @@ class Worker:
         self.state_path = life.folder / host / f"{mdt.name}.sqlite3"
         self.state_path.parent.mkdir(exist_ok=True)
         self.actions = DebugfsActions(self._render)
+        self.actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
         self.next: Listing | None = None
         """What the next reading gives in place of the list."""
+        self.next_again = False
+        """Whether a second reading in the same poll gives that too."""
         self.reading: Reading | None = None
         self.was_tidied = False
         """Whether SQLite's log may hold what is in the file already."""
@@ -91,18 +94,17 @@ class Worker:
         self.client.connection_pool.reset()
         self.stream = ActionStream(self.client, self.mdt.key.decode(), "the model")
         self.replica = StreamReplica(self.state_path, self.stream, self.host)
-        self.actions.open_files.clear()
-        actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
-        self.poller = Poller(
-            actions_file, self.replica, ChangeWriter(self.mdt.name, self.host), lambda: self.mdt.hsm_control
-        )
+        self.actions_file.close()
+        self.actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
+        writer = ChangeWriter(self.mdt.name, self.host, self._life.include_raw)
+        self.poller = Poller(self.actions_file, self.replica, writer, lambda: self.mdt.hsm_control)
 
     def poll(self) -> PollResult | None:
         """Poll once; None where the process was killed, and another one has begun."""
         result, self.reading = None, Reading([], proves_absence=False)
         with self._life.machine.running(self.process):
             result = self.poller.poll()
-        self.next = None
+        self.next, self.next_again = None, False
         self.check_set_aside()
         if self.process.is_dead:
             self.start()
@@ -129,7 +131,9 @@ class Worker:
         self.start()
 
     def _render(self) -> Listing:
-        listing, self.next = self.next or Listing(as_content(self.mdt.listing())), None
+        listing = self.next or Listing(as_content(self.mdt.listing()))
+        if not self.next_again:
+            self.next = None
         content = listing.content
         proves = listing.error_number is None and self.mdt.hsm_control not in ("init", "stopping")
         self.reading = Reading(content.split(b"\n"), proves_absence=proves and content[-1:] in (b"", b"\n"))
@@ -143,8 +147,11 @@ class Worker:
 class Life:
     """Everything, from nothing to its end."""
 
-    def __init__(self, folder: Path, machine: Machine, sizes: Sizes, *, mdts: int, tells_deleted: bool) -> None:
+    def __init__(
+        self, folder: Path, machine: Machine, sizes: Sizes, *, mdts: int, tells_deleted: bool, include_raw: bool = True
+    ) -> None:
         self.folder = folder
+        self.include_raw = include_raw
         self.machine = machine
         self.sizes = sizes
         self.server = RedisModel(lambda: machine.now_s + self.server_ahead_s, tells_deleted=tells_deleted)
@@ -158,6 +165,8 @@ class Life:
         self.workers = {(host, mdt.name): Worker(self, host, mdt) for host in HOSTS for mdt in self.mdts}
         for mdt in self.mdts:
             self.mount(mdt, {HOSTS[0]})
+        self.epochs = 0
+        """How often Redis, or somebody else, has changed what a stream said."""
         self.hidden_losses: set[str] = set()
         """MDTs whose stream lost entries without a trace that a poll could find: maintenance heals them."""
         self.busy: set[Worker] = set()
@@ -199,6 +208,7 @@ class Life:
 
     def begin_epochs(self, *, front_lost: bool = False) -> None:
         """What Redis holds now is what it holds."""
+        self.epochs += 1
         for mdt in self.mdts:
             mdt.referee.begin_epoch(self.stream(mdt), front_lost=front_lost)
 
@@ -227,6 +237,7 @@ class Life:
         """A run on the state file of a worker, as `MaintenanceRun` does it; None where it was killed."""
         process = Process(f"maintenance of {worker.mdt.name} on {worker.host}")
         result: CycleResult | HsmError | None = None
+        epochs = self.epochs
         with self.machine.running(process):
             worker.maintenance_client.connection_pool.reset()
             own = ActionStream(worker.maintenance_client, worker.mdt.key.decode(), "the model")
@@ -237,6 +248,10 @@ class Life:
             except HsmError as error:
                 result = error
         worker.check_set_aside()
+        if (
+            self.epochs != epochs
+        ):  # an end that somebody deleted meanwhile lets what it ended live again, if not for long
+            self.begin_epochs(front_lost=True)
         for database in list(process.databases):
             raise Wrong(f"{process.name} leaves {database.path} open")
         return result
@@ -336,6 +351,7 @@ class Life:
         """Close what is open."""
         for worker in self.workers.values():
             worker.replica.close()
+            worker.actions_file.close()
             worker.client.close()
             worker.maintenance_client.close()
 

@@ -17,6 +17,8 @@ def submit(life: Life, rng: random.Random) -> str:
     for _ in range(rng.choice((1, 1, 2, 5, 15))):
         place = rng.randint(1, 2), rng.randint(1, rng.choice((6, 30)))
         mdt.put(place, rng.randint(1, 5), rng.choice(_ACTIONS), rng.choice(_STATUSES))
+        if rng.random() < 0.05:  # bytes of an administrator, which need be no UTF-8
+            mdt.lines[place] = mdt.lines[place].replace(b" data=[]", b" data=[\xff%d]" % mdt.cookie)
     return f"{mdt.name} has {len(mdt.lines)}"
 
 

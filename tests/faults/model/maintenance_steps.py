@@ -23,9 +23,9 @@ def maintain(life: Life, rng: random.Random) -> str:
     """A cycle: whatever it does, what the stream says stays what it was."""
     worker = any_worker(life, rng)
     before, calm = dict(worker.mdt.referee.fold.live), life.machine.fault is None
-    needed = _needed_by_group(life, worker.mdt)
+    needed = _needed_by_groups(life, worker.mdt)
     result = life.maintain(worker, threshold=rng.choice((1, 5, 1000)))
-    if calm and needed != _needed_by_group(life, worker.mdt):
+    if calm and needed != _needed_by_groups(life, worker.mdt):
         raise Wrong("maintenance trimmed what a consumer group needs")
     if calm and before != worker.mdt.referee.fold.live:
         raise Wrong("maintenance changed what the stream says")
@@ -33,13 +33,12 @@ def maintain(life: Life, rng: random.Random) -> str:
     return str(result)
 
 
-def _needed_by_group(life: Life, mdt: Mdt) -> list[int]:
-    """The entries that the group has pending, or was not given yet."""
+def _needed_by_groups(life: Life, mdt: Mdt) -> set[int]:
+    """The entries that a group has pending, or was not given yet."""
     stream = life.stream(mdt)
-    if stream is None or b"g" not in stream.groups:
-        return []
-    group = stream.groups[b"g"]
-    return [entry for entry in stream.ids if entry > group.last_delivered or entry in group.pending]
+    groups = [] if stream is None else stream.groups.values()
+    there = [] if stream is None else stream.ids
+    return {entry for group in groups for entry in there if entry > group.last_delivered or entry in group.pending}
 
 
 def maintain_at_a_server_that_is_behind(life: Life, rng: random.Random) -> str | None:
@@ -77,7 +76,7 @@ def maintain_at_another_server(life: Life, rng: random.Random) -> str | None:
     del other.ids[-len(gone) :], other.fields[-len(gone) :]
     ids = gone if rng.random() < 0.5 else [entry + 1 for entry in gone]
     other.ids += ids
-    other.fields += [[b"data", b"{}"] for _ in ids]
+    other.fields += [[b"data", b"of another server"] for _ in ids]
     other.last = ids[-1]
     before = _content(worker.state_path)
     result = life.maintain(worker, stream=_at(life, worker, another))

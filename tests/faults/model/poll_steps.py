@@ -53,6 +53,7 @@ def poll_an_incomplete_listing(life: Life, rng: random.Random) -> str:
         beginning = data[: int(rng.random() * len(data))]
         whole_lines = beginning[: beginning.rfind(b"\n") + 1]
         worker.next = Listing(rng.choice((beginning, whole_lines)), rng.choice(_ERRORS))
+        worker.next_again = rng.random() < 0.5  # else a fresh descriptor gives the rest
     else:
         worker.next = Listing(data[: -rng.randint(1, 60)] if data else b"x")
     return f"{worker.process.name}: {worker.poll()}"
@@ -89,7 +90,7 @@ def poll_doubtful_listings(life: Life, rng: random.Random) -> str | None:
         elif how == "incomplete":
             left = lines[: rng.randint(0, len(lines))]
             absent.difference_update(left)
-            worker.next = Listing(as_content(left), rng.choice(_ERRORS))
+            worker.next, worker.next_again = Listing(as_content(left), rng.choice(_ERRORS)), True
         else:
             absent.clear()
             worker.next = Listing(as_content([*lines, rng.choice(_GARBAGE[:3])]))

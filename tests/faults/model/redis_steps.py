@@ -170,7 +170,11 @@ def _foreign(life: Life, rng: random.Random, mdt: Mdt, kind: str) -> list[list[b
         return [_earlier(mdt, rng.choice(some), rng.choice(_EARLIER), rng) for _ in range(rng.randint(1, 20))]
     if not mdt.lines:
         return []
-    return [_earlier(mdt, mdt.lines[rng.choice(sorted(mdt.lines))].decode(), kind, rng)]
+    listed = [line.decode(errors="replace") for line in mdt.listing()]
+    entry = _earlier(mdt, rng.choice(listed), kind, rng)
+    if kind == "NEW" and rng.random() < 0.3:  # with the line of another place
+        entry[1] = json.dumps(json.loads(entry[1]) | {"raw": rng.choice(listed)}).encode()
+    return [entry]
 
 
 _EARLIER = ("NEW", "PURGED", "PURGED by name")
@@ -223,11 +227,13 @@ def consumer_group(life: Life, rng: random.Random) -> str | None:
     stream = life.stream(mdt)
     if stream is None:
         return None
-    if b"g" not in stream.groups:
-        _hand(life, "XGROUP", "CREATE", mdt.key, "g", "0-0")
+    name = rng.choice(("g", "h"))
+    group = stream.groups.get(name.encode())
+    if group is None:
+        _hand(life, "XGROUP", "CREATE", mdt.key, name, "0-0")
     elif rng.random() < 0.3:
-        _hand(life, "XGROUP", "DESTROY", mdt.key, "g")
+        _hand(life, "XGROUP", "DESTROY", mdt.key, name)
     else:
-        _hand(life, "XREADGROUP", "GROUP", "g", "c", "COUNT", "100", "STREAMS", mdt.key, ">")
-        _hand(life, "XACK", mdt.key, "g", *map(unpack_id, stream.groups[b"g"].pending[:-1]))
-    return mdt.name
+        _hand(life, "XREADGROUP", "GROUP", name, "c", "COUNT", "100", "STREAMS", mdt.key, ">")
+        _hand(life, "XACK", mdt.key, name, *map(unpack_id, group.pending[:-1]))
+    return f"{name} of {mdt.name}"

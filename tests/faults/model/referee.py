@@ -23,6 +23,15 @@ class Reading:
         self.lines = lines
         self.proves_absence = proves_absence
 
+    def holds(self, event: dict[str, Any]) -> bool:
+        """Whether it holds the line that a NEW or UPDATE tells of, by its MD5 and, where it has one, its text."""
+        text = self._texts.get(str(digest(event)))
+        return text is not None and event.get("raw", text) == text
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        return {digest_of(line): line.decode(errors="replace") for line in self.lines}
+
     @cached_property
     def places(self) -> set[Place]:
         """The places that it holds something in."""
@@ -72,7 +81,7 @@ class Referee:
         occupant = self.fold.live.get(place)
         if event["event_type"] == "PURGED":
             self._judge_purged(event, place, reading)
-        elif str(event.get("raw")).encode() not in reading.lines:
+        elif not reading.holds(event):
             raise Wrong("an event of a line that was not read")
         if self._may_go_on(place):
             return

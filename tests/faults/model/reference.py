@@ -54,6 +54,9 @@ def _event(fields: tuple[bytes, ...]) -> dict[str, Any] | None:
         return None
     if not isinstance(event, dict) or event.get("event_type") not in ("NEW", "UPDATE", "PURGED"):
         return None
+    of_line = _INDEX.search(event.get("raw") or "")
+    if of_line and _place(event) != (int(of_line[1]), int(of_line[2])):
+        return None
     named = event.get("action_key") if event["event_type"] == "PURGED" else _place(event) and event.get("fid")
     return event if named else None
 

@@ -57,8 +57,13 @@ def live(seed: str, steps: Sequence[int] = range(STEPS_IN_A_LIFE + 1)) -> Failur
     trace = [f"sizes: {told(values)}"]
     folder = tempfile.TemporaryDirectory(dir=_RAM if os.access(_RAM, os.W_OK) else None)
     with folder, machine.installed(migrates=rng.random() < 0.25), installed(values):
-        life = Life(Path(folder.name), machine, sizes, mdts=rng.randint(1, 2), tells_deleted=rng.random() < 0.8)
-        trace += [] if life.server.tells_deleted else ["Redis is one before 7.0"]
+        tells_deleted, include_raw = rng.random() < 0.8, rng.random() < 0.8
+        life = Life(
+            Path(folder.name), machine, sizes,
+            mdts=rng.randint(1, 2), tells_deleted=tells_deleted, include_raw=include_raw,
+        )  # fmt: skip
+        trace += [] if tells_deleted else ["Redis is one before 7.0"]
+        trace += [] if include_raw else ["include_raw: false"]
         try:
             for step in steps:
                 done.append(step)

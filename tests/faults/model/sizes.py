@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
+from types import ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -31,14 +34,11 @@ def drawn(rng: random.Random) -> tuple[Sizes, dict[str, Any]]:
     if rng.random() < 0.125:
         return Sizes(), {}
     slack = rng.choice((10, 20, 40))
-    page, batch, held = rng.randint(2, 9), rng.randint(1, 9), rng.randint(3, 25)
     rows_per_insert = rng.randint(2, 5)
     return Sizes(slack, 8), {
         "contract.trim_bound.SLACK_ENTRIES": slack,
         "lustre.actions_file.CHUNK_BYTES": rng.choice((200, 600, 1500, 5000)),
-        "stream.page_reader.PAGE_ENTRIES": page,
-        "stream.stream.PAGE_ENTRIES": page,
-        "maintenance.reconcile.PAGE_ENTRIES": page,
+        "stream.page_reader.PAGE_ENTRIES": rng.randint(2, 9),
         "stream.replay._STEP_ENTRIES": rng.choice((1, 2, 5)),
         "stream.replay._MARKS_MAX": rng.choice((4, 20, 1000)),
         "stream.replay._CHUNK_ENTRIES": rng.choice((5, 10)),
@@ -47,14 +47,12 @@ def drawn(rng: random.Random) -> tuple[Sizes, dict[str, Any]]:
         "state.rows._ROWS_PER_INSERT": rows_per_insert,
         "state.rows._INSERT_MANY": rows._INSERT + ", ".join([rows._ROW_MARKS] * rows_per_insert),
         "state.state_file._PLACES_PER_QUERY": rng.randint(1, 5),
-        "worker.batch_size.BATCH_EVENTS": batch,
-        "worker.poller.BATCH_EVENTS": batch,
+        "worker.batch_size.BATCH_EVENTS": rng.randint(1, 9),
         "worker.digest_table._FEWEST_CELLS": 8,
-        "worker.held_lines.HELD_OPEN_MAX": held,
-        "worker.poller.HELD_OPEN_MAX": held,
+        "worker.held_lines.HELD_OPEN_MAX": rng.randint(3, 25),
         "worker.listing_blocks.BLOCK_MIN_BYTES": rng.choice((100, 500)),
         "worker.listing_blocks.BLOCK_MAX_BYTES": rng.choice((600, 2000)),
-        "worker.listing_scan.RUN_BYTES": rng.choice((500, 3000)),
+        "worker.listing_blocks.RUN_BYTES": rng.choice((500, 3000)),
         "worker.listing_scan._NEW_BLOCKS_MAX": rng.choice((1, 4)),
         "worker.snapshot._LINES_TOGETHER": rng.choice((1, 3, 10)),
     }  # fmt: skip
@@ -71,6 +69,15 @@ def installed(values: dict[str, Any]) -> Iterator[None]:
     """Within this the product has these."""
     with contextlib.ExitStack() as stack:
         for name, value in values.items():
-            module, _, constant = name.rpartition(".")
-            stack.enter_context(mock.patch.object(import_module(f"hsm_shipper.{module}"), constant, value))
+            for module, constant in _where(name):
+                stack.enter_context(mock.patch.object(module, constant, value))
         yield
+
+
+@cache
+def _where(name: str) -> list[tuple[ModuleType, str]]:
+    """Where the product has a constant: where it is defined, and where it was imported to."""
+    home, _, constant = name.rpartition(".")
+    modules = [import_module(f"hsm_shipper.{home}")]
+    modules += [module for name, module in sys.modules.items() if name.startswith("hsm_shipper.")]
+    return [(module, constant) for module in modules if module is modules[0] or hasattr(module, constant)]
