@@ -144,6 +144,8 @@ class LineIndex:
 
     def add_all(self, places: Sequence[int], digests: Sequence[bytes | None]) -> None:
         """Know the actions in some places, by the MD5s of their lines; they count as seen."""
+        if not places:
+            return
         slots = self._take_slots(places)
         if None not in digests and self._ambiguous.isdisjoint(digests):
             self._know(slots, digests)  # type: ignore[arg-type]
