@@ -82,6 +82,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_file: str | None = None
     include_raw: bool = True
+    outbox_events_max: Annotated[int, msgspec.Meta(ge=0)] = 1_000_000
+    outbox_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 512_000_000
 
     @property
     def redis_address(self) -> RedisAddress:
