@@ -521,7 +521,7 @@ MUTATIONS = [
         "            refuse_damage(self._connection, self.path)\n",
         "",
         "a state file that SQLite finds broken is set aside",
-        "tests/integration/test_damage.py",
+        "tests/integration/test_state_file.py",
     ),
     Mutation(
         "state/locks.py",

@@ -108,13 +108,15 @@ def test_a_hash_of_the_line_of_another_place_has_nothing_said_again_and_again(li
 
 
 def test_what_was_missed_before_a_catch_up_is_no_doubt_of_what_comes_after_it(life: Life, mdt: Mdt) -> None:
-    """A list is cut short, somebody writes, and it is cut short again: the first was of another stream."""
+    """A list is cut short, somebody writes, it is whole again, and cut short before its next worker."""
     worker = life.worker(mdt)
     short = Listing(as_content(mdt.listing()[:1]))
     worker.next = short
     worker.poll()
     assert len(worker.replica.unconfirmed_absent) == 4
     life.command("XADD", mdt.key, "*", "data", "{}")
-    worker.next, worker.next_again = short, True
+    worker.poll()
+    worker.kill()
+    worker.next = short
     worker.poll()
     _settle(life)
