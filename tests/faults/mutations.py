@@ -83,6 +83,82 @@ MUTATIONS = [
         "the position is committed with the changes",
     ),
     Mutation("state/rows.py", "and row != self.found:", "and False:", "a file of two days is noticed"),
+    # What waits for Redis.
+    Mutation(
+        "worker/outbox.py",
+        "if next(self._rows).event == data:",
+        "if next(self._rows) is not None:",
+        "what is taken for appended is in the stream",
+    ),
+    Mutation(
+        "worker/outbox.py",
+        "        if not found.goes_on():\n",
+        "        if False:\n",
+        "what waits is dropped where the stream went another way",
+    ),
+    Mutation(
+        "worker/outbox.py",
+        "            state.take_out(rows)\n            state.apply(left",
+        "            state.apply(left",
+        "what was appended waits no more",
+    ),
+    Mutation(
+        "worker/outbox.py",
+        "        while left:\n",
+        "        while False:\n",
+        "what the stream turns out to hold is not appended again",
+    ),
+    Mutation(
+        "worker/outbox.py",
+        "        found.pop(place, None)\n        found.update(live.by_place)\n",
+        "",
+        "a list is compared with what waits as well",
+    ),
+    Mutation(
+        "state/state_file.py",
+        "if self.outbox.events else iter(digests)",
+        "if False else iter(digests)",
+        "a worker that starts knows what waits",
+    ),
+    Mutation(
+        "worker/poller.py",
+        "        snapshot.look_again(lambda _: False)\n",
+        "",
+        "of a poll that Redis left in the middle the rest waits",
+    ),
+    Mutation(
+        "worker/stream_replica.py",
+        "        self.outbox.takes_changes = self.waiting.events > 0\n",
+        "",
+        "nothing overtakes what waits",
+    ),
+    Mutation(
+        "worker/stream_replica.py",
+        "self._follows = self._opened.outbox_follows()",
+        "self._follows = True",
+        "what waits goes on from the live actions as they are",
+        "tests/integration/test_outbox.py::test_live_actions_that_were_corrected_end_what_waits_of_them",
+    ),
+    Mutation(
+        "state/outbox_rows.py",
+        "if found != (row or OutboxSum()):",
+        "if False:",
+        "an outbox that somebody edited is not appended",
+        "tests/integration/test_outbox.py::test_an_outbox_that_is_damaged_is_set_aside_with_its_file",
+    ),
+    Mutation(
+        "worker/outbox.py",
+        "if self.is_full or held.events + len(told) > bound.events or",
+        "if",
+        "an outbox has its bound",
+        "tests/integration/test_outbox.py::test_what_has_no_room_is_counted",
+    ),
+    Mutation(
+        "worker/outbox.py",
+        "return not has_losses(self._left_at, self._now, self._beyond, lambda _: self._needs_front)",
+        "return True",
+        "what waits is not appended behind entries that went",
+    ),
     # What the stream is.
     Mutation(
         "stream/compare_and_append.py",
