@@ -492,6 +492,7 @@ MUTATIONS = [
         "elif oldest is None or needed < oldest:\n            oldest = needed",
         "else:\n            oldest = needed",
         "nor one that another group needs",
+        "tests/faults/test_histories.py",
     ),
     # What the simulation does not have.
     Mutation(

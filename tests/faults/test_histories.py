@@ -120,3 +120,18 @@ def test_what_was_missed_before_a_catch_up_is_no_doubt_of_what_comes_after_it(li
     worker.next = short
     worker.poll()
     _settle(life)
+
+
+def test_of_two_consumer_groups_the_one_that_is_behind_holds_the_stream(life: Life, mdt: Mdt) -> None:
+    worker = life.worker(mdt)
+    life.command("XGROUP", "CREATE", mdt.key, "behind", "0-0")
+    life.command("XGROUP", "CREATE", mdt.key, "newer", "$")
+    for status in ("STARTED", "SUCCEED"):
+        for place in mdt.lines:
+            set_status(mdt, place, status)
+        worker.poll()
+    life.maintain(worker)
+    assert len(life.stream(mdt) or ()) == 15
+    life.command("XGROUP", "DESTROY", mdt.key, "behind")
+    life.maintain(worker)
+    assert len(life.stream(mdt) or ()) == 10, "the other was given none of them"
