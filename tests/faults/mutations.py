@@ -492,6 +492,7 @@ MUTATIONS = [
         "elif oldest is None or needed < oldest:\n            oldest = needed",
         "else:\n            oldest = needed",
         "nor one that another group needs",
+        "tests/faults/test_histories.py",
     ),
     # What the simulation does not have.
     Mutation(
@@ -597,7 +598,7 @@ MUTATIONS = [
         "            refuse_damage(self._connection, self.path)\n",
         "",
         "a state file that SQLite finds broken is set aside",
-        "tests/integration/test_damage.py",
+        "tests/integration/test_state_file.py",
     ),
     Mutation(
         "state/locks.py",

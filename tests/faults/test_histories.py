@@ -108,13 +108,30 @@ def test_a_hash_of_the_line_of_another_place_has_nothing_said_again_and_again(li
 
 
 def test_what_was_missed_before_a_catch_up_is_no_doubt_of_what_comes_after_it(life: Life, mdt: Mdt) -> None:
-    """A list is cut short, somebody writes, and it is cut short again: the first was of another stream."""
+    """A list is cut short, somebody writes, it is whole again, and cut short before its next worker."""
     worker = life.worker(mdt)
     short = Listing(as_content(mdt.listing()[:1]))
     worker.next = short
     worker.poll()
     assert len(worker.replica.unconfirmed_absent) == 4
     life.command("XADD", mdt.key, "*", "data", "{}")
-    worker.next, worker.next_again = short, True
+    worker.poll()
+    worker.kill()
+    worker.next = short
     worker.poll()
     _settle(life)
+
+
+def test_of_two_consumer_groups_the_one_that_is_behind_holds_the_stream(life: Life, mdt: Mdt) -> None:
+    worker = life.worker(mdt)
+    life.command("XGROUP", "CREATE", mdt.key, "behind", "0-0")
+    life.command("XGROUP", "CREATE", mdt.key, "newer", "$")
+    for status in ("STARTED", "SUCCEED"):
+        for place in mdt.lines:
+            set_status(mdt, place, status)
+        worker.poll()
+    life.maintain(worker)
+    assert len(life.stream(mdt) or ()) == 15
+    life.command("XGROUP", "DESTROY", mdt.key, "behind")
+    life.maintain(worker)
+    assert len(life.stream(mdt) or ()) == 10, "the other was given none of them"
