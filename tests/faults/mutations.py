@@ -125,12 +125,14 @@ MUTATIONS = [
         "        snapshot.look_again(lambda _: False)\n",
         "",
         "of a poll that Redis left in the middle the rest waits",
+        "tests/integration/test_outbox.py::test_redis_leaves_in_the_middle_of_a_poll",
     ),
     Mutation(
         "worker/stream_replica.py",
         "        self.outbox.takes_changes = self.waiting.events > 0\n",
         "",
         "nothing overtakes what waits",
+        "tests/integration/test_outbox.py::test_what_takes_long_to_append_is_left_to_the_next_polls",
     ),
     Mutation(
         "worker/stream_replica.py",
@@ -158,6 +160,7 @@ MUTATIONS = [
         "return not has_losses(self._left_at, self._now, self._beyond, lambda _: self._needs_front)",
         "return True",
         "what waits is not appended behind entries that went",
+        "tests/integration/test_outbox.py::test_an_entry_that_was_deleted_behind_a_lost_reply_ends_what_waits",
     ),
     # What the stream is.
     Mutation(

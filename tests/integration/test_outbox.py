@@ -264,6 +264,17 @@ def test_an_entry_that_was_deleted_meanwhile_ends_what_waits(mdt: OneMdt, wire: 
     }
 
 
+def test_an_entry_that_was_deleted_behind_a_lost_reply_ends_what_waits(
+    mdt: OneMdt, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire.lose_reply = True
+    fail(mdt, *OUTAGE[0])
+    go_without_redis(mdt, wire, OUTAGE[1:2])
+    mdt.client.xdel(KEY, entries_of(mdt.client, KEY)[2][0])
+    assert mdt.poll(*LISTING).states_missed == 1  # 1/1 SUCCEED
+    assert "2 events that waited in the outbox of" in caplog.text
+
+
 def test_a_stream_that_maintenance_trimmed_to_nothing_goes_on(mdt: OneMdt, wire: Wire) -> None:
     mdt.poll()
     mdt.poll()
