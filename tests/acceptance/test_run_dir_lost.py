@@ -23,6 +23,16 @@ from tests.support.waiting import eventually
 WITHIN_S = 60.0
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove it with all that is in it, also what programs put there meanwhile."""
+
+    def is_gone() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    eventually(is_gone)
+
+
 def start(server: MetadataServer, *, detached: bool) -> int:
     """Start a shipper with one MDT; returns its pid."""
     server.add_mdt("elm-MDT0000", action_line(1))
@@ -55,7 +65,7 @@ def test_status_and_check_tell_that_control_is_lost(server: MetadataServer) -> N
     pid = start(server, detached=False)
     os.kill(pid, signal.SIGSTOP)  # it cannot repair it yet
     try:
-        shutil.rmtree(server.run_dir)
+        remove_folder(server.run_dir)
         told = f"hsm-action-shipper runs (pid {pid}), but nobody listens on {socket_path(server.run_dir)}"
         status = server.run("status")
         assert status.returncode == 1
@@ -106,7 +116,7 @@ def test_a_socket_of_somebody_else_is_replaced(server: MetadataServer) -> None:
 @pytest.mark.parametrize("detached", [False, True], ids=["foreground", "daemon"])
 def test_a_removed_run_dir_is_made_again(server: MetadataServer, detached: bool) -> None:
     pid = start(server, detached=detached)
-    shutil.rmtree(server.run_dir)
+    remove_folder(server.run_dir)
     arrive_and_leave(server)
     answers(server)
     assert server.supervisor.pid() == pid
@@ -138,7 +148,7 @@ def test_a_removed_run_dir_is_made_again(server: MetadataServer, detached: bool)
         lambda run_dir: (run_dir / CONFIG_FILE).unlink(),
         lambda run_dir: (run_dir / PID_FILE).unlink(),
         lambda run_dir: (run_dir / "supervisord.pid").unlink(),
-        lambda run_dir: shutil.rmtree(run_dir / "mdt.d"),
+        lambda run_dir: remove_folder(run_dir / "mdt.d"),
     ],
     ids=[CONFIG_FILE, PID_FILE, "supervisord.pid", "mdt.d"],
 )
@@ -155,7 +165,7 @@ def test_a_run_dir_that_cannot_be_made_yet_is_made_once_it_can(server: MetadataS
     server.configure(run_dir=str(server.run_dir))
     server.supervisor = type(server.supervisor)(server.run_dir, server.state_dir)
     start(server, detached=False)
-    shutil.rmtree(server.run_dir.parent)
+    remove_folder(server.run_dir.parent)
     server.run_dir.parent.write_text("in the way\n")
     eventually(lambda: "cannot put back what was removed from" in server.log.read_text(), WITHIN_S)
     with pytest.raises(ControlLost):
@@ -166,7 +176,7 @@ def test_a_run_dir_that_cannot_be_made_yet_is_made_once_it_can(server: MetadataS
     answers(server)
     assert server.log.read_text().count("cannot put back") == 1
     assert "Traceback" not in server.log.read_text()
-    shutil.rmtree(server.run_dir.parent)
+    remove_folder(server.run_dir.parent)
     server.run_dir.parent.write_text("in the way\n")
     assert server.stop() == 0
     assert "Traceback" not in server.log.read_text()
@@ -175,7 +185,7 @@ def test_a_run_dir_that_cannot_be_made_yet_is_made_once_it_can(server: MetadataS
 def test_a_run_dir_that_another_shipper_has_by_now_is_left_to_it(server: MetadataServer) -> None:
     start(server, detached=False)
     os.kill(server.pid, signal.SIGSTOP)
-    shutil.rmtree(server.run_dir)
+    remove_folder(server.run_dir)
     with FileLock(server.run_dir / PID_FILE, "this test"):
         (server.run_dir / CONFIG_FILE).write_text("another's")
         os.kill(server.pid, signal.SIGCONT)
@@ -191,7 +201,7 @@ def test_a_reload_without_a_run_dir_is_a_reload(server: MetadataServer) -> None:
     start(server, detached=False)
     worker = server.worker("elm-MDT0000")
     assert worker is not None
-    shutil.rmtree(server.run_dir)
+    remove_folder(server.run_dir)
     os.kill(server.pid, signal.SIGHUP)
     server.wait_pid_changed("mdt-elm-MDT0000", worker.pid)
     arrive_and_leave(server)

@@ -66,7 +66,7 @@ def test_a_short_queue_that_was_cut_short_has_lost_nothing_after_a_start_without
     mdt.poll(*queue)
     mdt.restart()
     wire.down = True
-    mdt.shows(*queue[:3])
+    mdt.shows(*queue[3:])
     assert mdt.poller.poll().error is not None
     wire.down = False
     mdt.poll(*queue[:3])
