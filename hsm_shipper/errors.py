@@ -24,6 +24,7 @@
     │   │   └── StreamBehind   it ends before what is known of it: another server, which changes nothing that is known
     │   ├── LockLost           the lock of its maintenance expired or was taken away: the run ends where it stands
     │   └── ReplayOvertaken    what was being read was trimmed away meanwhile: start the replay again
+    ├── OutboxFull             what Redis does not take has no room in the state file either: it is counted
     └── MalformedEvent         a stream entry that says nothing we can use: counted and passed over
 
 Each says what was tried, on what, and in `hint` what to do. Exceptions of sqlite3, redis and supervisor are
@@ -149,6 +150,10 @@ class LockLost(StreamError):
 
 class ReplayOvertaken(StreamError):
     """A trim removed the entries that a replay was reading."""
+
+
+class OutboxFull(HsmError):
+    """What Redis does not take cannot wait in the state file: the outbox is as large as it may be, or the disk full."""
 
 
 class MalformedEvent(HsmError):

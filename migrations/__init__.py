@@ -16,6 +16,7 @@ from hsm_shipper.migrations import (
     m0004_extent,
     m0005_read_seconds,
     m0006_content_sum,
+    m0007_outbox,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ STEPS = {
     "0004_extent": m0004_extent.migrate,
     "0005_read_seconds": m0005_read_seconds.migrate,
     "0006_content_sum": m0006_content_sum.migrate,
+    "0007_outbox": m0007_outbox.migrate,
 }
 
 

@@ -241,7 +241,7 @@ def _row(status: Status, mdt: MdtStatus, now: float) -> tuple[str, ...]:
         f"{poll.lines:,}",
         f"{poll.live:,}",
         f"{poll.events_shipped:,}",
-        f"{poll.backlog:,}",
+        _backlog(poll, now),
         _last_error(poll, now),
     )
 
@@ -253,6 +253,12 @@ def _maintenance_row(run: RecordedRun, now: float) -> tuple[str, ...]:
         return (run.mdt, f"{ago} (failed)", took, *("-" for _ in _MAINTENANCE_HEADERS[3:]))
     counts = (run.entries, run.healed, run.malformed, run.trimmed, run.length)
     return (run.mdt, ago, took, *("-" if count is None else f"{count:,}" for count in counts))
+
+
+def _backlog(poll: PollStatus, now: float) -> str:
+    """How many changes wait, and for how long the first of them does."""
+    since = poll.backlog_since
+    return f"{poll.backlog:,}" + ("" if since is None else f" ({in_one_unit(max(0.0, now - since))})")
 
 
 def _last_error(poll: PollStatus, now: float) -> str:

@@ -72,14 +72,6 @@ class ActionState(msgspec.Struct, array_like=True, gc=False):
         return self.mark[16:].decode() or None
 
     @property
-    def cookie_and_hex(self) -> tuple[str | None, str | None]:
-        """Cookie, and digest as hex text, as the state file holds them."""
-        # Not by the two above: a first ship asks it of every line, and this is a third of what a row costs.
-        mark = self.mark
-        digest = mark[:16]
-        return mark[16:].decode() or None, None if digest == NO_DIGEST else digest.hex()
-
-    @property
     def entry_id(self) -> str:
         """The stream entry that holds this state."""
         return self.entry.decode()

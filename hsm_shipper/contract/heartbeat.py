@@ -41,6 +41,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     live: Count
     backlog: Count
     """Changes seen in the file and not in the stream yet."""
+    backlog_since: Time | None = None
+    """When the first of them was seen that waits in the worker's outbox; None: none does."""
     last_error: str | None = None
     """What was wrong with the last poll, None if nothing was."""
     failed_polls: Count | None = None

@@ -24,6 +24,7 @@ from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import StreamMoved
 from hsm_shipper.state.database import BUSY_TIMEOUT_S, connect, immediate, roll_back, translated
+from hsm_shipper.state.outbox_rows import read_outbox_sum
 from hsm_shipper.state.rows import (
     delete_actions,
     read_actions,
@@ -143,7 +144,7 @@ class StateFileHealer:
             return
         delete_actions(self._connection, healed.missing)
         write_actions(self._connection, healed.orphans + healed.differing + healed.moved)
-        write_position(self._connection, head, read_content_sum(self._connection))
+        write_position(self._connection, head, read_content_sum(self._connection), read_outbox_sum(self._connection))
 
     def mark_for_refresh(self, actions: list[ActionState]) -> int:
         """Have the next poll append the state of these again; returns how many were not marked yet."""

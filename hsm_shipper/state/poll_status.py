@@ -31,6 +31,9 @@ class PollStatus(msgspec.Struct, frozen=True, kw_only=True):
     lines: Count
     live: Count
     backlog: Count
+    """Changes seen in the list and not in the stream yet."""
+    backlog_since: Time | None = None
+    """When the first of them was seen that waits in the outbox; None: none does."""
     events_new: Count
     events_update: Count
     events_purged: Count

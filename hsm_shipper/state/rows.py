@@ -12,12 +12,13 @@ from sys import intern
 from typing import Any
 
 from hsm_shipper.contract.action_state import NO_DIGEST, UNKNOWN_ENTRY, ActionState
-from hsm_shipper.contract.kernel_line import unpack_place
+from hsm_shipper.contract.kernel_line import INDEX_MAX, unpack_place
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateError
 from hsm_shipper.process.batched import batched
 from hsm_shipper.state import values as values
 from hsm_shipper.state.content_sum import ContentSum
+from hsm_shipper.state.outbox_rows import OUTBOX_SUM_COLUMNS, OutboxSum, read_outbox_sum
 from hsm_shipper.state.poll_status import status_in
 
 COLUMNS = "cat_idx, rec_idx, fid, action, status, cookie, hash, first_seen, status_since, entry_id"
@@ -37,8 +38,8 @@ POSITION_COLUMNS = "last_stream_id, newest_entry_id, newest_entry_sha1, first_en
 SUM_COLUMNS = "live_actions, live_actions_sum"
 _READ_POSITION = f"SELECT {POSITION_COLUMNS} FROM stream_position"
 _WRITE_POSITION = (
-    f"INSERT OR REPLACE INTO stream_position (id, {POSITION_COLUMNS}, {SUM_COLUMNS}) "
-    f"VALUES (1, {', '.join('?' * len(Head._fields + ContentSum._fields))})"
+    f"INSERT OR REPLACE INTO stream_position (id, {POSITION_COLUMNS}, {SUM_COLUMNS}, {OUTBOX_SUM_COLUMNS}) "
+    f"VALUES (1, {', '.join('?' * len(Head._fields + ContentSum._fields + OutboxSum._fields))})"
 )
 
 # Numbers without leading zeros sort by their length, then as text: both halves of an id may have 64 bits, one more than
@@ -152,6 +153,7 @@ def check_values(connection: sqlite3.Connection) -> None:
     """Read every value there is, and fail as reading it would. Within a transaction: its writer may go on meanwhile."""
     read_position(connection)
     deque(Digests(connection), maxlen=0)
+    read_outbox_sum(connection)
     status_in(connection)
     for table in ("missed", "refresh"):
         read_places(connection, table)
@@ -177,9 +179,9 @@ def delete_places(connection: sqlite3.Connection, places: Iterable[int]) -> None
     connection.executemany("DELETE FROM actions WHERE cat_idx = ? AND rec_idx = ?", map(unpack_place, places))
 
 
-def write_position(connection: sqlite3.Connection, head: Head, content: ContentSum) -> None:
-    """Replace it; `content` are all live actions that there are now."""
-    connection.execute(_WRITE_POSITION, (*head, *content))
+def write_position(connection: sqlite3.Connection, head: Head, content: ContentSum, outbox: OutboxSum) -> None:
+    """Replace it; `content` are all live actions that there are now, `outbox` all events that wait."""
+    connection.execute(_WRITE_POSITION, (*head, *content, *outbox))
 
 
 def read_content_sum(connection: sqlite3.Connection) -> ContentSum:
@@ -230,17 +232,17 @@ def _actions(
 
 
 def _row(action: ActionState) -> tuple[Any, ...]:
-    cat_idx, rec_idx = unpack_place(action.place)
-    cookie, digest_hex = action.cookie_and_hex
-    entry = action.entry
+    # Without `unpack_place` and the like, which would be a third of what this takes: a first ship writes every line.
+    place, mark, entry = action.place, action.mark, action.entry
+    digest = mark[:16]
     return (
-        cat_idx,
-        rec_idx,
+        place >> 32,
+        place & INDEX_MAX,
         action.fid,
         action.action,
         action.status,
-        cookie,
-        digest_hex,
+        mark[16:].decode() or None,
+        None if digest == NO_DIGEST else digest.hex(),
         action.first_seen,
         action.status_since,
         None if entry == UNKNOWN_ENTRY else entry.decode(),

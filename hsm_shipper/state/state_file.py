@@ -1,7 +1,8 @@
 """The state file of one MDT: at every commit exactly the fold of its stream up to `last_stream_id`.
 
-One process owns the file (under the worker's lock); people and `status` read beside it. Another process may correct
-it in a transaction of its own, which shows here as `StateChanged`.
+Beside that it keeps, in order, the events that Redis has not taken yet (`outbox_rows`). One process owns the file
+(under the worker's lock); people and `status` read beside it. Another process may correct it in a transaction of its
+own, which shows here as `StateChanged`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,21 @@ from hsm_shipper.state.content_sum import ContentSum
 from hsm_shipper.state.damage import refuse_damage, set_aside
 from hsm_shipper.state.database import BUSY_TIMEOUT_S, LOG_MAX_BYTES, connect, immediate, translated
 from hsm_shipper.state.newer import migrations_of
+from hsm_shipper.state.outbox_rows import (
+    OUTBOX_COLUMNS,
+    OUTBOX_SUM_COLUMNS,
+    OutboxRow,
+    OutboxSum,
+    changed_over,
+    columns_of,
+    delete_to,
+    follows,
+    last_rows,
+    read_outbox_sum,
+    read_rows,
+    states_in,
+    write_rows,
+)
 from hsm_shipper.state.poll_status import PollStatus, status_in
 from hsm_shipper.state.rows import (
     COLUMNS,
@@ -56,7 +72,8 @@ _TABLES = {
     "actions": COLUMNS,
     "missed": "cat_idx, rec_idx",
     "refresh": "cat_idx, rec_idx",
-    "stream_position": f"{POSITION_COLUMNS}, {SUM_COLUMNS}",
+    "stream_position": f"{POSITION_COLUMNS}, {SUM_COLUMNS}, {OUTBOX_SUM_COLUMNS}",
+    "outbox": OUTBOX_COLUMNS,
     "poll_status": ", ".join(_STATUS_COLUMNS),
 }
 
@@ -71,7 +88,7 @@ class Loaded(NamedTuple, Generic[Index]):
     head: Head | None
     """Where it is in the stream, None before the first catch-up."""
     line_index: Index
-    """What was made of the places and hashes of the live actions."""
+    """What was made of the places and hashes of the actions that are live once the outbox is sent."""
     missed: set[int]
     """What the last complete reading missed without being believed."""
     marked: set[int]
@@ -94,6 +111,10 @@ class StateFile:
         self._file_id = self._stat()
         self._version: int | None = None
         self._content = ContentSum()
+        self.outbox = OutboxSum()
+        """What waits for Redis, as of `load` and what was done since."""
+        self.outbox_since: int | None = None
+        """When the first of that was seen, in seconds since the epoch; None where nothing waits."""
 
     def _prepare(self) -> None:
         done = migrations_of(self._connection, self.path)  # before anything is written to it
@@ -126,18 +147,19 @@ class StateFile:
     def load(self, index: MakeIndex[Index]) -> Loaded[Index]:
         """Everything that the worker keeps in memory.
 
-        `index` is given the packed places and the MD5s of some live actions at a time, for there may be many, and the
-        places that are to be refreshed.
+        `index` is given the packed places and the MD5s of some actions at a time, for there may be many, and the places
+        that are to be refreshed. It is what is live once the outbox is sent.
         """
         with translated(self.path, "read"), immediate(self._connection):
             version = self._data_version()
             head = read_position(self._connection)
             marked = read_places(self._connection, "refresh")
-            digests = Digests(self._connection)
-            indexed = index(iter(digests), marked)
+            digests, self.outbox = Digests(self._connection), read_outbox_sum(self._connection)
+            indexed = index(self._once_sent(digests), marked)
             missed = read_places(self._connection, "missed")
             status_in(self._connection)  # damage in it is to be found before anything is shipped
-        self._version, self._content = version, digests.found
+            since = self._first_seen_at()
+        self._version, self._content, self.outbox_since = version, digests.found, since
         return Loaded(head, indexed, missed, marked)
 
     def live_actions(self) -> ActionFold:
@@ -159,6 +181,33 @@ class StateFile:
                 if action.place in asked
             }
 
+    def waiting_at(self, places: Sequence[int]) -> dict[int, OutboxRow]:
+        """The last event that waits of each of the given packed places."""
+        if not self.outbox.events:
+            return {}
+        asked = set(places)
+        with translated(self.path, "read"):
+            rows = [row for where in _where_places(places) for row in last_rows(self._connection, *where)]
+        return {row.place: row for row in rows if row.place in asked}
+
+    def waiting_behind(self, row_id: int, limit: int) -> list[OutboxRow]:
+        """The first so many events that wait, in order, behind the one with this id; all ids are above 0."""
+        with translated(self.path, "read"):
+            return read_rows(self._connection, row_id, limit)
+
+    def shrink(self) -> None:
+        """Give the disk back what a long outbox took, if it is much; within no transaction."""
+        with translated(self.path, "shrink"):
+            free = self._connection.execute("PRAGMA freelist_count").fetchone()[0]
+            if free * self._connection.execute("PRAGMA page_size").fetchone()[0] > LOG_MAX_BYTES:
+                self._connection.execute("VACUUM")
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # this is what makes the file shorter
+
+    def outbox_follows(self) -> bool:
+        """Whether what waits goes on from the live actions: another process may have corrected those."""
+        with translated(self.path, "read"):
+            return not self.outbox.events or follows(self._connection)
+
     def needs_entry_before(self, entry_id: str | None) -> bool:
         """Whether any live action needs an entry before `entry_id`; with None: whether there is any live action."""
         with translated(self.path, "read"):
@@ -170,14 +219,14 @@ class StateFile:
 
         Whatever the body raises rolls it back.
         """
-        content = self._content
+        before = self._content, self.outbox, self.outbox_since
         try:
             with translated(self.path, "write"), immediate(self._connection):
                 if self._data_version() != self._version:
                     raise StateChanged(f"state file {self.path} was changed by another process")
                 yield
         except BaseException:
-            self._content = content
+            self._content, self.outbox, self.outbox_since = before
             raise
 
     def apply(self, left: Sequence[ActionState], put: Sequence[ActionState], head: Head) -> None:
@@ -206,14 +255,33 @@ class StateFile:
         self._connection.execute("DELETE FROM missed")
         self._connection.execute("DELETE FROM refresh")
         digests = Digests(self._connection, committed=False)
-        indexed = index(iter(digests), set())
+        indexed = index(self._once_sent(digests), set())
         self._content = digests.found
         self.set_position(head)
         return indexed
 
     def set_position(self, head: Head) -> None:
         """Within a transaction: what is known is the fold of a stream with this head."""
-        write_position(self._connection, head, self._content)
+        write_position(self._connection, head, self._content, self.outbox)
+
+    def keep(self, rows: Sequence[OutboxRow]) -> None:
+        """Within a transaction, before the position is set: have these events wait behind the others."""
+        self.outbox = self.outbox.with_rows(write_rows(self._connection, rows))
+        self.outbox_since = self._first_seen_at()
+
+    def take_out(self, rows: Sequence[OutboxRow]) -> None:
+        """Within a transaction, before the position is set: these, the first that wait, are in the stream."""
+        if rows:
+            self.outbox = self.outbox.without_rows(list(map(columns_of, rows)))
+            delete_to(self._connection, rows[-1].id)
+            self.outbox_since = self._first_seen_at()
+
+    def drop_outbox(self) -> tuple[int, set[bytes]]:
+        """Within a transaction, before the position is set: nothing waits any more. Returns what `states_in` does."""
+        states = states_in(self._connection)
+        self._connection.execute("DELETE FROM outbox")
+        self.outbox, self.outbox_since = OutboxSum(), None
+        return states
 
     def unmark(self, places: Iterable[int]) -> None:
         """Within a transaction: what the stream says of these actions it now says in a new entry."""
@@ -238,6 +306,14 @@ class StateFile:
                 f"INSERT OR REPLACE INTO poll_status (id, {', '.join(_STATUS_COLUMNS)}) VALUES (1, {marks})",
                 msgspec.structs.astuple(status),
             )
+
+    def _once_sent(self, digests: Digests) -> Iterator[PlacesAndDigests]:
+        """What is live once the outbox is sent."""
+        return changed_over(self._connection, iter(digests)) if self.outbox.events else iter(digests)
+
+    def _first_seen_at(self) -> int | None:
+        first = read_rows(self._connection, 0, 1)
+        return first[0].seen_at if first else None
 
     def _data_version(self) -> int:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])

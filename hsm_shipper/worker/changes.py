@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from sys import intern
 from typing import Final, Literal
 
 import msgspec
@@ -59,8 +58,8 @@ class ChangeWriter(msgspec.Struct, frozen=True):
         after = ActionState(
             record.place,
             record.fid,
-            intern(record.action),
-            intern(record.status),
+            record.action,
+            record.status,
             new.digest + record.cookie.encode(),
             first_seen,
             status_since,

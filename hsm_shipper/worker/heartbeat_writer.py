@@ -66,6 +66,7 @@ class HeartbeatWriter:
             lines_not_understood=status.lines_not_understood,
             live=status.live,
             backlog=status.backlog,
+            backlog_since=status.backlog_since,
             last_error=status.error,
             failed_polls=self.failed_polls,
             hsm_control=read_hsm_control(self._actions),

@@ -16,7 +16,7 @@ from hsm_shipper.worker.place_set import PlaceSet
 
 
 class LineIndex:
-    """The live lines by MD5, and the blocks that they stand in: some 45 bytes and a tenth of a block for each.
+    """The live lines by MD5, and the blocks that they stand in: some 44 bytes and a twentieth of a block each.
 
     350,000 have to fit beside a metadata server's real work. Each has a slot, a whole number, and is in one block: the
     one that held it last. A block that a line has left, or whose line is known no more, says nothing any longer.
@@ -144,6 +144,8 @@ class LineIndex:
 
     def add_all(self, places: Sequence[int], digests: Sequence[bytes | None]) -> None:
         """Know the actions in some places, by the MD5s of their lines; they count as seen."""
+        if not places:
+            return
         slots = self._take_slots(places)
         if None not in digests and self._ambiguous.isdisjoint(digests):
             self._know(slots, digests)  # type: ignore[arg-type]

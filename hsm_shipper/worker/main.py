@@ -6,6 +6,7 @@ python -m hsm_shipper.worker.main --mdt elm-MDT0000 --actions /sys/…/elm-MDT00
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from contextlib import closing
@@ -33,6 +34,7 @@ from hsm_shipper.stream.keeping import Keeping
 from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
 from hsm_shipper.worker.heartbeat_writer import HeartbeatWriter
+from hsm_shipper.worker.outbox import SEND_S, OutboxBound
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poll_spread import first_tick_s, share_of_interval
 from hsm_shipper.worker.poller import Poller
@@ -42,12 +44,16 @@ _log = logging.getLogger(__name__)
 
 
 def make_poller(
-    client: redis.Redis, config: Config, mdt: str, actions_file: ActionsFile
+    client: redis.Redis, config: Config, mdt: str, actions_file: ActionsFile, *, send_s: float = SEND_S
 ) -> tuple[Poller, StreamReplica]:
-    """A poller of `mdt` and what it keeps open beside the actions file. The caller holds the worker's lock."""
+    """A poller of `mdt` and what it keeps open beside the actions file. The caller holds the worker's lock.
+
+    `send_s` is for how long a poll appends what waits (`OutboxBound`).
+    """
     relax_collector()
     stream = ActionStream(client, _key(config, mdt), address(config), Keeping.configured(config))
-    replica = StreamReplica(state_file(config.state_path, mdt), stream, config.host)
+    bound = OutboxBound.configured(config, send_s)
+    replica = StreamReplica(state_file(config.state_path, mdt), stream, config.host, bound)
     writer = ChangeWriter(mdt, config.host, config.include_raw)
     return Poller(actions_file, replica, writer, partial(read_hsm_control, actions_file.path)), replica
 
@@ -58,7 +64,8 @@ def run_once(config: Config, mdt: str, actions: Path) -> PollResult:
         FileLock(worker_lock_path(config.state_path, mdt), f"a worker of {mdt}"),
         closing(ActionsFile(actions, hold=config.hold_actions_file)) as actions_file,
     ):
-        poller, replica = make_poller(connect(config, _key(config, mdt)), config, mdt, actions_file)
+        client = connect(config, _key(config, mdt))
+        poller, replica = make_poller(client, config, mdt, actions_file, send_s=math.inf)  # nobody waits for more polls
         try:
             result = poller.poll()
         finally:

@@ -1,8 +1,8 @@
-"""What an outage of Redis cost: states of actions that came and went while nothing could be shipped. Pure."""
+"""What an outage of Redis cost: states of actions that came and went, and found no room in the outbox. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Any
 
 
@@ -13,20 +13,30 @@ class MissedStates:
         self._waiting: set[bytes] = set()
         self.polls = 0
         """Polls that could not ship."""
+        self.sent = 0
+        """Events that waited, and are in the stream by now."""
         self.states_missed = 0
         """States seen during this outage that are in no stream and never will be."""
 
     def __bool__(self) -> bool:
-        return self.polls > 0
+        return self.polls > 0 or self.sent > 0 or self.states_missed > 0 or bool(self._waiting)
 
     def failed(self, unshipped: set[bytes], shipped: Container[Any], *, complete: bool) -> None:
-        """A poll saw these new lines (MD5 each) and could not ship them; `shipped` are lines that the stream has."""
+        """A poll saw these new lines (MD5 each), could not ship them, and they do not wait in the outbox.
+
+        `shipped` are lines that the stream has, or gets from there.
+        """
         self.polls += 1
         if complete:
             self._count_gone(unshipped, shipped)
             self._waiting = unshipped
         else:
             self._waiting |= unshipped
+
+    def dropped(self, states: int, last: Iterable[bytes]) -> None:
+        """What waited is dropped: so many states came and went in it, and it ended with these (MD5 each)."""
+        self.states_missed += states
+        self._waiting.update(last)
 
     def delivered(self, shipped: Container[Any]) -> None:
         """What the stream turned out to hold was not missed: its reply was lost, or another host shipped it."""

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from hsm_shipper.contract.stream_ids import EMPTY_ID, milliseconds_of, pack_id
-from hsm_shipper.errors import ActionsError, HsmError, StateError, StreamError
+from hsm_shipper.errors import ActionsError, HsmError, OutboxFull, StateError, StreamError
 from hsm_shipper.process.log import RepeatedErrors
 from hsm_shipper.process.output import printable
 from hsm_shipper.worker.poll_result import PollResult
@@ -19,6 +19,7 @@ _EXAMPLE_BYTES = 300
 # Entries have the time of Redis, and a poll may end some seconds behind its last append.
 _CLOCK_DIFFERENCE_S = 60.0
 _STATE = "the state file"
+_OUTBOX = "the outbox"
 _PARTS: dict[str, type[HsmError]] = {"Redis": StreamError, _STATE: StateError, "the actions file": ActionsError}
 
 
@@ -58,10 +59,18 @@ class PollLog:
         for part, kind in _PARTS.items():
             if isinstance(error, kind):
                 # While records are added quickly the kernel gives EBADR now and then, twice in a row too.
-                self._errors.failed(part, error, passing=kind is ActionsError)
+                waiting = "" if result.waiting is None else f" ({result.waiting})"
+                self._errors.failed(part, f"{error}{waiting}", passing=kind is ActionsError)
             elif error is None or isinstance(error, ActionsError):  # after another error it was perhaps not tried
                 self._errors.worked(part)
         _log.log(logging.INFO if result.events else logging.DEBUG, "%s", result)
+
+    def outbox(self, full: OutboxFull | None) -> None:
+        """Say that what Redis does not take has no room in the outbox, or has."""
+        if full is not None:
+            self._errors.failed(_OUTBOX, full)
+        else:
+            self._errors.worked(_OUTBOX)
 
     def clock(self, last_id: str, now: float) -> None:
         """Say whether this server's clock, `now`, and that of Redis differ, by the id of an entry just appended."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from heapq import merge
 
 from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.errors import (
     EntriesLost,
     HsmError,
+    OutboxFull,
     StateChanged,
     StateCorrupt,
     StateError,
@@ -75,6 +77,8 @@ class Poller:
             result.live = len(self._replica.line_index)
         elif self._status is not None:
             result.hold_over(self._status)
+        result.backlog = result.not_kept + self._replica.waiting.events
+        result.backlog_since = self._replica.waiting_since
         result.duration_s = time.monotonic() - begun
         result.read_s = self._actions_file.read_s - read_s_before
         self._poll_log.poll(result)
@@ -101,11 +105,13 @@ class Poller:
                 _log.error("%s", damage)
 
     def _attempt(self, result: PollResult) -> Snapshot:
-        """Read, decide, ship. Without Redis the file is read all the same: what comes and goes meanwhile is counted."""
+        """Read, decide, ship. Without Redis the file is read all the same: what it says waits in the outbox."""
         result.error = result.remark = None
+        result.not_kept = 0
         snapshot: Snapshot | None = None
         try:
             self._replica.catch_up()
+            self._outage.dropped(*self._replica.outbox.take_missed())
             self._outage.delivered(self._replica.line_index)
             if self._listings_are_sorted is None:
                 self._listings_are_sorted = self._replica.were_listings_sorted()
@@ -116,16 +122,19 @@ class Poller:
             snapshot.scan.keep_blocks()
         except StreamMoved:
             raise
-        except StreamError:
-            self._count_as_missed(snapshot or self._begin(), result)
+        except (StreamError, OutboxFull):
+            self._keep(snapshot or self._begin(), result)
             raise
-        if snapshot.reading.fault is None:
+        if snapshot.reading.fault is None and not self._replica.waiting.events:
             self._end_outage(result)
         return snapshot
 
     def _begin(self) -> Snapshot:
         reading = self._actions_file.read()
-        scan = ListingScan(self._replica.line_index, self._listings_are_sorted is not False)
+        is_sorted = self._listings_are_sorted
+        if is_sorted is None and self._replica.is_filled:  # without Redis too
+            is_sorted = self._replica.were_listings_sorted()
+        scan = ListingScan(self._replica.line_index, is_sorted is not False)
         return Snapshot(reading, scan, self._not_ready(), new_lines_of(reading, scan), self._replica.actions_at)
 
     def _read(self, snapshot: Snapshot) -> None:
@@ -148,7 +157,7 @@ class Poller:
             timestamp = int(snapshot.reading.taken_at)
             try:
                 self._ship_states(new, timestamp)
-            except StreamError:
+            except (StreamError, OutboxFull):
                 snapshot.hold(self._not_shipped(on_its_way + new))
                 raise
             last_place, on_its_way = new[-1].record.place, new
@@ -165,7 +174,7 @@ class Poller:
             self._ship_batch([self._writer.state(line, None, timestamp) for line in some])
             at += len(some)
 
-    def _not_shipped(self, lines: list[NewLine]) -> list[NewLine]:
+    def _not_shipped(self, lines: Iterable[NewLine]) -> list[NewLine]:
         return [new for new in lines if new.digest not in self._replica.line_index]
 
     def _decide(self, snapshot: Snapshot, result: PollResult) -> None:
@@ -236,26 +245,54 @@ class Poller:
         state = self._coordinator()
         return state if state in _NOT_READY else None
 
-    def _count_as_missed(self, snapshot: Snapshot, result: PollResult) -> None:
-        """Redis does not take what this reading says: count it, to tell later what came and went meanwhile."""
+    def _keep(self, snapshot: Snapshot, result: PollResult) -> None:
+        """Redis does not take what this reading says: it waits in the outbox, and what has no room there is counted."""
         snapshot.hold_rest()
         if snapshot.decision is None:
             self._decide(snapshot, result)
+        else:
+            self._leave_out_known(snapshot)
         assert snapshot.decision is not None
-        shipped = self._replica.line_index
-        unshipped = {new.digest for new, _ in snapshot.held if new.digest not in shipped}
-        self._outage.failed(unshipped, shipped, complete=snapshot.reading.fault is None)
-        result.backlog = len(snapshot.held) + len(snapshot.replaced) + len(snapshot.decision.purge)
+        unshipped: set[bytes] = set()
+        if not self._waits(snapshot):
+            unshipped = {new.digest for new in self._not_shipped(new for new, _ in snapshot.held)}
+            result.not_kept = len(unshipped) + len(snapshot.replaced) + len(snapshot.decision.purge)
+        self._outage.dropped(*self._replica.outbox.take_missed())
+        self._outage.failed(unshipped, self._replica.line_index, complete=snapshot.reading.fault is None)
+
+    def _waits(self, snapshot: Snapshot) -> bool:
+        """Whether all that a reading says waits in the outbox by now."""
+        if not self._replica.keep_changes():
+            return False
+        try:
+            self._ship(snapshot)
+        except OutboxFull as full:
+            self._poll_log.outbox(full)
+            self._leave_out_known(snapshot)
+            return False
+        self._poll_log.outbox(None)
+        snapshot.scan.keep_blocks()
+        return True
+
+    def _leave_out_known(self, snapshot: Snapshot) -> None:
+        """What of a reading is in the stream or the outbox by now needs to be said no more."""
+        assert snapshot.decision is not None
+        snapshot.look_again(lambda _: False)
+        purge = snapshot.decision.purge & snapshot.scan.missing()
+        snapshot.decision = replace(snapshot.decision, purge=purge)
 
     def _end_outage(self, result: PollResult) -> None:
-        if not self._outage.polls:
+        self._poll_log.outbox(None)
+        self._outage.sent += self._replica.outbox.take_sent()
+        if not self._outage:
             return
         self._outage.ended(self._replica.line_index)
         result.states_missed = self._outage.states_missed
         _log.warning(
-            "stream and file are in step again after %d polls without Redis: %d states of actions came and went "
-            "meanwhile and are in no stream",
+            "stream and file are in step again after %d polls without Redis: %d events that waited are appended, "
+            "%d states of actions came and went meanwhile and are in no stream",
             self._outage.polls,
+            self._outage.sent,
             self._outage.states_missed,
         )
         self._outage = MissedStates()

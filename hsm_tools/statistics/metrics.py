@@ -78,6 +78,10 @@ _OF_HEARTBEAT: dict[str, tuple[str, Callable[[Heartbeat], Number]]] = {
         "Changes seen in the actions file and not in the stream yet.",
         lambda it: it.backlog,
     ),
+    "hsm_worker_backlog_since_timestamp_seconds": (
+        "When the first of them was seen that waits for Redis; none where none does.",
+        lambda it: it.backlog_since,
+    ),
     "hsm_coordinator_max_requests": ("The coordinator's max_requests.", lambda it: it.max_requests),
     "hsm_coordinator_lost_slots": (
         "Active requests that no copytool works on, where no slot is left; on a busy coordinator for moments.",

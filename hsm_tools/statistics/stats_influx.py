@@ -111,6 +111,7 @@ def _stream_lines(stats: Stats, stream: LiveStream, hosts: LabelWords) -> Iterat
             "lines": beat.lines,
             "lines_not_understood": beat.lines_not_understood,
             "backlog": beat.backlog,
+            "backlog_age_seconds": stats.age_s(beat.backlog_since),
             "hsm_control": beat.hsm_control,
             "max_requests": beat.max_requests,
             "active_requests": beat.slots.active,

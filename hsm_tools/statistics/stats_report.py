@@ -212,6 +212,7 @@ def _heartbeat(stats: Stats, beat: Heartbeat) -> dict[str, Any]:
         "lines_not_understood": beat.lines_not_understood,
         "live": beat.live,
         "backlog": beat.backlog,
+        "backlog_age_seconds": stats.age_s(beat.backlog_since),
         "hsm_control": beat.hsm_control,
         "max_requests": beat.max_requests,
         "archive_count": beat.archive_count,

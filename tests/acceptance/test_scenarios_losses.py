@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from typing import cast
 
@@ -133,6 +135,33 @@ def test_redis_down_at_start_and_states_that_came_and_went(
     log = server.log.read_text()
     assert "cannot look at stream" in log
     assert "1 states of actions came and went" in log
+
+
+def test_redis_down_and_states_that_came_and_went_meanwhile(
+    make_server: MakeServer, private_server: Callable[..., RedisServer]
+) -> None:
+    broker = private_server(appendonly="yes")
+    server, mdt = make_server(redis=broker), SimulatedMdt(MDT)
+    populate(mdt, 30)
+    mdt.mount(server.mds)
+    server.start_polled(mdt)
+    broker.stop()
+    unseen = mdt.submit("RESTORE")
+    mdt.write()
+    eventually(lambda: (s := server.status(mdt)) is not None and s.backlog == 1 and s.backlog_since)
+    mdt.remove(unseen)
+    mdt.write()
+    eventually(lambda: (s := server.status(mdt)) is not None and s.backlog == 2)
+    os.kill(server.programs()[f"mdt-{MDT}"].pid, signal.SIGKILL)
+    broker.start()
+    status = server.wait_polled(mdt)
+    assert (status.backlog, status.states_missed) == (0, 0)
+    with broker.client() as client:
+        told = verdict(client, mdt)
+        assert is_true(client, mdt)
+    assert told.complaints == []
+    assert (told.events["NEW"], told.events["PURGED"]) == (31, 1)
+    assert "2 events that waited are appended" in server.log.read_text()
 
 
 def test_redis_rolled_back(make_server: MakeServer, private_server: Callable[..., RedisServer]) -> None:

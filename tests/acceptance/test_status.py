@@ -58,6 +58,17 @@ def test_status_without_a_running_shipper(server: MetadataServer) -> None:
     assert told["mdts"][0]["worker"] is None and told["mdts"][0]["poll"]["lines"] == 1
 
 
+def test_status_tells_what_waits_and_since_when(server: MetadataServer) -> None:
+    server.add_mdt("elm-MDT0000", action_line(1))
+    server.run("--run-once")
+    with sqlite3.connect(server.state_dir / "elm-MDT0000.sqlite3") as database:
+        database.execute("UPDATE poll_status SET backlog = 1234, backlog_since = last_poll_at - 36000")
+    database.close()
+    assert "1,234 (10 h)" in server.run("status").stdout
+    poll = json.loads(server.run("status", "--json").stdout)["mdts"][0]["poll"]
+    assert (poll["backlog"], round(poll["last_poll_at"] - poll["backlog_since"])) == (1234, 36_000)
+
+
 def test_status_tells_an_error_and_makes_it_harmless(server: MetadataServer) -> None:
     server.add_mdt("elm-MDT0000", action_line(1))
     server.run("--run-once")

@@ -83,6 +83,82 @@ MUTATIONS = [
         "the position is committed with the changes",
     ),
     Mutation("state/rows.py", "and row != self.found:", "and False:", "a file of two days is noticed"),
+    # What waits for Redis.
+    Mutation(
+        "worker/outbox.py",
+        "if next(self._rows).event == data:",
+        "if next(self._rows) is not None:",
+        "what is taken for appended is in the stream",
+    ),
+    Mutation(
+        "worker/outbox.py",
+        "        if not found.goes_on():\n",
+        "        if False:\n",
+        "what waits is dropped where the stream went another way",
+    ),
+    Mutation(
+        "worker/outbox.py",
+        "            state.take_out(rows)\n            state.apply(left",
+        "            state.apply(left",
+        "what was appended waits no more",
+    ),
+    Mutation(
+        "worker/outbox.py",
+        "        while left:\n",
+        "        while False:\n",
+        "what the stream turns out to hold is not appended again",
+    ),
+    Mutation(
+        "worker/outbox.py",
+        "        found.pop(place, None)\n        found.update(live.by_place)\n",
+        "",
+        "a list is compared with what waits as well",
+    ),
+    Mutation(
+        "state/state_file.py",
+        "if self.outbox.events else iter(digests)",
+        "if False else iter(digests)",
+        "a worker that starts knows what waits",
+    ),
+    Mutation(
+        "worker/poller.py",
+        "        snapshot.look_again(lambda _: False)\n",
+        "",
+        "of a poll that Redis left in the middle the rest waits",
+    ),
+    Mutation(
+        "worker/stream_replica.py",
+        "        self.outbox.takes_changes = self.waiting.events > 0\n",
+        "",
+        "nothing overtakes what waits",
+    ),
+    Mutation(
+        "worker/stream_replica.py",
+        "self._follows = self._opened.outbox_follows()",
+        "self._follows = True",
+        "what waits goes on from the live actions as they are",
+        "tests/integration/test_outbox.py::test_live_actions_that_were_corrected_end_what_waits_of_them",
+    ),
+    Mutation(
+        "state/outbox_rows.py",
+        "if found != (row or OutboxSum()):",
+        "if False:",
+        "an outbox that somebody edited is not appended",
+        "tests/integration/test_outbox.py::test_an_outbox_that_is_damaged_is_set_aside_with_its_file",
+    ),
+    Mutation(
+        "worker/outbox.py",
+        "if self.is_full or held.events + len(told) > bound.events or",
+        "if",
+        "an outbox has its bound",
+        "tests/integration/test_outbox.py::test_what_has_no_room_is_counted",
+    ),
+    Mutation(
+        "worker/outbox.py",
+        "return not has_losses(self._left_at, self._now, self._beyond, lambda _: self._needs_front)",
+        "return True",
+        "what waits is not appended behind entries that went",
+    ),
     # What the stream is.
     Mutation(
         "stream/compare_and_append.py",
@@ -349,12 +425,14 @@ MUTATIONS = [
         "            elif before.place in self.scan.contested:\n",
         "            elif False:\n",
         "nor do two that are new",
+        "tests/faults/test_histories.py",
     ),
     Mutation(
         "worker/poller.py",
         "if before is None or not self._is_said(new, before):",
         "if True:",
         "a line that has to be looked at is not sent again",
+        "tests/faults/test_histories.py",
     ),
     Mutation(
         "worker/stream_replica.py",
@@ -403,22 +481,18 @@ MUTATIONS = [
         "a state that differs becomes the stream's",
     ),
     Mutation(
-        "maintenance/reconcile.py",
-        "if pack_id(position.last_id) < pack_id(replay.until):",
-        "if False:",
-        "a worker that went back while the stream was read is noticed",
-    ),
-    Mutation(
         "maintenance/cycle.py",
         "state.correct(healed, replay.head(position))",
         "state.correct(healed, position)",
         "what was corrected is of the stream that it was corrected by, and of no copy of before",
+        "tests/faults/test_histories.py",
     ),
     Mutation(
         "maintenance/trim.py",
         "elif oldest is None or needed < oldest:\n            oldest = needed",
         "else:\n            oldest = needed",
         "nor one that another group needs",
+        "tests/faults/test_histories.py",
     ),
     # What the simulation does not have.
     Mutation(
@@ -447,14 +521,14 @@ MUTATIONS = [
         "local entries_deleted = ARGV[6] ~= '' and deleted ~= '' and deleted ~= ARGV[6]",
         "local entries_deleted = false",
         "and the highest deleted id",
-        "tests/integration/test_redis_model.py",
+        "tests/integration/test_stream.py",
     ),
     Mutation(
         "stream/compare_and_append.lua",
         "  redis.call('XTRIM', KEYS[1], 'MAXLEN', '9223372036854775807')\n",
         "",
         "a poll without changes finds out that it talks to a replica",
-        "tests/integration/test_moved_server.py",
+        "tests/integration/test_redis_model.py",
     ),
     Mutation(
         "stream/trim.lua",
@@ -517,14 +591,14 @@ MUTATIONS = [
         'self._connection.execute("DELETE FROM missed")\n        self._connection.execute("DELETE FROM refresh")',
         "pass",
         "what was missed or marked is void once the stream was folded",
-        "tests/integration/test_state_file_store.py",
+        "tests/faults/test_histories.py",
     ),
     Mutation(
         "state/state_file.py",
         "            refuse_damage(self._connection, self.path)\n",
         "",
         "a state file that SQLite finds broken is set aside",
-        "tests/integration/test_state_bytes.py",
+        "tests/integration/test_state_file.py",
     ),
     Mutation(
         "state/locks.py",
@@ -538,7 +612,7 @@ MUTATIONS = [
         "        keep_going()\n        gone",
         "        gone",
         "who has lost the lock does not trim",
-        "tests/integration/test_maintenance_lock.py",
+        "tests/integration/test_cycle_interrupted.py",
     ),
 ]
 """Of `hsm_shipper/`."""

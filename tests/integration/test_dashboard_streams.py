@@ -76,7 +76,10 @@ def test_workers_and_coordinators_show_how_they_are(streams: Streams) -> None:
 
 
 def test_what_is_not_shipped_and_what_nobody_works_on_is_shown(streams: Streams) -> None:
-    streams.beat(B, lines_not_understood=2, archive_count=5, restore_count=1, remove_count=1, slots_lost_since=0.0)
+    streams.beat(
+        B, lines_not_understood=2, archive_count=5, restore_count=1, remove_count=1, slots_lost_since=0.0,
+        backlog=1234, backlog_since=time.time() - 36_000,
+    )  # fmt: skip
 
     async def scenario(top: Driver) -> None:
         text = await top.shows("WARN  elm-MDT0001: 2 of 10 lines of the actions file are not understood")
@@ -86,6 +89,7 @@ def test_what_is_not_shipped_and_what_nobody_works_on_is_shown(streams: Streams)
         await top.press("down")
         await top.shows(
             "2 of these are not understood, and not shipped",
+            "1,234 changes wait for Redis, the first for 10h",
             "Coordinator: enabled, max_requests 4, active requests 7",
             "No slot is left, and no copytool works on 4 of the active requests",
         )

@@ -39,10 +39,11 @@ def told(client: redis.Redis) -> Heartbeat:
 
 
 def no_file(state: Path) -> None:
-    """As where the disk has no room for what SQLite keeps beside it."""
+    """A folder, and none that could be set aside: as where the disk has no room for what SQLite keeps beside it."""
     for path in state.parent.glob(f"{state.name}*"):
         path.unlink()
     state.mkdir()
+    (state.with_name(f"{state.name}.broken") / "kept").mkdir(parents=True)
 
 
 def a_newer_release(state: Path) -> None:

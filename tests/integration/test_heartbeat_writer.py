@@ -36,7 +36,7 @@ def mds(tmp_path: Path) -> SimulatedMds:
 
 def beat(client: redis.Redis, actions: Path, error: StreamError | None = None) -> Heartbeat | None:
     """Beat after a poll, and read what is there."""
-    result = PollResult(MDT, lines=5, live=4, backlog=1, duration_s=0.5, read_s=0.25, error=error)
+    result = PollResult(MDT, lines=5, live=4, backlog=1, backlog_since=900, duration_s=0.5, read_s=0.25, error=error)
     HeartbeatWriter(client, Config(poll_interval_s=30), MDT, actions).beat(result.status_after("mds1", None))
     data = cast("bytes | None", client.get(KEY))
     return None if data is None else decode(data)
@@ -46,7 +46,9 @@ def test_it_tells_of_the_poll_and_of_the_coordinator(private_server: PrivateServ
     client = shipper_client(private_server(), 0)
     told = beat(client, mds.actions_path(MDT))
     assert told is not None
-    assert (told.host, told.mdt, told.lines, told.live, told.backlog) == ("mds1", MDT, 5, 4, 1)
+    assert (told.host, told.mdt, told.lines, told.live, told.backlog, told.backlog_since) == (
+        "mds1", MDT, 5, 4, 1, 900,
+    )  # fmt: skip
     assert (told.poll_interval_s, told.last_poll_duration_s, told.last_poll_read_s) == (30, 0.5, 0.25)
     assert told.last_error is None
     assert (told.hsm_control, told.max_requests, told.grace_delay_s, told.loop_period_s) == ("enabled", 7, 45, 10)

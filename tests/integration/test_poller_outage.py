@@ -1,4 +1,4 @@
-"""Polls without Redis: what waits, what is missed, and what is said of it."""
+"""Polls without Redis where nothing may wait for it: what is missed, and what is said of it. See `test_outbox`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from hsm_shipper.errors import StreamUnavailable
+from hsm_shipper.worker.outbox import OutboxBound
 from tests.conftest import PrivateServer
 from tests.support.core import KEY, OneMdt, Opener, Wire, line, lines, shipper_client
 from tests.support.truth import entries_of, judge_stream
@@ -19,7 +20,8 @@ LISTING = lines(range(1, 7))
 
 @pytest.fixture
 def mdt(mdt: OneMdt) -> OneMdt:
-    """An MDT whose six actions are in the stream."""
+    """An MDT whose six actions are in the stream, without an outbox."""
+    mdt.replica.outbox.bound = OutboxBound(events=0)
     mdt.poll(*LISTING)
     mdt.told()
     return mdt

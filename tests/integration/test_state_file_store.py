@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -121,6 +122,17 @@ def test_actions_are_found_by_their_places_whatever_their_number(cache: StateFil
     found = cache.actions_at(asked[::-1])
     assert found == {action.place: action for action in map(live_action, listing) if action.place in set(asked)}
     assert len(found) == 1001
+
+
+def test_rows_that_stand_apart_are_asked_for_by_few_different_statements(cache: StateFile) -> None:
+    """The last 128 are kept, and one with 900 parameters takes 140 KB."""
+    apply(cache, *(new(line(rec)) for rec in range(0, 3000, 2)))
+    seen: set[str] = set()
+    cache._connection.set_trace_callback(lambda statement: seen.add(re.sub("[0-9]+", "?", statement)))
+    for count in range(2, 1000, 30):
+        apart = [place(3 * rec) for rec in range(count)]
+        assert cache.actions_at(apart).keys() == {place(3 * rec) for rec in range(0, count, 2)}
+    assert len(seen) <= 10
 
 
 # Transactions

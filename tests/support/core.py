@@ -26,6 +26,7 @@ from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.stream.connection import client_kwargs
 from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.changes import ChangeWriter
+from hsm_shipper.worker.outbox import USUAL_BOUND, OutboxBound
 from hsm_shipper.worker.poll_result import PollResult
 from hsm_shipper.worker.poller import Poller
 from hsm_shipper.worker.stream_replica import StreamReplica
@@ -241,6 +242,7 @@ class OneMdt:
         hold: bool = False,
         actions: Path | None = None,
         stream_class: type[ActionStream] = ActionStream,
+        bound: OutboxBound = USUAL_BOUND,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.actions = actions or folder / "actions"
@@ -249,7 +251,7 @@ class OneMdt:
         self.host = host
         self.hsm_control: str | None = "enabled"
         self.stream = stream_class(client, KEY, "redis://test")
-        self.replica = StreamReplica(self.state, self.stream, host)
+        self.replica = StreamReplica(self.state, self.stream, host, bound)
         self.actions_file = ActionsFile(self.actions, opener, hold=hold)
         self._writer = ChangeWriter(MDT, host, include_raw)
         self.poller = self._new_poller()

@@ -52,16 +52,30 @@ IMPOSSIBLE: dict[tuple[str, str], list[str]] = {
     ("stream_position", "max_deleted_entry_id"): _NO_ID,
     ("stream_position", "live_actions"): [*_NO_COUNT, "live_actions + 1"],
     ("stream_position", "live_actions_sum"): [*_NO_COUNT, "live_actions_sum + 1"],
+    ("stream_position", "outbox_events"): [*_NO_COUNT, "outbox_events + 1"],
+    ("stream_position", "outbox_bytes"): [*_NO_COUNT, "outbox_bytes + 1"],
+    ("stream_position", "outbox_sum"): [*_NO_COUNT, "outbox_sum + 1"],
     ("poll_status", "mdt"): ["x'41'", _NO_UTF8],
     ("poll_status", "host"): ["x'41'", _NO_UTF8],
     ("poll_status", "last_error"): ["x'41'", _NO_UTF8],
     **{("poll_status", column): [*_NO_COUNT, "9223372036854775807"] for column in _COUNTS},
     **{
         ("poll_status", column): _NO_TIME
-        for column in ("last_poll_at", "last_poll_duration_s", "last_poll_read_s", "last_error_at")
+        for column in ("last_poll_at", "last_poll_duration_s", "last_poll_read_s", "backlog_since", "last_error_at")
     },
 }
 """By table and column, as SQL."""
+
+IMPOSSIBLE_WAITING: dict[tuple[str, str], list[str]] = {
+    ("outbox", "seen_at"): [*_NO_SECONDS, "seen_at + 1"],
+    ("outbox", "kind"): [*_NO_TEXT, "lower(kind)"],
+    ("outbox", "cat_idx"): [*_NO_INDEX, "cat_idx + 1"],
+    ("outbox", "rec_idx"): [*_NO_INDEX, "rec_idx + 1"],
+    ("outbox", "before_hash"): [*_NO_HASH[:4], "'00000000000000000000000000000000'"],
+    ("outbox", "hash"): [*_NO_HASH[:4], "'00000000000000000000000000000000'"],
+    ("outbox", "event"): [*_NO_TEXT, "'{}'", "replace(event, '1', '2')"],
+}
+"""The same of what has rows only while something waits for Redis."""
 
 
 class Damage(NamedTuple):
@@ -89,7 +103,7 @@ class Damage(NamedTuple):
             (rows,) = connection.execute(f"SELECT count(*) FROM {self.table}").fetchone()
             if not rows and self.table in _MARKS:
                 connection.execute(f"INSERT INTO {self.table} VALUES (1, 2)")
-            key = "id" if self.table in ("stream_position", "poll_status") else "cat_idx, rec_idx"
+            key = "id" if self.table in ("stream_position", "poll_status", "outbox") else "cat_idx, rec_idx"
             connection.execute(
                 f"UPDATE {self.table} SET {self.column} = {self.value} WHERE ({key}) IN "
                 f"(SELECT {key} FROM {self.table} LIMIT 1 OFFSET {self.row % max(rows, 1)})"
@@ -97,4 +111,9 @@ class Damage(NamedTuple):
             assert connection.total_changes
 
 
-DAMAGES = [Damage(table, column, value) for (table, column), found in IMPOSSIBLE.items() for value in found]
+def _damages(impossible: dict[tuple[str, str], list[str]]) -> list[Damage]:
+    return [Damage(table, column, value) for (table, column), found in impossible.items() for value in found]
+
+
+DAMAGES = _damages(IMPOSSIBLE)
+DAMAGES_WAITING = _damages(IMPOSSIBLE_WAITING)

@@ -13,8 +13,8 @@ HEAD = Head("5-0", "5-0", "ab" * 20)
 STATUS = PollStatus(
     mdt="elm-MDT0000", host="mds1", pid=7, polls=3, last_poll_at=1_759_401_125.5, last_poll_duration_s=0.1234,
     last_poll_read_s=0.0567,
-    lines=9, live=8, backlog=1, events_new=20, events_update=30, events_purged=12, states_missed=2,
-    lines_not_understood=1, last_error="Redis went away", last_error_at=1_759_401_065.0,
+    lines=9, live=8, backlog=1, backlog_since=1_759_401_005.0, events_new=20, events_update=30, events_purged=12,
+    states_missed=2, lines_not_understood=1, last_error="Redis went away", last_error_at=1_759_401_065.0,
 )  # fmt: skip
 
 

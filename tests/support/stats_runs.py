@@ -68,6 +68,7 @@ class Site:
             "lines": 7,
             "live": 6,
             "backlog": 1,
+            "backlog_since": time.time() - ago_s - 60,
             "failed_polls": 0,
             "hsm_control": "enabled",
             "lines_not_understood": 0,

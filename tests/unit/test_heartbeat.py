@@ -22,6 +22,7 @@ HEARTBEAT = Heartbeat(
     lines=351_204,
     live=351_200,
     backlog=4,
+    backlog_since=1795352300,
     last_error="cannot reach",
     failed_polls=7,
     hsm_control="enabled",
@@ -53,10 +54,10 @@ def test_one_with_all_that_is_read_of_agents_is_one_and_a_larger_one_is_none(lis
 def test_one_of_a_newer_release_is_read_and_what_is_none_is_none() -> None:
     told = json.loads(encode(HEARTBEAT)) | {"weather": "fine"}
     assert decode(json.dumps(told).encode()) == HEARTBEAT
-    del told["hsm_control"], told["copytools"], told["last_poll_read_s"]
+    del told["hsm_control"], told["copytools"], told["last_poll_read_s"], told["backlog_since"]
     heartbeat = decode(json.dumps(told).encode())
     assert heartbeat is not None and heartbeat.hsm_control is None and heartbeat.copytools is None
-    assert heartbeat.last_poll_read_s is None
+    assert heartbeat.last_poll_read_s is None and heartbeat.backlog_since is None
     del told["failed_polls"]
     earlier = decode(json.dumps(told).encode())
     assert earlier is not None and earlier.failed_polls is None
@@ -68,7 +69,7 @@ def test_one_of_a_newer_release_is_read_and_what_is_none_is_none() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("failed_polls", -1),
+        ("failed_polls", -1), ("backlog_since", -1),
         ("lines", -1), ("lines_not_understood", -5), ("live", -1), ("backlog", -1), ("max_requests", -1),
         ("archive_count", -1), ("last_poll_at", -5), ("last_poll_at", 1e300), ("last_poll_duration_s", -0.5),
         ("last_poll_read_s", -0.5),

@@ -31,7 +31,7 @@ class Memory(RuleBasedStateMachine):
         """Lines that were those of two places at a time: they tell of neither that it is there."""
         self.seen: set[int] = set()
 
-    @rule(lines=st.lists(LINE, min_size=1, max_size=3), marked=st.booleans())
+    @rule(lines=st.lists(LINE, max_size=3), marked=st.booleans())
     def add(self, lines: list[bytes], marked: bool) -> None:
         added = dict(zip([place for place in PLACES if place not in self.lines], lines, strict=False))
         for place, line in added.items():

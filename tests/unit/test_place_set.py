@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,3 +27,15 @@ def test_a_place_is_in_it_once_it_was_added(places: list[int], others: list[int]
     assert len(found) == len(model)
     both = found & set(others)
     assert both == model & set(others)
+
+
+def test_what_a_purge_of_a_long_list_ends_takes_ten_bytes_each() -> None:
+    absent_before = PlaceSet(range(100_000))
+    tracemalloc.start()
+    try:
+        purged = PlaceSet(range(100_000)) & absent_before
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(purged) == 100_000
+    assert kept_bytes < 10 * len(purged)

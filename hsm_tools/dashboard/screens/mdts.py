@@ -98,16 +98,19 @@ def _details(mdt: MdtState, now_s: float) -> list[Line]:
     if mdt.heartbeat is None:
         text = "No heartbeat: no shipper polls it, or it hangs, or it cannot reach Redis."
         return [*lines, line(Span(text, styles.BAD))]
-    return [*lines, *_heartbeat(mdt.heartbeat)]
+    return [*lines, *_heartbeat(mdt.heartbeat, now_s)]
 
 
-def _heartbeat(beat: Heartbeat) -> list[Line]:
+def _heartbeat(beat: Heartbeat, now_s: float) -> list[Line]:
     took = f"{beat.last_poll_duration_s:.1f} s, every {beat.poll_interval_s:g} s"
     lines = [
         line(f"Worker {beat.pid} on {frame.name(beat.host)}: a poll takes {took}; {beat.lines:,} lines in the list"),
     ]
     if beat.lines_not_understood:
         text = f"{beat.lines_not_understood:,} of these are not understood, and not shipped"
+        lines.append(line(Span(text, styles.ODD)))
+    if beat.backlog_since is not None:
+        text = f"{beat.backlog:,} changes wait for Redis, the first for {age(beat.backlog_since, now_s)}"
         lines.append(line(Span(text, styles.ODD)))
     if beat.last_error is not None:
         lines.append(line(Span(f"Its last poll failed: {beat.last_error}", styles.BAD)))

@@ -11,7 +11,7 @@ from tests.faults.model.drawn import any_mdt, any_worker
 from tests.faults.model.life import HOSTS, Life, Worker
 from tests.faults.model.list_steps import set_status
 from tests.faults.model.machine import copy_of_database, move_over
-from tests.support.damage import IMPOSSIBLE, Damage
+from tests.support.damage import IMPOSSIBLE, IMPOSSIBLE_WAITING, Damage
 
 
 def kill(life: Life, rng: random.Random) -> str:
@@ -29,6 +29,7 @@ def cut_power(life: Life, rng: random.Random) -> str:
     if worker in life.busy or worker.was_tidied:
         return "busy"
     worker.kill(rng.random())
+    worker.break_promises()
     return worker.process.name
 
 
@@ -46,6 +47,7 @@ def fail_over(life: Life, rng: random.Random) -> str:
 
 def _forget(worker: Worker) -> None:
     worker.replica.close()
+    worker.break_promises()
     _unlink(worker.state_path)
     worker.was_tidied = False
     worker.start()
@@ -71,6 +73,7 @@ def lose_state(life: Life, rng: random.Random) -> str:
     how = rng.choice(("deleted", "deleted alive", "cut", "garbage"))
     if how == "deleted alive":
         worker.state_path.unlink()
+        worker.break_promises()
         return how
     content, worker.may_be_set_aside = worker.state_path.read_bytes(), True
     _forget(worker)
@@ -86,8 +89,9 @@ def damage_state(life: Life, rng: random.Random) -> str:
         return "busy"
     if rng.random() < 0.5:
         worker.kill()
-    where = rng.choice(sorted(IMPOSSIBLE))
-    damage = Damage(*where, rng.choice(IMPOSSIBLE[where]), rng.randint(0, 99))
+    impossible = IMPOSSIBLE | IMPOSSIBLE_WAITING
+    where = rng.choice(sorted(impossible))
+    damage = Damage(*where, rng.choice(impossible[where]), rng.randint(0, 99))
     if not damage.is_possible(worker.state_path):
         return "not possible"
     try:
@@ -95,20 +99,21 @@ def damage_state(life: Life, rng: random.Random) -> str:
     except sqlite3.Error as error:
         return str(error)
     worker.is_damaged = worker.may_be_set_aside = True
+    worker.break_promises()
     return str(damage)
 
 
 def copy_state(life: Life, rng: random.Random) -> str:
     """Yesterday's backup."""
     worker = any_worker(life, rng)
-    done = worker.state_path.exists() and copy_of_database(worker.state_path, _copy(worker))
+    done = worker.state_path.exists() and copy_of_database(worker.state_path, worker.copy_path)
     return f"{worker.process.name}: {done}"
 
 
 def mix_two_days(life: Life, rng: random.Random) -> str | None:
     """Yesterday's state file under a log that holds little but the position: its worker is killed in between."""
     worker = any_worker(life, rng)
-    mdt, copy = worker.mdt, _copy(worker)
+    mdt, copy = worker.mdt, worker.copy_path
     if life.busy or life.machine.fault is not None or worker.host not in mdt.mounted_on:
         return None
     if not worker.state_path.exists() or not copy_of_database(worker.state_path, copy):
@@ -121,15 +126,17 @@ def mix_two_days(life: Life, rng: random.Random) -> str | None:
     worker.may_be_set_aside = True
     move_over(copy, worker.state_path)
     worker.kill()
+    worker.break_promises()
     return worker.process.name
 
 
 def bring_back_copy(life: Life, rng: random.Random) -> str:
     """Yesterday's state file comes back: by SQLite's own hand, or moved over the live one, whose log stays."""
     worker = any_worker(life, rng)
-    copy = _copy(worker)
+    copy = worker.copy_path
     if worker in life.busy or not copy.exists():
         return "none"
+    worker.break_promises()
     how = rng.choice(("restored", "moved", "moved and killed"))
     worker.may_be_set_aside = True
     if how != "restored":
@@ -143,7 +150,3 @@ def bring_back_copy(life: Life, rng: random.Random) -> str:
     except sqlite3.Error as error:
         return str(error)
     return how
-
-
-def _copy(worker: Worker) -> Path:
-    return worker.state_path.with_suffix(".yesterday")

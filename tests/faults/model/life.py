@@ -11,7 +11,7 @@ from pathlib import Path
 import redis
 
 from hsm_shipper.contract.stream_ids import pack_id
-from hsm_shipper.errors import HsmError, StateCorrupt
+from hsm_shipper.errors import HsmError, StateCorrupt, StreamError, StreamMoved
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
 from hsm_shipper.state.damage import check_for_damage, set_aside
@@ -23,7 +23,7 @@ from hsm_shipper.worker.poller import Poller
 from hsm_shipper.worker.stream_replica import StreamReplica
 from tests.faults.model.machine import Machine, Process
 from tests.faults.model.redis_model import RedisModel, Stream, Wire, model_client
-from tests.faults.model.referee import Reading, Referee, Wrong, folded
+from tests.faults.model.referee import Reading, Referee, Wrong, digest_of, folded
 from tests.faults.model.reference import Live, Place
 from tests.faults.model.sizes import Sizes
 from tests.simulator.debugfs import DebugfsActions, Listing
@@ -71,6 +71,7 @@ class Worker:
         self.host = host
         self.mdt = mdt
         self.state_path = life.folder / host / f"{mdt.name}.sqlite3"
+        self.copy_path = self.state_path.with_suffix(".yesterday")
         self.state_path.parent.mkdir(exist_ok=True)
         self.actions = DebugfsActions(self._render)
         self.actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
@@ -78,7 +79,12 @@ class Worker:
         """What the next reading gives in place of the list."""
         self.next_again = False
         """Whether a second reading in the same poll gives that too."""
-        self.reading: Reading | None = None
+        self.readings: list[Reading] = []
+        """What it has read in this poll, and in those before of which something may wait in its outbox or its copy."""
+        self.promised: set[str] = set()
+        """MD5s of lines that it has read and not missed: the stream has to say them, or has."""
+        self.promises_nothing = False
+        """Whether what waits is not to be said any more, until it has found out."""
         self.was_tidied = False
         """Whether SQLite's log may hold what is in the file already."""
         self.is_damaged = False
@@ -93,7 +99,7 @@ class Worker:
         self.process = Process(f"worker of {self.mdt.name} on {self.host}")
         self.client.connection_pool.reset()
         self.stream = ActionStream(self.client, self.mdt.key.decode(), "the model")
-        self.replica = StreamReplica(self.state_path, self.stream, self.host)
+        self.replica = StreamReplica(self.state_path, self.stream, self.host, self._life.sizes.bound)
         self.actions_file.close()
         self.actions_file = ActionsFile(Path("actions"), self.actions.open, hold=True)
         writer = ChangeWriter(self.mdt.name, self.host, self._life.include_raw)
@@ -101,7 +107,7 @@ class Worker:
 
     def poll(self) -> PollResult | None:
         """Poll once; None where the process was killed, and another one has begun."""
-        result, self.reading = None, Reading([], proves_absence=False)
+        result = None
         with self._life.machine.running(self.process):
             result = self.poller.poll()
         self.next, self.next_again = None, False
@@ -109,7 +115,29 @@ class Worker:
         if self.process.is_dead:
             self.start()
             return None
+        self._promise(result)
+        if result is not None and result.error is None and not result.backlog and not self.copy_path.exists():
+            self.readings.clear()
         return result
+
+    def _promise(self, result: PollResult | None) -> None:
+        """What a poll has seen it has shipped, or it waits."""
+        if result is None or not self.readings or self.is_damaged or not self.replica.is_filled:
+            return
+        if result.error is None:
+            self.promises_nothing = False
+        is_kept = result.error is None or (
+            isinstance(result.error, StreamError) and not isinstance(result.error, StreamMoved)
+        )
+        reading = self.readings[-1]
+        is_whole = reading.proves_absence and not (result.not_kept or result.not_understood)
+        if is_kept and is_whole and not self.promises_nothing:
+            self.promised.update(map(digest_of, set(reading.lines).intersection(reading.true_lines)))
+
+    def break_promises(self) -> None:
+        """Its state file, or what the stream said, is lost or another one."""
+        self.promised.clear()
+        self.promises_nothing = True
 
     def kill(self, cut: float = 1.0) -> None:
         """Kill -9 between two polls, or a power failure that leaves the share `cut` of SQLite's log."""
@@ -136,7 +164,8 @@ class Worker:
             self.next = None
         content = listing.content
         proves = listing.error_number is None and self.mdt.hsm_control not in ("init", "stopping")
-        self.reading = Reading(content.split(b"\n"), proves_absence=proves and content[-1:] in (b"", b"\n"))
+        proves = proves and content[-1:] in (b"", b"\n")
+        self.readings.append(Reading(content.split(b"\n"), self.mdt.lines.values(), proves_absence=proves))
 
         def gate() -> None:
             self._life.machine.gate("file")
@@ -211,6 +240,8 @@ class Life:
         self.epochs += 1
         for mdt in self.mdts:
             mdt.referee.begin_epoch(self.stream(mdt), front_lost=front_lost)
+        for worker in self.workers.values():
+            worker.break_promises()
 
     def command(self, *words: str | bytes) -> object:
         """A command by somebody else."""
@@ -226,8 +257,11 @@ class Life:
         writer = next((worker for worker in self.workers.values() if worker.process is process), None)
         if process is not None and (writer is None or writer.mdt is not mdt):
             raise Wrong(f"{process.name} writes to the stream of {mdt.name}")
-        reading, host = (None, None) if writer is None else (writer.reading, writer.host)
-        mdt.referee.added(entry, fields, reading, host)
+        for worker in self.workers.values():
+            if worker.mdt is mdt and worker is not writer:
+                worker.break_promises()  # what waits there is not what came next
+        readings, host = ([], None) if writer is None else (writer.readings, writer.host)
+        mdt.referee.added(entry, fields, readings, host)
 
     # -- maintenance
 
@@ -298,6 +332,8 @@ class Life:
             worker.may_be_set_aside = False
         for _ in range(POLLS_TO_SETTLE):
             result = worker.poll()
+            while result is not None and result.error is None and worker.replica.waiting.events:
+                result = worker.poll()  # each appends some of what waits
             if at_once and result is not None and result.error is None and mdt.referee.is_true():
                 break
         if result is None or result.error is not None:
@@ -309,6 +345,7 @@ class Life:
         if not mdt.referee.is_true():
             raise Wrong(f"{mdt.name}: {_difference(mdt.referee.digests(), mdt.referee.listed())}")
         self.check_remainders()
+        self.check_promises(mdt)
         mdt.referee.has_noticed()
         before = self._last(mdt)
         worker.poll()
@@ -321,6 +358,16 @@ class Life:
         wrong = worker.mdt.referee.wrong_rows(_rows_in(worker.state_path))
         if wrong:
             raise Wrong(f"{worker.mdt.name}: the state file is not what the stream says: {wrong}")
+
+    def check_promises(self, mdt: Mdt) -> None:
+        """What was seen while Redis was away is said; what waits on another host has still time to be."""
+        worker = self.worker(mdt)
+        if worker.replica.waiting.events:
+            raise Wrong(f"{mdt.name}: something waits for a Redis that is there")
+        unsaid = worker.promised - mdt.referee.said
+        if unsaid:
+            raise Wrong(f"{mdt.name}: {len(unsaid)} states that were seen are in no stream")
+        worker.promised.clear()
 
     def check_remainders(self) -> None:
         """What was trimmed away is not missed."""

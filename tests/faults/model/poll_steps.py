@@ -26,7 +26,7 @@ def poll(life: Life, rng: random.Random) -> str:
     listing = worker.mdt.listing() if worker.host in worker.mdt.mounted_on else []
     result = worker.poll()
     hides = worker.mdt.name in life.hidden_losses
-    if calm and not hides and result is not None and result.error is None:
+    if calm and not hides and result is not None and result.error is None and not result.backlog:
         _check_shipped(worker, listing)
     return f"{worker.process.name}: {result}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from hashlib import md5
 from typing import Any
@@ -19,8 +20,10 @@ class Wrong(AssertionError):
 class Reading:
     """What a worker was given to read, for the referee."""
 
-    def __init__(self, lines: list[bytes], *, proves_absence: bool) -> None:
+    def __init__(self, lines: list[bytes], true_lines: Iterable[bytes], *, proves_absence: bool) -> None:
         self.lines = lines
+        self.true_lines = list(true_lines)
+        """The list as it was then."""
         self.proves_absence = proves_absence
 
     def holds(self, event: dict[str, Any]) -> bool:
@@ -37,6 +40,14 @@ class Reading:
         """The places that it holds something in."""
         return {place for place in map(_place_of, self.lines) if place is not None}
 
+    def may_end(self, event: dict[str, Any], place: Place) -> str | None:
+        """What is wrong with a PURGED of this reading."""
+        if any(_place_of(line) == place and identity_of(line) == identity(event) for line in self.true_lines):
+            return "PURGED of an action that was still in the file"
+        if not self.proves_absence and place not in self.places:
+            return "PURGED of an action that a reading missed which proves nothing"
+        return None
+
 
 class Referee:
     """Judges the stream of one MDT. `lines` are the true list: by place, and changed as the list changes."""
@@ -45,6 +56,8 @@ class Referee:
         self._lines = lines
         self.fold = ReferenceFold()
         self.refreshes = 0
+        self.said: set[str | None] = set()
+        """MD5s of all lines whose states were ever said."""
         self._goes_on: set[Place] | None = None
 
     def begin_epoch(self, stream: Stream | None, *, front_lost: bool = False) -> None:
@@ -61,27 +74,28 @@ class Referee:
         """The worker has read what is left of the stream."""
         self._goes_on = None
 
-    def added(self, entry: int, fields: list[bytes], reading: Reading | None, host: str | None) -> None:
-        """An entry was added by the worker on `host` that has read `reading`; by somebody else without both."""
+    def added(self, entry: int, fields: list[bytes], readings: Sequence[Reading], host: str | None) -> None:
+        """An entry was added by the worker on `host`, which may have it of any of `readings`; else by somebody else."""
         event = event_of(fields)
         if host is not None:
-            if event is None or reading is None:
+            if event is None:
                 raise Wrong(f"{unpack_id(entry)}: no event: {fields}")
             try:
-                self._judge(event, reading, host)
+                self._judge(event, readings, host)
             except Wrong as wrong:
                 raise Wrong(f"{unpack_id(entry)}: {wrong}: {event}") from None
         if event is not None:
             self.fold.add(entry, event)
+            self.said.add(digest(event))
 
-    def _judge(self, event: dict[str, Any], reading: Reading, host: str) -> None:
+    def _judge(self, event: dict[str, Any], readings: Sequence[Reading], host: str) -> None:
         place = identity(event)[0]
         if place is None or event.get("host") != host:
             raise Wrong("an event without its place or host")
         occupant = self.fold.live.get(place)
         if event["event_type"] == "PURGED":
-            self._judge_purged(event, place, reading)
-        elif not reading.holds(event):
+            self._judge_purged(event, place, readings)
+        elif not any(reading.holds(event) for reading in readings):
             raise Wrong("an event of a line that was not read")
         if self._may_go_on(place):
             return
@@ -90,12 +104,13 @@ class Referee:
             raise Wrong(f"{wrong}, after {occupant}")
         self.refreshes += bool(event.get("refresh"))
 
-    def _judge_purged(self, event: dict[str, Any], place: Place, reading: Reading) -> None:
+    def _judge_purged(self, event: dict[str, Any], place: Place, readings: Sequence[Reading]) -> None:
         line = self._lines.get(place)
         if line is not None and identity_of(line) == identity(event):
             raise Wrong("PURGED of an action that is still in the file")
-        if not reading.proves_absence and place not in reading.places:
-            raise Wrong("PURGED of an action that a reading missed which proves nothing")
+        wrong = [reading.may_end(event, place) for reading in readings]
+        if None not in wrong:
+            raise Wrong(str(wrong[-1:]))
 
     def _may_go_on(self, place: Place) -> bool:
         """Whether this is the first that is said of a place since the front of the stream was lost."""

@@ -54,7 +54,7 @@ def live(seed: str, steps: Sequence[int] = range(STEPS_IN_A_LIFE + 1)) -> Failur
     machine = Machine()
     rng = random.Random(f"{seed}/life")
     sizes, values = drawn(rng)
-    trace = [f"sizes: {told(values)}"]
+    trace = [f"sizes: {told(values)}, {sizes.bound}"]
     folder = tempfile.TemporaryDirectory(dir=_RAM if os.access(_RAM, os.W_OK) else None)
     with folder, machine.installed(migrates=rng.random() < 0.25), installed(values):
         tells_deleted, include_raw = rng.random() < 0.8, rng.random() < 0.8

@@ -18,6 +18,7 @@ from unittest import mock
 
 from hsm_shipper.contract import trim_bound
 from hsm_shipper.state import rows
+from hsm_shipper.worker.outbox import USUAL_BOUND, OutboxBound
 
 
 class Sizes(NamedTuple):
@@ -27,6 +28,8 @@ class Sizes(NamedTuple):
     """How many entries a stream may have beside two for each live action."""
     burst_polls: int = 40
     """As many polls make a stream longer than that."""
+    bound: OutboxBound = USUAL_BOUND
+    """How much may wait while Redis is away."""
 
 
 def drawn(rng: random.Random) -> tuple[Sizes, dict[str, Any]]:
@@ -35,10 +38,12 @@ def drawn(rng: random.Random) -> tuple[Sizes, dict[str, Any]]:
         return Sizes(), {}
     slack = rng.choice((10, 20, 40))
     rows_per_insert = rng.randint(2, 5)
-    return Sizes(slack, 8), {
+    bound = OutboxBound(rng.choice((1_000_000, 1_000_000, 1_000_000, 20, 0)), send_s=rng.choice((0.0, 10.0)))
+    return Sizes(slack, 8, bound), {
         "contract.trim_bound.SLACK_ENTRIES": slack,
         "lustre.actions_file.CHUNK_BYTES": rng.choice((200, 600, 1500, 5000)),
         "stream.page_reader.PAGE_ENTRIES": rng.randint(2, 9),
+        "stream.stream._ENTRIES_AT_ONCE": rng.choice((1, 3, 200)),
         "stream.replay._STEP_ENTRIES": rng.choice((1, 2, 5)),
         "stream.replay._MARKS_MAX": rng.choice((4, 20, 1000)),
         "stream.replay._CHUNK_ENTRIES": rng.choice((5, 10)),
@@ -46,7 +51,10 @@ def drawn(rng: random.Random) -> tuple[Sizes, dict[str, Any]]:
         "state.rows._ROWS_PER_READ": rng.randint(1, 5),
         "state.rows._ROWS_PER_INSERT": rows_per_insert,
         "state.rows._INSERT_MANY": rows._INSERT + ", ".join([rows._ROW_MARKS] * rows_per_insert),
+        "state.outbox_rows._ROWS_PER_READ": rng.randint(1, 5),
+        "worker.outbox.BATCH_EVENTS": rng.randint(1, 5),
         "state.state_file._PLACES_PER_QUERY": rng.randint(1, 5),
+        "state.state_file._PLACES_STEP": rng.choice((1, 3)),
         "worker.batch_size.BATCH_EVENTS": rng.randint(1, 9),
         "worker.digest_table._FEWEST_CELLS": 8,
         "worker.held_lines.HELD_OPEN_MAX": rng.randint(3, 25),

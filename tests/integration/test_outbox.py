@@ -1,0 +1,639 @@
+"""Polls without Redis: what they see waits, and is in the stream in order when Redis is back."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import redis
+
+from hsm_shipper.contract.action_state import ActionState
+from hsm_shipper.errors import OutboxFull, StateCorrupt, StateUnwritable, StreamUnavailable
+from hsm_shipper.maintenance.reconcile import Healed, StateFileHealer
+from hsm_shipper.state.damage import check_for_damage, set_aside
+from hsm_shipper.state.forget import forget
+from hsm_shipper.state.state_file import StateFile
+from hsm_shipper.worker.outbox import OutboxBound
+from hsm_shipper.worker.poll_result import PollResult
+from tests.conftest import PrivateServer
+from tests.support.core import (
+    HOST,
+    KEY,
+    MDT,
+    FullDisk,
+    OneMdt,
+    Opener,
+    Wire,
+    add,
+    line,
+    lines,
+    live_action,
+    place,
+    shipper_client,
+)
+from tests.support.damage import DAMAGES_WAITING, Damage
+from tests.support.truth import entries_of, judge_stream
+
+LISTING = lines(range(1, 7))
+# Three polls without Redis, and what each of them has to say.
+OUTAGE = [
+    [line(1, "STARTED"), *LISTING[1:], line(8)],
+    [line(1, "SUCCEED"), *LISTING[1:]],
+    [*LISTING[1:], line(8, cookie=0x6B030000), line(9)],
+]
+TOLD = [
+    "UPDATE 1/1 STARTED", "NEW 1/8 WAITING",
+    "PURGED 1/8 WAITING", "UPDATE 1/1 SUCCEED",
+    "PURGED 1/1 SUCCEED", "NEW 1/8 WAITING", "NEW 1/9 WAITING",
+]  # fmt: skip
+
+
+class Clock:
+    """The time of day."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_795_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Stands still unless it is moved."""
+    clock = Clock()
+    monkeypatch.setattr(time, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def mdt(mdt: OneMdt) -> OneMdt:
+    """An MDT whose six actions are in the stream."""
+    return filled(mdt)
+
+
+def filled(mdt: OneMdt) -> OneMdt:
+    """With six actions in the stream."""
+    mdt.poll(*LISTING)
+    mdt.told()
+    return mdt
+
+
+def bounded(mdt: OneMdt, bound: OutboxBound) -> OneMdt:
+    """The same MDT, with a worker that lets so much wait."""
+    mdt.replica.close()
+    mdt.replica.outbox.bound = bound
+    return mdt
+
+
+def fail(mdt: OneMdt, *listing: bytes) -> PollResult:
+    """A poll that shows `listing` and does not reach Redis."""
+    mdt.shows(*listing)
+    result = mdt.poller.poll()
+    assert isinstance(result.error, StreamUnavailable), result.error
+    return result
+
+
+def go_without_redis(mdt: OneMdt, wire: Wire, listings: list[list[bytes]] = OUTAGE) -> None:
+    """Poll these while Redis is away, which it is no more then."""
+    wire.down = True
+    for listing in listings:
+        fail(mdt, *listing)
+    wire.down = False
+
+
+def test_states_that_come_and_go_without_redis_are_in_the_stream(mdt: OneMdt, wire: Wire) -> None:
+    go_without_redis(mdt, wire)
+    result = mdt.poll(*OUTAGE[-1])
+    assert mdt.told() == TOLD
+    assert (result.events, result.states_missed, result.backlog) == (Counter(UPDATE=2, NEW=3, PURGED=2), 0, 0)
+    mdt.check(*OUTAGE[-1])
+
+
+def test_each_has_the_time_of_the_poll_that_saw_it(mdt: OneMdt, wire: Wire, clock: Clock) -> None:
+    began = int(clock.now_s)
+    wire.down = True
+    for listing in OUTAGE:
+        fail(mdt, *listing)
+        clock.now_s += 20
+    wire.down = False
+    mdt.poll(*OUTAGE[-1])
+    events = mdt.events()
+    assert [event["timestamp"] - began for event in events] == [0, 0, 20, 20, 40, 40, 40]
+    succeeded = events[3]
+    assert (succeeded["status"], succeeded["status_since"] - began) == ("SUCCEED", 20)
+    assert [event["first_seen"] - began for event in events[5:]] == [40, 40]
+
+
+def test_what_the_first_poll_with_redis_sees_comes_behind(mdt: OneMdt, wire: Wire) -> None:
+    go_without_redis(mdt, wire, OUTAGE[:1])
+    mdt.poll(line(1, "FAILED"), *LISTING[1:])
+    assert mdt.told() == [*TOLD[:2], "PURGED 1/8 WAITING", "UPDATE 1/1 FAILED"]
+
+
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_what_waits_outlives_the_worker(mdt: OneMdt, wire: Wire, restarts: int) -> None:
+    wire.down = True
+    for number, listing in enumerate(OUTAGE):
+        fail(mdt, *listing)
+        if number < restarts:
+            mdt.restart()
+    wire.down = False
+    mdt.poll(*OUTAGE[-1])
+    assert mdt.told() == TOLD
+    mdt.check(*OUTAGE[-1])
+
+
+def test_a_real_server_that_is_stopped_and_started(tmp_path: Path, private_server: PrivateServer) -> None:
+    server = private_server(appendonly="yes")
+    mdt = filled(OneMdt(tmp_path / "mds1", shipper_client(server, 0)))
+    for _ in range(2):
+        server.stop()
+        for listing in OUTAGE:
+            fail(mdt, *listing)
+        server.start()
+        mdt.poll(*LISTING)
+        assert mdt.told()[: len(TOLD)] == TOLD
+        mdt.check(*LISTING)
+
+
+def test_what_waits_is_told(mdt: OneMdt, wire: Wire, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    began = clock.now_s
+    wire.down = True
+    fail(mdt, *OUTAGE[0])
+    clock.now_s += 300
+    result = fail(mdt, *OUTAGE[1])
+    assert (result.backlog, result.backlog_since, result.not_kept) == (4, began, 0)
+    assert "4 changes wait for Redis, the first for 5 min" in str(result)
+    status = mdt.replica.saved_status()
+    assert status is not None
+    assert (status.backlog, status.backlog_since) == (4, began)
+    wire.down = False
+    mdt.poll(*OUTAGE[1])
+    status = mdt.replica.saved_status()
+    assert status is not None
+    assert (status.backlog, status.backlog_since) == (0, None)
+    assert "in step again after 2 polls without Redis: 4 events that waited are appended, 0 states" in caplog.text
+    assert "(2 changes wait for Redis, the first for 0 s)" in caplog.text
+
+
+def test_a_quiet_poll_of_a_long_outage_looks_at_nothing_that_waits(mdt: OneMdt, wire: Wire) -> None:
+    wire.down = True
+    for _ in range(2):
+        fail(mdt, *OUTAGE[0])
+    statements: list[str] = []
+    connection = mdt.replica._opened._connection
+    connection.set_trace_callback(statements.append)
+    fail(mdt, *OUTAGE[0])
+    assert not [statement for statement in statements if "outbox" in statement and "poll_status" not in statement]
+
+
+# What the stream may hold by the time that Redis is back.
+
+
+def test_a_reply_that_was_lost_before_the_outage(mdt: OneMdt, wire: Wire) -> None:
+    wire.lose_reply = True
+    fail(mdt, *OUTAGE[0])
+    go_without_redis(mdt, wire, OUTAGE[1:])
+    result = mdt.poll(*OUTAGE[-1])
+    assert (mdt.told(), result.states_missed) == (TOLD, 0)
+    mdt.check(*OUTAGE[-1])
+
+
+def test_a_reply_that_is_lost_while_it_is_appended(mdt: OneMdt, wire: Wire) -> None:
+    bounded(mdt, OutboxBound(send_s=0))
+    go_without_redis(mdt, wire)
+    mdt.replica.batch.events = 2
+    wire.lose_reply = True
+    fail(mdt, *OUTAGE[-1])
+    mdt.poll(*OUTAGE[-1])
+    while mdt.replica.waiting.events:
+        mdt.poll(*OUTAGE[-1])
+    assert mdt.told() == TOLD
+    mdt.check(*OUTAGE[-1])
+
+
+def test_entries_of_another_host_end_what_waits(mdt: OneMdt, wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    go_without_redis(mdt, wire)
+    other = OneMdt(mdt.actions.parent.parent / "mds2", mdt.client, host="mds2", actions=mdt.actions)
+    other.poll(line(1, "FAILED"), *LISTING[1:])
+    result = mdt.poll(*OUTAGE[-1])
+    assert mdt.told() == ["UPDATE 1/1 FAILED", "PURGED 1/1 FAILED", "NEW 1/8 WAITING", "NEW 1/9 WAITING"]
+    assert result.states_missed == 3  # 1/1 STARTED, 1/1 SUCCEED, and the first in 1/8
+    assert caplog.text.count("7 events that waited in the outbox of") == 1
+    assert "another host wrote, or data was lost" in caplog.text
+    mdt.check(*OUTAGE[-1])
+    assert mdt.poll(*OUTAGE[-1]).states_missed == 0
+
+
+def test_what_is_in_the_stream_before_the_entries_of_another_host_is_not_missed(mdt: OneMdt, wire: Wire) -> None:
+    wire.lose_reply = True
+    fail(mdt, *OUTAGE[0])
+    go_without_redis(mdt, wire, OUTAGE[1:2])
+    add(mdt.client, b"no event")
+    assert mdt.poll(*LISTING).states_missed == 1  # 1/1 SUCCEED
+    mdt.check(*LISTING)
+
+
+def test_a_server_that_lost_its_data_ends_what_waits(tmp_path: Path, private_server: PrivateServer) -> None:
+    server = private_server()
+    mdt = filled(OneMdt(tmp_path / "mds1", shipper_client(server, 0)))
+    server.kill()
+    for listing in OUTAGE:
+        fail(mdt, *listing)
+    server.start()
+    result = mdt.poll(*OUTAGE[-1])
+    assert result.states_missed == 3
+    mdt.check(*OUTAGE[-1])
+    assert judge_stream(mdt.client, KEY).events == {"NEW": len(OUTAGE[-1])}
+
+
+def test_an_entry_that_was_deleted_meanwhile_ends_what_waits(mdt: OneMdt, wire: Wire) -> None:
+    go_without_redis(mdt, wire)
+    mdt.client.xdel(KEY, entries_of(mdt.client, KEY)[2][0])
+    assert mdt.poll(*OUTAGE[-1]).states_missed == 3
+    assert {action.place for action in judge_stream(mdt.client, KEY).live} == {
+        place(rec) for rec in (2, 3, 4, 5, 6, 8, 9)
+    }
+
+
+def test_a_stream_that_maintenance_trimmed_to_nothing_goes_on(mdt: OneMdt, wire: Wire) -> None:
+    mdt.poll()
+    mdt.poll()
+    mdt.told()
+    wire.lose_reply = True
+    fail(mdt, line(8))
+    mdt.client.xtrim(KEY, minid=entries_of(mdt.client, KEY)[-1][0], approximate=False)
+    go_without_redis(mdt, wire, [[line(8, "STARTED")]])
+    assert mdt.poll(line(8, "FAILED")).states_missed == 0
+    assert mdt.told() == ["NEW 1/8 WAITING", "UPDATE 1/8 STARTED", "UPDATE 1/8 FAILED"]
+
+
+# What may wait.
+
+
+@pytest.mark.parametrize("bound", [OutboxBound(events=3), OutboxBound(bytes=1700)], ids=["events", "bytes"])
+def test_what_has_no_room_is_counted(
+    mdt: OneMdt, wire: Wire, bound: OutboxBound, caplog: pytest.LogCaptureFixture
+) -> None:
+    bounded(mdt, bound)
+    wire.down = True
+    fail(mdt, *OUTAGE[0])
+    result = fail(mdt, *OUTAGE[1])
+    assert (result.backlog, result.not_kept) == (4, 1)
+    fail(mdt, *OUTAGE[0])
+    wire.down = False
+    result = mdt.poll(*LISTING)
+    assert result.states_missed == 2  # 1/1 SUCCEED, and 1/8 once more
+    assert mdt.told() == [*TOLD[:3], "UPDATE 1/1 WAITING"]
+    assert caplog.text.count("is full with 3 events") == 1
+    mdt.check(*LISTING)
+
+
+def test_there_is_room_again_once_it_was_appended(mdt: OneMdt, wire: Wire) -> None:
+    bounded(mdt, OutboxBound(events=3))
+    for _ in range(2):
+        go_without_redis(mdt, wire)
+        mdt.poll(*LISTING)
+        assert mdt.told()[:2] == TOLD[:2]
+    mdt.check(*LISTING)
+
+
+@pytest.mark.parametrize("bound", [OutboxBound(events=0), OutboxBound(bytes=0)], ids=["events", "bytes"])
+def test_nothing_waits_where_nothing_may(mdt: OneMdt, wire: Wire, bound: OutboxBound) -> None:
+    bounded(mdt, bound)
+    go_without_redis(mdt, wire)
+    result = mdt.poll(*OUTAGE[-1])
+    assert result.states_missed == 3
+    assert mdt.told() == ["PURGED 1/1 WAITING", "NEW 1/8 WAITING", "NEW 1/9 WAITING"]
+
+
+def test_nothing_waits_before_it_is_known_what_the_stream_says(tmp_path: Path, client: redis.Redis, wire: Wire) -> None:
+    mdt = OneMdt(tmp_path / "mds1", client)
+    go_without_redis(mdt, wire)
+    assert mdt.replica.waiting.events == 0
+    assert mdt.poll(*OUTAGE[-1]).states_missed == 3
+    mdt.check(*OUTAGE[-1])
+
+
+def test_a_full_disk_has_what_it_has_no_room_for_counted(
+    tmp_path: Path, client: redis.Redis, wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = FullDisk(monkeypatch)
+    mdt = filled(OneMdt(tmp_path / "mds1", client))
+    wire.down = True
+    disk.fill()
+    listing = lines(range(100, 400))
+    result = fail(mdt, *LISTING, *listing)
+    assert result.not_kept == len(listing)
+    assert "what Redis does not take cannot wait: cannot write state file" in caplog.text
+    disk.make_room()
+    fail(mdt, *OUTAGE[0])
+    wire.down = False
+    assert mdt.poll(*LISTING).states_missed == len(listing)
+    assert mdt.told() == [*TOLD[:2], "PURGED 1/8 WAITING", "UPDATE 1/1 WAITING"]
+
+
+# What is appended in parts.
+
+
+def test_what_takes_long_to_append_is_left_to_the_next_polls(mdt: OneMdt, wire: Wire) -> None:
+    bounded(mdt, OutboxBound(send_s=0))
+    go_without_redis(mdt, wire)
+    told = []
+    for status in ("STARTED", "FAILED", "SUCCEED"):
+        mdt.replica.batch.events = 3
+        result = mdt.poll(line(2, status), *OUTAGE[-1][1:])
+        told.append(mdt.told())
+        assert result.backlog == 7 + len(told) - sum(map(len, told))
+    while mdt.replica.waiting.events:
+        mdt.poll(line(2, "SUCCEED"), *OUTAGE[-1][1:])
+        told.append(mdt.told())
+    assert list(chain(*told)) == [*TOLD, "UPDATE 1/2 STARTED", "UPDATE 1/2 FAILED", "UPDATE 1/2 SUCCEED"]
+    assert len(told[0]) == 3
+    mdt.check(line(2, "SUCCEED"), *OUTAGE[-1][1:])
+
+
+def test_what_has_no_room_while_the_rest_is_appended_is_said(mdt: OneMdt, wire: Wire) -> None:
+    bounded(mdt, OutboxBound(events=7, send_s=0))
+    go_without_redis(mdt, wire)
+    mdt.replica.batch.events = 1
+    mdt.shows(*OUTAGE[0])
+    result = mdt.poller.poll()
+    assert isinstance(result.error, OutboxFull)
+    assert result.not_kept
+    assert result.backlog == 6 + 4  # what is left of the seven, and what this list says, kept or not
+    while mdt.replica.waiting.events:
+        mdt.poller.poll()
+    mdt.poll(*OUTAGE[0])
+    mdt.check(*OUTAGE[0])
+
+
+@pytest.mark.parametrize("fault", ["lose_reply", "down"])
+def test_redis_leaves_in_the_middle_of_a_poll(tmp_path: Path, client: redis.Redis, wire: Wire, fault: str) -> None:
+    """The second of several batches is on its way: it is in the stream or not, and the rest waits."""
+    mdt = OneMdt(tmp_path / "mds1", client)
+    for _ in range(2):
+        mdt.poll(*lines(range(1, 1501)))
+    mdt.told()
+
+    def first() -> None:
+        wire.before_append = lambda: setattr(wire, fault, True)
+
+    wire.before_append = first
+    fail(mdt, *lines(range(600, 2100), "STARTED"))
+    wire.down = True
+    fail(mdt, *lines(range(600, 2100), "FAILED"))
+    wire.down = False
+    last = lines(range(600, 2100), "SUCCEED")
+    mdt.poll(*last)
+    told = Counter(told.split()[0] for told in mdt.told())
+    assert told == {"PURGED": 599, "UPDATE": 901 + 2 * 1500, "NEW": 599}
+    mdt.check(*last)
+
+
+def free_pages(state: Path) -> int:
+    """Of a state file, beside what its log holds."""
+    with closing(sqlite3.connect(state)) as connection:
+        return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def test_the_disk_gets_back_what_a_long_outbox_took(mdt: OneMdt, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    outage = [[*LISTING, *lines(range(100, 200), status)] for status in ("WAITING", "STARTED", "SUCCEED")]
+    go_without_redis(mdt, wire, outage)
+    mdt.poll(*outage[-1])
+    assert free_pages(mdt.state) > 20  # too little to be worth it
+    monkeypatch.setattr("hsm_shipper.state.state_file.LOG_MAX_BYTES", 0)
+    go_without_redis(mdt, wire, outage)
+    mdt.poll(*outage[-1])
+    assert free_pages(mdt.state) < 5
+    mdt.replica.catch_up()  # and the worker goes on
+    mdt.check(*outage[-1])
+
+
+def test_a_disk_without_room_for_that_holds_up_nothing(
+    mdt: OneMdt, wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: StateFile) -> None:
+        raise StateUnwritable("cannot shrink state file: database or disk is full")
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(StateFile, "shrink", full)
+    go_without_redis(mdt, wire)
+    mdt.poll(*OUTAGE[-1])
+    assert mdt.told() == TOLD
+    assert "cannot shrink state file" in caplog.text
+
+
+# What is believed without Redis.
+
+
+def test_a_list_that_lost_most_of_itself_is_not_believed_at_once(mdt: OneMdt, wire: Wire) -> None:
+    go_without_redis(mdt, wire, [LISTING[:1], LISTING, LISTING[:1], LISTING])
+    assert mdt.poll(*LISTING).backlog == 0
+    assert mdt.told() == []
+    go_without_redis(mdt, wire, [LISTING[:1], LISTING[:1]])
+    mdt.poll(*LISTING[:1])
+    assert mdt.told() == [f"PURGED 1/{rec} WAITING" for rec in range(2, 7)]
+
+
+def test_a_reading_that_breaks_off_has_what_it_saw_wait(mdt: OneMdt, wire: Wire, opener: Opener) -> None:
+    wire.down = True
+    opener.fail_after(len(LISTING[0]) + 1, 5)
+    fail(mdt, line(1, "STARTED"), *LISTING[1:])
+    fail(mdt, *LISTING)
+    wire.down = False
+    mdt.poll(*LISTING)
+    assert mdt.told() == ["UPDATE 1/1 STARTED", "UPDATE 1/1 WAITING"]
+
+
+def test_a_worker_that_starts_without_redis_knows_how_its_lists_are_sorted(mdt: OneMdt, wire: Wire) -> None:
+    """Of one that is not, what it lacks is believed at the second reading."""
+    mixed = [LISTING[at] for at in (3, 0, 5, 1, 4, 2)]
+    mdt.poll()
+    mdt.poll()
+    mdt.poll(*mixed)
+    mdt.told()
+    mdt.restart()
+    wire.down = True
+    assert fail(mdt, *mixed[:4]).backlog == 0
+    assert fail(mdt, *mixed).backlog == 0
+
+
+def test_an_adopted_line_needs_no_redis(mdt: OneMdt, wire: Wire) -> None:
+    entry = {"event_type": "NEW", "cat_idx": 1, "rec_idx": 7, "fid": "0x200000401:0x7:0x0", "action": "ARCHIVE"}
+    add(mdt.client, entry | {"status": "WAITING", "timestamp": 1, "action_key": "0x200000401:0x7:0x0:ARCHIVE"})
+    mdt.shows(*LISTING, line(7))
+    wire.before_append = None
+    mdt.replica.catch_up()
+    mdt.restart()
+    mdt.replica.open()
+    mdt.replica.catch_up()
+    wire.down = True
+    mdt.replica._in_step = False
+    assert fail(mdt, *LISTING, line(7)).backlog == 0
+    assert fail(mdt, *LISTING, line(7, "STARTED")).backlog == 1
+    wire.down = False
+    mdt.told()
+    mdt.poll(*LISTING, line(7, "STARTED"))
+    assert mdt.told() == ["UPDATE 1/7 STARTED"]
+
+
+# What maintenance does meanwhile.
+
+
+@pytest.fixture
+def healer(mdt: OneMdt) -> Iterator[StateFileHealer]:
+    """Maintenance."""
+    with closing(StateFileHealer(mdt.state)) as state:
+        yield state
+
+
+def test_what_is_to_be_refreshed_is_once(mdt: OneMdt, wire: Wire, healer: StateFileHealer) -> None:
+    wire.down = True
+    fail(mdt, *OUTAGE[0])
+    with healer.transaction():
+        healer.mark_for_refresh([live_action(LISTING[1]), live_action(LISTING[0])])
+    for listing in (OUTAGE[0], OUTAGE[1], OUTAGE[1]):
+        fail(mdt, *listing)
+    wire.down = False
+    mdt.poll(*OUTAGE[1])
+    events = mdt.events()
+    assert [(event["rec_idx"], event["status"]) for event in events if event.get("refresh")] == [
+        (1, "STARTED"),
+        (2, "WAITING"),
+    ]
+    assert len(events) == 6
+    mdt.check(*OUTAGE[1])
+
+
+def test_live_actions_that_were_corrected_end_what_waits_of_them(
+    mdt: OneMdt, wire: Wire, healer: StateFileHealer, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire.down = True
+    fail(mdt, *OUTAGE[0])
+    orphan = live_action(line(8, "FAILED", cookie=0x6B030000))
+    _correct(healer, orphans=[orphan])
+    fail(mdt, *OUTAGE[0])
+    assert "2 events that waited in the outbox of" in caplog.text
+    assert mdt.replica.waiting.events == 3  # 1/8 ends, and both again
+
+
+def test_other_live_actions_that_were_corrected_end_nothing(mdt: OneMdt, wire: Wire, healer: StateFileHealer) -> None:
+    wire.down = True
+    fail(mdt, *OUTAGE[0])
+    _correct(healer, orphans=[live_action(line(9))])
+    assert fail(mdt, *OUTAGE[0]).backlog == 3  # 1/9 ends
+
+
+def _correct(healer: StateFileHealer, orphans: list[ActionState]) -> None:
+    with healer.transaction():
+        healer.correct(Healed(orphans, [], [], []), healer.position())
+
+
+# What becomes of the state file, and of the MDT.
+
+
+@pytest.mark.parametrize("damage", DAMAGES_WAITING, ids=lambda it: f"{it.column}={it.value}")
+@pytest.mark.parametrize("found_by", ["a start", "a poll", "maintenance"])
+def test_an_outbox_that_is_damaged_is_set_aside_with_its_file(
+    mdt: OneMdt, wire: Wire, damage: Damage, found_by: str
+) -> None:
+    go_without_redis(mdt, wire, [[*OUTAGE[0], line(9)]])
+    if found_by == "a start":
+        mdt.replica.close()
+    damage.do(mdt.state)
+    if found_by == "maintenance":
+        with pytest.raises(StateCorrupt) as found:
+            check_for_damage(mdt.state)
+        set_aside(mdt.state, found.value)
+    mdt.poll(*LISTING)
+    assert mdt.told() == []
+    assert mdt.state.with_name(f"{mdt.state.name}.broken").exists()
+    mdt.check(*LISTING)
+
+
+def test_an_outbox_of_another_day_is_no_more_appended_than_it_is_true(mdt: OneMdt, wire: Wire) -> None:
+    """Yesterday's copy, of an outage, is put in the place of the file."""
+    wire.down = True
+    fail(mdt, *OUTAGE[0])
+    with closing(sqlite3.connect(mdt.state)) as state, closing(sqlite3.connect(f"{mdt.state}.copy")) as copy:
+        state.backup(copy)
+    wire.down = False
+    mdt.poll(*OUTAGE[1])
+    mdt.poll(*LISTING)
+    mdt.forget_told()
+    told = mdt.told()
+    Path(f"{mdt.state}.copy").replace(mdt.state)
+    mdt.poll(*LISTING)
+    mdt.forget_told()
+    assert mdt.told() == told
+    mdt.check(*LISTING)
+
+
+def test_a_state_file_that_is_removed_takes_what_waits_with_it(
+    mdt: OneMdt, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_without_redis(mdt, wire)
+    mdt.state.unlink()
+    mdt.poll(*OUTAGE[-1])
+    assert "7 events that waited in state file" in caplog.text
+    mdt.check(*OUTAGE[-1])
+
+
+def test_an_mdt_that_leaves_takes_what_waits_with_it_and_says_so(
+    mdt: OneMdt, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_without_redis(mdt, wire)
+    mdt.replica.close()
+    assert forget(mdt.state.parent, MDT)
+    assert f"7 events of {MDT} that waited for Redis" in caplog.text
+
+
+def test_an_mdt_that_leaves_without_redis_and_comes_back_goes_on(mdt: OneMdt, wire: Wire) -> None:
+    """Its other host has never seen the stream, so nothing waits there."""
+    other = OneMdt(mdt.actions.parent.parent / "mds2", mdt.client, host="mds2", actions=mdt.actions)
+    wire.down = True
+    fail(mdt, *OUTAGE[0])
+    fail(other, line(1, "FAILED"), *OUTAGE[0][1:])
+    fail(mdt, *OUTAGE[1])
+    wire.down = False
+    mdt.poll(*OUTAGE[1])
+    assert mdt.told() == TOLD[:4]
+    assert {event["host"] for event in _all_events(mdt)} == {HOST}
+    other.poll(*OUTAGE[1])
+    mdt.check(*OUTAGE[1])
+
+
+def test_of_two_hosts_with_something_that_waits_the_first_goes_on(mdt: OneMdt, wire: Wire) -> None:
+    other = OneMdt(mdt.actions.parent.parent / "mds2", mdt.client, host="mds2", actions=mdt.actions)
+    other.poll(*LISTING)
+    wire.down = True
+    fail(mdt, *OUTAGE[0])
+    fail(other, *OUTAGE[1])
+    wire.down = False
+    other.poll(*OUTAGE[1])
+    assert mdt.poll(*OUTAGE[1]).states_missed == 2
+    assert mdt.told() == ["UPDATE 1/1 SUCCEED"]
+    mdt.check(*OUTAGE[1])
+
+
+def _all_events(mdt: OneMdt) -> list[dict[str, object]]:
+    mdt.forget_told()
+    return mdt.events()
+
+
+def test_a_poll_of_its_own_says_nothing_of_an_outbox_that_is_empty(
+    mdt: OneMdt, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    mdt.poll(*LISTING)
+    assert "wait" not in str(mdt.poll(*LISTING))
+    assert "step again" not in caplog.text
