@@ -77,13 +77,13 @@ def test_a_poll_of_an_earlier_release_is_told_before_and_after_the_update(path: 
         before(name=name)(step)
     database = Database(path)
     before.apply(database)
-    columns = [name for name in PollStatus.__struct_fields__ if name != "last_poll_read_s"]
+    columns = [name for name in PollStatus.__struct_fields__ if name not in ("last_poll_read_s", "backlog_since")]
     marks = ", ".join("?" * len(columns))
     insert = f"INSERT INTO poll_status (id, {', '.join(columns)}) VALUES (1, {marks})"
     database.execute(insert, [getattr(STATUS, name) for name in columns])
     database.conn.commit()
     database.conn.close()
-    earlier = msgspec.structs.replace(STATUS, last_poll_read_s=None)
+    earlier = msgspec.structs.replace(STATUS, last_poll_read_s=None, backlog_since=None)
     assert read_poll_status(path) == earlier, "its worker may be the earlier release's still"
     cache = StateFile(path)
     assert cache.poll_status() == earlier
@@ -292,7 +292,7 @@ def test_view_shipper_status(path: Path, cache: StateFile) -> None:
     cache.save_poll_status(STATUS)
     assert asked(path, "SELECT * FROM shipper_status") == [
         (
-            "elm-MDT0000", "mds1", 7, 3, "2025-10-02 10:32:05Z", 0.123, 0.057, 9, 8, 1, 20, 30, 12, 2, 1, "5-0",
-            "Redis went away", "2025-10-02 10:31:05Z",
+            "elm-MDT0000", "mds1", 7, 3, "2025-10-02 10:32:05Z", 0.123, 0.057, 9, 8, 1, "2025-10-02 10:30:05Z",
+            20, 30, 12, 2, 1, "5-0", "Redis went away", "2025-10-02 10:31:05Z",
         )
     ]  # fmt: skip
