@@ -243,6 +243,27 @@ MUTATIONS = [
         "what has ended has no name any more",
     ),
     Mutation(
+        "state/stored_fold.py",
+        "if event.event_type == PURGED or ",
+        "if ",
+        "what is stored decides what an end ends",
+        "tests/integration/test_stored_fold.py",
+    ),
+    Mutation(
+        "state/stored_fold.py",
+        "(self._named | stored.keys())",
+        "stored.keys()",
+        "a place that a page fills and empties is empty",
+        "tests/integration/test_stored_fold.py",
+    ),
+    Mutation(
+        "state/stored_fold.py",
+        "event.first_seen is None or ",
+        "",
+        "what an earlier shipper does not tell of its times is taken from what is stored",
+        "tests/integration/test_stored_fold.py",
+    ),
+    Mutation(
         "contract/fold.py",
         "                if self._places_by_key is not None:\n                    self._keep_key(after)\n",
         "",

@@ -89,8 +89,10 @@ def test_any_history_comes_to_the_same_however_far_it_was_known(cache: StateFile
         [ours(1), ours(1, number=9), end(1)],
         [ours(1), ours(1, number=9), end(1, number=9)],
         [earlier_event(line(1)) | {"timestamp": 5}, earlier_event(line(1, "STARTED"), "UPDATE") | {"timestamp": 7}],
+        [ours(1), ours(1, "STARTED", "UPDATE", 1060, first_seen=None)],
+        [ours(1), ours(1, "WAITING", "UPDATE", 1060, status_since=None)],
     ],
-    ids=["a key", "keys", "a late end", "an end", "times that are not told"],
+    ids=["a key", "keys", "a late end", "an end", "times that are not told", "nor one", "nor the other"],
 )
 def test_what_an_earlier_page_said_decides(cache: StateFile, told: list[dict[str, Any]]) -> None:
     pages = each(*told)
