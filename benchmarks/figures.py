@@ -58,5 +58,5 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def _shown(value: float) -> str:
-    digits = 0 if abs(value) >= 100 or value == int(value) else 3 if abs(value) < 1 else 1
+    digits = 0 if abs(value) >= 100 or value == int(value) else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
     return f"{value:,.{digits}f}"

@@ -79,14 +79,14 @@ class _Mdt:
         with self._worker() as worker:
             yield "first poll after a restart", _poll(worker)
         with Child("benchmarks.cycle_child", self._config, mdt) as maintenance:
-            yield "reconcile and trim", maintenance.run()
+            yield "reconcile and trim", _live(maintenance.run(), lines)
         self._client.delete(f"copy:{stream_key(DEFAULT_PREFIX, mdt)}")
         for path in self._state_dir.iterdir():
             path.unlink()
         with self._worker() as worker:
             yield "first poll without state", _poll(worker)
         with Child("benchmarks.stats_child", self._config) as stats:
-            yield "hsm-stream-stats", stats.run()
+            yield "hsm-stream-stats", _live(stats.run(), lines)
         self._client.flushdb()
         self._client.close()
 
@@ -98,6 +98,12 @@ def _poll(worker: Child, **expected: int) -> Run:
     run = worker.run()
     if run.said != expected:
         raise BenchmarkError(f"a poll shipped {run.said}, not {expected}")
+    return run
+
+
+def _live(run: Run, lines: int) -> Run:
+    if run.said["live"] != lines:
+        raise BenchmarkError(f"{run.said} were found of {lines} live actions")
     return run
 
 

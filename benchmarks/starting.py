@@ -56,7 +56,7 @@ def measure(folder: Path, server: RedisServer, lines: int, repetitions: int) -> 
     as_it_is = Row("floor: supervisord, a Python that imports redis and sqlite3", memory_shown=False)
     eager = Row("the same, without supervisord's wait of a second", memory_shown=False)
     first = Row("from the command to the first event", as_it_is, _AIM, memory_shown=False)
-    beside_eager = Row("the same, beside the second floor", eager, _AIM, memory_shown=False)
+    beside_eager = Row("the same, beside the second floor", eager, memory_shown=False)
     for _ in range(_RUNS_PER_REPETITION * repetitions):
         run = _first_event(server, lines)
         first.add(run, beside=_bare(folder, ""))

@@ -201,6 +201,15 @@ def _from_yaml(file: Path, text: str) -> object:
         raise ConfigError(f"configuration {file} is no YAML: {_without_content(error)}") from None
     except yaml.YAMLError as error:  # it shows no more than a character
         raise _no_yaml(file, error) from None
+    except _YAML_TRIPS_OVER:
+        hint = "write what looks like one, as 0x_ or 2001-02-30, in quotes, and leave tags (!!int) and deep nesting out"
+        raise ConfigError(
+            f"configuration {file} is no YAML: a value is no number, date or word that can be", hint
+        ) from None
+
+
+# Of the values of YAML's types: `0x_`, `2001-02-30`, `!!bool x`, `!!int ""`, a list in a list in a list...
+_YAML_TRIPS_OVER = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError, RecursionError)
 
 
 def _no_yaml(file: Path, error: Exception) -> ConfigError:

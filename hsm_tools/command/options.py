@@ -18,7 +18,7 @@ _TO_STDERR = "what is wrong is said on standard error"
 _LOG_OPTIONS = {"--log-level": f"{_TO_STDERR}, and nothing else is", "--log-file": f"{_TO_STDERR}: add 2>>FILE"}
 
 _JOBS_MAX = 64
-# One Redis takes a quarter of the time for a page that a process takes to fold it: more of them would wait for it, and
+# One Redis takes a third of the time for a page that a process takes to fold it: more of them would wait for it, and
 # so would the shippers.
 _JOBS_DEFAULT_MAX = 4
 

@@ -148,6 +148,7 @@ def test_one_log_file_that_can_be_rotated(server: MetadataServer) -> None:
     server.add_mdt("elm-MDT0000")
     server.start()
     server.wait_polled_by("elm-MDT0000")
+    eventually(lambda: "discovery: watching" in log_file.read_text())
     log_file.rename(server.root / "shipper.log.1")
     os.kill(int((server.run_dir / "supervisord.pid").read_text()), signal.SIGUSR2)
     eventually(log_file.exists)

@@ -39,9 +39,11 @@ def test_arrival_and_departure(server: MetadataServer) -> None:
     assert server.wait_events("elm-MDT0000", 3)[-1]["event_type"] == "UPDATE"
 
 
-def test_workers_of_mdts_that_are_here_do_not_wait_for_discovery(server: MetadataServer) -> None:
+def test_workers_of_mdts_that_are_here_wait_neither_for_discovery_nor_for_their_turn(server: MetadataServer) -> None:
+    server.configure(poll_interval=3600)
     server.add_mdt("elm-MDT0000", action_line(1))
     server.start()
+    server.wait_events("elm-MDT0000", 1)
     server.wait_all_running()
     log = server.log.read_text()
     assert log.index("spawned: 'mdt-elm-MDT0000'") < log.index("spawned: 'discovery'")
@@ -94,7 +96,7 @@ def test_an_mdt_found_at_another_path_is_read_there(server: MetadataServer) -> N
         actions.write_bytes(line)
     server.start()
     server.wait_events("elm-MDT0000", 1)
-    assert server.log.read_text().count("elm-MDT0000 is already read from") == 1
+    eventually(lambda: server.log.read_text().count("elm-MDT0000 is already read from") == 1)
 
     shutil.rmtree(server.root / "a")
     eventually(lambda: any(event["rec_idx"] == 2 for event in server.events("elm-MDT0000")))

@@ -112,6 +112,7 @@ def test_a_systemd_that_takes_nothing_is_told_later_and_holds_up_nobody(
     server.add_mdt("elm-MDT0000", action_line(1))
     systemd.start(SHIPPER_UNIT, server)
     server.wait_running("elm-MDT0000")
+    eventually(lambda: "cannot tell systemd how we are" in server.log.read_text())  # once discovery has looked
     systemd.hear_until(READY="1")
     assert server.log.read_text().count("cannot tell systemd how we are") == 1
 

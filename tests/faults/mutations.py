@@ -428,12 +428,14 @@ MUTATIONS = [
         "            elif before.place in self.scan.contested:\n",
         "            elif False:\n",
         "nor do two that are new",
+        "tests/faults/test_histories.py",
     ),
     Mutation(
         "worker/poller.py",
         "if before is None or not self._is_said(new, before):",
         "if True:",
         "a line that has to be looked at is not sent again",
+        "tests/faults/test_histories.py",
     ),
     Mutation(
         "worker/stream_replica.py",
@@ -482,22 +484,18 @@ MUTATIONS = [
         "a state that differs becomes the stream's",
     ),
     Mutation(
-        "maintenance/reconcile.py",
-        "if pack_id(position.last_id) < pack_id(replay.until):",
-        "if False:",
-        "a worker that went back while the stream was read is noticed",
-    ),
-    Mutation(
         "maintenance/cycle.py",
         "state.correct(healed, replay.head(position))",
         "state.correct(healed, position)",
         "what was corrected is of the stream that it was corrected by, and of no copy of before",
+        "tests/faults/test_histories.py",
     ),
     Mutation(
         "maintenance/trim.py",
         "elif oldest is None or needed < oldest:\n            oldest = needed",
         "else:\n            oldest = needed",
         "nor one that another group needs",
+        "tests/faults/test_histories.py",
     ),
     # What the simulation does not have.
     Mutation(
@@ -526,14 +524,14 @@ MUTATIONS = [
         "local entries_deleted = ARGV[6] ~= '' and deleted ~= '' and deleted ~= ARGV[6]",
         "local entries_deleted = false",
         "and the highest deleted id",
-        "tests/integration/test_redis_model.py",
+        "tests/integration/test_stream.py",
     ),
     Mutation(
         "stream/compare_and_append.lua",
         "  redis.call('XTRIM', KEYS[1], 'MAXLEN', '9223372036854775807')\n",
         "",
         "a poll without changes finds out that it talks to a replica",
-        "tests/integration/test_moved_server.py",
+        "tests/integration/test_redis_model.py",
     ),
     Mutation(
         "stream/trim.lua",
@@ -596,14 +594,14 @@ MUTATIONS = [
         'self._connection.execute("DELETE FROM missed")\n        self._connection.execute("DELETE FROM refresh")',
         "pass",
         "what was missed or marked is void once the stream was folded",
-        "tests/integration/test_state_file_store.py",
+        "tests/faults/test_histories.py",
     ),
     Mutation(
         "state/state_file.py",
         "            refuse_damage(self._connection, self.path)\n",
         "",
         "a state file that SQLite finds broken is set aside",
-        "tests/integration/test_state_bytes.py",
+        "tests/integration/test_state_file.py",
     ),
     Mutation(
         "state/locks.py",
@@ -617,7 +615,7 @@ MUTATIONS = [
         "        keep_going()\n        gone",
         "        gone",
         "who has lost the lock does not trim",
-        "tests/integration/test_maintenance_lock.py",
+        "tests/integration/test_cycle_interrupted.py",
     ),
 ]
 """Of `hsm_shipper/`."""

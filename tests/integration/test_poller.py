@@ -218,9 +218,9 @@ def test_a_batch_of_long_lines_is_shipped_in_pieces(tmp_path: Path, redis_server
     mdt = OneMdt(tmp_path / "mds1", shipper_client(redis_server, redis_db, wire))
     mdt.poll(line(99))
     wire.sent.clear()
-    long = [line(rec) + b" note=" + b"x" * 200_000 for rec in range(1, 21)]
+    long = [line(rec) + b" note=" + b"x" * 100_000 for rec in range(1, 21)]
     mdt.poll(*long, line(99))
-    assert wire.sent.count("EVALSHA") > len(long) * 200_000 // BATCH_BYTES
+    assert wire.sent.count("EVALSHA") > len(long) * 100_000 // BATCH_BYTES
     mdt.check(*long, line(99))
 
 

@@ -154,6 +154,7 @@ def test_broken_state_is_said_to_be_set_aside(mdt: OneMdt, caplog: pytest.LogCap
 def test_a_folder_that_cannot_be_written_is_an_error_and_polling_goes_on(tmp_path: Path, client: redis.Redis) -> None:
     mdt = OneMdt(tmp_path / "mds1", client)
     mdt.state.mkdir()
+    (mdt.state.with_name(f"{mdt.state.name}.broken") / "kept").mkdir(parents=True)  # so that it cannot be set aside
     mdt.shows(*LISTING)
     for _ in range(2):
         assert isinstance(mdt.poller.poll().error, StateUnwritable)

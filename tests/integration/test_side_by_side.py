@@ -45,7 +45,7 @@ def short(streams: Streams) -> Iterator[Streams]:
 
 def add_all_kinds(streams: Streams) -> None:
     for number, mdt in enumerate(MDTS):
-        recs = range(5 + number * 300)
+        recs = range(5 + number * 60)
         streams.new(mdt, recs)
         streams.add(mdt, *(event(mdt, rec, "UPDATE", "STARTED", status_since=NOW_S - 9) for rec in recs[::2]))
         streams.add(mdt, *(event(mdt, rec, "UPDATE", "FAILED", action="RESTORE") for rec in recs[::3]))

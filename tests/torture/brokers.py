@@ -47,8 +47,8 @@ class OneServer:
     def __init__(self, folder: Path, seed: int) -> None:
         self.server = RedisServer(folder / "redis", {"appendonly": "yes", "appendfsync": "always"}).start()
         self.proxy = Proxy(self.server, seed)
-        self.keys: dict[str, object] = {"redis_host": "127.0.0.1", "redis_port": self.proxy.port}
-        self.url = self.server.url
+        self.keys: dict[str, object] = {"redis_host": "127.0.0.1", "redis_port": self.proxy.port, "redis_db": 0}
+        self.url = f"{self.server.url}/0"
         self.client: Any = self.server.client()
 
     def close(self) -> None:

@@ -43,7 +43,14 @@ _SCRIPTS = [
     (name, sha1((_LUA / f"{name}.lua").read_bytes(), usedforsecurity=False).hexdigest(), who)
     for name, who in (("compare_and_append", "a worker"), ("trim", "maintenance"))
 ]
-_SENDERS = {"XREAD": "the tail", "XREADGROUP": "the group", "XACK": "the group", "INFO": "this program"}
+_SENDERS = {
+    "XADD": "within a worker's script",
+    "XRANGE": "a replay",
+    "XREAD": "the tail",
+    "XREADGROUP": "the group",
+    "XACK": "the group",
+    "INFO": "this program",
+}
 # Of a process; the allocator keeps some of what a run of maintenance needed.
 _GROWTH_MAX_SHARE = 0.05
 _GROWTH_MAX_KIB = 8192
@@ -61,8 +68,9 @@ class Load:
         self.broker = RedisServer(
             folder / "redis", settings | {"latency-monitor-threshold": str(_BLOCKED_MAX_MS)}
         ).start()
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):  # of others than root, and of kernels without groups by session
             os.setpriority(os.PRIO_PROCESS, self.broker.pid, _SERVER_NICE)
+            Path(f"/proc/{self.broker.pid}/autogroup").write_text(str(_SERVER_NICE))
         self.client: Any = self.broker.client()
         self.server = MetadataServer(
             self.broker.port, 0, host="mds1", poll_interval=options.poll_interval, reconcile_interval=300
@@ -200,7 +208,7 @@ def _whose(words: list[str]) -> str:
         return next(
             (f"{script} ({who})" for script, digest, who in _SCRIPTS if digest == words[1]), "a script, sent whole"
         )
-    return f"{name} ({_SENDERS.get(name, 'a replay, or this program')})"
+    return f"{name} ({_SENDERS.get(name, 'one of all programs')})"
 
 
 def consumers_that_starve(load: Load, appended: int) -> list[str]:

@@ -64,7 +64,9 @@ def attack(order: Order) -> Report:
     site = Site(folder, order.seed, order.brokers[order.number])
     try:
         alerts = Alerts(order.prometheus_url, order.targets) if order.prometheus_url else None
-        site.settle(forgives=True)
+        took_s, differ = site.settle(forgives=True)
+        if differ:
+            report.complaints.append(f"before any fault: {differ} places differ after {took_s:.0f} s")
         eyes = Eyes(site, alerts)
         try:
             _attack(site, eyes, deck, order, report)

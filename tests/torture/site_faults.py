@@ -82,6 +82,7 @@ def _hang_primary(site: Site) -> None:
     before = service.primary
     before.pause()
     try:
+        site.last(0, 1)
         service.next_after(before, _meanwhile(site))
     finally:
         before.resume()

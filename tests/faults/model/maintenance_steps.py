@@ -15,7 +15,10 @@ from hsm_shipper.maintenance.reconcile import StateFileHealer
 from hsm_shipper.stream.stream import ActionStream
 from tests.faults.model.drawn import any_worker, is_settled
 from tests.faults.model.life import Life, Mdt, Worker
+from tests.faults.model.list_steps import set_status
+from tests.faults.model.machine import Fault
 from tests.faults.model.redis_model import RedisModel
+from tests.faults.model.redis_steps import delete
 from tests.faults.model.referee import Wrong
 
 
@@ -120,6 +123,33 @@ def heal_what_was_edited(life: Life, rng: random.Random) -> str | None:
     if isinstance(result, CycleResult):
         life.check_rows(worker)
     return f"{how} {len(edited)}: {result}"
+
+
+def heal_while_a_worker_polls(life: Life, rng: random.Random) -> str | None:
+    """An entry is deleted, and its action taken out of the state file, between a reading and its commit."""
+    worker = any_worker(life, rng)
+    mdt = worker.mdt
+    if not is_settled(life, worker):
+        return None
+    place = rng.choice(sorted(mdt.lines))
+    entry = mdt.referee.fold.live[place].entry
+    for other in mdt.lines:
+        set_status(mdt, other, rng.choice(("WAITING", "STARTED")))
+    if rng.random() < 0.7:
+        del mdt.lines[place]
+    told: list[object] = []
+
+    def heal(_: object) -> None:
+        delete(life, mdt, [entry])
+        told.append(life.maintain(worker))
+
+    if not life.server.tells_deleted:
+        life.hidden_losses.add(mdt.name)
+    point, after = rng.choice(("file", "send", "reply")), rng.randint(0, 2)
+    life.machine.fault = Fault(point, after, heal)
+    result = worker.poll()
+    life.machine.fault = None
+    return f"{place} at {point} {after}: {told}: {result}"
 
 
 _OF_PLACE = "WHERE (cat_idx, rec_idx) = (?, ?)"

@@ -91,7 +91,7 @@ def delete_entries(life: Life, rng: random.Random) -> str | None:
     which = rng.choice(
         ([stream.ids[-1]], [stream.ids[0]], rng.sample(stream.ids, min(len(stream), rng.choice((1, 5)))))
     )
-    _delete(life, mdt, which)
+    delete(life, mdt, which)
     if not life.server.tells_deleted:
         # Before Redis 7.0 a deletion hides behind one of the first entry, or a trim: maintenance finds it, hours later.
         owner = life.worker(mdt)
@@ -109,7 +109,7 @@ def delete_below_a_deletion(life: Life, rng: random.Random) -> str | None:
     mdt, stream = worker.mdt, life.stream(worker.mdt)
     if not is_settled(life, worker) or stream is None or len(stream) < 4 or not life.server.tells_deleted:
         return None
-    _delete(life, mdt, [rng.choice(stream.ids[2:])])
+    delete(life, mdt, [rng.choice(stream.ids[2:])])
     worker.poll()
     live = {action.entry for action in mdt.referee.fold.live.values()}
     below = [entry for entry in stream.ids[1:] if entry < stream.max_deleted and entry in live]
@@ -117,14 +117,15 @@ def delete_below_a_deletion(life: Life, rng: random.Random) -> str | None:
         return None
     if rng.random() < 0.7:
         worker.kill()  # who is not in step looks at the stream anew
-    _delete(life, mdt, [*stream.ids[: rng.randint(0, 1)], rng.choice(below)])
+    delete(life, mdt, [*stream.ids[: rng.randint(0, 1)], rng.choice(below)])
     told = worker.poll()
     if not mdt.referee.is_true():
         raise Wrong(f"{mdt.name}: a deletion below another was not noticed")
     return f"{mdt.name}: {told}"
 
 
-def _delete(life: Life, mdt: Mdt, entries: list[int]) -> None:
+def delete(life: Life, mdt: Mdt, entries: list[int]) -> None:
+    """XDEL by another hand."""
     _hand(life, "XDEL", mdt.key, *map(unpack_id, entries))
     life.begin_epochs(front_lost=True)
 
@@ -227,13 +228,15 @@ def consumer_group(life: Life, rng: random.Random) -> str | None:
     stream = life.stream(mdt)
     if stream is None:
         return None
-    name = rng.choice(("g", "h"))
-    group = stream.groups.get(name.encode())
-    if group is None:
-        _hand(life, "XGROUP", "CREATE", mdt.key, name, "0-0")
-    elif rng.random() < 0.3:
-        _hand(life, "XGROUP", "DESTROY", mdt.key, name)
-    else:
-        _hand(life, "XREADGROUP", "GROUP", name, "c", "COUNT", "100", "STREAMS", mdt.key, ">")
-        _hand(life, "XACK", mdt.key, name, *map(unpack_id, group.pending[:-1]))
-    return f"{name} of {mdt.name}"
+    names = rng.sample(("g", "h"), rng.randint(1, 2))
+    for name in names:
+        group = stream.groups.get(name.encode())
+        if group is None:
+            _hand(life, "XGROUP", "CREATE", mdt.key, name, "0-0")
+        elif rng.random() < 0.2:
+            _hand(life, "XGROUP", "DESTROY", mdt.key, name)
+        else:
+            count = rng.choice(("3", "100"))
+            _hand(life, "XREADGROUP", "GROUP", name, "c", "COUNT", count, "STREAMS", mdt.key, ">")
+            _hand(life, "XACK", mdt.key, name, *map(unpack_id, group.pending[:-1]))
+    return f"{names} of {mdt.name}"

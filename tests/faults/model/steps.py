@@ -32,6 +32,7 @@ from tests.faults.model.list_steps import (
 from tests.faults.model.machine import Database, Fault
 from tests.faults.model.maintenance_steps import (
     heal_what_was_edited,
+    heal_while_a_worker_polls,
     maintain,
     maintain_at_a_server_that_is_behind,
     maintain_at_another_server,
@@ -136,7 +137,7 @@ WEIGHTS: dict[Step, int] = {
     down_or_up: 3, refuse: 2, another_type: 1, flush: 1, remember: 1, roll_back: 1, lose_tail: 1,
     delete_entries: 2, delete_below_a_deletion: 1, trim_by_another_hand: 1, set_id: 1, foreign_entries: 3,
     move_clocks: 3, consumer_group: 2, maintain: 4, maintain_at_a_server_that_is_behind: 2,
-    maintain_at_another_server: 1, heal_what_was_edited: 1, quiet: 3,
+    maintain_at_another_server: 1, heal_what_was_edited: 1, heal_while_a_worker_polls: 1, quiet: 3,
 }  # fmt: skip
 """Every step, and how often it comes."""
 
