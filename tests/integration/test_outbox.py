@@ -387,18 +387,24 @@ def test_what_has_no_room_while_the_rest_is_appended_is_said(mdt: OneMdt, wire: 
     mdt.check(*OUTAGE[0])
 
 
+@pytest.mark.parametrize("good", [1, 2])
 @pytest.mark.parametrize("fault", ["lose_reply", "down"])
-def test_redis_leaves_in_the_middle_of_a_poll(tmp_path: Path, client: redis.Redis, wire: Wire, fault: str) -> None:
-    """The second of several batches is on its way: it is in the stream or not, and the rest waits."""
+def test_redis_leaves_in_the_middle_of_a_poll(
+    tmp_path: Path, client: redis.Redis, wire: Wire, fault: str, good: int
+) -> None:
+    """Behind so many good batches: the next one is in the stream or not, and the rest waits."""
     mdt = OneMdt(tmp_path / "mds1", client)
     for _ in range(2):
         mdt.poll(*lines(range(1, 1501)))
     mdt.told()
 
-    def first() -> None:
-        wire.before_append = lambda: setattr(wire, fault, True)
+    def append(left: int) -> None:
+        if left:
+            wire.before_append = lambda: append(left - 1)
+        else:
+            setattr(wire, fault, True)
 
-    wire.before_append = first
+    wire.before_append = lambda: append(good)
     fail(mdt, *lines(range(600, 2100), "STARTED"))
     wire.down = True
     fail(mdt, *lines(range(600, 2100), "FAILED"))
