@@ -14,7 +14,6 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -81,6 +80,8 @@ class Process:
 
     def __init__(self, order: Order) -> None:
         """Raises `OSError` where it cannot be started."""
+        from multiprocessing.connection import Pipe  # late: most reports need no second process
+
         self.order = order
         """What it folds now, once it has been told to."""
         self.connection, its = Pipe()

@@ -432,7 +432,7 @@ MUTATIONS = [
         "if before is None or not self._is_said(new, before):",
         "if True:",
         "a line that has to be looked at is not sent again",
-        "tests/integration/test_replica.py",
+        "tests/faults/test_histories.py",
     ),
     Mutation(
         "worker/stream_replica.py",
@@ -492,6 +492,7 @@ MUTATIONS = [
         "elif oldest is None or needed < oldest:\n            oldest = needed",
         "else:\n            oldest = needed",
         "nor one that another group needs",
+        "tests/faults/test_histories.py",
     ),
     # What the simulation does not have.
     Mutation(
@@ -520,14 +521,14 @@ MUTATIONS = [
         "local entries_deleted = ARGV[6] ~= '' and deleted ~= '' and deleted ~= ARGV[6]",
         "local entries_deleted = false",
         "and the highest deleted id",
-        "tests/integration/test_redis_model.py",
+        "tests/integration/test_stream.py",
     ),
     Mutation(
         "stream/compare_and_append.lua",
         "  redis.call('XTRIM', KEYS[1], 'MAXLEN', '9223372036854775807')\n",
         "",
         "a poll without changes finds out that it talks to a replica",
-        "tests/integration/test_moved_server.py",
+        "tests/integration/test_redis_model.py",
     ),
     Mutation(
         "stream/trim.lua",
@@ -590,14 +591,14 @@ MUTATIONS = [
         'self._connection.execute("DELETE FROM missed")\n        self._connection.execute("DELETE FROM refresh")',
         "pass",
         "what was missed or marked is void once the stream was folded",
-        "tests/integration/test_state_file_store.py",
+        "tests/faults/test_histories.py",
     ),
     Mutation(
         "state/state_file.py",
         "            refuse_damage(self._connection, self.path)\n",
         "",
         "a state file that SQLite finds broken is set aside",
-        "tests/integration/test_state_bytes.py",
+        "tests/integration/test_state_file.py",
     ),
     Mutation(
         "state/locks.py",
@@ -611,7 +612,7 @@ MUTATIONS = [
         "        keep_going()\n        gone",
         "        gone",
         "who has lost the lock does not trim",
-        "tests/integration/test_maintenance_lock.py",
+        "tests/integration/test_cycle_interrupted.py",
     ),
 ]
 """Of `hsm_shipper/`."""

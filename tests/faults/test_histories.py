@@ -13,6 +13,7 @@ from hsm_shipper.maintenance.cycle import CycleResult
 from tests.faults.model.life import Life, Mdt, as_content
 from tests.faults.model.list_steps import set_status
 from tests.faults.model.machine import Machine
+from tests.faults.model.referee import digest_of
 from tests.faults.model.sizes import Sizes
 from tests.simulator.debugfs import Listing
 
@@ -92,3 +93,45 @@ def test_an_entry_with_the_line_of_another_place_is_none(life: Life, mdt: Mdt) -
     entry |= {"status": "WAITING", "timestamp": 1_759_401_125, "raw": mdt.lines[2, 2].decode()}
     life.command("XADD", mdt.key, "*", "data", json.dumps(entry))
     _settle(life)
+
+
+def test_a_hash_of_the_line_of_another_place_has_nothing_said_again_and_again(life: Life, mdt: Mdt) -> None:
+    worker = life.worker(mdt)
+    entry = {"event_type": "NEW", "cat_idx": 2, "rec_idx": 1, "fid": "0x200000401:0x1:0x0", "action": "RESTORE"}
+    entry |= {"status": "WAITING", "timestamp": 1_759_401_125, "hash": digest_of(mdt.lines[1, 1])}
+    life.command("XADD", mdt.key, "*", "data", json.dumps(entry))
+    worker.poll()
+    entries = len(life.stream(mdt) or ())
+    worker.poll()
+    assert entries == 7 == len(life.stream(mdt) or ()), "the five, that one, and its end"
+    _settle(life)
+
+
+def test_what_was_missed_before_a_catch_up_is_no_doubt_of_what_comes_after_it(life: Life, mdt: Mdt) -> None:
+    """A list is cut short, somebody writes, it is whole again, and cut short before its next worker."""
+    worker = life.worker(mdt)
+    short = Listing(as_content(mdt.listing()[:1]))
+    worker.next = short
+    worker.poll()
+    assert len(worker.replica.unconfirmed_absent) == 4
+    life.command("XADD", mdt.key, "*", "data", "{}")
+    worker.poll()
+    worker.kill()
+    worker.next = short
+    worker.poll()
+    _settle(life)
+
+
+def test_of_two_consumer_groups_the_one_that_is_behind_holds_the_stream(life: Life, mdt: Mdt) -> None:
+    worker = life.worker(mdt)
+    life.command("XGROUP", "CREATE", mdt.key, "behind", "0-0")
+    life.command("XGROUP", "CREATE", mdt.key, "newer", "$")
+    for status in ("STARTED", "SUCCEED"):
+        for place in mdt.lines:
+            set_status(mdt, place, status)
+        worker.poll()
+    life.maintain(worker)
+    assert len(life.stream(mdt) or ()) == 15
+    life.command("XGROUP", "DESTROY", mdt.key, "behind")
+    life.maintain(worker)
+    assert len(life.stream(mdt) or ()) == 10, "the other was given none of them"

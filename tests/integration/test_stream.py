@@ -145,6 +145,19 @@ def test_a_stream_that_changed_without_us_is_noticed_and_left_alone(
     assert client.xrange(KEY) == before
 
 
+@BOTH
+def test_a_deletion_that_moves_the_front_as_well_is_noticed(
+    client: redis.Redis, stream: ActionStream, act: Callable[[ActionStream, Head], None]
+) -> None:
+    """How many went from the front is not known, so the number of entries tells nothing."""
+    append(stream, EMPTY, b"a", b"b", b"c")
+    head = stream.head()
+    client.xdel(KEY, *[entry_id for entry_id, _ in entries_of(client, KEY)[:-1]])
+    with pytest.raises(StreamMoved):
+        act(stream, head)
+    assert data(client) == [b"c"]
+
+
 def test_a_comparison_of_a_stream_as_we_left_it_changes_nothing(client: redis.Redis, stream: ActionStream) -> None:
     stream.compare(EMPTY)
     assert not client.exists(KEY)

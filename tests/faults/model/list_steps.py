@@ -59,10 +59,16 @@ def recreate(life: Life, rng: random.Random) -> None:
 
 
 def burst(life: Life, rng: random.Random) -> str:
-    """Changes, poll after poll: what makes a stream long."""
+    """Changes, poll after poll: what makes a stream long. One record may wait meanwhile, and pin all of that."""
     mdt = any_mdt(life, rng)
+    worker, waiting = life.worker(mdt), rng.choice([None, *sorted(mdt.lines)][:4])
     for _ in range(rng.choice((5, life.sizes.burst_polls))):
         for place in mdt.lines:
-            set_status(mdt, place, rng.choice(_STATUSES))
-        life.worker(mdt).poll()
+            if place != waiting:
+                set_status(mdt, place, rng.choice(_STATUSES))
+        worker.poll()
+    if waiting is not None and worker not in life.busy:
+        life.maintain(worker)
+        worker.poll()  # appends its state again
+        worker.poll()
     return f"{mdt.name}: {len(life.stream(mdt) or ())} entries"

@@ -43,6 +43,7 @@ def drawn(rng: random.Random) -> tuple[Sizes, dict[str, Any]]:
         "contract.trim_bound.SLACK_ENTRIES": slack,
         "lustre.actions_file.CHUNK_BYTES": rng.choice((200, 600, 1500, 5000)),
         "stream.page_reader.PAGE_ENTRIES": rng.randint(2, 9),
+        "stream.stream._ENTRIES_AT_ONCE": rng.choice((1, 3, 200)),
         "stream.replay._STEP_ENTRIES": rng.choice((1, 2, 5)),
         "stream.replay._MARKS_MAX": rng.choice((4, 20, 1000)),
         "stream.replay._CHUNK_ENTRIES": rng.choice((5, 10)),
