@@ -190,7 +190,7 @@ KINDS = [
         Signs(
             line="state file .* full",
             over="the state file: recovered after",
-            status="last poll failed|no poll for a long time",
+            status="last poll failed|no poll for a long time|cannot .* state file",
             check="make room",
             top="last poll failed",
             alerts=("HsmPollFails",),
@@ -214,7 +214,7 @@ KINDS = [
     Kind(
         "yesterday's state file moved over the live one",
         _yesterdays_state,
-        Signs(line="was removed or replaced|set aside", over=_READ_ANEW),
+        Signs(line="was removed or replaced|set aside"),  # where nothing has changed since, that is all
     ),
     Kind("a state file of an earlier release", _older_state, weight=1),
     Kind(
