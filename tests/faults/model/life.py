@@ -107,7 +107,7 @@ class Worker:
 
     def poll(self) -> PollResult | None:
         """Poll once; None where the process was killed, and another one has begun."""
-        result = None
+        result, epochs = None, self._life.epochs
         with self._life.machine.running(self.process):
             result = self.poller.poll()
         self.next, self.next_again = None, False
@@ -115,7 +115,8 @@ class Worker:
         if self.process.is_dead:
             self.start()
             return None
-        self._promise(result)
+        if epochs == self._life.epochs:  # else it need not have noticed yet that something is lost
+            self._promise(result)
         if result is not None and result.error is None and not result.backlog and not self.copy_path.exists():
             self.readings.clear()
         return result
