@@ -405,14 +405,14 @@ def test_redis_leaves_in_the_middle_of_a_poll(
             setattr(wire, fault, True)
 
     wire.before_append = lambda: append(good)
-    fail(mdt, *lines(range(600, 2100), "STARTED"))
+    fail(mdt, *lines(range(600, 4100), "STARTED"))
     wire.down = True
-    fail(mdt, *lines(range(600, 2100), "FAILED"))
+    fail(mdt, *lines(range(600, 4100), "FAILED"))
     wire.down = False
-    last = lines(range(600, 2100), "SUCCEED")
+    last = lines(range(600, 4100), "SUCCEED")
     mdt.poll(*last)
     told = Counter(told.split()[0] for told in mdt.told())
-    assert told == {"PURGED": 599, "UPDATE": 901 + 2 * 1500, "NEW": 599}
+    assert told == {"PURGED": 599, "UPDATE": 901 + 2 * 3500, "NEW": 2599}
     mdt.check(*last)
 
 
