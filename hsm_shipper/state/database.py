@@ -33,6 +33,8 @@ _REBUILT = "whoever writes it next sets it aside and makes it anew"
 _NOT_ALLOWED = "run this as the user that runs the shipper"
 _HINTS = {
     sqlite3.SQLITE_FULL: "make room on its file system: polling goes on and recovers by itself",
+    # Also where there is no room for the files that SQLite keeps beside it.
+    sqlite3.SQLITE_IOERR: "is its file system full? make room; else look into the kernel's log for errors of the disk",
     sqlite3.SQLITE_BUSY: "another program holds it locked: its worker, while it catches up with a long stream, or an "
     "open sqlite3 shell with a transaction",
 }

@@ -381,9 +381,10 @@ class StreamReplica:
     def _fold(self, head: Head) -> None:
         ours = self._head
         for _ in range(REPLAYS_MAX):
+            account = CaughtUp(self._stream.key)
             try:
                 with self._opened.transaction():
-                    self._replay(head, ours)
+                    after = self._replay(head, ours, account)
                 break
             except ReplayOvertaken as error:
                 _log.info("%s: starting again", error)
@@ -392,13 +393,14 @@ class StreamReplica:
             raise ReplayOvertaken(f"stream {self._stream.key} is trimmed faster than it can be read")
         self._head, self.unconfirmed_absent, self.refresh_pending = head, set(), set()
         self._follows = False
+        account.tell(after, len(self.line_index), self._host)
 
-    def _replay(self, head: Head, ours: Head | None) -> None:
+    def _replay(self, head: Head, ours: Head | None, account: CaughtUp) -> str | None:
         """Within a transaction: fold the stream up to `head` into the state file, and know again which lines are live.
 
-        From `ours`, where we are, if that is still a part of the stream, else from its beginning.
+        From `ours`, where we are, if that is still a part of the stream, else from its beginning. Returns behind which
+        entry it was begun, None for the beginning.
         """
-        account = CaughtUp(self._stream.key)
         after = None
         if ours is not None and ours.newest_id == ours.last_id and self._stream.holds(ours):
             after = ours.last_id
@@ -413,7 +415,7 @@ class StreamReplica:
         self.outbox.take_out_found(self._opened, found)
         self.line_index = LineIndex()  # there may be many lines: not once more while the others are still there
         self.line_index = self._opened.folded(head, LineIndex)
-        account.tell(after, len(self.line_index), self._host)
+        return after
 
 
 def _note_entries(flight: _Flight) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 import redis
 
 from hsm_shipper.contract.fold import Entry
-from hsm_shipper.errors import ReplayOvertaken, StreamUnavailable
+from hsm_shipper.errors import ReplayOvertaken, StateUnwritable, StreamUnavailable
+from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.stream.stream import ActionStream
 from tests.support.core import KEY, OneMdt, add, earlier_event, line, lines
 from tests.support.truth import entries_of
@@ -58,6 +60,30 @@ def test_a_catch_up_that_is_interrupted_leaves_what_was_known(tmp_path: Path, cl
     assert isinstance(mdt.poller.poll().error, StreamUnavailable)
     assert mdt.known_rows() == known
     assert mdt.poll(*LISTING, line(4)).events == {}
+
+
+def test_what_cannot_be_kept_is_not_said_to_be_caught_up_with(
+    tmp_path: Path, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mdt = OneMdt(tmp_path / "mds1", client)
+    mdt.poll(*LISTING)
+    OneMdt(tmp_path / "mds2", client, host="mds2").poll(*LISTING, line(4))
+    caplog.set_level(logging.INFO)
+    transaction = StateFile.transaction
+
+    @contextlib.contextmanager
+    def full_at_commit(state: StateFile) -> Iterator[None]:
+        with transaction(state):
+            yield
+            raise StateUnwritable("cannot write state file: database or disk is full")
+
+    with monkeypatch.context() as full:
+        full.setattr(StateFile, "transaction", full_at_commit)
+        for _ in range(2):
+            assert isinstance(mdt.poller.poll().error, StateUnwritable)
+    assert not any("caught up" in message for message in caplog.messages)
+    mdt.poll(*LISTING, line(4))
+    assert sum("caught up" in message for message in caplog.messages) == 1
 
 
 class OvertakenStream(ActionStream):

@@ -16,6 +16,7 @@ from sqlite_utils import Database, Migrations
 from hsm_shipper.contract.stream_head import Head
 from hsm_shipper.errors import StateCorrupt, StateTooNew, StateUnwritable
 from hsm_shipper.migrations import SET, STEPS
+from hsm_shipper.state.database import translated
 from hsm_shipper.state.poll_status import PollStatus, read_poll_status
 from hsm_shipper.state.state_file import StateFile, open_state_file
 from hsm_shipper.worker.changes import Change, rows_of
@@ -297,3 +298,12 @@ def test_view_shipper_status(path: Path, cache: StateFile) -> None:
             20, 30, 12, 2, 1, "5-0", "Redis went away", "2025-10-02 10:31:05Z",
         )
     ]  # fmt: skip
+
+
+def test_an_input_output_error_names_the_two_things_to_look_at(path: Path) -> None:
+    failure = sqlite3.OperationalError("disk I/O error")
+    failure.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE  # no room for what SQLite keeps beside the file
+    with pytest.raises(StateUnwritable) as error, translated(path, "open"):
+        raise failure
+    assert "disk I/O error" in error.value.message
+    assert "make room" in error.value.hint and "kernel's log" in error.value.hint
