@@ -15,7 +15,7 @@ from hsm_shipper.stream.sentinel import SentinelFinder
 from hsm_tools.reader.questions_aio import answered
 
 
-class _SentinelConnection:
+class _AsyncSentinelConnection:
     """Put before a connection class of redis-py: it connects to a server that the Sentinels name."""
 
     def __init__(self, *, finder: SentinelFinder, **kwargs: Any) -> None:
@@ -59,11 +59,11 @@ class _SentinelConnection:
         return await answered(self._finder.candidates(), ask)
 
 
-class _PlainConnection(_SentinelConnection, redis.asyncio.Connection):
+class _AsyncPlainConnection(_AsyncSentinelConnection, redis.asyncio.Connection):
     pass
 
 
-class _TlsConnection(_SentinelConnection, redis.asyncio.SSLConnection):
+class _AsyncTlsConnection(_AsyncSentinelConnection, redis.asyncio.SSLConnection):
     pass
 
 
@@ -71,7 +71,7 @@ def find_by(finder: SentinelFinder, client: redis.asyncio.Redis) -> None:
     """Have all connections of `client` go where `finder` says: with TLS if that is how it was made."""
     pool = client.connection_pool
     has_tls = pool.connection_class is redis.asyncio.SSLConnection
-    pool.connection_class = _TlsConnection if has_tls else _PlainConnection
+    pool.connection_class = _AsyncTlsConnection if has_tls else _AsyncPlainConnection
     pool.connection_kwargs["finder"] = finder
 
 
