@@ -40,7 +40,7 @@ class Order(NamedTuple):
     tally: Tally
 
 
-class Failure(NamedTuple):
+class ReadingFailure(NamedTuple):
     """The error that folding ended with."""
 
     kind: type[HsmError]
@@ -53,7 +53,7 @@ class Failure(NamedTuple):
         return self.kind(self.message, self.hint)
 
 
-Answer = int | FoldedStream | Failure
+Answer = int | FoldedStream | ReadingFailure
 """What comes of an order: now and then how many entries are folded, in the end everything, or why not."""
 
 

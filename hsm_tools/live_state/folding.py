@@ -13,7 +13,7 @@ from hsm_shipper.config import Config
 from hsm_shipper.errors import HsmError, unexpected
 from hsm_shipper.process.gc_tuning import relax_collector
 from hsm_shipper.stream.stream import ActionStream
-from hsm_tools.live_state.beside import Answer, Failure, Order
+from hsm_tools.live_state.beside import Answer, Order, ReadingFailure
 from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.reader.server import Server
 from hsm_tools.reader.step_runner import StepRunner
@@ -55,10 +55,10 @@ class Folding:
         try:
             return self._folded(order)
         except HsmError as error:
-            return Failure(type(error), error.message, error.hint)
+            return ReadingFailure(type(error), error.message, error.hint)
         except Exception as error:  # noqa: BLE001 - whoever asked says it
             fault = unexpected(f"reading stream {order.key} failed", error)
-            return Failure(HsmError, fault.message, fault.hint)
+            return ReadingFailure(HsmError, fault.message, fault.hint)
 
     def _folded(self, order: Order) -> Answer:
         if self._server is None or self._runner is None:

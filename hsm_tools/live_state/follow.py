@@ -20,7 +20,7 @@ from hsm_shipper.contract.redis_keys import heartbeat_key, mdt_of
 from hsm_shipper.errors import HsmError, StreamError, StreamUnavailable
 from hsm_shipper.stream.redis_errors import is_denied
 from hsm_shipper.stream.stream import ActionStream
-from hsm_tools.live_state.beside import Answer, Failure, Order, Processes, SideBySide
+from hsm_tools.live_state.beside import Answer, Order, Processes, ReadingFailure, SideBySide
 from hsm_tools.live_state.health import read_heartbeat
 from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.live_state.tally import Tally
@@ -162,7 +162,7 @@ class LiveStreams:
         """A process beside this one has told something of a stream."""
         stream = self._streams[order.mdt]
         stream.length, stream.first_id = order.end.length, order.end.first_id
-        if isinstance(answer, Failure):
+        if isinstance(answer, ReadingFailure):
             self._failed(order.mdt, answer.error)
             return
         entries = answer if isinstance(answer, int) else answer.reached.entries
