@@ -134,12 +134,16 @@ def _primary(config: Config, troubles: list[str]) -> str | None:
 def _program_troubles(
     name: str, program: Program | None, consequence: str, looked_s: float | None, late_s: float
 ) -> list[str]:
-    """What is wrong with a program that last looked `looked_s` ago, which is to be no more than `late_s`."""
+    """What is wrong with a program that last looked `looked_s` ago, or never; that is to be no more than `late_s`.
+
+    A look before its start was its predecessor's.
+    """
     if program is None or program.state not in ("STARTING", "RUNNING"):
         return [f"{name} is {program.state if program else 'missing'}: {consequence}"]
-    if looked_s is None or min(looked_s, program.uptime_s) <= late_s:
+    silent_s = min(program.uptime_s, program.uptime_s if looked_s is None else looked_s)
+    if silent_s <= late_s:
         return []
-    return [f"{name} has not looked for {in_one_unit(looked_s)} and hangs: {consequence}"]
+    return [f"{name} has not looked for {in_one_unit(silent_s)} and hangs: {consequence}"]
 
 
 def _stored(config: Config, troubles: list[str]) -> set[str]:

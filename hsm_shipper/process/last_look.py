@@ -23,7 +23,7 @@ def note_look(run_dir: Path, program: str) -> None:
 
 
 def look_age_s(run_dir: Path, program: str, now: float) -> float | None:
-    """How long ago that was at `now`, seconds since the epoch; None where it is not known."""
+    """How long ago that was at `now`, seconds since the epoch; None where no file tells."""
     try:
         return max(0.0, now - last_look_path(run_dir, program).stat().st_mtime)
     except OSError:

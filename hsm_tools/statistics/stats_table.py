@@ -110,16 +110,15 @@ def _counts(counts: Counter[str], statuses: Sequence[str]) -> list[str]:
 
 
 def _table(rows: Sequence[Sequence[str]], headers: Sequence[str], names: int) -> str:
-    """A table whose first columns are names, and whose others are numbers; two blanks between them."""
-    lines = [headers, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if number < names else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    """A table whose first columns are names, and whose others are numbers; two blanks between them.
+
+    Headers are a row like any other: what it knows to be headers, tabulate widens by two blanks each, and eight columns
+    would not fit 80 any more.
+    """
+    from tabulate import tabulate  # late: metrics need none
+
+    align = ["left"] * names + ["right"] * (len(headers) - names)
+    return tabulate([headers, *rows], tablefmt="plain", colalign=align, disable_numparse=True)
 
 
 def _remarks(stats: Stats) -> list[str]:

@@ -53,9 +53,18 @@ def test_every_command_is_in_the_readme() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_leads_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", document.read_text()):
+    for target, _, heading in (link.partition("#") for link in re.findall(r"\]\(([^)]+)", document.read_text())):
+        page = document.parent / target if target else document
         if not target.startswith("http"):
-            assert (document.parent / target).exists(), target
+            assert page.exists(), target
+            assert not heading or heading in anchors(page.read_text()), f"{target}#{heading}"
+
+
+def anchors(markdown: str) -> set[str]:
+    """What a link may name behind its ``#``: the headings of a page. One right below a table is a row of that table."""
+    prose = re.sub(r"^```.*?^```", "", markdown, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"(?:\A|\n\n)#+ (.*)", prose)
+    return {re.sub(r"[^\w\- ]", "", text).strip().lower().replace(" ", "-") for text in headings}
 
 
 def test_every_page_is_in_the_menu_of_the_site() -> None:

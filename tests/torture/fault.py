@@ -62,6 +62,11 @@ def any_host(site: Site) -> Host:
     return site.hosts[site.rng.choice(sorted(site.hosts))]
 
 
+def serving_host(site: Site) -> Host:
+    """One of the hosts that have an MDT: where it ends, somebody misses it."""
+    return site.hosts[site.rng.choice(sorted(set(site.home.values())))]
+
+
 def send(pid: int | None, number: signal.Signals) -> None:
     """Send a signal to a process, if it is still there; raises `NotPossible` without one."""
     if pid is None:

@@ -8,7 +8,7 @@ import signal
 import time
 
 from tests.support.waiting import eventually
-from tests.torture.fault import Kind, NotPossible, Signs, any_host, send
+from tests.torture.fault import Kind, NotPossible, Signs, any_host, send, serving_host
 from tests.torture.site import Host, Site
 
 _SILENT = ("HsmShipperSilent",)
@@ -34,7 +34,7 @@ def _kill(site: Site, kind: str) -> None:
 
 def _kill_supervisord(site: Site) -> None:
     """And start another at once, over orphans that live on until the kernel's death signal reaches them."""
-    host = any_host(site)
+    host = serving_host(site)
     host.stop(signal.SIGKILL)
     if site.is_held:
         site.last(0, 0)
@@ -52,7 +52,7 @@ def _begin_over_orphans(host: Host) -> None:
 
 
 def _kill_everything(site: Site) -> None:
-    host = any_host(site)
+    host = serving_host(site)
     for pid in host.processes():
         send(pid, signal.SIGKILL)
     host.wait_end()

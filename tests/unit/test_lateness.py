@@ -69,8 +69,12 @@ def test_status_tells_of_it() -> None:
         "discovery has not looked for 90 s and hangs: none"
     ]
     assert _program_troubles("discovery", running, "none", 59.0, 60.0) == []
-    assert _program_troubles("discovery", running, "none", None, 60.0) == []
     assert _program_troubles("discovery", just_begun, "none", 9000.0, 60.0) == []  # it is its predecessor's
+    # Stopped before its first look, or `run_dir` was emptied and it does not put its file back.
+    assert _program_troubles("discovery", running, "none", None, 60.0) == [
+        "discovery has not looked for 10 min and hangs: none"
+    ]
+    assert _program_troubles("discovery", just_begun, "none", None, 60.0) == []
     assert _program_troubles("discovery", None, "none", 0.0, 60.0) == ["discovery is missing: none"]
 
 
