@@ -85,8 +85,8 @@ def _steps(config: Config, mdt: str, actions: Path, *, maintenance_now: bool) ->
         yield str(result)
     if refused is not None:
         raise refused
-    if result.not_understood:
-        count = f"{result.not_understood:,} of {result.lines:,} lines of {actions}"
+    if result.lines_not_understood:
+        count = f"{result.lines_not_understood:,} of {result.lines:,} lines of {actions}"
         raise _StepFailed(f"{count} are not understood, and not shipped; all the others are")
 
 

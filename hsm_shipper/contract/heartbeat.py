@@ -6,11 +6,10 @@ no worker polls that MDT, or it hangs, or it cannot reach Redis. New fields may 
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
 
 from hsm_shipper.contract.agents import Copytool
+from hsm_shipper.contract.poll import Count, Poll, Span, Time
 from hsm_shipper.contract.slots import LOST_AFTER_INTERVALS, Slots
 
 MISSED_POLLS = 3
@@ -18,31 +17,11 @@ SHORTEST_EXPIRY_S = 60.0
 # Ours have some hundred bytes, and stay below this with all the copytools that a file `agents` of 1 MiB can tell of.
 _MAX_BYTES = 4 * 1024 * 1024
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Span = Annotated[float, msgspec.Meta(ge=0)]
-Time = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]  # before the year 10000: `datetime` goes no further
 
+class Heartbeat(Poll, frozen=True, kw_only=True):  # type: ignore[misc]  # msgspec can
+    """One heartbeat: the last poll, and its coordinator. What could not be read is None."""
 
-class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """One heartbeat. Times are seconds since the epoch; what could not be read is None."""
-
-    host: str
-    pid: int
-    mdt: str
-    last_poll_at: Time
-    last_poll_duration_s: Span
-    last_poll_read_s: Span | None = None
-    """How much of that the kernel took to give the list; None: an earlier release does not tell."""
     poll_interval_s: Span
-    lines: Count
-    """Lines of the actions file."""
-    lines_not_understood: Count | None = None
-    """Those of them that are in no stream, and whose actions nobody knows; None: an earlier release does not tell."""
-    live: Count
-    backlog: Count
-    """Changes seen in the file and not in the stream yet."""
-    backlog_since: Time | None = None
-    """When the first of them was seen that waits in the worker's outbox; None: none does."""
     last_error: str | None = None
     """What was wrong with the last poll, None if nothing was."""
     failed_polls: Count | None = None

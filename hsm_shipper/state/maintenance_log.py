@@ -13,11 +13,12 @@ from pathlib import Path
 
 import msgspec
 
+from hsm_shipper.contract.poll import Count, Span, Time
 from hsm_shipper.errors import AlreadyRunning, StateCorrupt
 from hsm_shipper.state.damage import set_aside
 from hsm_shipper.state.database import BUSY_TIMEOUT_S, immediate, opened, read, translated
 from hsm_shipper.state.locks import FileLock
-from hsm_shipper.state.values import Count, Time, struct
+from hsm_shipper.state.values import struct
 
 KEPT_RUNS = 100  # of each MDT
 _LOCK_RETRY_S = 0.05
@@ -32,7 +33,7 @@ class RecordedRun(msgspec.Struct, frozen=True, kw_only=True):
     mdt: str
     host: str
     started_at: Time
-    duration_s: Time
+    duration_s: Span
     entries: Count | None = None
     live: Count | None = None
     orphans: Count | None = None

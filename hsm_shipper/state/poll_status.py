@@ -7,38 +7,24 @@ import os
 import sqlite3
 from pathlib import Path
 
-import msgspec
-
+from hsm_shipper.contract.poll import Count, Poll, Time
 from hsm_shipper.errors import StateCorrupt, StateError
 from hsm_shipper.state.database import read
 from hsm_shipper.state.newer import migrations_of
-from hsm_shipper.state.values import Count, Time, struct
+from hsm_shipper.state.values import struct
 
 _REBUILT = "the worker rebuilds a broken one"
 
 
-class PollStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How the last poll of an MDT went. Times are seconds since the epoch; counters run since the file was made."""
+class PollStatus(Poll, frozen=True, kw_only=True):  # type: ignore[misc]  # msgspec can
+    """The last poll of an MDT, and counters since its state file was made."""
 
-    mdt: str
-    host: str
-    pid: Count
+    lines_not_understood: Count
     polls: Count
-    last_poll_at: Time
-    last_poll_duration_s: Time
-    last_poll_read_s: Time | None = None
-    """How much of that the kernel took to give the list; None: that poll was an earlier release's."""
-    lines: Count
-    live: Count
-    backlog: Count
-    """Changes seen in the list and not in the stream yet."""
-    backlog_since: Time | None = None
-    """When the first of them was seen that waits in the outbox; None: none does."""
     events_new: Count
     events_update: Count
     events_purged: Count
     states_missed: Count
-    lines_not_understood: Count
     last_error: str | None
     last_error_at: Time | None
 

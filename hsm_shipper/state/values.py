@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,10 +16,6 @@ from hsm_shipper.contract.action_state import NO_DIGEST, UNKNOWN_ENTRY
 from hsm_shipper.contract.event import SECONDS_MAX
 from hsm_shipper.contract.kernel_line import INDEX_MAX
 from hsm_shipper.contract.stream_ids import is_entry_id
-
-# Half of what SQLite holds: a counter that is read goes on, and must be written again.
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-Time = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]  # before the year 10000: `datetime` goes no further
 
 _INTEGER = frozenset({int})
 _TEXT = frozenset({str})

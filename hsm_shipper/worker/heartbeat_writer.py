@@ -9,6 +9,7 @@ import redis
 
 from hsm_shipper.config import Config
 from hsm_shipper.contract.heartbeat import Heartbeat, encode, expiry_s
+from hsm_shipper.contract.poll import told_of
 from hsm_shipper.contract.redis_keys import heartbeat_key
 from hsm_shipper.contract.slots import Slots
 from hsm_shipper.lustre.coordinator import read_hsm_control, read_slots, read_tunable
@@ -55,18 +56,8 @@ class HeartbeatWriter:
         slots = read_slots(self._actions)
         self._slots_lost_since = (self._slots_lost_since or status.last_poll_at) if slots.lost else None
         heartbeat = Heartbeat(
-            host=status.host,
-            pid=status.pid,
-            mdt=status.mdt,
-            last_poll_at=status.last_poll_at,
-            last_poll_duration_s=status.last_poll_duration_s,
-            last_poll_read_s=status.last_poll_read_s,
+            **told_of(status),
             poll_interval_s=self._config.poll_interval_s,
-            lines=status.lines,
-            lines_not_understood=status.lines_not_understood,
-            live=status.live,
-            backlog=status.backlog,
-            backlog_since=status.backlog_since,
             last_error=status.error,
             failed_polls=self.failed_polls,
             hsm_control=read_hsm_control(self._actions),

@@ -5,45 +5,52 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+
+import msgspec
 
 from hsm_shipper.contract.event import NEW, PURGED, UPDATE
+from hsm_shipper.contract.poll import Poll, told_of
 from hsm_shipper.errors import HsmError
 from hsm_shipper.process.durations import in_one_unit
 from hsm_shipper.state.poll_status import PollStatus
 
 
-@dataclass
-class PollResult:
-    """How a poll went; `str()` is one line for a person."""
+class PollResult(Poll, kw_only=True):
+    """A poll that is filled in while it runs; `str()` is one line for a person."""
 
-    mdt: str
-    lines: int = 0
-    live: int = 0
     not_kept: int = 0
     """Changes seen in the file that are not in the stream, and do not wait in the outbox either."""
-    backlog: int = 0
-    """Changes seen in the file and not in the stream yet: these, and those that wait."""
-    backlog_since: int | None = None
-    """When the first of those that wait was seen, in seconds since the epoch."""
     has_read: bool = False
     """Whether it came to reading the actions file, to its end or not."""
-    not_understood: int = 0
     states_missed: int = 0
-    events: Counter[str] = field(default_factory=Counter)
-    duration_s: float = 0.0
-    read_s: float = 0.0
-    """How much of that the kernel took to give the actions file."""
+    events: Counter[str] = msgspec.field(default_factory=Counter)
     error: HsmError | None = None
     remark: str | None = None
     """What was odd about the reading."""
     status: PollStatus | None = None
     """What the state file remembers of it, or would if it could be written; None until the poll is over."""
 
+    @classmethod
+    def begun(cls, mdt: str, host: str) -> PollResult:
+        """One of which nothing is known yet, in this process."""
+        return cls(
+            mdt=mdt,
+            host=host,
+            pid=os.getpid(),
+            last_poll_at=time.time(),
+            last_poll_duration_s=0.0,
+            last_poll_read_s=0.0,
+            lines=0,
+            lines_not_understood=0,
+            live=0,
+            backlog=0,
+        )
+
     def __str__(self) -> str:
         counts = ", ".join(f"{self.events[kind]:,} {kind}" for kind in (NEW, UPDATE, PURGED))
-        lines = f"{self.lines:,} lines" + (f" ({self.not_understood:,} not understood)" if self.not_understood else "")
-        text = f"{self.mdt}: {lines}, {self.live:,} live, shipped {counts} in {self.duration_s:.2f} s"
+        strange = f" ({self.lines_not_understood:,} not understood)" if self.lines_not_understood else ""
+        lines = f"{self.lines:,} lines{strange}"
+        text = f"{self.mdt}: {lines}, {self.live:,} live, shipped {counts} in {self.last_poll_duration_s:.2f} s"
         for addition in (self.waiting, self.remark, self.error):
             if addition is not None:
                 text += f"; {addition}"
@@ -65,35 +72,24 @@ class PollResult:
         self.live = before.live
         if not self.has_read:
             self.lines, self.backlog = before.lines, before.backlog
-            self.backlog_since = None if before.backlog_since is None else int(before.backlog_since)
+            self.backlog_since = before.backlog_since
 
-    def status_after(self, host: str, before: PollStatus | None) -> PollStatus:
+    def status_after(self, before: PollStatus | None) -> PollStatus:
         """What the state file remembers of this poll, its counters going on from `before`."""
 
         def total(name: str, more: int) -> int:
             return more + (0 if before is None else getattr(before, name))
 
-        now = time.time()
         error, error_at = (None, None) if before is None else (before.last_error, before.last_error_at)
         if self.error is not None:
-            error, error_at = str(self.error), now
+            error, error_at = str(self.error), self.last_poll_at
         return PollStatus(
-            mdt=self.mdt,
-            host=host,
-            pid=os.getpid(),
+            **told_of(self),
             polls=total("polls", 1),
-            last_poll_at=now,
-            last_poll_duration_s=self.duration_s,
-            last_poll_read_s=self.read_s,
-            lines=self.lines,
-            live=self.live,
-            backlog=self.backlog,
-            backlog_since=self.backlog_since,
             events_new=total("events_new", self.events[NEW]),
             events_update=total("events_update", self.events[UPDATE]),
             events_purged=total("events_purged", self.events[PURGED]),
             states_missed=total("states_missed", self.states_missed),
-            lines_not_understood=self.not_understood,
             last_error=error,
             last_error_at=error_at,
         )

@@ -63,7 +63,7 @@ class Poller:
 
     def poll(self) -> PollResult:
         """Poll once. Whatever fails is in the result and the log, never raised: polling goes on."""
-        result = PollResult(self._writer.mdt)
+        result = PollResult.begun(self._writer.mdt, self._writer.host)
         begun, read_s_before = time.monotonic(), self._actions_file.read_s
         self._replica.shipped.clear()
         try:
@@ -79,8 +79,8 @@ class Poller:
             result.hold_over(self._status)
         result.backlog = result.not_kept + self._replica.waiting.events
         result.backlog_since = self._replica.waiting_since
-        result.duration_s = time.monotonic() - begun
-        result.read_s = self._actions_file.read_s - read_s_before
+        result.last_poll_at, result.last_poll_duration_s = time.time(), time.monotonic() - begun
+        result.last_poll_read_s = self._actions_file.read_s - read_s_before
         self._poll_log.poll(result)
         self._save_status(result)
         return result
@@ -187,7 +187,7 @@ class Poller:
         snapshot.decision = decide_purges(scan, unconfirmed, fault=fault, coordinator=not_ready)
         if self._listings_are_sorted is not None or not scan.listings_are_sorted:
             self._listings_are_sorted = scan.listings_are_sorted  # without Redis a first reading does not tell it
-        result.lines, result.has_read, result.not_understood = scan.lines, True, scan.not_understood
+        result.lines, result.has_read, result.lines_not_understood = scan.lines, True, scan.not_understood
         self._poll_log.reading(snapshot, snapshot.decision, result)
 
     def _ship(self, snapshot: Snapshot) -> None:
@@ -298,19 +298,19 @@ class Poller:
         self._outage = MissedStates()
 
     def _save_status(self, result: PollResult) -> None:
-        host, before = self._writer.host, self._status
+        before = self._status
         is_open = self._replica.is_open  # if it is not, that is what the error is about
         try:
             if is_open:
                 before = self._replica.saved_status()
-            result.status = result.status_after(host, before)
+            result.status = result.status_after(before)
             if is_open:
                 self._replica.save_status(result.status)
         except StateError as error:
             if result.error is None:
                 result.error = error
             self._poll_log.state_error(error)
-            result.status = result.status_after(host, before)
+            result.status = result.status_after(before)
         self._status = result.status
 
 

@@ -81,7 +81,7 @@ def test_two_new_lines_for_a_place_end_nothing(life: Life, mdt: Mdt) -> None:
     lines.insert(1, lines[1].replace(b"=0x0/0x6", b"=0x0/0x7"))
     worker.next = Listing(as_content(lines))
     result = worker.poll()
-    assert result is not None and not result.events and result.not_understood
+    assert result is not None and not result.events and result.lines_not_understood
     _settle(life)
 
 

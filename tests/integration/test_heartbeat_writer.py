@@ -36,8 +36,11 @@ def mds(tmp_path: Path) -> SimulatedMds:
 
 def beat(client: redis.Redis, actions: Path, error: StreamError | None = None) -> Heartbeat | None:
     """Beat after a poll, and read what is there."""
-    result = PollResult(MDT, lines=5, live=4, backlog=1, backlog_since=900, duration_s=0.5, read_s=0.25, error=error)
-    HeartbeatWriter(client, Config(poll_interval_s=30), MDT, actions).beat(result.status_after("mds1", None))
+    result = replace(
+        PollResult.begun(MDT, "mds1"), lines=5, live=4, backlog=1, backlog_since=900, last_poll_duration_s=0.5,
+        last_poll_read_s=0.25, error=error,
+    )  # fmt: skip
+    HeartbeatWriter(client, Config(poll_interval_s=30), MDT, actions).beat(result.status_after(None))
     data = cast("bytes | None", client.get(KEY))
     return None if data is None else decode(data)
 
@@ -60,8 +63,8 @@ def test_it_tells_how_many_polls_failed(private_server: PrivateServer, mds: Simu
     client = shipper_client(private_server(), 0)
     pulse = HeartbeatWriter(client, Config(), MDT, mds.actions_path(MDT))
     for error, told in ((None, 0), (StreamUnavailable("away"), None), (ActionsError("EIO"), 2), (None, 2)):
-        result = PollResult(MDT, error=error)
-        result.status = result.status_after("mds1", None)
+        result = replace(PollResult.begun(MDT, "mds1"), error=error)
+        result.status = result.status_after(None)
         client.delete(KEY)
         after_poll(result, pulse)
         beat = decode(cast(bytes, client.get(KEY) or b""))
@@ -77,7 +80,7 @@ def test_it_tells_what_was_wrong_and_what_cannot_be_read(private_server: Private
 
 def test_it_tells_of_lines_that_are_not_understood(private_server: PrivateServer, mds: SimulatedMds) -> None:
     client = shipper_client(private_server(), 0)
-    status = PollResult(MDT, lines=5, not_understood=2).status_after("mds1", None)
+    status = replace(PollResult.begun(MDT, "mds1"), lines=5, lines_not_understood=2).status_after(None)
     HeartbeatWriter(client, Config(), MDT, mds.actions_path(MDT)).beat(status)
     told = decode(cast(bytes, client.get(KEY)))
     assert told is not None and (told.lines, told.lines_not_understood) == (5, 2)
@@ -91,7 +94,7 @@ def test_it_tells_since_when_slots_are_lost(
     pulse = HeartbeatWriter(client, Config(), MDT, lay_out(mds, MDT, "stuck_started"))
 
     def beat_at(at: float) -> Heartbeat:
-        pulse.beat(replace(PollResult(MDT).status_after("mds1", None), last_poll_at=at))
+        pulse.beat(replace(PollResult.begun(MDT, "mds1").status_after(None), last_poll_at=at))
         told = decode(cast(bytes, client.get(KEY)))
         assert told is not None
         return told
@@ -117,7 +120,7 @@ def test_one_that_cannot_be_written_is_said_once(
     client = shipper_client(server, 0)
     server.kill()
     pulse = HeartbeatWriter(client, Config(), MDT, mds.actions_path(MDT))
-    status = PollResult(MDT).status_after("mds1", None)
+    status = PollResult.begun(MDT, "mds1").status_after(None)
     for _ in range(3):
         pulse.beat(status)
     assert [record.levelname for record in caplog.records] == ["ERROR"]

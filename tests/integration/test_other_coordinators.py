@@ -24,7 +24,7 @@ def test_every_action_of_an_external_coordinator_is_shipped_and_ends(mdt: OneMdt
             result = mdt.poll(*listing(name))
             if restarted:
                 mdt.replica.close()
-        assert (result.live, result.not_understood) == (live, 0)
+        assert (result.live, result.lines_not_understood) == (live, 0)
         mdt.check(*listing(name))
 
 

@@ -157,7 +157,7 @@ def test_lines_that_a_kernel_could_not_have_printed_are_passed_on_or_passed_over
     ]
     hostile = [b"", b"\0" * 100, b"x" * 70_000, line(5).replace(b"idx=1/5", b"idx=99999999999/5")]
     result = mdt.poll(*listing, *hostile)
-    assert (result.lines, result.not_understood, result.events) == (8, 4, {"NEW": 4})
+    assert (result.lines, result.lines_not_understood, result.events) == (8, 4, {"NEW": 4})
     mdt.check(*listing)
     assert mdt.poll(*listing, *hostile).events == {}
 
@@ -227,7 +227,7 @@ def test_a_batch_of_long_lines_is_shipped_in_pieces(tmp_path: Path, redis_server
 def test_a_catalogue_that_wrapped_is_listed_out_of_order_and_shipped_all_the_same(mdt: OneMdt) -> None:
     listing = [line(rec, cat=64767) for rec in range(1, 1501)] + [line(rec, cat=1) for rec in range(1, 1501)]
     result = mdt.poll(*listing)
-    assert (result.events, result.not_understood) == ({"NEW": 3000}, 0)
+    assert (result.events, result.lines_not_understood) == ({"NEW": 3000}, 0)
     mdt.check(*listing)
 
 
@@ -253,7 +253,7 @@ def test_of_two_lines_for_a_place_the_first_counts(mdt: OneMdt, count: int, know
         mdt.poll(*listing)
     for _ in range(3):
         result = mdt.poll(*listing, line(1, "STARTED"))
-        assert result.not_understood == 1
+        assert result.lines_not_understood == 1
     assert mdt.told() == [f"NEW 1/{rec} WAITING" for rec in range(1, count + 1)]
     mdt.check(*listing)
 

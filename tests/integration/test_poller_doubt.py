@@ -223,7 +223,7 @@ def test_a_line_that_is_never_understood_keeps_its_place_and_settles_the_others(
     odd = [*LISTING[:3], NEW_FORMAT % 4, *LISTING[4:]]
     for _ in range(3):
         result = mdt.poll(*odd)
-    assert (mdt.told(), result.not_understood) == ([], 1)
+    assert (mdt.told(), result.lines_not_understood) == ([], 1)
     mdt.poll(*odd[:-1])
     assert mdt.told() == []
     mdt.poll(*odd[:-1])

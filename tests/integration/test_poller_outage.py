@@ -199,4 +199,4 @@ def test_lines_of_a_first_ship_that_redis_leaves_half_way_are_all_understood(
     mdt = OneMdt(tmp_path / "mds1", client)
     mdt.shows(*lines(range(1, 4001)))
     leave_half_way(wire)
-    assert mdt.poller.poll().not_understood == 0
+    assert mdt.poller.poll().lines_not_understood == 0

@@ -131,7 +131,7 @@ class Worker:
             isinstance(result.error, StreamError) and not isinstance(result.error, StreamMoved)
         )
         reading = self.readings[-1]
-        is_whole = reading.proves_absence and not (result.not_kept or result.not_understood)
+        is_whole = reading.proves_absence and not (result.not_kept or result.lines_not_understood)
         if is_kept and is_whole and not self.promises_nothing:
             self.promised.update(map(digest_of, set(reading.lines).intersection(reading.true_lines)))
 
