@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 
 import redis
+from redis.backoff import EqualJitterBackoff
 
 from hsm_shipper.contract.acl_commands import LIVE_COMMANDS, READER_COMMANDS
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
-from hsm_shipper.process.backoff import backoff_s
 from hsm_shipper.stream.redis_errors import error_code, is_denied, own_hint, permission_hint, reach_hint, tls_hint
 
-_FIRST_DELAY_S = 0.1
-_LONGEST_DELAY_S = 30.0
+_DELAYS = EqualJitterBackoff(cap=30.0, base=0.1)
+_DOUBLINGS_MAX = 60  # further ones change nothing, and redis-py takes 2 ** 1024 for a number that a float holds
 
 # Error codes (first word of the reply) that redis-py has no class for: a script that runs too long, and a blocked
 # client of a server that has just become a replica.
@@ -71,7 +70,7 @@ def _meant(error: redis.RedisError) -> redis.RedisError:
 
 def retry_delay_s(tries: int) -> float:
     """How long to wait after `tries` failures in a row: 0.1 s doubling up to 30 s, less a random half."""
-    return backoff_s(tries, _FIRST_DELAY_S, _LONGEST_DELAY_S) * random.uniform(0.5, 1.0)
+    return _DELAYS.compute(min(tries - 1, _DOUBLINGS_MAX))
 
 
 def one_try_failed(

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import redis
+from redis.backoff import ConstantBackoff
 
 from hsm_tools.consumer import StreamEvent, StreamReader
 from hsm_tools.reader import outages
@@ -40,8 +41,8 @@ def test_another_thread_ends_a_reading_that_waits(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("_FIRST_DELAY_S", "_LONGEST_DELAY_S"):
-        monkeypatch.setattr(outages, name, 10 * DEADLINE_S)  # nothing else ends the wait for the next try
+    # Nothing else ends the wait for the next try.
+    monkeypatch.setattr(outages, "_DELAYS", ConstantBackoff(10 * DEADLINE_S))
     add(client, MDT0, [0])
     got: list[StreamEvent] = []
     for server_port in (redis_server.port, free_port()):
