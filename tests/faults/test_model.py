@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.faults.guards import MUTATIONS, Mutation
 from tests.faults.model.simulation import live, shrunk
-from tests.faults.mutations import MUTATIONS, ROOT, Mutation, mutated
+from tests.faults.mutations import ROOT, mutated
 
 LIVES = 24
 
