@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hsm_shipper.errors import StateCorrupt, StateUnwritable
 from hsm_shipper.state.database import SUFFIXES, opened
+from hsm_shipper.state.outbox_rows import waiting_in
 from hsm_shipper.state.rows import check_values
 
 _CHECK_TIMEOUT_S = 5.0
@@ -34,6 +35,8 @@ def set_aside(path: Path, damage: StateCorrupt) -> StateCorrupt:
     Returns `damage` with what became of the file. Raises `StateUnwritable` if it cannot be renamed.
     """
     aside = path.with_name(f"{path.name}.broken")
+    events = waiting_in(path)
+    gone = f"; {events:,} events that waited in it for Redis are lost" if events else ""
     try:
         # The file last: as long as it is there this is tried again.
         for suffix in SUFFIXES:
@@ -43,4 +46,5 @@ def set_aside(path: Path, damage: StateCorrupt) -> StateCorrupt:
         raise StateUnwritable(
             f"cannot set the broken state file {path} aside: {failure.strerror}", "remove it by hand"
         ) from damage
-    return StateCorrupt(f"{damage.message}; it is set aside as {aside}", "its worker makes it anew from the stream")
+    told = f"{damage.message}; it is set aside as {aside}{gone}"
+    return StateCorrupt(told, "its worker makes it anew from the stream")

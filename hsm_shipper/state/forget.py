@@ -7,13 +7,13 @@ written here. The lock files stay: unlinking one would let two processes hold "t
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 from hsm_shipper.contract.redis_keys import is_mdt_name
 from hsm_shipper.errors import AlreadyRunning, StateError, StateUnwritable
-from hsm_shipper.state.database import read
 from hsm_shipper.state.locks import FileLock, worker_lock_path
+from hsm_shipper.state.outbox_rows import waiting_in
 from hsm_shipper.state.poll_status import state_file, state_files
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,9 @@ def forget(state_dir: Path, mdt: str) -> bool:
             held.enter_context(FileLock(maintenance_lock_path(state_dir, mdt), f"the maintenance of {mdt}"))
         except AlreadyRunning:
             return False
-        _say_what_waits(database, mdt)
+        # What came and went here is told by nobody: the server that the MDT went to tells what its list holds.
+        if events := waiting_in(database):
+            _log.warning("%s events of %s that waited for Redis are lost: the MDT has left this server", events, mdt)
         # The log first: a database without its log is an older state, a log without its database would be replayed
         # into the next one. The database last: as long as it is there, this is tried again.
         for path in (Path(f"{database}-wal"), Path(f"{database}-shm"), database):
@@ -53,13 +55,3 @@ def forget(state_dir: Path, mdt: str) -> bool:
             except OSError as error:
                 raise StateUnwritable(f"cannot remove state file {path}: {error.strerror}") from None
     return True
-
-
-def _say_what_waits(database: Path, mdt: str) -> None:
-    """The server that the MDT went to tells what its list holds; what came and went here is told by nobody."""
-    with suppress(StateError):  # a file that cannot be read goes as well
-        row = read(
-            database, "outbox", lambda file: file.execute("SELECT outbox_events FROM stream_position").fetchone()
-        )
-        if row is not None and row[0]:
-            _log.warning("%s events of %s that waited for Redis are lost: the MDT has left this server", row[0], mdt)

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from hsm_shipper.contract.kernel_line import unpack_place
+from hsm_shipper.errors import StateError
 from hsm_shipper.process.batched import batched
 from hsm_shipper.state import values as values
+from hsm_shipper.state.database import read
 
 OUTBOX_COLUMNS = "id, seen_at, kind, cat_idx, rec_idx, before_hash, hash, event"
 # In the order of `OutboxSum`.
@@ -73,6 +77,14 @@ class OutboxSum(NamedTuple):
         """Without these, which are in it."""
         gone = OutboxSum().with_rows(rows)
         return OutboxSum(self.events - gone.events, self.bytes - gone.bytes, (self.sum - gone.sum) % _MODULUS)
+
+
+def waiting_in(path: Path) -> int:
+    """How many events wait in a state file that is to go, as far as it can be read."""
+    with suppress(StateError):
+        found = read(path, "outbox", lambda file: file.execute("SELECT count(*) FROM outbox").fetchone())
+        return 0 if found is None else int(found[0])
+    return 0
 
 
 def read_outbox_sum(connection: sqlite3.Connection) -> OutboxSum:

@@ -122,7 +122,8 @@ class StreamReplica:
         """Open the state file, or again if somebody replaced it; a broken one is set aside."""
         if self._state_file is not None and not self._state_file.is_current():
             _log.warning("state file %s was removed or replaced: it is opened anew", self._state_path)
-            self._say_what_waited()
+            if self.waiting.events:
+                _log.warning("%d events that waited in state file %s are lost", self.waiting.events, self._state_path)
             self.close()
         if self._state_file is None:
             self._state_file, remark = open_state_file(self._state_path)
@@ -351,7 +352,6 @@ class StreamReplica:
             self._load()
             raise
         except StateCorrupt as damage:
-            self._say_what_waited()
             self.close()
             raise set_aside(self._state_path, damage) from damage
         except StateError:
@@ -363,11 +363,6 @@ class StreamReplica:
             if isinstance(error, EntriesLost):
                 self._head = None  # nothing that was read of it is certain: it is read from its beginning
             raise
-
-    def _say_what_waited(self) -> None:
-        """Of a state file that is lost."""
-        if self.waiting.events:
-            _log.warning("%d events that waited in state file %s are lost", self.waiting.events, self._state_path)
 
     def _abandon(self) -> None:
         if self._flight is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -189,7 +190,7 @@ def _correct(healer: StateFileHealer, orphans: list[ActionState]) -> None:
 @pytest.mark.parametrize("damage", DAMAGES_WAITING, ids=lambda it: f"{it.column}={it.value}")
 @pytest.mark.parametrize("found_by", ["a start", "a poll", "maintenance"])
 def test_an_outbox_that_is_damaged_is_set_aside_with_its_file(
-    mdt: OneMdt, wire: Wire, damage: Damage, found_by: str
+    mdt: OneMdt, wire: Wire, damage: Damage, found_by: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     go_without_redis(mdt, wire, [[*OUTAGE[0], line(9)]])
     if found_by == "a start":
@@ -198,8 +199,9 @@ def test_an_outbox_that_is_damaged_is_set_aside_with_its_file(
     if found_by == "maintenance":
         with pytest.raises(StateCorrupt) as found:
             check_for_damage(mdt.state)
-        set_aside(mdt.state, found.value)
+        logging.getLogger("maintenance").error("%s", set_aside(mdt.state, found.value))
     mdt.poll(*LISTING)
+    assert caplog.text.count("3 events that waited in it for Redis are lost") == 1
     assert mdt.told() == []
     assert mdt.state.with_name(f"{mdt.state.name}.broken").exists()
     mdt.check(*LISTING)
