@@ -97,7 +97,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=1_000_000, help="of the simulation; %(default)s unless said")
     parser.add_argument("--mutation-steps", type=int, default=20_000, help="at most, for each guard; %(default)s")
-    parser.add_argument("--minutes", type=float, default=14, help="of faults on real processes; %(default)s")
+    parser.add_argument("--minutes", type=float, default=15, help="of faults on real processes; %(default)s")
     parser.add_argument("--sites", type=int, default=10, help="attacked at once; %(default)s")
     parser.add_argument("--jobs", type=int, default=2, help="processes of the simulation; %(default)s")
     parser.add_argument("--only", default="", help="faults with this in their names")
