@@ -15,5 +15,5 @@ if [ ! -e "$home/bin/make-venv" ]; then
     rmdir "$home" 2>/dev/null || :
 fi
 if [ "$1" != purge ] && [ -n "$(ls -A /var/lib/hsm-shipper 2>/dev/null)" ]; then
-    echo "hsm-shipper: /var/lib/hsm-shipper is left as it is; the streams know all that is in it"
+    echo "hsm-shipper: /var/lib/hsm-shipper is left as it is; the streams know all that is in it but what waits for Redis"
 fi

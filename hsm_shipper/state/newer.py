@@ -23,6 +23,6 @@ def migrations_of(connection: sqlite3.Connection, path: Path) -> set[str]:
     if newer:
         raise StateTooNew(
             f"state file {path} was written by a newer release (migration {newer[-1]!r} is unknown here)",
-            "install that release again, or remove the file: it is made anew from the stream",
+            "install that release again, or remove the file: it is made anew from the stream, but not what waits",
         )
     return names

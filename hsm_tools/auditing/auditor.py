@@ -188,8 +188,11 @@ class PollWatch:
         self._deadline_s = time.monotonic() + self._limit_s
 
     def have_settled(self) -> bool:
-        """Whether the worker has had every chance to ship what was in the file when this was made."""
-        if self._begin is None or self._last is None or self._last.error is not None:
+        """Whether the worker has had every chance to ship what was in the file when this was made.
+
+        It has not while something waits: what an outage left is appended before anything new, over many polls perhaps.
+        """
+        if self._begin is None or self._last is None or self._last.error is not None or self._last.backlog:
             return False
         return self._last.polls >= self._begin.polls + _POLLS_TO_SETTLE
 
@@ -200,9 +203,10 @@ class PollWatch:
             raise CannotTell(f"differs from the actions file, and no worker polls ({self._path})", "is it running?")
         while self._last is None or self._last.polls == before.polls:
             if time.monotonic() >= self._deadline_s:
+                waits = f"; {self._last.backlog:,} changes wait for Redis" if self._last and self._last.backlog else ""
                 raise CannotTell(
                     f"differs from the actions file, and in {self._limit_s:.1f} s the worker has not polled well "
-                    f"{_POLLS_TO_SETTLE} times",
+                    f"{_POLLS_TO_SETTLE} times{waits}",
                     "look at `hsm-action-shipper status`",
                 )
             self._progress.say("the worker may still be on its way: waiting for its next poll")
