@@ -17,6 +17,7 @@ class MissedStates:
         """Events that waited, and are in the stream by now."""
         self.states_missed = 0
         """States seen during this outage that are in no stream and never will be."""
+        self._told = 0
 
     def __bool__(self) -> bool:
         return self.polls > 0 or self.sent > 0 or self.states_missed > 0 or bool(self._waiting)
@@ -32,6 +33,11 @@ class MissedStates:
             self._waiting = unshipped
         else:
             self._waiting |= unshipped
+
+    def take_new(self) -> int:
+        """Those that were missed since this was asked for: an outage may outlast the worker."""
+        new, self._told = self.states_missed - self._told, self.states_missed
+        return new
 
     def dropped(self, states: int, last: Iterable[bytes]) -> None:
         """What waited is dropped: so many states came and went in it, and it ended with these (MD5 each)."""

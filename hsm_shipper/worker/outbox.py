@@ -7,6 +7,7 @@ history that did not happen in this order: it is dropped, and what came and went
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -72,6 +73,22 @@ class Outbox:
         """Whether something found no room, and nothing was taken out since."""
         self._sent = 0
         self._missed = Missed()
+        self._to_say: list[tuple[object, ...]] = []
+
+    @contextlib.contextmanager
+    def transaction(self, state: StateFile) -> Iterator[None]:
+        """A transaction of the state file for `drop` and `take_out_found`: what is not committed is not done here."""
+        before = self._sent, self._missed, self.is_full
+        try:
+            with state.transaction():
+                yield
+            for told in self._to_say:
+                _log.warning("%d events that waited in the outbox of %s are dropped: %s", *told)
+        except BaseException:
+            self._sent, self._missed, self.is_full = before
+            raise
+        finally:
+            self._to_say = []
 
     def keep(self, state: StateFile, changes: Sequence[Change]) -> None:
         """Within a transaction, before the position is set: have the changes of one poll wait. `OutboxFull` may come.
@@ -137,17 +154,17 @@ class Outbox:
             _log.info("%s", error)
 
     def drop(self, state: StateFile, reason: str) -> None:
-        """Within a transaction, before the position is set: let nothing wait any more, and say so."""
+        """Within a `transaction`, before the position is set: let nothing wait any more, and say so."""
         events = state.outbox.events
         if not events:
             return
         states, last = state.drop_outbox()
         self._missed = Missed(self._missed.states + states, self._missed.last | last)
         self.is_full = False
-        _log.warning("%d events that waited in the outbox of %s are dropped: %s", events, state.path, reason)
+        self._to_say.append((events, state.path, reason))
 
     def take_out_found(self, state: StateFile, found: OutboxMatch) -> None:
-        """Within a transaction, before the position is set: what the stream holds of what waits waits no more.
+        """Within a `transaction`, before the position is set: what the stream holds of what waits waits no more.
 
         `found` has met all that the stream holds.
         """

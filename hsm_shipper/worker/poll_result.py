@@ -70,9 +70,9 @@ class PollResult(Poll, kw_only=True):
     def hold_over(self, before: PollStatus) -> None:
         """Tell further what the last poll knew, where this one had no state file to know it from."""
         self.live = before.live
+        self.backlog, self.backlog_since = max(self.backlog, before.backlog), before.backlog_since
         if not self.has_read:
-            self.lines, self.backlog = before.lines, before.backlog
-            self.backlog_since = before.backlog_since
+            self.lines = before.lines
 
     def status_after(self, before: PollStatus | None) -> PollStatus:
         """What the state file remembers of this poll, its counters going on from `before`."""

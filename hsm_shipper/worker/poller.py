@@ -73,12 +73,14 @@ class Poller:
         result.events.update(self._replica.shipped)
         if result.events:
             self._poll_log.clock(self._replica.appended_to, time.time())
+        result.states_missed += self._outage.take_new()
+        result.backlog = result.not_kept
         if self._replica.is_open:
             result.live = len(self._replica.line_index)
+            result.backlog += self._replica.waiting.events
+            result.backlog_since = self._replica.waiting_since
         elif self._status is not None:
             result.hold_over(self._status)
-        result.backlog = result.not_kept + self._replica.waiting.events
-        result.backlog_since = self._replica.waiting_since
         result.last_poll_at, result.last_poll_duration_s = time.time(), time.monotonic() - begun
         result.last_poll_read_s = self._actions_file.read_s - read_s_before
         self._poll_log.poll(result)
@@ -255,8 +257,10 @@ class Poller:
         assert snapshot.decision is not None
         unshipped: set[bytes] = set()
         if not self._waits(snapshot):
-            unshipped = {new.digest for new in self._not_shipped(new for new, _ in snapshot.held)}
+            news = self._not_shipped(new for new, before in snapshot.held if not _is_in_stream(new, before))
+            unshipped = {new.digest for new in news}
             result.not_kept = len(unshipped) + len(snapshot.replaced) + len(snapshot.decision.purge)
+            self._replica.forget_unconfirmed(snapshot.decision.unconfirmed_absent)
         self._outage.dropped(*self._replica.outbox.take_missed())
         self._outage.failed(unshipped, self._replica.line_index, complete=snapshot.reading.fault is None)
 
@@ -270,7 +274,8 @@ class Poller:
             self._poll_log.outbox(full)
             self._leave_out_known(snapshot)
             return False
-        self._poll_log.outbox(None)
+        if not self._replica.outbox.is_full:  # else there was nothing to keep
+            self._poll_log.outbox(None)
         snapshot.scan.keep_blocks()
         return True
 
@@ -287,7 +292,7 @@ class Poller:
         if not self._outage:
             return
         self._outage.ended(self._replica.line_index)
-        result.states_missed = self._outage.states_missed
+        result.states_missed += self._outage.take_new()
         _log.warning(
             "stream and file are in step again after %d polls without Redis: %d events that waited are appended, "
             "%d states of actions came and went meanwhile and are in no stream",
@@ -312,6 +317,13 @@ class Poller:
             self._poll_log.state_error(error)
             result.status = result.status_after(before)
         self._status = result.status
+
+
+def _is_in_stream(new: NewLine, before: ActionState | None) -> bool:
+    """Whether the stream holds the state of a line that is looked at all the same: marked, or without an MD5 there."""
+    return before is not None and (
+        before.digest == new.digest or (before.digest is None and before.status == new.record.status)
+    )
 
 
 def _kept_its_status(new: NewLine, before: ActionState) -> bool:

@@ -84,6 +84,8 @@ class StreamReplica:
         self.line_index = LineIndex()
         self.unconfirmed_absent: Set[int] = set()
         """Places that the last complete reading missed without being believed."""
+        self._stored_absent: Set[int] = set()  # the same by the state file
+        self._absent_at_most: Set[int] | None = None  # what a later reading missed that the state file knows nothing of
         self.refresh_pending: set[int] = set()
         """Places of actions whose state is to be appended again."""
 
@@ -257,7 +259,7 @@ class StreamReplica:
         self._follows = self._opened.outbox_follows()
         if self._follows:
             return
-        with self._opened.transaction():
+        with self.outbox.transaction(self._opened):
             self.outbox.drop(self._opened, "the live actions in it were corrected meanwhile")
             self._opened.set_position(self._head)
         self._load()
@@ -277,10 +279,17 @@ class StreamReplica:
 
     def remember_unconfirmed(self, places: Set[int]) -> None:
         """Keep the places that a reading missed for the next one, whoever makes it."""
-        if places != self.unconfirmed_absent:
+        self.forget_unconfirmed(places)
+        if places != self._stored_absent:
             with self._guarded():
                 self._opened.set_missed(places)
-            self.unconfirmed_absent = places
+        self.unconfirmed_absent = self._stored_absent = places
+        self._absent_at_most = None
+
+    def forget_unconfirmed(self, but: Set[int]) -> None:
+        """A reading has seen what else was missed, and may not be able to say so in the state file."""
+        self._absent_at_most = but if self._absent_at_most is None else self._absent_at_most & but
+        self.unconfirmed_absent = self.unconfirmed_absent & but
 
     def actions_at(self, places: Sequence[int]) -> dict[int, ActionState]:
         """The known actions in the given packed places; `StateChanged` if they are not what is known any more."""
@@ -370,7 +379,9 @@ class StreamReplica:
             self._flight = None
 
     def _load(self) -> None:
-        self._head, self.line_index, self.unconfirmed_absent, self.refresh_pending = self._opened.load(LineIndex)
+        self._head, self.line_index, self._stored_absent, self.refresh_pending = self._opened.load(LineIndex)
+        absent, at_most = self._stored_absent, self._absent_at_most
+        self.unconfirmed_absent = absent if at_most is None else absent & at_most
         self._in_step = self._follows = False
 
     def _fold(self, head: Head) -> None:
@@ -378,7 +389,7 @@ class StreamReplica:
         for _ in range(REPLAYS_MAX):
             account = CaughtUp(self._stream.key)
             try:
-                with self._opened.transaction():
+                with self.outbox.transaction(self._opened):
                     after = self._replay(head, ours, account)
                 break
             except ReplayOvertaken as error:
@@ -386,7 +397,9 @@ class StreamReplica:
                 ours = None
         else:
             raise ReplayOvertaken(f"stream {self._stream.key} is trimmed faster than it can be read")
-        self._head, self.unconfirmed_absent, self.refresh_pending = head, set(), set()
+        self._head, self.refresh_pending = head, set()
+        self.unconfirmed_absent = self._stored_absent = set()
+        self._absent_at_most = None
         self._follows = False
         account.tell(after, len(self.line_index), self._host)
 

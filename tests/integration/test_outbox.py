@@ -16,6 +16,7 @@ import redis
 from hsm_shipper.errors import OutboxFull, StateUnwritable
 from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.worker.outbox import OutboxBound
+from hsm_shipper.worker.stream_replica import StreamReplica
 from tests.conftest import PrivateServer
 from tests.support.core import (
     FullDisk,
@@ -27,7 +28,7 @@ from tests.support.core import (
     lines,
     shipper_client,
 )
-from tests.support.outage import LISTING, OUTAGE, TOLD, bounded, fail, filled, go_without_redis
+from tests.support.outage import LISTING, OUTAGE, TOLD, bounded, fail, filled, go_without_redis, missed
 
 
 class Clock:
@@ -129,6 +130,25 @@ def test_what_waits_is_told(mdt: OneMdt, wire: Wire, clock: Clock, caplog: pytes
     assert "(2 changes wait for Redis, the first for 0 s)" in caplog.text
 
 
+def test_what_waits_is_told_while_the_state_file_cannot_be_used(
+    mdt: OneMdt, wire: Wire, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire.down = True
+    began = int(clock.now_s)
+    fail(mdt, *OUTAGE[0])
+    clock.now_s += 60.0
+
+    def unusable(*_: object) -> None:
+        raise StateUnwritable("cannot open state file: unable to open database file")
+
+    mdt.replica.close()
+    monkeypatch.setattr(StreamReplica, "open", unusable)
+    for _ in range(2):
+        result = mdt.poller.poll()
+        assert isinstance(result.error, StateUnwritable)
+        assert (result.backlog, result.backlog_since) == (2, began)
+
+
 def test_a_quiet_poll_of_a_long_outage_looks_at_nothing_that_waits(mdt: OneMdt, wire: Wire) -> None:
     wire.down = True
     for _ in range(2):
@@ -163,8 +183,8 @@ def test_what_has_no_room_is_counted(
     assert (result.backlog, result.not_kept) == (4, 1)
     fail(mdt, *OUTAGE[0])
     wire.down = False
-    result = mdt.poll(*LISTING)
-    assert result.states_missed == 2  # 1/1 SUCCEED, and 1/8 once more
+    mdt.poll(*LISTING)
+    assert missed(mdt) == 2  # 1/1 SUCCEED, and 1/8 once more
     assert mdt.told() == [*TOLD[:3], "UPDATE 1/1 WAITING"]
     assert caplog.text.count("is full with 3 events") == 1
     mdt.check(*LISTING)
@@ -183,8 +203,8 @@ def test_there_is_room_again_once_it_was_appended(mdt: OneMdt, wire: Wire) -> No
 def test_nothing_waits_where_nothing_may(mdt: OneMdt, wire: Wire, bound: OutboxBound) -> None:
     bounded(mdt, bound)
     go_without_redis(mdt, wire)
-    result = mdt.poll(*OUTAGE[-1])
-    assert result.states_missed == 3
+    mdt.poll(*OUTAGE[-1])
+    assert missed(mdt) == 3
     assert mdt.told() == ["PURGED 1/1 WAITING", "NEW 1/8 WAITING", "NEW 1/9 WAITING"]
 
 
@@ -192,7 +212,8 @@ def test_nothing_waits_before_it_is_known_what_the_stream_says(tmp_path: Path, c
     mdt = OneMdt(tmp_path / "mds1", client)
     go_without_redis(mdt, wire)
     assert mdt.replica.waiting.events == 0
-    assert mdt.poll(*OUTAGE[-1]).states_missed == 3
+    mdt.poll(*OUTAGE[-1])
+    assert missed(mdt) == 3
     mdt.check(*OUTAGE[-1])
 
 
@@ -210,7 +231,8 @@ def test_a_full_disk_has_what_it_has_no_room_for_counted(
     disk.make_room()
     fail(mdt, *OUTAGE[0])
     wire.down = False
-    assert mdt.poll(*LISTING).states_missed == len(listing)
+    mdt.poll(*LISTING)
+    assert missed(mdt) == len(listing)
     assert mdt.told() == [*TOLD[:2], "PURGED 1/8 WAITING", "UPDATE 1/1 WAITING"]
 
 

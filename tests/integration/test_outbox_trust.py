@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from hsm_shipper.contract.action_state import ActionState
-from hsm_shipper.errors import StateCorrupt
+from hsm_shipper.errors import StateCorrupt, StateUnwritable
 from hsm_shipper.maintenance.reconcile import Healed, StateFileHealer
 from hsm_shipper.state.damage import check_for_damage, set_aside
 from hsm_shipper.state.forget import forget
+from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.worker.outbox import OutboxBound
 from tests.conftest import PrivateServer
 from tests.support.core import (
@@ -76,6 +77,25 @@ def test_entries_of_another_host_end_what_waits(mdt: OneMdt, wire: Wire, caplog:
     assert "another host wrote, or data was lost" in caplog.text
     mdt.check(*OUTAGE[-1])
     assert mdt.poll(*OUTAGE[-1]).states_missed == 0
+
+
+def test_what_is_dropped_is_counted_once_however_often_that_cannot_be_committed(
+    mdt: OneMdt, wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_without_redis(mdt, wire)
+    add(mdt.client, b"no event")
+
+    def full(*_: object) -> None:
+        raise StateUnwritable("cannot write state file: database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StateFile, "set_position", full)
+        mdt.shows(*OUTAGE[-1])
+        for _ in range(3):
+            assert isinstance(mdt.poller.poll().error, StateUnwritable)
+    assert "are dropped" not in caplog.text
+    assert mdt.poll(*OUTAGE[-1]).states_missed == 3
+    assert caplog.text.count("are dropped") == 1
 
 
 def test_what_is_in_the_stream_before_the_entries_of_another_host_is_not_missed(mdt: OneMdt, wire: Wire) -> None:

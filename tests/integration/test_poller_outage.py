@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis
 
-from hsm_shipper.errors import StreamUnavailable
+from hsm_shipper.errors import StateUnwritable, StreamUnavailable
+from hsm_shipper.maintenance.reconcile import StateFileHealer
+from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.worker.outbox import OutboxBound
 from tests.conftest import PrivateServer
-from tests.support.core import KEY, OneMdt, Opener, Wire, line, lines, shipper_client
+from tests.support.core import KEY, OneMdt, Opener, Wire, line, lines, live_action, shipper_client
 from tests.support.truth import entries_of, judge_stream
 
 LISTING = lines(range(1, 7))
@@ -29,20 +33,49 @@ def mdt(mdt: OneMdt) -> OneMdt:
 
 def test_states_that_came_and_went_without_redis_are_counted(mdt: OneMdt, wire: Wire) -> None:
     wire.down = True
+    missed = []
     for listing in (
         [line(1, "STARTED"), *LISTING[1:], line(8)],  # two new states
         [line(1, "SUCCEED"), *LISTING[1:]],  # both are gone, one more is there
         [line(1, "SUCCEED"), *LISTING[1:], line(9)],
     ):
         mdt.shows(*listing)
-        assert isinstance(mdt.poller.poll().error, StreamUnavailable)
+        result = mdt.poller.poll()
+        assert isinstance(result.error, StreamUnavailable)
+        missed.append(result.states_missed)
     wire.down = False
     result = mdt.poll(line(1, "SUCCEED"), *LISTING[1:])
-    assert result.states_missed == 3
+    assert [*missed, result.states_missed] == [0, 2, 0, 1]
     assert mdt.told() == ["UPDATE 1/1 SUCCEED"]
     status = mdt.replica.saved_status()
     assert status is not None
     assert status.states_missed == 3
+
+
+def test_what_was_missed_before_the_worker_ended_is_counted(mdt: OneMdt, wire: Wire) -> None:
+    wire.down = True
+    for listing in ([line(1, "STARTED"), *LISTING[1:]], LISTING):
+        mdt.shows(*listing)
+        mdt.poller.poll()
+    mdt.restart()
+    wire.down = False
+    mdt.poll(*LISTING)
+    status = mdt.replica.saved_status()
+    assert status is not None
+    assert status.states_missed == 1
+
+
+def test_a_line_that_is_only_to_be_told_again_is_not_missed(mdt: OneMdt, wire: Wire) -> None:
+    with closing(StateFileHealer(mdt.state)) as healer, healer.transaction():
+        healer.mark_for_refresh([live_action(LISTING[0])])
+    wire.down = True
+    mdt.shows(*LISTING)
+    assert mdt.poller.poll().not_kept == 0
+    mdt.shows(*LISTING[1:])
+    missed = mdt.poller.poll().states_missed
+    wire.down = False
+    assert (missed, mdt.poll(*LISTING[1:]).states_missed) == (0, 0)
+    assert mdt.told() == ["PURGED 1/1 WAITING"]
 
 
 def test_every_outage_counts_its_own(mdt: OneMdt, wire: Wire) -> None:
@@ -91,6 +124,35 @@ def test_a_state_that_could_not_be_read_again_during_the_outage_is_not_missed(
     wire.down = False
     assert mdt.poll(*LISTING, line(7)).states_missed == 0
     assert mdt.told() == ["NEW 1/7 WAITING"]
+
+
+def without_redis(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream takes nothing."""
+    monkeypatch.setattr(wire, "down", True)
+
+
+def without_room(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state file cannot be told what a reading missed."""
+
+    def full(*_: object) -> None:
+        raise StateUnwritable("cannot write state file: database or disk is full")
+
+    monkeypatch.setattr(StateFile, "set_missed", full)
+
+
+@pytest.mark.parametrize("trouble", [without_redis, without_room])
+def test_what_a_reading_saw_that_nobody_could_be_told_of_is_not_purged_by_a_short_one(
+    mdt: OneMdt, wire: Wire, monkeypatch: pytest.MonkeyPatch, trouble: Callable[[Wire, pytest.MonkeyPatch], None]
+) -> None:
+    mdt.poll(*LISTING[:2])  # most of it is missing, which is not believed at once
+    with monkeypatch.context() as patched:
+        trouble(wire, patched)
+        mdt.shows(*LISTING)
+        assert mdt.poller.poll().error is not None
+    mdt.poll(*LISTING[:2])
+    assert mdt.told() == []
+    mdt.poll(*LISTING[:2])
+    assert len(mdt.told()) == 4
 
 
 def test_the_backlog_is_what_redis_has_not_been_told(mdt: OneMdt, wire: Wire) -> None:

@@ -43,6 +43,13 @@ def fail(mdt: OneMdt, *listing: bytes) -> PollResult:
     return result
 
 
+def missed(mdt: OneMdt) -> int:
+    """How many states are in no stream and never will be, as the state file has counted them."""
+    status = mdt.replica.saved_status()
+    assert status is not None
+    return status.states_missed
+
+
 def go_without_redis(mdt: OneMdt, wire: Wire, listings: list[list[bytes]] = OUTAGE) -> None:
     """Poll these while Redis is away, which it is no more then."""
     wire.down = True
