@@ -26,6 +26,7 @@ from hsm_shipper.lustre.coordinator import mdt_folder, read_hsm_control, read_tu
 from hsm_shipper.lustre.mdts import Present, find_mdts
 from hsm_shipper.process.output import print_out
 from hsm_shipper.state.poll_status import read_poll_status, state_file
+from hsm_shipper.state.room import free_bytes
 from hsm_shipper.supervision.supervisord import Supervisor
 from hsm_shipper.worker.line_index import LineIndex
 from hsm_shipper.worker.listing_scan import ListingScan
@@ -178,15 +179,14 @@ def _folder(key: str, path: Path) -> Iterator[Finding]:
 
 def _room(state_dir: Path, mdts: int) -> Iterator[Finding]:
     try:
-        room = os.statvfs(_nearest_existing(state_dir))
+        room_bytes = free_bytes(_nearest_existing(state_dir))
     except OSError as error:
         yield problem("state_dir", f"cannot look at its file system: {error.strerror}", "check the mount")
         return
-    free_bytes = room.f_bavail * room.f_frsize
-    text = f"{free_bytes / _MIB:,.0f} MiB free"
-    if free_bytes < _NO_ROOM_BYTES:
+    text = f"{room_bytes / _MIB:,.0f} MiB free"
+    if room_bytes < _NO_ROOM_BYTES:
         yield problem("state_dir", text, "make room: without it no event is shipped")
-    elif free_bytes < _ROOM_FOR_AN_MDT_BYTES * max(1, mdts):
+    elif room_bytes < _ROOM_FOR_AN_MDT_BYTES * max(1, mdts):
         yield warning("state_dir", text, f"make room: {_ROOM_FOR_AN_MDT_BYTES // _MIB} MiB for each MDT is safe")
     else:
         yield ok("state_dir", text)

@@ -19,7 +19,7 @@ from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.fold import ActionFold, Observer
 from hsm_shipper.contract.kernel_line import INDEX_MAX, pack_place, unpack_place
 from hsm_shipper.contract.stream_head import Head
-from hsm_shipper.errors import StateChanged, StateCorrupt
+from hsm_shipper.errors import StateChanged, StateCorrupt, StateUnwritable
 from hsm_shipper.migrations import STEPS, migrate
 from hsm_shipper.state.content_sum import ContentSum
 from hsm_shipper.state.damage import refuse_damage, set_aside
@@ -41,6 +41,7 @@ from hsm_shipper.state.outbox_rows import (
     write_rows,
 )
 from hsm_shipper.state.poll_status import PollStatus, status_in
+from hsm_shipper.state.room import TIGHT_BYTES, Room, free_bytes, room_of
 from hsm_shipper.state.rows import (
     COLUMNS,
     POSITION_COLUMNS,
@@ -63,6 +64,8 @@ from hsm_shipper.state.stored_fold import StoredFold
 _CACHE_KIB = 1024
 # Such changes write one page each: at SQLite's own 1,000 a poll of them would wait for the disk several times.
 _CHECKPOINT_PAGES = 16_384
+# Where room is short: 1 MB.
+_CHECKPOINT_PAGES_IF_TIGHT = 256
 
 _PLACES_PER_QUERY = 900  # SQLite before 3.32 takes 999 parameters
 # The last 128 different statements are kept, and such a one takes 140 KB.
@@ -110,6 +113,7 @@ class StateFile:
             raise
         self._file_id = self._stat()
         self._version: int | None = None
+        self._is_tight = False
         self._content = ContentSum()
         self.outbox = OutboxSum()
         """What waits for Redis, as of `load` and what was done since."""
@@ -195,6 +199,17 @@ class StateFile:
         with translated(self.path, "read"):
             return read_rows(self._connection, row_id, limit)
 
+    def room(self) -> Room:
+        """What its file system has left, and what taking out all that waits may need of it."""
+        with translated(self.path, "read"):
+            pages = self._connection.execute("PRAGMA page_count").fetchone()[0]
+            size_bytes = pages * self._connection.execute("PRAGMA page_size").fetchone()[0]
+        try:
+            return room_of(self.path, size_bytes)
+        except OSError as error:
+            message = f"cannot look at the file system of state file {self.path}: {error.strerror}"
+            raise StateUnwritable(message, "look at its folder, and at the mount") from error
+
     def shrink(self) -> None:
         """Give the disk back what a long outbox took, if it is much; within no transaction."""
         with translated(self.path, "shrink"):
@@ -221,6 +236,8 @@ class StateFile:
         """
         before = self._content, self.outbox, self.outbox_since
         try:
+            with translated(self.path, "write"):
+                self._fit_log()
             with translated(self.path, "write"), immediate(self._connection):
                 if self._data_version() != self._version:
                     raise StateChanged(f"state file {self.path} was changed by another process")
@@ -306,6 +323,17 @@ class StateFile:
                 f"INSERT OR REPLACE INTO poll_status (id, {', '.join(_STATUS_COLUMNS)}) VALUES (1, {marks})",
                 msgspec.structs.astuple(status),
             )
+
+    def _fit_log(self) -> None:
+        """Where room is short, keep the log short: what is in it takes room there and in the file."""
+        try:
+            is_tight = free_bytes(self.path) < TIGHT_BYTES
+        except OSError:  # it was removed, and `is_current` tells
+            return
+        if is_tight != self._is_tight:
+            pages = _CHECKPOINT_PAGES_IF_TIGHT if is_tight else _CHECKPOINT_PAGES
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+            self._is_tight = is_tight
 
     def _once_sent(self, digests: Digests) -> Iterator[PlacesAndDigests]:
         """What is live once the outbox is sent."""

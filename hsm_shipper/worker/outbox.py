@@ -19,7 +19,7 @@ from hsm_shipper.contract.fold import ActionFold, Entry
 from hsm_shipper.contract.stream_head import Head, has_losses
 from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import MalformedEvent, OutboxFull, StateChanged, StateCorrupt, StateUnwritable
-from hsm_shipper.state.outbox_rows import OutboxRow
+from hsm_shipper.state.outbox_rows import OutboxRow, OutboxSum
 from hsm_shipper.state.state_file import StateFile
 from hsm_shipper.stream.stream import ActionStream
 from hsm_shipper.worker.batch_size import BATCH_EVENTS, BatchSize, held_s
@@ -70,7 +70,8 @@ class Outbox:
         self.takes_changes = False
         """Whether changes are to wait now, and not to be appended."""
         self.is_full = False
-        """Whether something found no room, and nothing was taken out since."""
+        """Whether what was to wait last found no room, and nothing was taken out since."""
+        self._full_with = OutboxSum()  # what waited when something went beyond the bound; nothing, if nothing did
         self._sent = 0
         self._missed = Missed()
         self._to_say: list[tuple[object, ...]] = []
@@ -98,16 +99,35 @@ class Outbox:
         told = [change for change in changes if change.payload is not None]
         size = sum(len(change.payload or b"") for change in told)
         held, bound = state.outbox, self.bound
-        if self.is_full or held.events + len(told) > bound.events or held.bytes + size > bound.bytes:
-            self.is_full = True
+        # Nothing of a later poll, be it ever so little, waits behind a gap, until some of what waits was taken out.
+        is_behind_gap = held.events > 0 and held == self._full_with
+        if is_behind_gap or held.events + len(told) > bound.events or held.bytes + size > bound.bytes:
+            self.is_full, self._full_with = True, held
             raise OutboxFull(
                 f"the outbox of {state.path} is full with {held.events:,} events ({held.bytes / 1e6:,.0f} MB): states "
                 "that come and go from now on are in no stream",
                 "bring Redis back; outbox_events_max and outbox_bytes_max say how much may wait",
             )
         if told:
+            self._refuse_tight(state)
             seen_at = _event_in(told[0].payload, state).timestamp
             state.keep([_row_of(change, int(seen_at or 0)) for change in told])
+            self.is_full = False
+
+    def _refuse_tight(self, state: StateFile) -> None:
+        """Leave the room that it takes to take out what waits, or nothing could be appended when Redis is back.
+
+        Somebody may make room meanwhile, as on any full disk: then what a poll sees waits again.
+        """
+        room = state.room()
+        if room.left_bytes < room.needed_bytes:
+            self.is_full = True
+            raise OutboxFull(
+                f"the file system of {state.path} has {max(0, room.left_bytes) / 1e6:,.0f} MB left for it, and what "
+                f"waits there may need {room.needed_bytes / 1e6:,.0f} MB to be taken out again: states that come and "
+                "go from now on are in no stream",
+                "make room there; what polls see waits again as soon as there is enough",
+            )
 
     def send_batch(
         self,

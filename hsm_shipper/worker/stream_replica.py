@@ -144,7 +144,6 @@ class StreamReplica:
             self._state_file.close()
         self._abandon()
         self._state_file, self._head, self._in_step = None, None, False
-        self.outbox.is_full = False
         self.line_index, self.unconfirmed_absent, self.refresh_pending = LineIndex(), set(), set()
 
     def catch_up(self) -> None:
@@ -169,6 +168,8 @@ class StreamReplica:
             else:
                 self._remember(head)
             self._send_outbox()
+            if not self.waiting.events:
+                self.outbox.give_back(self._opened)
         self.outbox.takes_changes = self.waiting.events > 0
         self._in_step = not self.outbox.takes_changes
 
@@ -224,6 +225,7 @@ class StreamReplica:
                     self._opened.apply(*rows_of([change for change in changes if change.payload is None]), self._head)
                     self._opened.unmark(refreshed)
             except StateUnwritable as error:
+                self.outbox.is_full = True
                 raise OutboxFull(f"what Redis does not take cannot wait: {error.message}", error.hint) from error
         self._know(changes, refreshed)
 
@@ -247,8 +249,6 @@ class StreamReplica:
                 self._opened, self._stream, self._head, self.batch, self._refuse_losses
             )
             self.shipped.update(kinds)
-            if not self.waiting.events:
-                self.outbox.give_back(self._opened)
             if time.monotonic() >= until:
                 break
 
@@ -327,8 +327,12 @@ class StreamReplica:
                 raise StateCorrupt(f"state file {self._state_path} is damaged: the hash of {where} is not its entry's")
 
     def save_status(self, status: PollStatus) -> None:
-        """Leave the poll's status in the state file."""
-        with self._guarded():
+        """Leave the poll's status in the state file.
+
+        Where that cannot be written, it is one statement of its own, and nothing that is known depends on it: the file
+        stays open, for to load it again takes seconds where much waits.
+        """
+        with self._guarded(StateUnwritable):
             self._opened.save_poll_status(status)
 
     def saved_status(self) -> PollStatus | None:
@@ -352,10 +356,12 @@ class StreamReplica:
             self._head = head
 
     @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Whatever fails, the next call starts from what is certain."""
+    def _guarded(self, harmless: type[StateError] | tuple[()] = ()) -> Iterator[None]:
+        """Whatever fails, the next call starts from what is certain. What is `harmless` leaves that as it is."""
         try:
             yield
+        except harmless:
+            raise
         except StateChanged:
             self._abandon()
             self._load()

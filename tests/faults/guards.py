@@ -133,10 +133,31 @@ MUTATIONS = [
     ),
     Mutation(
         "worker/outbox.py",
-        "if self.is_full or held.events + len(told) > bound.events or",
+        "if is_behind_gap or held.events + len(told) > bound.events or",
         "if",
         "an outbox has its bound",
         "tests/integration/test_outbox.py::test_what_has_no_room_is_counted",
+    ),
+    Mutation(
+        "worker/outbox.py",
+        "if is_behind_gap or held.events",
+        "if held.events",
+        "nothing waits behind a gap",
+        "tests/integration/test_outbox.py::test_nothing_waits_behind_a_gap",
+    ),
+    Mutation(
+        "worker/outbox.py",
+        "if room.left_bytes < room.needed_bytes:",
+        "if False:",
+        "an outbox leaves the room that it takes to take out what waits",
+        "tests/integration/test_room.py::test_nothing_waits_without_the_room_to_take_it_out",
+    ),
+    Mutation(
+        "state/state_file.py",
+        "if is_tight != self._is_tight:",
+        "if False:",
+        "the log is short where room is",
+        "tests/integration/test_room.py::test_the_log_is_short_where_room_is",
     ),
     Mutation(
         "worker/outbox.py",

@@ -199,6 +199,55 @@ def test_there_is_room_again_once_it_was_appended(mdt: OneMdt, wire: Wire) -> No
     mdt.check(*LISTING)
 
 
+def _refuse_all(mdt: OneMdt, wire: Wire, caplog: pytest.LogCaptureFixture, *listing: bytes) -> None:
+    """One poll without Redis that finds no room for anything."""
+    caplog.clear()
+    go_without_redis(mdt, wire, [list(listing)])
+    assert "is full with 0 events" in caplog.text
+    assert mdt.replica.waiting.events == 0
+
+
+def test_there_is_room_again_where_nothing_waits(mdt: OneMdt, wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    """With more changes at once than may wait, Redis is back to nothing that could be taken out."""
+    bounded(mdt, OutboxBound(events=3))
+    many = lines(range(100, 104))
+    for restore in (lambda: mdt.poll(*LISTING), lambda: None):  # also in the same outage
+        _refuse_all(mdt, wire, caplog, *LISTING, *many)
+        restore()
+        wire.down = True
+        fail(mdt, *OUTAGE[0])
+        assert mdt.replica.waiting.events == 2
+        wire.down = False
+        mdt.poll(*LISTING)
+        assert mdt.told() == [*TOLD[:2], "PURGED 1/8 WAITING", "UPDATE 1/1 WAITING"]
+    mdt.check(*LISTING)
+
+
+def test_there_is_room_again_once_it_was_found_in_the_stream(
+    mdt: OneMdt, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reply to the append of all that waited was lost, and Redis with it; then it was away again."""
+    bounded(mdt, OutboxBound(events=3))
+    go_without_redis(mdt, wire)
+    assert mdt.replica.outbox.is_full
+    wire.lose_reply = True
+    fail(mdt, *LISTING)
+    mdt.poll(*LISTING)
+    mdt.told()
+    wire.down = True
+    fail(mdt, *OUTAGE[0])
+    assert mdt.replica.waiting.events == 2
+
+
+def test_nothing_waits_behind_a_gap(mdt: OneMdt, wire: Wire) -> None:
+    """What would have room, had nothing before it been without."""
+    bounded(mdt, OutboxBound(events=4))
+    wire.down = True
+    for listing in (OUTAGE[0], [*OUTAGE[0], *lines(range(100, 103))], [*OUTAGE[0], line(100)]):
+        fail(mdt, *listing)
+    assert mdt.replica.waiting.events == 2
+
+
 @pytest.mark.parametrize("bound", [OutboxBound(events=0), OutboxBound(bytes=0)], ids=["events", "bytes"])
 def test_nothing_waits_where_nothing_may(mdt: OneMdt, wire: Wire, bound: OutboxBound) -> None:
     bounded(mdt, bound)
@@ -317,6 +366,40 @@ def test_the_disk_gets_back_what_a_long_outbox_took(mdt: OneMdt, wire: Wire, mon
     assert free_pages(mdt.state) < 5
     mdt.replica.catch_up()  # and the worker goes on
     mdt.check(*outage[-1])
+
+
+@pytest.mark.parametrize("fate", ["dropped", "found"])
+def test_the_disk_gets_it_back_however_it_ended(
+    mdt: OneMdt, wire: Wire, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    monkeypatch.setattr("hsm_shipper.state.state_file.LOG_MAX_BYTES", 0)
+    outage = [[*LISTING, *lines(range(100, 200), status)] for status in ("WAITING", "STARTED", "SUCCEED")]
+    go_without_redis(mdt, wire, outage)
+    assert mdt.replica.waiting.events == 300
+    if fate == "dropped":
+        mdt.client.flushdb()
+    else:
+        wire.lose_reply = True
+        fail(mdt, *outage[-1])
+    mdt.poll(*outage[-1])
+    assert mdt.replica.waiting.events == 0
+    assert free_pages(mdt.state) < 5
+    assert mdt.replica.is_open
+    mdt.check(*outage[-1])
+
+
+def test_what_the_disk_did_not_get_back_it_gets_behind_the_next_catch_up(
+    mdt: OneMdt, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried where the worker has to look at its stream anyway."""
+    outage = [[*LISTING, *lines(range(100, 200), status)] for status in ("WAITING", "STARTED", "SUCCEED")]
+    go_without_redis(mdt, wire, outage)
+    mdt.poll(*outage[-1])
+    assert free_pages(mdt.state) > 20
+    monkeypatch.setattr("hsm_shipper.state.state_file.LOG_MAX_BYTES", 0)
+    mdt.restart()
+    mdt.poll(*outage[-1])
+    assert free_pages(mdt.state) < 5
 
 
 def test_a_disk_without_room_for_that_holds_up_nothing(

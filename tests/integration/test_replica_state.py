@@ -6,14 +6,16 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
-from hsm_shipper.errors import StateChanged, StateTooNew, StateUnwritable
+from hsm_shipper.errors import StateChanged, StateTooNew, StateUnwritable, StreamUnavailable
 from hsm_shipper.lustre.kernel_file import RawFile, open_raw
 from hsm_shipper.migrations import SET
 from hsm_shipper.state import state_file as cache_module
+from hsm_shipper.state.state_file import StateFile
 from tests.support.core import KEY, FullDisk, OneMdt, Opener, Wire, by_place, digest, line, lines
 from tests.support.truth import entries_of
 
@@ -185,6 +187,36 @@ def test_a_status_that_cannot_be_saved_is_an_error_and_polling_goes_on(
     assert isinstance(mdt.poller.poll().error, StateUnwritable)
     other.execute("ROLLBACK")
     other.close()
+    mdt.poll(*LATER)
+    mdt.check(*LATER)
+
+
+def test_a_status_that_has_no_room_leaves_the_state_file_open(
+    mdt: OneMdt, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To load a file of which much waits takes seconds, and without Redis that would be at each poll of a full disk."""
+    mdt.poll(*LISTING)
+    loads: list[StateFile] = []
+    load = StateFile.load
+
+    def full(*_: object) -> None:
+        raise StateUnwritable("cannot write state file: database or disk is full")
+
+    def counted(state: StateFile, index: Any) -> Any:
+        loads.append(state)
+        return load(state, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StateFile, "save_poll_status", full)
+        patch.setattr(StateFile, "load", counted)
+        assert isinstance(mdt.poller.poll().error, StateUnwritable)
+        wire.down = True
+        for _ in range(3):
+            assert isinstance(mdt.poller.poll().error, StreamUnavailable)
+        wire.down = False
+        mdt.shows(*LATER)
+        assert isinstance(mdt.poller.poll().error, StateUnwritable)
+    assert loads == []
     mdt.poll(*LATER)
     mdt.check(*LATER)
 
