@@ -58,6 +58,10 @@ def check_settings(config: Config) -> None:
     for option, path in address.options.items():
         if option in FILE_OPTIONS and not path.startswith("/"):
             raise ConfigError(f"redis_url: {option} is not absolute", "give a path that begins with '/'")
+    for key in ("redis_username", "redis_sentinel_username"):
+        # Of bytes of the environment that are no UTF-8, and of YAML's escapes: redis-py could not send it.
+        if any("\ud800" <= letter <= "\udfff" for letter in getattr(config, key) or ""):
+            raise ConfigError(f"{key}: what it holds is no UTF-8", "give the name as Redis has it (ACL LIST)")
     for key in TLS_KEYS:
         if getattr(config, key) is not None and not address.is_tls:
             raise ConfigError(

@@ -181,19 +181,15 @@ def _mdt_status(
         troubles.append(str(error))
     # A clock that was set back makes no poll of the future.
     age_s = max(0.0, now - poll.last_poll_at) if poll else None
-    stale = (
-        poll is not None
-        and age_s is not None
-        and age_s > late_after_s(config.poll_interval_s, poll.last_poll_duration_s)
-    )
+    overdue = None if poll is None else _overdue(poll, now, config.poll_interval_s)
     if asked and worker is None:
         troubles.append("no worker" if present else "not on this server: its state is about to be removed")
     if worker is not None and worker.state != "RUNNING":
         troubles.append(f"worker is {worker.state}")
     if present and asked and poll is None and not troubles:
         troubles.append("not polled yet")
-    if stale:
-        troubles.append("no poll for a long time")
+    if overdue is not None:
+        troubles.append(overdue)
     if poll is not None:
         troubles += poll_troubles(
             poll.error,
@@ -207,7 +203,14 @@ def _mdt_status(
         troubles.append(str(lost))
     if maintenance is not None and maintenance.error is not None:
         troubles.append(f"last maintenance failed: {maintenance.error}")
-    return MdtStatus(mdt, present, worker, age_s, stale, tuple(troubles), poll, maintenance)
+    return MdtStatus(mdt, present, worker, age_s, overdue is not None, tuple(troubles), poll, maintenance)
+
+
+def _overdue(poll: PollStatus, now: float, poll_interval_s: float) -> str | None:
+    """That there should have been another poll; one that lies so far ahead is of before the clock was set back."""
+    if abs(now - poll.last_poll_at) <= late_after_s(poll_interval_s, poll.last_poll_duration_s):
+        return None
+    return "no poll for a long time" if now > poll.last_poll_at else "no poll since the clock was set back"
 
 
 def to_text(status: Status, now: float) -> str:

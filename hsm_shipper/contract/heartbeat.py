@@ -51,9 +51,12 @@ class Heartbeat(Poll, frozen=True, kw_only=True):  # type: ignore[misc]  # msgsp
 
     @property
     def lost_slots(self) -> Slots | None:
-        """The slots where some of them are lost: at three polls in a row, or where it is not told since when."""
+        """The slots where some of them are lost: at three polls in a row, or where it is not known since when.
+
+        That lies ahead of this poll where the clock was set back since.
+        """
         since = self.slots_lost_since
-        if since is not None and self.last_poll_at - since < LOST_AFTER_INTERVALS * self.poll_interval_s:
+        if since is not None and 0 <= self.last_poll_at - since < LOST_AFTER_INTERVALS * self.poll_interval_s:
             return None
         return self.slots if self.slots.lost else None
 

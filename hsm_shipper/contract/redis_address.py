@@ -21,11 +21,12 @@ DEFAULT_SENTINEL_PORT = 26379
 DEFAULT_DB = 1
 LARGEST_DB = 2**31 - 1  # SELECT takes an int
 
-# Names, IPv4 and IPv6. A name is looked up as it is, so nothing is said about its length or its dots.
+# Names, IPv4 and IPv6; for the labels of a name see `unfit_label`.
 _HOST = re.compile(r"[\w.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 # What `sentinel monitor` takes for a name (https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/).
 _SERVICE = re.compile(r"[A-Za-z0-9._-]+")
+_LABEL_MAX = 63  # RFC 1035, 2.3.4
 _ENCODE = "in a user or password write '/' as %2F, '?' as %3F, '#' as %23, '@' as %40, ':' as %3A, '%' as %25"
 
 
@@ -37,6 +38,33 @@ class Node(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def unfit_label(host: str) -> str | None:
+    """Why `host` cannot even be looked up; None if it can.
+
+    What `socket` raises for such a name is no OSError: it puts every name into the form of IDNA first, addresses too.
+    """
+    if not host.isascii():
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            return "it has no form in ASCII (IDNA)"
+        return None
+    labels = host.removesuffix(".").split(".")
+    if not all(labels):
+        return "nothing stands before one of its dots" if host else "it is empty"
+    too_long = any(len(label) > _LABEL_MAX for label in labels)
+    return f"a part of it between dots is longer than {_LABEL_MAX} characters" if too_long else None
+
+
+def announced(host: bytes | str, port: bytes | str | int) -> Node:
+    """Where a server listens, as another one tells. Raises `ValueError`, which says why nobody can go there."""
+    name = host.decode() if isinstance(host, bytes) else host
+    why = unfit_label(name)
+    if why is not None:
+        raise ValueError(f"the host name {name!r} cannot be looked up: {why}")
+    return Node(name, int(port))
 
 
 @dataclass(frozen=True)
@@ -92,6 +120,8 @@ def address_of(host: str, port: int | str, db: int | str, *, tls: bool = False) 
     """The address of these parts. Raises `ConfigError`, which names the part."""
     if not _HOST.fullmatch(host):
         raise ConfigError("redis_host: what it holds is no name of a host", "a URL goes into redis_url")
+    if (why := unfit_label(host)) is not None:
+        raise ConfigError(f"redis_host: the name of a host cannot be looked up: {why}")
     return RedisAddress(
         "rediss" if tls else "redis",
         (Node(host, _number("redis_port", str(port), 1, 65_535)),),
@@ -188,6 +218,8 @@ def _node(text: str, default_port: int) -> Node:
     host, port = (_decoded(bracketed[1]), bracketed[2]) if bracketed else text.partition(":")[::2]
     if host and (not _HOST.fullmatch(host) or bool(bracketed) != (":" in host)):
         raise _wrong("what stands for the host is none", f"{_ENCODE}; an IPv6 address goes in brackets")
+    if host and (why := unfit_label(host)) is not None:
+        raise _wrong(f"the name of a host cannot be looked up: {why}", _ENCODE)
     return Node(host, _number("redis_url: the port", port, 1, 65_535, _ENCODE) if port else default_port)
 
 

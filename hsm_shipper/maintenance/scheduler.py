@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,8 @@ from hsm_shipper.errors import HsmError
 
 # A run holds every live action of its MDT in memory, and Python computes on one processor only.
 RUNS_AT_A_TIME = 1
+# Of less nothing comes but a run that is so much late.
+_SET_BACK_S = 60.0
 
 
 class Scheduler:
@@ -39,6 +42,7 @@ class Scheduler:
             job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1},
         )
         self._scheduler.start()
+        self._ahead_s = _ahead_s()
 
     def mdts(self) -> frozenset[str]:
         """The MDTs that are kept."""
@@ -71,11 +75,26 @@ class Scheduler:
     def look_at_the_clock(self) -> None:
         """Run what is due: the scheduler waits by a clock that stands still while a machine sleeps.
 
+        Where the time of day was set back, as on a server that has just booted, all is due anew: else nothing would run
+        for as long as that, and what is asked for because a stream grows would pass for coming.
         Raises `HsmError` where its thread has ended: nothing would ever run again, and nobody would say so.
         """
         if not self._scheduler._thread.is_alive():
             raise HsmError("the scheduler of maintenance has ended by an error", "see above; it is started anew")
+        before_s, self._ahead_s = self._ahead_s, _ahead_s()
+        if before_s - self._ahead_s > _SET_BACK_S:
+            self._make_due_anew(timedelta(seconds=before_s - self._ahead_s))
         self._scheduler.wakeup()
+
+    def _make_due_anew(self, back: timedelta) -> None:
+        for job in self._scheduler.get_jobs():
+            try:
+                if "/" in job.id:
+                    job.modify(next_run_time=job.next_run_time - back)
+                else:
+                    job.reschedule(self._trigger_of(job.id))
+            except JobLookupError:
+                continue  # it has just run, or the MDT has left
 
     def stop(self) -> None:
         """Wait for the run that goes on and those that wait for their turn: they have to notice by themselves."""
@@ -94,6 +113,11 @@ class _Executor(BasePoolExecutor):  # type: ignore[misc] # APScheduler has no ty
         """Whether the job waits for its turn or runs."""
         with self._lock:
             return job in self._instances
+
+
+def _ahead_s() -> float:
+    """How far the time of day is ahead of the clock that nobody sets."""
+    return time.time() - time.monotonic()
 
 
 def _soon(mdt: str) -> str:

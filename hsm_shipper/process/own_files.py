@@ -11,16 +11,28 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def refuse_link(path: Path, *, hard: bool = True) -> None:
-    """Raise `OSError` if there is something at `path`, and no regular file; with `hard`, not one of that name alone."""
+    """Raise `OSError` if `link_at` finds something at `path`."""
+    why = link_at(path, hard=hard)
+    if why is not None:
+        raise OSError(errno.ELOOP, why)
+
+
+def link_at(path: Path, *, hard: bool = True) -> str | None:
+    """What is at `path`, if it is no regular file; with `hard`, none of that name alone. Raises `OSError`."""
     try:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return None
     why = _what_else(found)
     if why is None and hard and found.st_nlink > 1:
-        why = "it is a hard link: the file has another name"
-    if why is not None:
-        raise OSError(errno.ELOOP, why)
+        return "it is a hard link: the file has another name"
+    return why
+
+
+def others_may_write(folder: Path) -> bool:
+    """Whether another user than this one and root could have put something into `folder`. Raises `OSError`."""
+    found = folder.stat()
+    return bool(found.st_mode & _OTHERS_WRITE) or found.st_uid not in (0, os.geteuid())
 
 
 def _what_else(found: os.stat_result) -> str | None:
@@ -36,7 +48,6 @@ def open_for_append(path: str | Path) -> int:
     how a site sends a log elsewhere. In a folder where others may write it is refused.
     """
     path = Path(path)
-    folder = path.parent.stat()
-    if folder.st_mode & _OTHERS_WRITE or folder.st_uid not in (0, os.geteuid()):
+    if others_may_write(path.parent):
         refuse_link(path)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)

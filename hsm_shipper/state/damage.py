@@ -37,6 +37,8 @@ def set_aside(path: Path, damage: StateCorrupt) -> StateCorrupt:
     aside = path.with_name(f"{path.name}.broken")
     events = waiting_in(path)
     gone = f"; {events:,} events that waited in it for Redis are lost" if events else ""
+    if events is None:
+        gone = "; events that waited in it for Redis, if there were any, are lost: they cannot be counted"
     try:
         # The file last: as long as it is there this is tried again.
         for suffix in SUFFIXES:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from hsm_shipper.errors import StateCorrupt, StateError, StateUnwritable
-from hsm_shipper.process.own_files import refuse_link
+from hsm_shipper.process.own_files import link_at, others_may_write
 from hsm_shipper.state.values import ImpossibleValue
 
 # How long the worker, and whoever corrects its file, wait for each other.
@@ -47,17 +47,32 @@ Found = TypeVar("Found")
 def connect(path: Path, mode: Literal["ro", "rw", "rwc"], timeout_s: float) -> sqlite3.Connection:
     """Open `path` to read, to write, or to write and make it, waiting `timeout_s` for a lock of others.
 
-    Transactions are the caller's. Raises sqlite3's errors, and `StateCorrupt` for a link: by that name SQLite, or a
-    migration, would write into somebody else's file.
+    Transactions are the caller's. Raises sqlite3's errors, and those of `_refuse_links`.
     """
-    for suffix in ("", *SUFFIXES):
-        beside = path.with_name(path.name + suffix)
-        try:
-            refuse_link(beside)
-        except OSError as error:
-            raise StateCorrupt(f"state file {beside} is none of ours: {error.strerror}", _REBUILT) from None
+    _refuse_links(path)
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, timeout=timeout_s, isolation_level=None)
+
+
+def _refuse_links(path: Path) -> None:
+    """Raise `StateCorrupt` for a link: by that name SQLite, or a migration, would write into somebody else's file.
+
+    A hard link where nobody else could have put it is our own file, which a copy by links (`cp -al`) has given another
+    name: what waits in it for Redis is nowhere else. Raises `StateUnwritable` where it cannot be seen what is there.
+    """
+    beside = path.parent
+    try:
+        hard = others_may_write(beside)
+        for suffix in ("", *SUFFIXES):
+            beside = path.with_name(path.name + suffix)
+            why = link_at(beside, hard=hard)
+            if why is not None:
+                raise StateCorrupt(f"state file {beside} is none of ours: {why}", _REBUILT)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # SQLite says that there is no folder
+    except OSError as error:
+        hint = _NOT_ALLOWED if isinstance(error, PermissionError) else _HINTS[sqlite3.SQLITE_IOERR]
+        raise StateUnwritable(f"cannot look at state file {beside}: {error.strerror}", hint) from None
 
 
 @contextmanager

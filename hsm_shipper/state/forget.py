@@ -45,8 +45,10 @@ def forget(state_dir: Path, mdt: str) -> bool:
         except AlreadyRunning:
             return False
         # What came and went here is told by nobody: the server that the MDT went to tells what its list holds.
-        if events := waiting_in(database):
-            _log.warning("%s events of %s that waited for Redis are lost: the MDT has left this server", events, mdt)
+        events = waiting_in(database)
+        if events != 0:
+            count = "some, or no," if events is None else f"{events:,}"
+            _log.warning("%s events of %s that waited for Redis are lost: the MDT has left this server", count, mdt)
         # The log first: a database without its log is an older state, a log without its database would be replayed
         # into the next one. The database last: as long as it is there, this is tried again.
         for path in (Path(f"{database}-wal"), Path(f"{database}-shm"), database):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,12 +78,13 @@ class OutboxSum(NamedTuple):
         return OutboxSum(self.events - gone.events, self.bytes - gone.bytes, (self.sum - gone.sum) % _MODULUS)
 
 
-def waiting_in(path: Path) -> int:
-    """How many events wait in a state file that is to go, as far as it can be read."""
-    with suppress(StateError):
+def waiting_in(path: Path) -> int | None:
+    """How many events wait in a state file that is to go; None where they cannot be counted."""
+    try:
         found = read(path, "outbox", lambda file: file.execute("SELECT count(*) FROM outbox").fetchone())
-        return 0 if found is None else int(found[0])
-    return 0
+    except StateError:
+        return None
+    return 0 if found is None else int(found[0])
 
 
 def read_outbox_sum(connection: sqlite3.Connection) -> OutboxSum:

@@ -36,8 +36,9 @@ class PollStatus(Poll, frozen=True, kw_only=True):  # type: ignore[misc]  # msgs
     @property
     def error(self) -> str | None:
         """What was wrong with this very poll; `last_error` may be of one before."""
-        failed = self.last_error_at is not None and self.last_error_at >= self.last_poll_at
-        return self.last_error if failed else None
+        # Of one poll the two are one and the same float. By which is later they would not be told apart: the clock of a
+        # server that has just booted may be set back, and an error of before lies ahead then.
+        return self.last_error if self.last_error_at == self.last_poll_at else None
 
 
 def state_file(state_dir: Path, mdt: str) -> Path:

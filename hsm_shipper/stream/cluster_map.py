@@ -15,7 +15,7 @@ import redis
 import redis.exceptions
 from redis.crc import key_slot
 
-from hsm_shipper.contract.redis_address import Node, RedisAddress
+from hsm_shipper.contract.redis_address import Node, RedisAddress, announced
 from hsm_shipper.contract.stream_ids import text_of
 from hsm_shipper.stream.questions import Question
 
@@ -82,7 +82,7 @@ class ClusterNodes:
             except redis.RedisError as error:
                 failures[node] = error
                 continue
-            others = [_node(told, node) for _, _, *nodes in reply for told in nodes]
+            others = [other for _, _, *nodes in reply for told in nodes if (other := _usable(told, node)) is not None]
             # Those of the address stay among them: all others may be replaced while nobody looks.
             self._nodes = tuple(dict.fromkeys([node, *self._address.nodes, *others]))
             return found
@@ -126,20 +126,39 @@ def slot_of(key: str | bytes) -> int:
 
 
 def redirection(error: redis.exceptions.AskError, asked: Node) -> Redirection:
-    """What MOVED or ASK, the answer of `asked`, says; without a host it means another port of the same."""
-    node = Node(error.host or asked.host, error.port)
+    """What MOVED or ASK, the answer of `asked`, says; without a host it means another port of the same.
+
+    Raises `ClusterRefused` where nobody can go.
+    """
+    node = _announced(error.host or asked.host, error.port)
     return Redirection(node, not isinstance(error, redis.exceptions.MovedError))
 
 
 def _node(told: list[Any], asked: Node) -> Node:
     """A node as `asked` tells it: [address, port, id, ...], the address nil or '' for that which `asked` has itself."""
-    host = text_of(told[0] or b"")
-    if host == "?":
+    host = told[0] or asked.host
+    if host in (b"?", "?"):
         raise ClusterRefused(
             f"node {text_of(told[2])} has no host name, and clients are told to use host names",
             "set its cluster-announce-hostname, or cluster-preferred-endpoint-type to ip",
         )
-    return Node(host or asked.host, int(told[1]))
+    return _announced(host, told[1])
+
+
+def _usable(told: list[Any], asked: Node) -> Node | None:
+    """The same of one that need not be asked; None where nobody can."""
+    try:
+        return _node(told, asked)
+    except ClusterRefused:
+        return None
+
+
+def _announced(host: bytes | str, port: int) -> Node:
+    try:
+        return announced(host, port)
+    except ValueError as error:
+        hint = "look at cluster-announce-hostname of the nodes, or set cluster-preferred-endpoint-type to ip"
+        raise ClusterRefused(f"a node is told that nobody can connect to: {error}", hint) from None
 
 
 def _is_answer(error: redis.RedisError) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import redis
 import redis.exceptions
 
-from hsm_shipper.contract.redis_address import Node, RedisAddress
+from hsm_shipper.contract.redis_address import Node, RedisAddress, announced, unfit_label
 from hsm_shipper.contract.stream_ids import text_of
 from hsm_shipper.stream.questions import Question, answered
 
@@ -85,7 +85,7 @@ class SentinelFinder:
                 failures[sentinel] = redis.ResponseError(f"it knows no service {self._service!r}")
                 continue
             self.sentinels = (sentinel, *(other for other in self.sentinels if other != sentinel))
-            return self._in_order(Node(text_of(found[0]), int(found[1])), replicas)
+            return self._in_order(self._primary(*found), replicas)
         raise self._nothing_found(failures)
 
     def find(self) -> list[Node]:
@@ -101,15 +101,23 @@ class SentinelFinder:
         """One that asks but this Sentinel."""
         return SentinelFinder(replace(self._address, nodes=(sentinel,)), self.read_from, self.sentinel_kwargs)
 
+    def _primary(self, host: bytes, port: bytes) -> Node:
+        try:
+            return announced(host, port)
+        except ValueError as error:
+            told = f"the Sentinels name for {self._service!r} a server that nobody can connect to: {error}"
+            hint = "look at replica-announce-ip of the primary, and at `sentinel monitor` in their configuration"
+            raise SentinelRefused(told, hint) from None
+
     def _in_order(self, primary: Node, replicas: list[Any]) -> list[Node]:
         """Replicas in step, then the primary, then replicas that have lost it: their data is old, and says how old.
 
         Of those in step the one that was read from before comes first: another may be some events behind it.
         """
         told = [
-            {text_of(name): text_of(value) for name, value in zip(one[::2], one[1::2], strict=True)} for one in replicas
+            {_text(name): _text(value) for name, value in zip(one[::2], one[1::2], strict=True)} for one in replicas
         ]
-        up = [one for one in told if not any(flag in one["flags"] for flag in _DOWN)]
+        up = [one for one in told if _is_up(one)]
         random.shuffle(up)
         in_step = [_node_of(one) for one in up if one["master-link-status"] == "ok"]
         in_step.sort(key=lambda node: node != self.connected_to)
@@ -230,6 +238,16 @@ def _role(connection: Any) -> Any:
 
 def _node_of(told: Mapping[str, str]) -> Node:
     return Node(told["ip"], int(told["port"]))
+
+
+def _text(word: bytes | str) -> str:
+    """What a server's administrator may have written in any bytes: what is no UTF-8 is no name either."""
+    return word.decode(errors="replace") if isinstance(word, bytes) else word
+
+
+def _is_up(told: Mapping[str, str]) -> bool:
+    """Whether a replica can be connected to, as far as the Sentinel knows, and by the name that it has."""
+    return unfit_label(told["ip"]) is None and not any(flag in told["flags"] for flag in _DOWN)
 
 
 def _is_answer(error: redis.RedisError) -> bool:

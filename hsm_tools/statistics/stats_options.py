@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from hsm_shipper.contract.redis_address import unfit_label
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.process.command_line import CommandLine
 from hsm_tools.command.filters import add_filter_options
@@ -105,4 +106,7 @@ def address(text: str) -> Address:
     match = _ADDRESS.fullmatch(text)
     if match is None or int(match["port"]) > 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not [ADDR]:PORT, as in :9879, 10.0.0.1:9879 or [::1]:9879")
-    return Address(match["ipv6"] or match["host"] or LOOPBACK, int(match["port"]))
+    host = match["ipv6"] or match["host"] or LOOPBACK
+    if (why := unfit_label(host)) is not None:
+        raise argparse.ArgumentTypeError(f"{host!r} cannot be looked up: {why}")
+    return Address(host, int(match["port"]))

@@ -132,6 +132,27 @@ MUTATIONS = [
         "tests/integration/test_outbox_trust.py::test_an_outbox_that_is_damaged_is_set_aside_with_its_file",
     ),
     Mutation(
+        "state/database.py",
+        "hard = others_may_write(beside)",
+        "hard = True",
+        "a copy by links costs nothing that waits",
+        "tests/integration/test_links.py::test_a_copy_by_links_costs_nothing",
+    ),
+    Mutation(
+        "state/poll_status.py",
+        "if self.last_error_at == self.last_poll_at else None",
+        "if (self.last_error_at or 0) >= self.last_poll_at else None",
+        "an error of before the clock was set back is not the last poll's",
+        "tests/integration/test_clock_set_back.py",
+    ),
+    Mutation(
+        "maintenance/scheduler.py",
+        "if before_s - self._ahead_s > _SET_BACK_S:",
+        "if False:",
+        "a clock that is set back puts no maintenance off",
+        "tests/unit/test_scheduler.py::test_a_clock_that_is_set_back_puts_nothing_off",
+    ),
+    Mutation(
         "worker/outbox.py",
         "if is_behind_gap or held.events + len(told) > bound.events or",
         "if",

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from hsm_shipper.config import Config
-from hsm_shipper.errors import AlreadyRunning, ConfigError, StateCorrupt
+from hsm_shipper.contract.kernel_line import pack_place
+from hsm_shipper.errors import AlreadyRunning, ConfigError, StateCorrupt, StateUnwritable
 from hsm_shipper.process.own_files import open_for_append
 from hsm_shipper.process.whole_file import write_whole
+from hsm_shipper.state.damage import check_for_damage
+from hsm_shipper.state.database import tidy
 from hsm_shipper.state.forget import forget
 from hsm_shipper.state.locks import FileLock
 from hsm_shipper.state.maintenance_log import RecordedRun, last_runs, record, runs_file
+from hsm_shipper.state.outbox_rows import OutboxRow, waiting_in
 from hsm_shipper.state.poll_status import read_poll_status, state_file
 from hsm_shipper.state.state_file import StateFile, open_state_file
 from hsm_shipper.supervision.run_folder import RunFolder
@@ -35,7 +41,8 @@ def symbolic(path: Path, target: Path) -> None:
 
 
 def hard(path: Path, target: Path) -> None:
-    """A hard link."""
+    """A hard link, where others may have made it."""
+    path.parent.chmod(0o770)
     path.hardlink_to(target)
 
 
@@ -199,13 +206,56 @@ def test_a_log_that_the_site_sends_elsewhere(tmp_path: Path, folder: Path) -> No
     os.close(open_for_append("/dev/null"))
 
 
-def test_a_copy_by_links_costs_nothing_but_the_state_file(tmp_path: Path, folder: Path) -> None:
-    """`cp -al state_dir backup`: the copy keeps what it has, and the file is made anew from the stream."""
+def test_a_copy_by_links_costs_nothing(tmp_path: Path, folder: Path) -> None:
+    """`cp -al state_dir backup`, while the worker runs: what waits for Redis is nowhere else."""
     path = state_file(folder, MDT)
-    open_state_file(path)[0].close()
+    opened = waiting(path)
     shutil.copytree(folder, tmp_path / "backup", copy_function=os.link)
-    copy = state_file(tmp_path / "backup", MDT)
-    before = copy.read_bytes()
+    check_for_damage(path)
+    tidy(path)
+    assert read_poll_status(path) is None
+    opened.close()
     opened, told = open_state_file(path)
-    write(opened)
-    assert told is not None and copy.read_bytes() == before
+    opened.load(LineIndex)
+    assert told is None and opened.outbox.events == 1
+    opened.close()
+
+
+def waiting(path: Path) -> StateFile:
+    """A state file in which an event waits."""
+    opened = open_state_file(path)[0]
+    opened.load(LineIndex)
+    with opened.transaction():
+        opened.keep([OutboxRow(0, 1, "NEW", pack_place(1, 1), None, b"0" * 16, b"{}")])
+        opened.set_position(HEAD)
+    return opened
+
+
+def test_what_cannot_be_looked_at_is_not_set_aside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = state_file(folder, MDT)
+    waiting(path).close()
+    for number in (errno.EIO, errno.ESTALE, errno.EACCES):
+        error = OSError(number, os.strerror(number))
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "lstat", Mock(side_effect=error))
+            with pytest.raises(StateUnwritable, match="cannot look at state file") as told:
+                open_state_file(path)
+        assert os.strerror(number) in told.value.message and told.value.hint
+    assert waiting_in(path) == 1
+
+
+def test_what_waits_behind_a_link_is_said_to_be_lost_uncounted(
+    tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = state_file(folder, MDT)
+    waiting(path).close()
+    elsewhere = tmp_path / "elsewhere"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    opened, told = open_state_file(path)
+    opened.close()
+    assert told is not None and "events that waited in it for Redis, if there were any, are lost" in told
+    path.unlink()
+    path.symlink_to(elsewhere)
+    assert forget(folder, MDT)
+    assert f"some, or no, events of {MDT} that waited for Redis are lost" in caplog.text

@@ -21,7 +21,7 @@ from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_address import Node
 from hsm_shipper.errors import ConfigError, StreamError, StreamRefused, StreamUnavailable
 from hsm_shipper.stream.connection import address, connect, primary_now
-from hsm_shipper.stream.sentinel import SentinelFinder, SentinelUnavailable
+from hsm_shipper.stream.sentinel import SentinelFinder, SentinelRefused, SentinelUnavailable
 from hsm_shipper.stream.stream import ActionStream
 from hsm_tools.aio import AsyncStreamReader
 from hsm_tools.consumer import StreamReader
@@ -186,10 +186,26 @@ def test_a_replica_that_copied_nothing_yet_is_not_read_from() -> None:
         finder.check_role(node, [b"slave", b"p", 1, b"sync", -1])
 
 
-def replica(port: int, flags: str = "slave", link: str = "ok") -> list[bytes]:
+def replica(port: int, flags: str = "slave", link: str = "ok", host: str = "h") -> list[bytes]:
     """A replica as a Sentinel tells of it."""
-    told = {"name": f"h:{port}", "ip": "h", "port": str(port), "flags": flags, "master-link-status": link}
-    return [word.encode() for pair in told.items() for word in pair]
+    told = {"name": f"{host}:{port}", "ip": host, "port": str(port), "flags": flags, "master-link-status": link}
+    return [word.encode(errors="surrogateescape") for pair in told.items() for word in pair]
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64, "", "\udcff"])
+def test_a_name_that_cannot_be_looked_up_is_refused_and_of_a_replica_passed_over(host: str) -> None:
+    """A server announces itself by any name (replica-announce-ip)."""
+    finder = SentinelFinder(Config(redis_url="redis+sentinel://s/hsm").redis_address, "replica", {})
+    questions = finder.candidates()
+    next(questions)
+    questions.send([b"h", b"1"])
+    with pytest.raises(StopIteration) as end:
+        questions.send([replica(2, host=host), replica(4)])
+    assert end.value.value == [Node("h", 4), Node("h", 1)]
+    questions = SentinelFinder(Config(redis_url="redis+sentinel://s/hsm").redis_address, "primary", {}).candidates()
+    next(questions)
+    with pytest.raises(SentinelRefused, match="name for 'hsm' a server that nobody can connect to"):
+        questions.send([host.encode(errors="surrogateescape"), b"1"])
 
 
 def test_replicas_in_step_come_first_then_the_primary_then_those_that_lost_it() -> None:

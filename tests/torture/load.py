@@ -51,7 +51,8 @@ _SENDERS = {
     "XACK": "the group",
     "INFO": "this program",
 }
-# Of a process; the allocator keeps some of what a run of maintenance needed.
+# Of a process; the allocator keeps some of what a run of maintenance needed. Some runs have to be in each third.
+_RECONCILE_EVERY_S = 60
 _GROWTH_MAX_SHARE = 0.05
 _GROWTH_MAX_KIB = 8192
 # What is slow is to be slow by itself, and not by waiting for a processor that the load has.
@@ -73,7 +74,7 @@ class Load:
             Path(f"/proc/{self.broker.pid}/autogroup").write_text(str(_SERVER_NICE))
         self.client: Any = self.broker.client()
         self.server = MetadataServer(
-            self.broker.port, 0, host="mds1", poll_interval=options.poll_interval, reconcile_interval=300
+            self.broker.port, 0, host="mds1", poll_interval=options.poll_interval, reconcile_interval=_RECONCILE_EVERY_S
         )
         mds = SimulatedMds(self.server.root)
         self.lists: dict[str, LongList] = {}

@@ -96,6 +96,22 @@ def test_an_address_that_is_not_told_is_that_which_was_asked() -> None:
     assert "cluster-announce-hostname" in refused.value.hint
 
 
+def test_a_name_that_cannot_be_looked_up_is_refused_and_of_a_replica_passed_over() -> None:
+    """Redis takes any letters, digits, dots and hyphens for a cluster-announce-hostname."""
+    long = "x" * 64
+    for host in ("b..c", f"{long}.c"):
+        bad = Node(host, 2)
+        nodes = ClusterNodes(parse_url("redis+cluster://a:1"))
+        with pytest.raises(ClusterRefused, match=f"'{host}' cannot be looked up") as refused:
+            look(nodes, {A: [told(0, SLOTS - 1, bad)]})
+        assert "cluster-announce-hostname" in refused.value.hint
+        assert look(nodes, {A: [told(0, SLOTS - 1, A, bad)]})[0].primaries == (A,)
+        assert look(nodes, {A: HALVES})[1] == [A]
+        for error in (redis.exceptions.MovedError, redis.exceptions.AskError):
+            with pytest.raises(ClusterRefused, match="cannot be looked up"):
+                redirection(error(f"3999 {host}:6381"), A)
+
+
 def test_what_nobody_answers_names_every_node() -> None:
     with pytest.raises(ClusterUnavailable, match=r"no node of the cluster answers \(a:1: refused, b:2: refused\)"):
         look(ClusterNodes(parse_url(URL)), {})

@@ -257,3 +257,11 @@ def test_waiting_is_read_from_the_environment_as_well() -> None:
     environ = {"HSM_REDIS_WAIT_REPLICAS": "2", "HSM_REDIS_WAIT_FSYNC": "true", "HSM_REDIS_WAIT_TIMEOUT": "1.5"}
     config = load_config(None, environ).config
     assert (config.redis_wait_replicas, config.redis_wait_fsync, config.redis_wait_timeout_s) == (2, True, 1.5)
+
+
+@pytest.mark.parametrize("key", ["redis_username", "redis_sentinel_username"])
+def test_a_user_whose_name_cannot_be_sent_is_refused(load: Any, key: str) -> None:
+    url = "redis_url: redis+sentinel://h/hsm\n"
+    for refused in ("me\udcff", "\ud800"):
+        assert f"{key}: what it holds is no UTF-8" in refusal(load, url, **{f"HSM_{key.upper()}": refused})
+    assert getattr(load(url, **{f"HSM_{key.upper()}": "bücher😀"}).config, key) == "bücher😀"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import redis
 import redis.asyncio
 
 from hsm_shipper.config import Config, load_config
-from hsm_shipper.contract.redis_address import Node, RedisAddress, address_of, parse_url
+from hsm_shipper.contract.redis_address import Node, RedisAddress, address_of, announced, parse_url
 from hsm_shipper.contract.redis_address_options import _OPTIONS
 from hsm_shipper.errors import ConfigError
 from hsm_shipper.stream.connection import client_kwargs, connect
@@ -167,6 +168,53 @@ def test_what_cannot_be_used_is_named(url: str, named: str) -> None:
     assert "redis_url" in str(refused.value) and "\n" not in str(refused.value)
 
 
+# For these `socket` raises an UnicodeError, which redis-py hands on as it is.
+UNFIT = [
+    "redis..example",
+    ".redis",
+    "redis..",
+    ".",
+    f"{'x' * 64}.example",
+    f"{'ö' * 60}.example",
+    "ö..example",
+    "::1%a..b",
+]
+
+
+@pytest.mark.parametrize("host", UNFIT)
+def test_a_name_that_cannot_be_looked_up_is_refused_in_every_form(host: str) -> None:
+    with pytest.raises(UnicodeError):
+        socket.getaddrinfo(host, 6379)
+    place = f"[{host}]" if ":" in host else host
+    for url in (
+        f"redis://{place}/1",
+        f"rediss://{place}",
+        f"redis+sentinel://h1,{place}/hsm",
+        f"redis+cluster://h1,{place}",
+    ):
+        with pytest.raises(
+            ConfigError, match=r"^redis_url cannot be used: the name of a host cannot be looked up: "
+        ) as it:
+            parse_url(url)
+        assert host not in str(it.value), "it may be a part of a password"
+    with pytest.raises(ValueError, match="cannot be looked up"):
+        announced(host, 6379)
+
+
+@pytest.mark.parametrize(
+    "host", ["redis", "redis.", f"{'x' * 63}.example", "bücher.example", "a_b.-c", "::ffff:10.0.0.1"]
+)
+def test_a_name_that_can_be_looked_up_is_taken_as_it_is(host: str) -> None:
+    host.encode("idna")
+    assert address_of(host, 1, 0).nodes == (Node(host, 1),) == (announced(host.encode(), b"1"),)
+
+
+@pytest.mark.parametrize(("host", "port"), [(b"", b"1"), (b"\xff", b"1"), (b"h", b"http")])
+def test_what_a_server_tells_may_be_no_address(host: bytes, port: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        announced(host, port)
+
+
 SAMPLES = {
     "db": "3",
     "read_from": "replica",
@@ -231,6 +279,9 @@ def test_the_parts_of_an_address_are_checked_as_well(port: Any, db: Any, named: 
         StreamReader("localhost", port, db)
     with pytest.raises(ConfigError, match="redis_host"):
         StreamReader(f"redis://:{SECRET}@localhost")
+    for host in UNFIT:
+        with pytest.raises(ConfigError, match=r"^redis_host: the name of a host cannot be looked up: "):
+            address_of(host, 6379, 0)
     assert address_of("::1", "6379", "0") == RedisAddress("redis", (Node("::1", 6379),), 0)
 
 

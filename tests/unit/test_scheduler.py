@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from apscheduler.triggers.base import BaseTrigger
@@ -84,6 +84,22 @@ def test_a_run_asked_for_twice_is_one_run(jobs: Scheduler, runs: Runs) -> None:
     runs.gate.set()
     eventually(lambda: not jobs.is_coming("elm-MDT0000"))
     assert len(runs.done) == 1
+
+
+def test_a_clock_that_is_set_back_puts_nothing_off(jobs: Scheduler, runs: Runs) -> None:
+    hourly = IntervalTrigger(seconds=3600, start_date=datetime(2000, 1, 1, tzinfo=UTC), timezone=UTC)
+    jobs._trigger_of = lambda _mdt: hourly
+    jobs.add("elm-MDT0000")
+    scheduled = jobs._scheduler.get_job("elm-MDT0000")
+    scheduled.modify(next_run_time=scheduled.next_run_time + timedelta(hours=10))  # as the clock was ten hours ahead
+    jobs.run_soon(["elm-MDT0001"], delay_s=36_000)
+    jobs.look_at_the_clock()
+    assert jobs.is_coming("elm-MDT0001") and not runs.begun
+    jobs._ahead_s += 36_000
+    jobs.look_at_the_clock()
+    eventually(lambda: runs.done == ["elm-MDT0001"])
+    next_run_time = jobs._scheduler.get_job("elm-MDT0000").next_run_time
+    assert next_run_time - datetime.now(UTC) <= timedelta(hours=1)
 
 
 def test_what_is_removed_does_not_run(jobs: Scheduler, runs: Runs) -> None:

@@ -116,6 +116,8 @@ def test_a_heartbeat_tells_of_them_only_after_three_polls_in_a_row() -> None:
     assert beat.lost_slots == beat.slots  # not written by us, for we tell since when
     assert replace(beat, slots_lost_since=since + 1).lost_slots is None
     assert replace(beat, slots_lost_since=since).lost_slots == beat.slots
+    assert replace(beat, slots_lost_since=beat.last_poll_at).lost_slots is None
+    assert replace(beat, slots_lost_since=beat.last_poll_at + 3600).lost_slots == beat.slots  # the clock was set back
     assert replace(beat, slots_lost_since=since, max_requests=None).lost_slots is None
     assert beat.slots.lost == 20
     again = decode(encode(replace(beat, slots_lost_since=since)))

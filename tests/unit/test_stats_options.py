@@ -24,7 +24,9 @@ def test_an_address_is_understood(text: str, host: str, port: int, shown: str) -
     assert str(address(text)) == shown
 
 
-@pytest.mark.parametrize("text", ["", "9879", ":", ":x", ":-1", ":65536", "::1:80", "[::1]", "a:b:1", ": 80", ":٨٠"])
+@pytest.mark.parametrize(
+    "text", ["", "9879", ":", ":x", ":-1", ":65536", "::1:80", "[::1]", "a:b:1", ": 80", ":٨٠", "a..b:1"]
+)
 def test_what_is_none_is_an_error(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         address(text)
