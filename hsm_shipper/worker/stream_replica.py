@@ -278,10 +278,13 @@ class StreamReplica:
             self._remember(head)
 
     def remember_unconfirmed(self, places: Set[int]) -> None:
-        """Keep the places that a reading missed for the next one, whoever makes it."""
+        """Keep the places that a reading missed for the next one, whoever makes it.
+
+        Where they cannot be written, the state file stays open, as for `save_status`.
+        """
         self.forget_unconfirmed(places)
         if places != self._stored_absent:
-            with self._guarded():
+            with self._guarded(StateUnwritable):
                 self._opened.set_missed(places)
         self.unconfirmed_absent = self._stored_absent = places
         self._absent_at_most = None

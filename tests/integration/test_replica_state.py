@@ -191,24 +191,32 @@ def test_a_status_that_cannot_be_saved_is_an_error_and_polling_goes_on(
     mdt.check(*LATER)
 
 
-def test_a_status_that_has_no_room_leaves_the_state_file_open(
-    mdt: OneMdt, wire: Wire, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """To load a file of which much waits takes seconds, and without Redis that would be at each poll of a full disk."""
-    mdt.poll(*LISTING)
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[StateFile]:
+    """Which state files were loaded."""
     loads: list[StateFile] = []
     load = StateFile.load
-
-    def full(*_: object) -> None:
-        raise StateUnwritable("cannot write state file: database or disk is full")
 
     def counted(state: StateFile, index: Any) -> Any:
         loads.append(state)
         return load(state, index)
 
+    monkeypatch.setattr(StateFile, "load", counted)
+    return loads
+
+
+def _no_room(*_: object) -> None:
+    raise StateUnwritable("cannot write state file: database or disk is full")
+
+
+def test_a_status_that_has_no_room_leaves_the_state_file_open(
+    mdt: OneMdt, wire: Wire, monkeypatch: pytest.MonkeyPatch, loads: list[StateFile]
+) -> None:
+    """To load a file of which much waits takes seconds, and without Redis that would be at each poll of a full disk."""
+    mdt.poll(*LISTING)
+    loads.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(StateFile, "save_poll_status", full)
-        patch.setattr(StateFile, "load", counted)
+        patch.setattr(StateFile, "save_poll_status", _no_room)
         assert isinstance(mdt.poller.poll().error, StateUnwritable)
         wire.down = True
         for _ in range(3):
@@ -219,6 +227,24 @@ def test_a_status_that_has_no_room_leaves_the_state_file_open(
     assert loads == []
     mdt.poll(*LATER)
     mdt.check(*LATER)
+
+
+def test_what_a_reading_missed_and_has_no_room_leaves_the_state_file_open(
+    mdt: OneMdt, wire: Wire, monkeypatch: pytest.MonkeyPatch, loads: list[StateFile]
+) -> None:
+    mdt.poll(*LISTING)
+    loads.clear()
+    wire.down = True
+    with monkeypatch.context() as patch:
+        patch.setattr(StateFile, "set_missed", _no_room)
+        mdt.shows(LISTING[0])
+        for _ in range(3):
+            assert isinstance(mdt.poller.poll().error, StateUnwritable)
+    wire.down = False
+    assert loads == []
+    mdt.poll(LISTING[0])
+    assert mdt.poll(LISTING[0]).events["PURGED"] == len(LISTING) - 1
+    mdt.check(LISTING[0])
 
 
 def test_a_disk_that_fills_up_between_append_and_commit_sends_nothing_twice(
