@@ -44,6 +44,7 @@ from hsm_shipper.worker.changes import Change, rows_of
 from hsm_shipper.worker.line_index import LineIndex
 from hsm_shipper.worker.listing_scan import FEW_LINES, were_sorted
 from hsm_shipper.worker.outbox import USUAL_BOUND, Outbox, OutboxBound, OutboxMatch, actions_once_sent
+from hsm_shipper.worker.unconfirmed import Unconfirmed
 
 _log = logging.getLogger(__name__)
 
@@ -82,10 +83,7 @@ class StreamReplica:
         """How much to ship at once."""
         self.outbox = Outbox(bound)
         self.line_index = LineIndex()
-        self.unconfirmed_absent: Set[int] = set()
-        """Places that the last complete reading missed without being believed."""
-        self._stored_absent: Set[int] = set()  # the same by the state file
-        self._absent_at_most: Set[int] | None = None  # what a later reading missed that the state file knows nothing of
+        self._unconfirmed = Unconfirmed()
         self.refresh_pending: set[int] = set()
         """Places of actions whose state is to be appended again."""
 
@@ -103,6 +101,11 @@ class StreamReplica:
     def waiting_since(self) -> int | None:
         """When the first of that was seen, in seconds since the epoch; None where nothing waits."""
         return None if self._state_file is None else self._state_file.outbox_since
+
+    @property
+    def unconfirmed_absent(self) -> Set[int]:
+        """Places that the last complete reading missed without being believed."""
+        return self._unconfirmed.places
 
     @property
     def is_filled(self) -> bool:
@@ -144,7 +147,8 @@ class StreamReplica:
             self._state_file.close()
         self._abandon()
         self._state_file, self._head, self._in_step = None, None, False
-        self.line_index, self.unconfirmed_absent, self.refresh_pending = LineIndex(), set(), set()
+        self.line_index, self.refresh_pending = LineIndex(), set()
+        self._unconfirmed.load(set())
 
     def catch_up(self) -> None:
         """Make sure that we are where the stream is, folding what it has said without us, and append what waits.
@@ -282,17 +286,15 @@ class StreamReplica:
 
         Where they cannot be written, the state file stays open, as for `save_status`.
         """
-        self.forget_unconfirmed(places)
-        if places != self._stored_absent:
+        self._unconfirmed.narrow(places)
+        if not self._unconfirmed.is_stored(places):
             with self._guarded(StateUnwritable):
                 self._opened.set_missed(places)
-        self.unconfirmed_absent = self._stored_absent = places
-        self._absent_at_most = None
+        self._unconfirmed.store(places)
 
     def forget_unconfirmed(self, but: Set[int]) -> None:
-        """A reading has seen what else was missed, and may not be able to say so in the state file."""
-        self._absent_at_most = but if self._absent_at_most is None else self._absent_at_most & but
-        self.unconfirmed_absent = self.unconfirmed_absent & but
+        """A reading that cannot be told of has seen what else was missed."""
+        self._unconfirmed.narrow(but)
 
     def actions_at(self, places: Sequence[int]) -> dict[int, ActionState]:
         """The known actions in the given packed places; `StateChanged` if they are not what is known any more."""
@@ -388,9 +390,8 @@ class StreamReplica:
             self._flight = None
 
     def _load(self) -> None:
-        self._head, self.line_index, self._stored_absent, self.refresh_pending = self._opened.load(LineIndex)
-        absent, at_most = self._stored_absent, self._absent_at_most
-        self.unconfirmed_absent = absent if at_most is None else absent & at_most
+        self._head, self.line_index, missed, self.refresh_pending = self._opened.load(LineIndex)
+        self._unconfirmed.load(missed)
         self._in_step = self._follows = False
 
     def _fold(self, head: Head) -> None:
@@ -407,8 +408,7 @@ class StreamReplica:
         else:
             raise ReplayOvertaken(f"stream {self._stream.key} is trimmed faster than it can be read")
         self._head, self.refresh_pending = head, set()
-        self.unconfirmed_absent = self._stored_absent = set()
-        self._absent_at_most = None
+        self._unconfirmed.store(set())
         self._follows = False
         account.tell(after, len(self.line_index), self._host)
 
