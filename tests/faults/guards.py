@@ -431,6 +431,13 @@ MUTATIONS = [
         "not_ready = self._not_ready()",
         "or be ready by its end",
     ),
+    Mutation(
+        "worker/unconfirmed.py",
+        "        self.places = self.places & missed\n",
+        "",
+        "what a reading without Redis has seen is not purged by a second short list",
+        "tests/integration/test_poller_outage.py",
+    ),
     # What is said of it.
     Mutation(
         "worker/poller.py",
