@@ -110,7 +110,8 @@ def in_place(command: str, server: SimulatedServer) -> str:
     """The command for this server."""
     command = re.sub(r"\bMDT\b", "elm-MDT0000", command)
     command = command.replace("redis-cli -n 1", f"redis-cli -p {server.redis.get_connection_kwargs()['port']} -n 0")
-    command = command.replace("/var/lib/hsm-shipper", str(server.state_dir))
+    command = command.replace("/var/lib/hsm-shipper", str(server.state_dir)).replace("--listen :9879", "--listen :0")
+    command = command.replace("/var/lib/prometheus/node-exporter", str(server.state_dir))
     return command.replace("/run/hsm-shipper", str(server.run_dir))
 
 
