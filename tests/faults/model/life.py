@@ -272,7 +272,7 @@ class Life:
         """A run on the state file of a worker, as `MaintenanceRun` does it; None where it was killed."""
         process = Process(f"maintenance of {worker.mdt.name} on {worker.host}")
         result: CycleResult | HsmError | None = None
-        epochs = self.epochs
+        epochs, front = self.epochs, self._front(worker.mdt)
         with self.machine.running(process):
             worker.maintenance_client.connection_pool.reset()
             own = ActionStream(worker.maintenance_client, worker.mdt.key.decode(), "the model")
@@ -287,9 +287,22 @@ class Life:
             self.epochs != epochs
         ):  # an end that somebody deleted meanwhile lets what it ended live again, if not for long
             self.begin_epochs(front_lost=True)
+        self._note_trim(worker.mdt, front)
         for database in list(process.databases):
             raise Wrong(f"{process.name} leaves {database.path} open")
         return result
+
+    def _front(self, mdt: Mdt) -> int | None:
+        stream = self.stream(mdt)
+        return stream.ids[0] if stream is not None and stream.ids else None
+
+    def _note_trim(self, mdt: Mdt, front_before: int | None) -> None:
+        """A front that moved below a deletion may hide another one: what waits is dropped then, and counted."""
+        front, stream = self._front(mdt), self.stream(mdt)
+        if stream is not None and front != front_before and stream.max_deleted > (front or 0):
+            for worker in self.workers.values():
+                if worker.mdt is mdt:
+                    worker.break_promises()
 
     def _cycle(self, worker: Worker, stream: ActionStream, threshold: int) -> CycleResult:
         try:
