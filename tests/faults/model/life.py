@@ -107,7 +107,7 @@ class Worker:
 
     def poll(self) -> PollResult | None:
         """Poll once; None where the process was killed, and another one has begun."""
-        result, epochs = None, self._life.epochs
+        result, epochs, readings = None, self._life.epochs, len(self.readings)
         with self._life.machine.running(self.process):
             result = self.poller.poll()
         self.next, self.next_again = None, False
@@ -115,15 +115,15 @@ class Worker:
         if self.process.is_dead:
             self.start()
             return None
-        if epochs == self._life.epochs:  # else it need not have noticed yet that something is lost
-            self._promise(result)
+        if epochs == self._life.epochs and len(self.readings) > readings:
+            self._promise(result)  # else it need not have noticed yet that something is lost, or it could not read
         if result is not None and result.error is None and not result.backlog and not self.copy_path.exists():
             self.readings.clear()
         return result
 
     def _promise(self, result: PollResult | None) -> None:
         """What a poll has seen it has shipped, or it waits."""
-        if result is None or not self.readings or self.is_damaged or not self.replica.is_filled:
+        if result is None or self.is_damaged or not self.replica.is_filled:
             return
         if result.error is None:
             self.promises_nothing = False
