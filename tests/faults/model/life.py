@@ -11,7 +11,7 @@ from pathlib import Path
 import redis
 
 from hsm_shipper.contract.stream_ids import pack_id
-from hsm_shipper.errors import HsmError, StateCorrupt, StreamError, StreamMoved
+from hsm_shipper.errors import HsmError, OutboxFull, StateCorrupt, StreamError, StreamMoved
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
 from hsm_shipper.state.damage import check_for_damage, set_aside
@@ -346,8 +346,8 @@ class Life:
             worker.may_be_set_aside = False
         for _ in range(POLLS_TO_SETTLE):
             result = worker.poll()
-            while result is not None and result.error is None and worker.replica.waiting.events:
-                result = worker.poll()  # each appends some of what waits
+            while result is not None and _goes_on(result.error) and worker.replica.waiting.events:
+                result = worker.poll()  # each appends some of what waits, and may find no room for all that is new
             if at_once and result is not None and result.error is None and mdt.referee.is_true():
                 break
         if result is None or result.error is not None:
@@ -441,3 +441,8 @@ def _difference(said: dict[Place, str | None], listed: dict[Place, str | None]) 
 def as_content(lines: Sequence[bytes]) -> bytes:
     """A listing of whole lines."""
     return b"".join(line + b"\n" for line in lines)
+
+
+def _goes_on(error: HsmError | None) -> bool:
+    """Whether what waits is appended in spite of it."""
+    return error is None or isinstance(error, OutboxFull)
