@@ -59,16 +59,18 @@ class Referee:
         self.said: set[str | None] = set()
         """MD5s of all lines whose states were ever said."""
         self._goes_on: set[Place] | None = None
+        self._lost: set[Place] = set()
 
     def begin_epoch(self, stream: Stream | None, *, front_lost: bool = False) -> None:
         """Take what the stream says now for granted: Redis, or somebody else, has changed what it said before.
 
-        With `front_lost` its beginning went, and what is first said of a place that is not mentioned may go on from
-        there, until the worker has noticed.
+        With `front_lost` its beginning went, or entries of it: what is first said of a place that is not mentioned, or
+        of which it says something else by now, may go on from there, until the worker has noticed.
         """
-        self.fold = folded(stream)
+        before, self.fold = self.fold, folded(stream)
         if front_lost:
             self._goes_on = set()
+            self._lost = {place for place, live in before.live.items() if self.fold.live.get(place) != live}
 
     def has_noticed(self) -> None:
         """The worker has read what is left of the stream."""
@@ -113,8 +115,8 @@ class Referee:
             raise Wrong(str(wrong[-1:]))
 
     def _may_go_on(self, place: Place) -> bool:
-        """Whether this is the first that is said of a place since the front of the stream was lost."""
-        if self._goes_on is None or place in self.fold.mentioned or place in self._goes_on:
+        """Whether this is the first that is said of a place since the front of the stream, or its entry, was lost."""
+        if self._goes_on is None or place in self._goes_on or place in self.fold.mentioned - self._lost:
             return False
         self._goes_on.add(place)
         return True
