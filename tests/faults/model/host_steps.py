@@ -30,6 +30,8 @@ def cut_power(life: Life, rng: random.Random) -> str:
         return "busy"
     worker.kill(rng.random())
     worker.break_promises()
+    worker.readings[:0] = worker.earlier_readings
+    worker.may_be_set_aside |= worker.has_mixed_log
     return worker.process.name
 
 
@@ -123,7 +125,7 @@ def mix_two_days(life: Life, rng: random.Random) -> str | None:
     worker.poll()
     life.maintain(worker)
     worker.poll()
-    worker.may_be_set_aside = True
+    worker.may_be_set_aside = worker.has_mixed_log = True
     move_over(copy, worker.state_path)
     worker.kill()
     worker.break_promises()
@@ -138,7 +140,7 @@ def bring_back_copy(life: Life, rng: random.Random) -> str:
         return "none"
     worker.break_promises()
     how = rng.choice(("restored", "moved", "moved and killed"))
-    worker.may_be_set_aside = True
+    worker.may_be_set_aside = worker.has_mixed_log = True
     if how != "restored":
         move_over(copy, worker.state_path)
         if how == "moved and killed":

@@ -91,6 +91,10 @@ class Worker:
         """Whether its state file may hold what no poll has had to read yet: maintenance finds it."""
         self.may_be_set_aside = False
         """Whether somebody has had his hands in its state file: nothing else is a reason to set it aside."""
+        self.has_mixed_log = False
+        """Whether its state file may lie under a log of another day: where that loses its end, this shows."""
+        self.earlier_readings: list[Reading] = []
+        """All that it ever read and said: where the power fails, what waited is there again."""
         self.client, self.maintenance_client = life.client(), life.client()
         self.start()
 
@@ -114,10 +118,13 @@ class Worker:
         self.check_set_aside()
         if self.process.is_dead:
             self.start()
+            # What it appended and did not commit its successor sees at another time: what waits then is not the same.
+            self.promises_nothing = True
             return None
         if epochs == self._life.epochs and len(self.readings) > readings:
             self._promise(result)  # else it need not have noticed yet that something is lost, or it could not read
         if result is not None and result.error is None and not result.backlog and not self.copy_path.exists():
+            self.earlier_readings += self.readings
             self.readings.clear()
         return result
 
