@@ -147,7 +147,9 @@ def bring_back_copy(life: Life, rng: random.Random) -> str:
             worker.kill()
         return how
     try:
-        with closing(sqlite3.connect(copy)) as source, closing(sqlite3.connect(worker.state_path)) as target:
+        with closing(sqlite3.connect(copy)) as source, closing(sqlite3.connect(worker.state_path, timeout=0)) as target:
+            target.execute("BEGIN IMMEDIATE")  # by itself it would wait for ever for a run that it is in the middle of
+            target.rollback()
             source.backup(target)
     except sqlite3.Error as error:
         return str(error)
