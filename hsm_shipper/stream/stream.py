@@ -99,24 +99,32 @@ class ActionStream:
         )
 
     def holds(self, head: Head) -> bool:
-        """Whether the newest entry that `head` knows is still in the stream, with the same content."""
+        """Whether the newest entry that `head` knows is still in the stream, with the same content.
+
+        And nothing behind it that has an id of then: that is of another server.
+        """
         if head.newest_id is None:
             return False
-        fields = self._fields_of(head.newest_id)
-        return fields is not None and entry_sha1(fields) == head.newest_sha1
+        found = self._entries(head.newest_id, head.last_id, 2)
+        return len(found) == 1 and entry_sha1(found[0]) == head.newest_sha1
 
     def data_of(self, entry_id: str) -> bytes | None:
         """The field `data` of an entry; None without it, or without the entry."""
         return data_of(self._fields_of(entry_id))
 
     def _fields_of(self, entry_id: str) -> list[bytes] | None:
-        """[field, value, ...] of an entry; None without it. Not every client makes a dict of them."""
+        """[field, value, ...] of an entry; None without it."""
+        found = self._entries(entry_id, entry_id, 1)
+        return found[0] if found else None
+
+    def _entries(self, first_id: str, last_id: str, count: int) -> list[list[bytes]]:
+        """[field, value, ...] of entries. Not every client makes a dict of them."""
         with self.translated("look at"):
-            found = cast(list[Any], self._client.xrange(self.key, entry_id, entry_id))
-        if not found:
-            return None
-        fields = found[0][1]
-        return [part for pair in fields.items() for part in pair] if isinstance(fields, dict) else fields
+            found = cast(list[Any], self._client.xrange(self.key, first_id, last_id, count))
+        return [
+            [part for pair in fields.items() for part in pair] if isinstance(fields, dict) else fields
+            for _, fields in found
+        ]
 
     def line_digest_of(self, entry_id: bytes) -> bytes | None:
         """MD5 (16 bytes) of the line of an entry that a replay has met; None where the entry does not tell it.

@@ -220,7 +220,8 @@ class RedisModel:
 
     def _xpending(self, key: bytes, name: bytes) -> list[Any]:
         stream = self._stream(key)
-        assert stream is not None
+        if stream is None or name not in stream.groups:
+            raise redis.ResponseError(f"NOGROUP No such key {key!r} or consumer group {name!r}")
         pending = stream.groups[name].pending
         if not pending:
             return [0, None, None, None]

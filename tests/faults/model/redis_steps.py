@@ -148,6 +148,9 @@ def set_id(life: Life, rng: random.Random) -> str | None:
     if stream is None:
         return None
     _hand(life, "XSETID", mdt.key, unpack_id(stream.last + rng.randint(1, 5)))
+    for worker in life.workers.values():
+        if worker.mdt is mdt:
+            worker.break_promises()  # what waits is not what came next, whenever it is told
     return mdt.name
 
 
