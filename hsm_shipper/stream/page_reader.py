@@ -55,10 +55,10 @@ class PageReader:
             max_deleted_id=told.get(b"max-deleted-entry-id", b""),
         )
 
-    def sha1_of(self, entry_id: str) -> str | None:
-        """The digest of an entry as in `Head`; None if it is not there."""
-        found = self._command("XRANGE", self._key, entry_id, entry_id)
-        return entry_sha1(found[0][1]) if found else None
+    def sha1_of(self, entry_id: str, last_id: str) -> str | None:
+        """The digest of an entry as in `Head`; None if it is not there, or not the last one up to `last_id`."""
+        found = self._command("XRANGE", self._key, entry_id, last_id, "COUNT", "2")
+        return entry_sha1(found[0][1]) if len(found) == 1 and found[0][0] == entry_id.encode() else None
 
     def _command(self, *words: str) -> Any:
         self._connection.send_command(*words)

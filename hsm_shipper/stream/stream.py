@@ -192,8 +192,10 @@ class ActionStream:
                 f"{where} ends at {now.last_id}, before {held.last_id} as the state file knows it",
                 "a server that is behind is not believed: is it the primary? If it is, the worker catches up by itself",
             )
-        if held.newest_id is not None and pages.sha1_of(held.newest_id) != held.newest_sha1:
+        if held.newest_id is not None and pages.sha1_of(held.newest_id, held.last_id) != held.newest_sha1:
             raise StreamMoved(f"{where} does not hold the entry {held.newest_id} as the state file knows it")
+        if held.newest_id is None and now.first_id is not None and pack_id(now.first_id) <= pack_id(held.last_id):
+            raise StreamMoved(f"{where} holds the entry {now.first_id}, which the state file knows to be gone")
 
     def length(self) -> int:
         """How many entries it has."""

@@ -296,7 +296,7 @@ MUTATIONS = [
     ),
     Mutation(
         "stream/stream.py",
-        "if held.newest_id is not None and pages.sha1_of(held.newest_id) != held.newest_sha1:",
+        "if held.newest_id is not None and pages.sha1_of(held.newest_id, held.last_id) != held.newest_sha1:",
         "if False:",
         "nor one that is another",
     ),
