@@ -28,7 +28,7 @@ from tests.support.core import (
     lines,
     shipper_client,
 )
-from tests.support.outage import LISTING, OUTAGE, TOLD, bounded, fail, filled, go_without_redis, missed
+from tests.support.outage import LISTING, OUTAGE, TOLD, bounded, drained, fail, filled, go_without_redis, missed
 
 
 class Clock:
@@ -297,9 +297,7 @@ def test_what_takes_long_to_append_is_left_to_the_next_polls(mdt: OneMdt, wire: 
         result = mdt.poll(line(2, status), *OUTAGE[-1][1:])
         told.append(mdt.told())
         assert result.backlog == 7 + len(told) - sum(map(len, told))
-    while mdt.replica.waiting.events:
-        mdt.poll(line(2, "SUCCEED"), *OUTAGE[-1][1:])
-        told.append(mdt.told())
+    told += drained(mdt)
     assert list(chain(*told)) == [*TOLD, "UPDATE 1/2 STARTED", "UPDATE 1/2 FAILED", "UPDATE 1/2 SUCCEED"]
     assert len(told[0]) == 3
     mdt.check(line(2, "SUCCEED"), *OUTAGE[-1][1:])
@@ -314,8 +312,7 @@ def test_what_has_no_room_while_the_rest_is_appended_is_said(mdt: OneMdt, wire: 
     assert isinstance(result.error, OutboxFull)
     assert result.not_kept
     assert result.backlog == 6 + 4  # what is left of the seven, and what this list says, kept or not
-    while mdt.replica.waiting.events:
-        mdt.poller.poll()
+    drained(mdt)
     mdt.poll(*OUTAGE[0])
     mdt.check(*OUTAGE[0])
 

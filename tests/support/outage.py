@@ -56,3 +56,14 @@ def go_without_redis(mdt: OneMdt, wire: Wire, listings: list[list[bytes]] = OUTA
     for listing in listings:
         fail(mdt, *listing)
     wire.down = False
+
+
+def drained(mdt: OneMdt) -> list[list[str]]:
+    """Poll until nothing waits any more; what each poll has told. Each appends something, or it is no draining."""
+    told = []
+    for _ in range(mdt.replica.waiting.events):
+        if mdt.replica.waiting.events:
+            mdt.poller.poll()
+            told.append(mdt.told())
+    assert not mdt.replica.waiting.events
+    return told
