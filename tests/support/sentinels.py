@@ -160,11 +160,16 @@ def _ask(sentinel: SentinelServer, question: Callable[[Any], Any]) -> Any:
 
 
 def _follows(server: RedisServer) -> bool:
-    with server.client() as client:
-        told = client.info("replication")
-    return bool(told["role"] == "slave" and told["master_link_status"] == "up")
+    told = _replication(server)
+    return bool(told.get("role") == "slave" and told["master_link_status"] == "up")
 
 
 def _takes_writes(server: RedisServer) -> bool:
-    with server.client() as client:
-        return bool(client.info("replication")["role"] == "master")
+    return bool(_replication(server).get("role") == "master")
+
+
+def _replication(server: RedisServer) -> dict[str, Any]:
+    """What it says; nothing from one that has just become something else, and ends all connections at that."""
+    with contextlib.suppress(redis.ConnectionError), server.client() as client:
+        return dict(client.info("replication"))
+    return {}

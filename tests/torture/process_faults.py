@@ -198,6 +198,7 @@ KINDS = [
         "no descriptor left",
         _few_descriptors,
         Signs(line="Too many open files|unable to open", over="recovered after", status="last poll failed"),
+        may_crash=True,  # one that has just begun cannot even read what it is made of
     ),
     Kind(
         "no memory left",
