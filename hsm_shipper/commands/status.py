@@ -140,7 +140,7 @@ def _program_troubles(
     """
     if program is None or program.state not in ("STARTING", "RUNNING"):
         return [f"{name} is {program.state if program else 'missing'}: {consequence}"]
-    silent_s = min(program.uptime_s, program.uptime_s if looked_s is None else looked_s)
+    silent_s = program.uptime_s if looked_s is None else min(looked_s, program.uptime_s)
     if silent_s <= late_s:
         return []
     return [f"{name} has not looked for {in_one_unit(silent_s)} and hangs: {consequence}"]
