@@ -390,6 +390,7 @@ class StreamReplica:
             self._flight = None
 
     def _load(self) -> None:
+        self.line_index = LineIndex()  # there may be many lines: not once more while the others are still there
         self._head, self.line_index, missed, self.refresh_pending = self._opened.load(LineIndex)
         self._unconfirmed.load(missed)
         self._in_step = self._follows = False
@@ -430,7 +431,7 @@ class StreamReplica:
         if ours is not None and after is not None and has_losses(ours, head, account.entries, needs_before):
             raise ReplayOvertaken(f"entries of stream {self._stream.key} went, before or behind {after}")
         self.outbox.take_out_found(self._opened, found)
-        self.line_index = LineIndex()  # there may be many lines: not once more while the others are still there
+        self.line_index = LineIndex()  # as in `_load`
         self.line_index = self._opened.folded(head, LineIndex)
         return after
 

@@ -229,7 +229,7 @@ MUTATIONS = [
         "if _is_before(now.first_id, known.first_id):",
         "if False:",
         "a front that goes back is another stream",
-        "tests/faults/test_histories.py",
+        "tests/unit/test_stream_head.py",
     ),
     Mutation(
         "contract/stream_head.py",
@@ -312,6 +312,7 @@ MUTATIONS = [
         'if pending["pending"] else next_id',
         "if False else next_id",
         "what a consumer has not acknowledged is needed",
+        "tests/integration/test_cycle_trimming.py",
     ),
     Mutation(
         "contract/event.py",
@@ -501,6 +502,7 @@ MUTATIONS = [
         "                if self._data_version() != self._version:\n                    raise StateChanged",
         "                if False:\n                    raise StateChanged",
         "nor are they written over",
+        "tests/integration/test_state_file_store.py",
     ),
     # Maintenance.
     Mutation(
@@ -523,6 +525,7 @@ MUTATIONS = [
         "delete_actions(self._connection, healed.missing)",
         "pass",
         "what the stream has lost leaves the state file, and is appended again",
+        "tests/integration/test_cycle.py",
     ),
     Mutation(
         "maintenance/reconcile.py",
@@ -640,7 +643,7 @@ MUTATIONS = [
         "if told not in (None, action.digest):",
         "if False:",
         "a line that changed alone is looked up in the stream",
-        "tests/integration/test_replica_state.py",
+        "tests/integration/test_state_values.py",
     ),
     Mutation(
         "state/state_file.py",

@@ -51,13 +51,19 @@ def _delete(life: Life, mdt: Mdt, *at: int) -> None:
     life.begin_epochs(front_lost=True)
 
 
+@pytest.mark.parametrize("is_gone", [True, False])
 @pytest.mark.parametrize("at", [0, 2])
-def test_what_was_deleted_and_healed_may_come_back(life: Life, mdt: Mdt, at: int) -> None:
-    """Redis is put back to before the deletion: the state file that maintenance corrected knows that it is not that."""
+def test_what_was_deleted_and_healed_may_come_back(life: Life, mdt: Mdt, at: int, is_gone: bool) -> None:
+    """Redis is put back to before the deletion: the state file that maintenance corrected knows that it is not that.
+
+    Where the record is gone by then, nobody but the stream knows of it any more, and it has to be purged.
+    """
     before = life.server.state()
     _delete(life, mdt, at)
     healed = life.maintain(life.worker(mdt))
     assert isinstance(healed, CycleResult) and healed.missing == 1
+    if is_gone:
+        del mdt.lines[1, at + 1]
     life.server.streams = before
     life.begin_epochs()
     _settle(life)

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import redis
 
+from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.contract.trim_bound import length_bound
 from hsm_shipper.errors import StateError
 from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
 from hsm_shipper.maintenance.trim import trim
+from hsm_shipper.stream.page_reader import PAGE_ENTRIES
 from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream
 from tests.faults.world import KEY, MDT, World
@@ -119,6 +121,23 @@ def test_a_stream_that_went_back_is_not_trimmed(world: World, monkeypatch: pytes
     result = cycle(world)
     assert result.trimmed == 0
     assert world.client.xlen(KEY) == 1
+
+
+@pytest.mark.parametrize("pages", [0, 1])
+def test_who_has_lost_the_lock_trims_no_further(world: World, pages: int) -> None:
+    a_past(world, 3000)
+    stream = ActionStream(world.client, KEY, "the test's server")
+    replay = Replay(stream, lambda _: None)
+    replay.go_on(stream.head().last_id)
+    looks = iter(range(pages))
+
+    def keep_going() -> None:
+        if next(looks, None) is None:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        trim(stream, replay, pack_id(replay.until), keep_going)
+    assert world.client.xlen(KEY) == 6001 - pages * PAGE_ENTRIES
 
 
 def test_without_a_filled_state_file_nothing_is_done(world: World) -> None:
