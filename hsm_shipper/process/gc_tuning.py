@@ -10,5 +10,5 @@ _YOUNGEST = 50_000
 
 
 def relax_collector() -> None:
-    """Look for cyclic garbage seldom: what comes and goes here holds no cycles."""
+    """Look for cyclic garbage seldom: actions and entries, which come and go in great numbers, hold no cycles."""
     gc.set_threshold(_YOUNGEST, 20, 20)

@@ -1,18 +1,21 @@
-"""The threads of maintenance go on, whatever a run meets, and say it."""
+"""The process of maintenance goes on, whatever a run meets, says it, and is no larger for it."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from pathlib import Path
 
 import pytest
+from redis._parsers import _HiredisParser
 
 from hsm_shipper.config import Config
 from hsm_shipper.maintenance import main
 from hsm_shipper.maintenance.main import Maintenance
-
-MDT = "elm-MDT0000"
+from hsm_shipper.maintenance.run import MaintenanceRun
+from tests.support.core import MDT, OneMdt, lines
+from tests.support.servers import RedisServer
 
 
 @pytest.fixture
@@ -49,3 +52,23 @@ def test_an_order_that_fails_does_not_end_the_obeying(
         main._obey(kept)
     assert caplog.text.count("maintenance was asked for and could not be begun: KeyError: 'place'") == 2
     kept.stop()
+
+
+def test_a_run_leaves_no_reply_buffer_in_memory(mdt: OneMdt, redis_server: RedisServer, redis_db: int) -> None:
+    """The collector looks seldom in this process: what is left of each run would add up."""
+    mdt.poll(*lines(range(1, 7)))
+    config = Config(state_dir=str(mdt.state.parent), redis_port=redis_server.port, redis_db=redis_db)
+    run = MaintenanceRun(config, MDT, mdt.actions, lambda: False)
+    run()  # redis-py's lock keeps the first client that it is given
+    before = parsers_in_memory()
+    gc.disable()
+    try:
+        assert run().live == 6
+        assert parsers_in_memory() == before
+    finally:
+        gc.enable()
+
+
+def parsers_in_memory() -> int:
+    """How many parsers of redis-py there are: each has the buffer that a connection reads replies from."""
+    return sum(isinstance(each, _HiredisParser) for each in gc.get_objects())
