@@ -9,6 +9,7 @@ from benchmarks.child import serve
 from hsm_shipper.config import load_config
 from hsm_shipper.contract.redis_keys import stream_key
 from hsm_shipper.maintenance.cycle import run_cycle
+from hsm_shipper.process.memory import return_large_blocks, return_memory
 from hsm_shipper.state.poll_status import state_file
 from hsm_shipper.stream.connection import address, connect
 from hsm_shipper.stream.stream import ActionStream
@@ -24,7 +25,10 @@ def main(config_file: str, mdt: str) -> None:
     copy = f"copy:{key}"
     client.copy(key, copy, replace=True)
 
+    return_large_blocks()  # as maintenance does, and the other one behind every run
+
     def restore() -> None:
+        return_memory()
         client.copy(copy, key, replace=True)
 
     def maintain() -> dict[str, int]:

@@ -33,6 +33,7 @@ from hsm_shipper.process import log
 from hsm_shipper.process.cadence import Cadence
 from hsm_shipper.process.last_look import note_look
 from hsm_shipper.process.lateness import Lateness
+from hsm_shipper.process.memory import return_large_blocks
 from hsm_shipper.process.program import command_line, run_program
 from hsm_shipper.process.stop_signal import StopSignal
 from hsm_shipper.state.forget import stored_mdts
@@ -212,6 +213,7 @@ class Maintenance:
 
 def run(config: Config) -> None:
     """Maintain until a stop signal."""
+    return_large_blocks()
     stop = StopSignal()
     maintenance = Maintenance(config)
     threading.Thread(target=_obey, args=[maintenance], name="signals", daemon=True).start()

@@ -5,7 +5,6 @@ The maintenance program, `hsm-action-shipper maintain` and `--run-once --mainten
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from hsm_shipper.config import Config
 from hsm_shipper.contract.redis_keys import maintenance_key, stream_key
 from hsm_shipper.errors import AlreadyRunning, CalledOff, HsmError, StateCorrupt, StateError
 from hsm_shipper.maintenance.cycle import CycleResult, run_cycle
+from hsm_shipper.process.memory import return_memory
 from hsm_shipper.state.damage import check_for_damage, set_aside
 from hsm_shipper.state.database import tidy
 from hsm_shipper.state.forget import maintenance_lock_path
@@ -62,8 +62,8 @@ class MaintenanceRun:
             return self._recorded()
         finally:
             # A parser of redis-py holds itself, with the buffer of its connection, and the collector looks seldom here:
-            # this process makes some for each run, and would grow for days.
-            gc.collect()
+            # this process makes some for each run, and would grow for days. A long stream's fold is gone by now, too.
+            return_memory()
 
     def _recorded(self) -> CycleResult:
         started_at, begun = time.time(), time.monotonic()
