@@ -65,7 +65,8 @@ class Scheduler:
         """Run each of `mdts` once in `delay_s` seconds, beside its schedule, and not at another time so asked for."""
         due = DateTrigger(datetime.now(UTC) + timedelta(seconds=delay_s), timezone=UTC)
         for mdt in mdts:
-            self._scheduler.add_job(self._run, due, args=[mdt], id=_soon(mdt), replace_existing=True)
+            # Two: what is asked for while such a run goes on waits for its end. APScheduler would leave it out.
+            self._scheduler.add_job(self._run, due, args=[mdt], id=_soon(mdt), replace_existing=True, max_instances=2)
 
     def is_coming(self, mdt: str) -> bool:
         """Whether a run is asked for, waits for its turn, or goes on; one that is on its schedule does not count."""

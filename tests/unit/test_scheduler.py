@@ -86,6 +86,19 @@ def test_a_run_asked_for_twice_is_one_run(jobs: Scheduler, runs: Runs) -> None:
     assert len(runs.done) == 1
 
 
+def test_a_run_asked_for_while_one_goes_on_comes_after_it(jobs: Scheduler, runs: Runs) -> None:
+    """It may have passed already what the next one is asked for."""
+    jobs.add("elm-MDT0000")
+    runs.gate.clear()
+    jobs.run_soon(["elm-MDT0000"])
+    eventually(lambda: runs.now == 1)
+    jobs.run_soon(["elm-MDT0000"])
+    eventually(lambda: len(jobs._scheduler.get_jobs()) == 1)  # it waits for its turn
+    runs.gate.set()
+    eventually(lambda: len(runs.done) == 2)
+    assert runs.most == 1
+
+
 def test_a_clock_that_is_set_back_puts_nothing_off(jobs: Scheduler, runs: Runs) -> None:
     hourly = IntervalTrigger(seconds=3600, start_date=datetime(2000, 1, 1, tzinfo=UTC), timezone=UTC)
     jobs._trigger_of = lambda _mdt: hourly
