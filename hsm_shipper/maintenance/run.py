@@ -58,18 +58,16 @@ class MaintenanceRun:
         Raises `CalledOff`; `AlreadyRunning` while another run has a lock, `redis_lock.LockHeld` if that is the one in
         Redis; `StateError` and `StreamError` for what failed. Wherever it ends, the next run ends right.
         """
-        try:
-            return self._recorded()
-        finally:
-            # A parser of redis-py holds itself, with the buffer of its connection, and the collector looks seldom here:
-            # this process makes some for each run, and would grow for days. A long stream's fold is gone by now, too.
-            return_memory()
-
-    def _recorded(self) -> CycleResult:
         started_at, begun = time.time(), time.monotonic()
         try:
             with FileLock(maintenance_lock_path(self.config.state_path, self.mdt), f"maintenance of {self.mdt}"):
-                result = self._locked_here()
+                try:
+                    result = self._locked_here()
+                finally:
+                    # A parser of redis-py holds itself, with the buffer of its connection, and the collector looks
+                    # seldom here: this process makes some for each run, and would grow for days. And before anything is
+                    # recorded, which imports sqlite-utils at times: its objects would keep what a long stream took.
+                    return_memory()
         except (CalledOff, AlreadyRunning):
             raise
         except HsmError as error:

@@ -12,6 +12,7 @@ from redis._parsers import _HiredisParser
 
 from hsm_shipper.config import Config
 from hsm_shipper.maintenance import main
+from hsm_shipper.maintenance import run as run_module
 from hsm_shipper.maintenance.main import Maintenance
 from hsm_shipper.maintenance.run import MaintenanceRun
 from tests.support.core import MDT, OneMdt, lines
@@ -72,3 +73,16 @@ def test_a_run_leaves_no_reply_buffer_in_memory(mdt: OneMdt, redis_server: Redis
 def parsers_in_memory() -> int:
     """How many parsers of redis-py there are: each has the buffer that a connection reads replies from."""
     return sum(isinstance(each, _HiredisParser) for each in gc.get_objects())
+
+
+def test_memory_is_returned_before_a_run_is_recorded(
+    mdt: OneMdt, redis_server: RedisServer, redis_db: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is imported to record it stays for good, and would lie among what a long stream took."""
+    mdt.poll(*lines(range(1, 7)))
+    config = Config(state_dir=str(mdt.state.parent), redis_port=redis_server.port, redis_db=redis_db)
+    steps: list[str] = []
+    monkeypatch.setattr(run_module, "return_memory", lambda: steps.append("return_memory"))
+    monkeypatch.setattr(run_module, "record", lambda *_: steps.append("record"))
+    MaintenanceRun(config, MDT, mdt.actions, lambda: False)()
+    assert steps == ["return_memory", "record"]

@@ -37,9 +37,12 @@ class StallWatch:
 
     def longest_ms(self, at_s: float) -> float:
         """For how long a processor stood still around a time, in seconds since the epoch; 0 where none did."""
-        words = (line.split() for file in self._files.values() for line in file.read_text().splitlines())
-        stalls = [float(late_ms) for ended_s, late_ms in words if abs(float(ended_s) - at_s) <= _AROUND_S]
-        return max(stalls, default=0.0)
+        return max((late_ms for ended_s, late_ms in self.all() if abs(ended_s - at_s) <= _AROUND_S), default=0.0)
+
+    def all(self) -> list[tuple[float, float]]:
+        """When each ended, in seconds since the epoch, and how many milliseconds it was late."""
+        lines = (line.split() for file in self._files.values() for line in file.read_text().splitlines())
+        return [(float(ended_s), float(late_ms)) for ended_s, late_ms in lines]
 
     def close(self) -> None:
         """Watch no more."""
