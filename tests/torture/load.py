@@ -274,13 +274,10 @@ def measure(load: Load, minutes: float) -> list[str]:
     wrong += commands_that_held(load, "under load")
     wrong += consumers_that_starve(load, _added(load) - added)
     print(f"{_added(load) - added:,} entries in {seconds:.0f} s")
-    late_ms = [late_ms for _, late_ms in load.stalls.all()]
+    late_ms = [ms for _, ms in load.stalls.all()]
     long = sum(ms > _BLOCKED_MAX_MS for ms in late_ms)
-    print(
-        f"processors stood still {len(late_ms)} times for more than 2 ms, {long} times for more than {_BLOCKED_MAX_MS}, ",
-        end="",
-    )
-    print(f"at most {max(late_ms, default=0):.1f} ms")
+    print(f"processors stood still {len(late_ms)} times for more than 2 ms, ", end="")
+    print(f"{long} times for more than {_BLOCKED_MAX_MS}, at most {max(late_ms, default=0):.1f} ms")
     return wrong
 
 
