@@ -1,8 +1,8 @@
 """When the processors themselves stood still: `python -m tests.torture.stalls CPU FILE` watches one of them.
 
-At times nothing runs on a processor that should, not even what comes before all else: the kernel is at something, or a
-virtual machine is left out by its host. A command that Redis was at then is in its slow log, though not for what it did.
-A process that is to wake up every few milliseconds, above everything else on its processor, wakes up late by as much.
+At times nothing runs on a processor that should, not even what comes before all else: the kernel is at something, or
+a virtual machine is left out by its host. A command that Redis was at then is in its slow log, though not for what it
+did. A process that is to wake up every few milliseconds, above everything else there, wakes up late by as much.
 """
 
 from __future__ import annotations
