@@ -14,6 +14,7 @@ within the MDT at any one time, except that a CANCEL carries its target's. A coo
 from __future__ import annotations
 
 import re
+from sys import intern
 
 import msgspec
 
@@ -82,7 +83,7 @@ def parse_line(line: bytes) -> ActionRecord | None:
     if not (0 <= cat_idx <= INDEX_MAX and 0 <= rec_idx <= INDEX_MAX):
         place = _place_of(cat_idx, rec_idx)
         return None if place is None else ActionRecord(place, fid, action, status, cookie)
-    return ActionRecord(cat_idx << 32 | rec_idx, fid, action, status, cookie)
+    return ActionRecord(cat_idx << 32 | rec_idx, fid, intern(action), intern(status), cookie)
 
 
 def readable_place(line: bytes) -> int | None:

@@ -10,10 +10,14 @@ _DIGEST_BYTES = 16
 _WORDS = _DIGEST_BYTES // 4
 _NO_DIGEST = bytes(_DIGEST_BYTES)  # no line has this MD5, but with a chance of 2^-128
 _FEWEST_CELLS = 1024
+_MANY_CELLS = 256 * 1024
+# Of the cells, as many may be filled, and as many are where there are new ones: the rest is for MD5s that come and go.
+_FULL = 0.8
+_FITS = 0.7
 
 
 class DigestTable:
-    """A whole number from 1 on for each of many MD5s, no two the same, in some 28 bytes for each of them.
+    """A whole number from 1 on for each of many MD5s, no two the same, in 22 to 27 bytes for each of them.
 
     The MD5s lie one behind the other, in order of their numbers. Beside them is a hash table with open addressing: the
     number of an MD5 is in the cell that its first bytes name, or, where that is taken, in one of the next. A number
@@ -29,9 +33,11 @@ class DigestTable:
         self._filled = 0
         self._count = 0
 
-    def get(self, digest: bytes) -> int:
-        """The number of `digest`, `NONE` if it has none."""
+    def get(self, digest: bytes, guess: int = NONE) -> int:
+        """The number of `digest`, `NONE` if it has none; soon told where it is `guess`."""
         cells, digests = self._cells, self._digests
+        if digests[guess * _DIGEST_BYTES : (guess + 1) * _DIGEST_BYTES] == digest:
+            return guess
         last = len(cells) - 1
         cell = int.from_bytes(digest[:4], byteorder) & last
         while number := cells[cell]:
@@ -55,12 +61,29 @@ class DigestTable:
             number = (found or number) + 1
         return numbers
 
+    def add(self, digest: bytes, number: int) -> bool:
+        """Give one MD5 a number that no other has; False where it has one."""
+        self._fit(1)
+        kept, cells, last = self._digests, self._cells, len(self._cells) - 1
+        cell = int.from_bytes(digest[:4], byteorder) & last
+        while other := cells[cell]:
+            if self._is_of(other, digest):
+                return False
+            cell = (cell + 1) & last
+        cells[cell] = number
+        begin = number * _DIGEST_BYTES
+        if begin >= len(kept):
+            kept.extend(bytes(begin + _DIGEST_BYTES - len(kept)))
+        kept[begin : begin + _DIGEST_BYTES] = digest
+        self._filled += 1
+        self._count += 1
+        return True
+
     def add_all(self, digests: Sequence[bytes], numbers: Sequence[int]) -> list[int]:
         """Give each of some MD5s a number that no other has; returns those not given, where the MD5 has one."""
         if not digests:
             return []
-        if 3 * (self._filled + len(digests)) > 2 * len(self._cells):
-            self._make_room(len(digests))
+        self._fit(len(digests))
         kept, cells, last = self._digests, self._cells, len(self._cells) - 1
         kept.extend(bytes(max(0, (max(numbers) + 1) * _DIGEST_BYTES - len(kept))))
         have_one = []
@@ -95,11 +118,13 @@ class DigestTable:
         begin = number * _DIGEST_BYTES
         return self._digests[begin : begin + _DIGEST_BYTES] == digest
 
-    def _make_room(self, more: int) -> None:
-        """Have cells for so many MD5s more: without those of what is gone, and a few times as many as needed now."""
+    def _fit(self, more: int) -> None:
+        """Have cells for so many MD5s more: where there are too few, without those of what is gone."""
+        if self._filled + more <= _FULL * len(self._cells):
+            return
         size = _FEWEST_CELLS
-        while size < 2 * (self._count + more):
-            size *= 4
+        while self._count + more > _FITS * size:
+            size *= 4 if size < _MANY_CELLS else 2  # small ones are to grow seldom, and large ones to take little
         self._cells = array("I")  # both would be in memory else
         cells = self._cells = array("I", [self.NONE]) * size
         self._filled = self._count

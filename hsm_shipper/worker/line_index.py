@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Container, Iterable, Sequence, Set
-from itertools import chain, groupby
+from itertools import compress, groupby
 
+from hsm_shipper.worker.block_table import BlockRun, BlockTable
 from hsm_shipper.worker.digest_table import DigestTable
-from hsm_shipper.worker.listing_blocks import Block, BlockRun
 from hsm_shipper.worker.place_set import PlaceSet
 
 
 class LineIndex:
-    """The live lines by MD5, and the blocks that they stand in: some 44 bytes and a twentieth of a block each.
+    """The live lines by MD5, and the blocks that they stand in: some 34 bytes and a twentieth of a block each.
 
     350,000 have to fit beside a metadata server's real work. Each has a slot, a whole number, and is in one block: the
     one that held it last. A block that a line has left, or whose line is known no more, says nothing any longer.
@@ -40,14 +40,9 @@ class LineIndex:
         self._ambiguous: set[bytes] = set()
         self._places = array("Q", [0])
         self._free = array("I")
-        self._reading = 0
-        self._nowhere = Block()  # where the slots are that no line has
-        self._arrived = Block()  # where a line is until it was seen in a listing
-        self._block_of = [self._nowhere]
-        self._blocks: dict[bytes, Block] = {}  # those whose lines are all known, by SHA-256
-        self._remains: set[Block] = set()  # the others that lines are in
-        self.runs: list[BlockRun] = []
-        """The runs of blocks of the last reading, in the order of the listing."""
+        self.blocks = BlockTable()
+        self._block_of = array("I", [BlockTable.NOWHERE])  # of each slot; `NOWHERE` where no line has it
+        self._arrived = self.blocks.take()  # where a line is until it was seen in a listing
         looked_at = []
         for places, digests in actions:
             if look_at:
@@ -68,51 +63,30 @@ class LineIndex:
 
     # While a listing is read
 
-    def begin(self) -> None:
-        """Begin a reading: nothing was seen in it yet."""
-        self._reading += 1
-        self._nowhere.seen_in = self._reading
-        if self._arrived.members:
-            self._remains.add(self._arrived)
-        self._arrived = Block(seen_in=self._reading)
+    def begin(self) -> list[BlockRun]:
+        """Begin a reading: nothing was seen in it yet. Returns the runs of the last one whose lines are known still."""
+        last_runs = self.blocks.begin()
+        self._arrived = self.blocks.take()
+        return last_runs
 
-    def see_block(self, sha256: bytes) -> Block | None:
-        """The block with this SHA-256, if every line of it is known: they are all seen from now on."""
-        block = self._blocks.get(sha256)
-        if block is not None:
-            block.seen_in = self._reading
-        return block
+    def see_lines(self, sha256: bytes, digests: Sequence[bytes]) -> tuple[int, Sequence[int]]:
+        """A new block, and the slots of its lines by their MD5; `NO_SLOT` for those that are not known.
 
-    def see_run(self, run: BlockRun) -> bool:
-        """Whether every line of these blocks, all of which were known, still is: they are seen from now on."""
-        if not all(block.sha256 for block in run.blocks):
-            return False
-        reading = self._reading
-        for block in run.blocks:
-            block.seen_in = reading
-        return True
-
-    def see_lines(self, block: Block, digests: Sequence[bytes]) -> Sequence[int]:
-        """The slots of lines by their MD5, `NO_SLOT` for those that are not known; the others are seen in `block`.
-
-        `digests` are all lines of `block`, which is not known. It is from now on, where its lines are.
+        The others are seen in it. It is known by its SHA-256 from now on, where all of them are.
         """
-        block.seen_in = self._reading
+        block = self.blocks.take()
         slots = self._slots.get_all(digests) if len(self) else [self.NO_SLOT] * len(digests)
         self._move(slots, block)
         if self.NO_SLOT not in slots:
-            self._blocks[block.sha256] = block
-        elif block.members:
-            self._remains.add(block)
-        return slots
+            self.blocks.know(block, sha256)
+        return block, slots
 
-    def keep_block(self, block: Block, digests: Sequence[bytes]) -> None:
+    def keep_block(self, block: int, sha256: bytes, digests: Sequence[bytes]) -> None:
         """Know a block by its SHA-256, if those of its lines that were not known when they were seen are by now."""
         slots = self._slots.get_all(digests)
-        if block.sha256 and self.NO_SLOT not in slots:
+        if self.NO_SLOT not in slots and not self.blocks.was_left(block):
             self._move(slots, block)
-            self._remains.discard(block)
-            self._blocks[block.sha256] = block
+            self.blocks.know(block, sha256)
 
     def places(self, slots: Iterable[int]) -> list[int]:
         """The packed places of slots; 0 for `NO_SLOT`."""
@@ -125,19 +99,19 @@ class LineIndex:
         slot = self.NO_SLOT if digest is None else self._slots.get(digest)
         if slot == self.NO_SLOT or self._places[slot] != place:
             slot = self._slots_by_place[place]
-        return self._block_of[slot].seen_in == self._reading
+        return self.blocks.is_seen(self._block_of[slot])
 
     def unseen(self, but: Container[int] = ()) -> Set[int]:
         """Packed places of every action whose line was not seen since `begin`, but for those in `but`."""
-        reading = self._reading
-        unseen = [block for block in chain(self._blocks.values(), self._remains) if block.seen_in != reading]
+        unseen = self.blocks.unseen()
+        slots = list(map(self.blocks.slots, unseen))
+        found: Iterable[int]
         # Where the lines of one block are far from each other, it is soon less to look at every line once.
-        if sum(block.slot_span for block in unseen) > len(self._places):
-            found = (
-                place for place, block in zip(self._places, self._block_of, strict=True) if block.seen_in != reading
-            )
+        if sum(map(len, slots)) > len(self._places):
+            found = compress(self._places, map(set(unseen).__contains__, self._block_of))
         else:
-            found = (self._places[slot] for block in unseen for slot in block.slots() if self._block_of[slot] is block)
+            of = zip(unseen, slots, strict=True)
+            found = (self._places[slot] for block, some in of for slot in some if self._block_of[slot] == block)
         return PlaceSet(sorted(place for place in found if place not in but))
 
     # When it is known what became of the lines
@@ -165,7 +139,7 @@ class LineIndex:
             self._slots.free(slots)
         else:
             slots = list(map(self._forget, places, digests))
-        self._move(slots, self._nowhere)
+        self._move(slots, BlockTable.NOWHERE)
         self._free.extend(reversed(slots))  # the last is taken first: so lines that come are in order as these went
 
     def _take_slots(self, places: Sequence[int]) -> Sequence[int]:
@@ -180,7 +154,7 @@ class LineIndex:
             slots = [*again, *slots[: len(places) - len(again)]]
             places = places[len(again) :]
         self._places.extend(places)
-        self._block_of.extend([self._nowhere] * len(places))
+        self._block_of.extend([BlockTable.NOWHERE] * len(places))
         self._move(slots, self._arrived)
         return slots
 
@@ -205,33 +179,23 @@ class LineIndex:
         slot = self._slots.get(digest)
         self._slots.free([slot])
         self._slots_by_place[self._places[slot]] = slot
-        self._leave(self._block_of[slot], 0)
+        self.blocks.leave(self._block_of[slot], 0)
 
-    def _move(self, slots: Sequence[int], block: Block) -> None:
+    def _move(self, slots: Sequence[int], block: int) -> None:
         """Have these lines in `block`, and in no other."""
-        block_of = self._block_of
+        block_of, leave = self._block_of, self.blocks.leave
         moved: range | list[int]
-        if isinstance(slots, range) and not block.members:
+        if isinstance(slots, range) and not self.blocks.members[block]:
             moved = slots
             for left, some in groupby(block_of[slots.start : slots.stop]):
-                self._leave(left, len(list(some)))
-            block_of[slots.start : slots.stop] = [block] * len(slots)
+                leave(left, len(list(some)))
+            block_of[slots.start : slots.stop] = array("I", [block]) * len(slots)
         else:
-            moved = [slot for slot in dict.fromkeys(slots) if slot != self.NO_SLOT and block_of[slot] is not block]
+            moved = [slot for slot in dict.fromkeys(slots) if slot != self.NO_SLOT and block_of[slot] != block]
             for left, these in groupby(moved, block_of.__getitem__):
-                self._leave(left, len(list(these)))
+                leave(left, len(list(these)))
             for slot in moved:
                 block_of[slot] = block
             moved.sort()
         if moved:
-            block.hold(len(moved), moved[0], moved[-1])
-
-    def _leave(self, block: Block, count: int) -> None:
-        """Know `block` by its SHA-256 no more: so many lines have left it, or one needs a look."""
-        if self._blocks.get(block.sha256) is block:
-            del self._blocks[block.sha256]
-            self._remains.add(block)
-        block.sha256 = b""
-        block.members -= count
-        if not block.members:
-            self._remains.discard(block)
+            self.blocks.hold(block, len(moved), moved[0], moved[-1])

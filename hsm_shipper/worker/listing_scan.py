@@ -7,6 +7,7 @@ lines of other blocks are looked at one by one, by their MD5.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Set
 from hashlib import md5, sha256
 from itertools import islice, pairwise
@@ -15,9 +16,10 @@ from operator import lt
 from hsm_shipper.contract.action_state import UNKNOWN_ENTRY, ActionState
 from hsm_shipper.contract.kernel_line import parse_line, readable_place
 from hsm_shipper.contract.stream_ids import milliseconds_of, pack_id
+from hsm_shipper.worker.block_table import UNSORTED_PLACES, BlockRun, Extent
 from hsm_shipper.worker.held_lines import NewLine
 from hsm_shipper.worker.line_index import LineIndex
-from hsm_shipper.worker.listing_blocks import RUN_BYTES, UNSORTED, Block, BlockRun, block_end
+from hsm_shipper.worker.listing_blocks import RUN_BYTES, block_end
 from hsm_shipper.worker.place_set import PlaceSet
 
 # A listing of so few lines may be sorted by chance.
@@ -43,12 +45,13 @@ class ListingScan:
 
     def __init__(self, index: LineIndex, listings_are_sorted: bool = True) -> None:
         """`listings_are_sorted` is what the one before this says."""
-        self._index = index
-        self._last_runs, index.runs = index.runs, []
-        self._run_ends = {run.blocks[-1].sha256: at for at, run in enumerate(self._last_runs)}
+        self._index, self._blocks = index, index.blocks
+        self.known_at_begin = len(index)
+        self._last_runs = index.begin()
+        self._run_ends = {run.blocks[-1]: at for at, run in enumerate(self._last_runs)}
         # Which of them is expected to follow: none behind something new, before one of them has ended again.
         self._expected: int | None = 0
-        self._run: list[Block] = []  # blocks of a run that has not ended yet
+        self._run: list[int] = []  # blocks of a run that has not ended yet
         self._run_is_known = True
         self._rest = b""  # the lines from the beginning of that run on
         self._passed_bytes = 0  # how much of them the blocks of that run have
@@ -56,11 +59,10 @@ class ListingScan:
         self._last_place = -1
         self.ascends = True
         """Whether the places of all lines so far only grow: no place is there twice."""
-        # Blocks with new lines, and the MD5s of those, one behind the other.
-        self._new_blocks: list[tuple[Block, bytes]] = []
+        # Blocks with new lines, their SHA-256, and the MD5s of those lines, one behind the other.
+        self._new_blocks: list[tuple[int, bytes, bytes]] = []
         self.listings_are_sorted = listings_are_sorted
         """Whether listings are sorted by place, as the kernel's are, as far as `is_sorted` was asked."""
-        self.known_at_begin = len(index)
         self.lines = 0
         self.not_understood = 0
         self.example: bytes | None = None
@@ -68,7 +70,6 @@ class ListingScan:
         self.contested: set[int] = set()
         """Places that have several new lines: which of them is right is not known."""
         self._present = PlaceSet()  # that hold something new, or something not understood
-        index.begin()
 
     def new_lines(self, chunks: Iterable[bytes]) -> Iterator[list[NewLine]]:
         """Run a listing past what is known, some whole lines at a time; yields those that are new and understood."""
@@ -83,8 +84,8 @@ class ListingScan:
 
     def keep_blocks(self) -> None:
         """Have blocks that held new lines known from now on, where all of those lines are known by now."""
-        for block, digests in self._new_blocks:
-            self._index.keep_block(block, [digests[at : at + 16] for at in range(0, len(digests), 16)])
+        for block, digest, digests in self._new_blocks:
+            self._index.keep_block(block, digest, [digests[at : at + 16] for at in range(0, len(digests), 16)])
         self._new_blocks = []
 
     def claim(self, lines: list[NewLine]) -> list[NewLine]:
@@ -142,7 +143,7 @@ class ListingScan:
         places = [self._last_place, *(record.place for record in records)]
         if len(records) < len(lines) or not (self.ascends and _ascend(places)):
             new: list[NewLine] = []
-            self._pass([self._look_at(chunk, sha256(chunk).digest(), new)])
+            self._pass(self._blocks.extent([self._look_at(chunk, sha256(chunk).digest(), new)]))
         else:
             digests = [md5(line, usedforsecurity=False).digest() for line in lines]
             new = list(map(NewLine, lines, digests, records))
@@ -168,9 +169,10 @@ class ListingScan:
                 break
             data = listing[at:end]
             digest = sha256(data).digest()
-            self._run.append(self._index.see_block(digest) or self._look_at(data, digest, new))
+            block = self._blocks.see(digest) or self._look_at(data, digest, new)
+            self._run.append(block)
             at = end
-            if at - begin >= RUN_BYTES or digest in self._run_ends:
+            if at - begin >= RUN_BYTES or block in self._run_ends:
                 self._end_run(listing[begin:at])
                 begin = at
         if is_end and self._run:
@@ -192,9 +194,9 @@ class ListingScan:
             end = begin if run is None else begin + run.size_bytes
             if end > len(listing) and not is_end:
                 break
-            if run is not None and sha256(view[begin:end]).digest() == run.sha256 and self._index.see_run(run):
-                self._index.runs.append(run)
-                self._pass(run.blocks)
+            if run is not None and sha256(view[begin:end]).digest() == run.sha256 and self._blocks.see_run(run):
+                self._blocks.runs.append(run)
+                self._pass(run.extent)
                 self._expected += 1
                 begin = end
             else:
@@ -203,29 +205,28 @@ class ListingScan:
 
     def _end_run(self, data: bytes) -> None:
         """The blocks since the last run are one."""
-        blocks, self._run = self._run, []
-        self._pass(blocks)
+        blocks, self._run = array("I", self._run), []
+        extent = self._blocks.extent(blocks)
+        self._pass(extent)
         if self._run_is_known:
-            self._index.runs.append(BlockRun(sha256(data).digest(), len(data), blocks))
-            last = self._run_ends.get(blocks[-1].sha256)
+            self._blocks.runs.append(BlockRun(sha256(data).digest(), len(data), blocks, extent))
+            last = self._run_ends.get(blocks[-1])
             self._expected = None if last is None else last + 1
         self._run_is_known = True
 
-    def _pass(self, blocks: Iterable[Block]) -> None:
+    def _pass(self, extent: Extent) -> None:
         """Count blocks, in the order of the listing."""
-        for block in blocks:
-            self.lines += block.line_count
-            if block.first_place <= self._last_place:
-                self.ascends = False
-            self._last_place = block.first_place + block.span
+        self.lines += extent.line_count
+        if not self._last_place < extent.first_place <= extent.last_place:
+            self.ascends = False
+        self._last_place = extent.last_place
 
-    def _look_at(self, data: bytes, digest: bytes, new: list[NewLine]) -> Block:
+    def _look_at(self, data: bytes, digest: bytes, new: list[NewLine]) -> int:
         """A block that is not known, line by line: what is new in it is added to `new`."""
         lines = data.split(b"\n")
         lines.pop()
-        block = Block(digest, len(lines))
         digests = [md5(line, usedforsecurity=False).digest() for line in lines]
-        slots = self._index.see_lines(block, digests)
+        block, slots = self._index.see_lines(digest, digests)
         places = self._index.places(slots)
         if LineIndex.NO_SLOT in slots:
             unknown = [at for at, slot in enumerate(slots) if slot == LineIndex.NO_SLOT]
@@ -241,11 +242,9 @@ class ListingScan:
                     new_digests.append(digests[at])
                     places[at] = record.place
             if len(new_digests) == len(unknown) and len(self._new_blocks) < _NEW_BLOCKS_MAX:
-                self._new_blocks.append((block, b"".join(new_digests)))
-        if _ascend(places):
-            block.first_place, block.span = places[0], places[-1] - places[0]
-        else:
-            block.first_place = UNSORTED
+                self._new_blocks.append((block, digest, b"".join(new_digests)))
+        first_and_last = (places[0], places[-1]) if _ascend(places) else UNSORTED_PLACES
+        self._blocks.set_extent(block, Extent(len(lines), *first_and_last))
         return block
 
 

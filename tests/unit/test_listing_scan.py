@@ -12,7 +12,6 @@ from hsm_shipper.contract.kernel_line import readable_place
 from hsm_shipper.worker import listing_scan
 from hsm_shipper.worker.held_lines import HELD_OPEN_MAX, HeldLines
 from hsm_shipper.worker.line_index import LineIndex
-from hsm_shipper.worker.listing_blocks import Block
 from hsm_shipper.worker.listing_scan import ListingScan
 from tests.support import core
 from tests.support.core import digest, line, lines, place
@@ -41,10 +40,11 @@ def test_an_action_without_a_known_hash_is_known_by_its_place() -> None:
 def test_a_slot_that_was_freed_is_used_again() -> None:
     knows = known(lines(range(1, 4)))
     knows.begin()
-    [slot] = knows.see_lines(Block(), [digest(line(2))])
+    _, [slot] = knows.see_lines(b"a" * 32, [digest(line(2))])
     knows.drop_all([place(2)], [digest(line(2))])
     knows.add_all([place(9)], [digest(line(9))])
-    assert knows.see_lines(Block(), [digest(line(9)), digest(line(2))]) == [slot, LineIndex.NO_SLOT]
+    _, slots = knows.see_lines(b"b" * 32, [digest(line(9)), digest(line(2))])
+    assert slots == [slot, LineIndex.NO_SLOT]
     knows.begin()
     assert knows.unseen() == places([1, 3, 9])
 
