@@ -84,14 +84,15 @@ class BlockTable:
             self._seen_in[block] = self._reading
         return block
 
-    def see_run(self, run: BlockRun) -> bool:
-        """Whether every line of these blocks, all of which were known, still is: they are seen from now on."""
-        if not self._is_known(run):
-            return False
+    def see_run(self, run: BlockRun) -> None:
+        """These blocks are seen from now on; the run is one of those that `begin` has returned.
+
+        A line that has left one of them meanwhile was seen in another.
+        """
         reading, seen_in = self._reading, self._seen_in
         for block in run.blocks:
             seen_in[block] = reading
-        return True
+        self.runs.append(run)
 
     def _is_known(self, run: BlockRun) -> bool:
         return all(map(self._known.__getitem__, run.blocks))
@@ -141,7 +142,7 @@ class BlockTable:
 
     def know(self, block: int, sha256: bytes) -> None:
         """Have a block found by its SHA-256, all lines of which are known and came into it."""
-        if not self._left[block] and self._numbers.add(sha256[:16], block):
+        if self._numbers.add(sha256[:16], block):
             self._known[block] = 1
 
     def hold(self, block: int, count: int, first_slot: int, last_slot: int) -> None:

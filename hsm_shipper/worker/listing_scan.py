@@ -194,8 +194,8 @@ class ListingScan:
             end = begin if run is None else begin + run.size_bytes
             if end > len(listing) and not is_end:
                 break
-            if run is not None and sha256(view[begin:end]).digest() == run.sha256 and self._blocks.see_run(run):
-                self._blocks.runs.append(run)
+            if run is not None and sha256(view[begin:end]).digest() == run.sha256:
+                self._blocks.see_run(run)
                 self._pass(run.extent)
                 self._expected += 1
                 begin = end

@@ -353,21 +353,16 @@ MUTATIONS = [
     ),
     Mutation(
         "worker/block_table.py",
-        "        if not self._is_known(run):\n            return False\n",
-        "",
+        "list(filter(self._is_known, self.runs))",
+        "self.runs",
         "nor does a run of which a block does not",
     ),
     Mutation(
-        "worker/block_table.py",
-        "list(filter(self._is_known, self.runs))",
-        "self.runs",
-        "nor one of which a block's number has become that of another",
-    ),
-    Mutation(
-        "worker/block_table.py",
-        "if not self._left[block] and self._numbers.add",
-        "if self._numbers.add",
+        "worker/line_index.py",
+        "if self.NO_SLOT not in slots and not self.blocks.was_left(block):",
+        "if self.NO_SLOT not in slots:",
         "a block that a line has left before its new ones were known is never whole",
+        "tests/unit/test_listing_scan.py::test_a_line_that_stands_in_two_blocks_is_there_as_long_as_one_of_them_is",
     ),
     Mutation(
         "worker/listing_scan.py",
