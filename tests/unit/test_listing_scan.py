@@ -171,9 +171,9 @@ def test_a_line_that_is_not_understood_keeps_its_place_where_that_can_be_read() 
 
 @pytest.mark.parametrize("is_new", [False, True])
 def test_a_line_that_stands_in_two_blocks_is_there_as_long_as_one_of_them_is(is_new: bool) -> None:
-    first, second = lines(range(1, 10)), [*lines(range(10, 20)), line(5)]
-    end = lines(range(20, 30))
-    knows = known([*first[:-1], *second, *end] if is_new else [*first, *second, *end])
+    first, second, end = lines(range(1, 20)), [*lines(range(20, 40)), line(5)], lines(range(40, 60))
+    all_of_them = [*first, *second[:-1], *end]
+    knows = known([data for data in all_of_them if data != line(9)] if is_new else all_of_them)
     reading = survey(knows, first, second, end)
     if is_new:
         knows.add_all([place(9)], [digest(line(9))])
