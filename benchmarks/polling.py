@@ -6,10 +6,10 @@ from pathlib import Path
 
 from benchmarks.child import BenchmarkError, Child, Run
 from benchmarks.long_list import LongList
+from benchmarks.processes import worker_memory_aim_mb
 from benchmarks.rows import Row
 from tests.support.servers import RedisServer
 
-_MEMORY_AIM_MB = 64.0
 _MEMORY_AIM_OF_MANY_MB = 100.0  # where every line changes, or is folded from the stream
 _STEADY_POLLS = 2
 _CATCH_UPS = 2
@@ -19,14 +19,15 @@ _EVERY = 100  # one line of so many changes: 1 %
 class _Rows:
     """What is measured, in the order of the table."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines: int) -> None:
+        memory_aim_mb = worker_memory_aim_mb(lines)
         self.reading = Row("floor: read, split, MD5, look up", memory_shown=False)
-        self.unchanged = Row("unchanged poll", self.reading, 0.25, _MEMORY_AIM_MB)
-        self.region = Row("1 % changed in one region", self.reading, 0.35, _MEMORY_AIM_MB)
-        self.scattered = Row("1 % changed all over the list", self.reading, 0.9, _MEMORY_AIM_MB)
+        self.unchanged = Row("unchanged poll", self.reading, 0.25, memory_aim_mb)
+        self.region = Row("1 % changed in one region", self.reading, 0.35, memory_aim_mb)
+        self.scattered = Row("1 % changed all over the list", self.reading, 0.9, memory_aim_mb)
         self.restarted = Row("first poll after a restart, unchanged")
         self.pipeline = Row("floor: bare pipeline of the same XADDs", memory_shown=False)
-        self.first_ship = Row("first ship", self.pipeline, 1.0, _MEMORY_AIM_MB)
+        self.first_ship = Row("first ship", self.pipeline, 1.0, memory_aim_mb)
         self.bare_read = Row("floor: bare reading of the entries", memory_shown=False)
         self.caught_up = Row("catch-up of a lost state", self.bare_read, 1.3, _MEMORY_AIM_OF_MANY_MB)
         self.without_state = Row("first poll without state: catch-up and list", memory_aim_mb=_MEMORY_AIM_OF_MANY_MB)
@@ -38,7 +39,7 @@ class _Rows:
 def measure(folder: Path, server: RedisServer, lines: int, repetitions: int) -> list[Row]:
     """Run every kind of poll in turn with its floor, `repetitions` times; slow ones without an aim half as often."""
     mdt = LongList(folder, server, lines)
-    rows = _Rows()
+    rows = _Rows(lines)
     for repetition in range(repetitions):
         mdt.forget_all()
         first_ship = _ship_first(mdt, rows)

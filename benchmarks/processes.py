@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+# By the lines of its list.
+_WORKER_MEMORY_AIMS_MB = {100_000: 48.0, 350_000: 64.0, 1_000_000: 110.0}
 
 
 def cpu_s(pids: Iterable[int]) -> float:
@@ -20,6 +23,11 @@ def peak_mb(pid: int) -> float:
     Not ru_maxrss: that survives exec(2), so a child starts with what its parent had when it forked.
     """
     return _kib(Path(f"/proc/{pid}/status"), "VmHWM") * 1024 / 1e6
+
+
+def worker_memory_aim_mb(lines: int) -> float:
+    """The most memory that the worker of an MDT with so many lines is to have."""
+    return next((aim_mb for most, aim_mb in _WORKER_MEMORY_AIMS_MB.items() if lines <= most), math.inf)
 
 
 def shared_out_mb(pids: Iterable[int]) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from benchmarks.figures import Figure
-from benchmarks.processes import cpu_s, peak_mb
+from benchmarks.processes import cpu_s, peak_mb, worker_memory_aim_mb
 from benchmarks.running_site import POLL_INTERVAL_S, RunningSite, running_site
 from hsm_shipper.contract.heartbeat import Heartbeat
 from tests.support.servers import RedisServer
@@ -20,9 +20,6 @@ _INTERVALS = 4
 _LATE_S = 1.0
 _SLOW_MS = 10.0
 _SLOWLOG = {"slowlog-log-slower-than": "5000", "slowlog-max-len": "100000"}
-_MEMORY_AIM_MB = 64.0
-_MEMORY_AIM_OF_MANY_LINES_MB = 110.0
-_MANY_LINES = 350_000
 
 
 def measure(folder: Path, server: RedisServer, lines: int, repetitions: int, mdts: int) -> list[Figure]:
@@ -61,7 +58,7 @@ def _steady(site: RunningSite, client: redis.Redis) -> Iterator[Figure]:
     yield Figure("polls, 1 % of their lines changed", "s", [beat.last_poll_duration_s for beat in beats])
     late = [late_s for late_s in _lateness(beats) if late_s > _LATE_S]
     yield Figure(f"polls more than {_LATE_S:g} s late, of {len(beats)}", "polls", [len(late)], 0)
-    aim = _MEMORY_AIM_OF_MANY_LINES_MB if site.listings[0].lines > _MANY_LINES else _MEMORY_AIM_MB
+    aim = worker_memory_aim_mb(site.listings[0].lines)
     yield Figure("memory of a worker, at most", "MB", [max(map(peak_mb, site.worker_pids))], aim)
     for who, seconds in took._asdict().items():
         yield Figure(f"processor: {who}", "% of a core", [100 * seconds / observed_s])
