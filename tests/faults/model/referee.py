@@ -69,8 +69,10 @@ class Referee:
         """
         before, self.fold = self.fold, folded(stream)
         if front_lost:
+            if self._goes_on is None:  # else it has not noticed what was lost before either
+                self._lost = set()
             self._goes_on = set()
-            self._lost = {place for place, live in before.live.items() if self.fold.live.get(place) != live}
+            self._lost |= {place for place, live in before.live.items() if self.fold.live.get(place) != live}
 
     def has_noticed(self) -> None:
         """The worker has read what is left of the stream."""
