@@ -32,6 +32,7 @@ translated where they first reach our code (`state.database`, `stream`, `supervi
 """
 
 import errno
+from typing import TypeVar
 
 
 def with_advice(text: str, advice: str) -> str:
@@ -158,6 +159,19 @@ class OutboxFull(HsmError):
 
 class MalformedEvent(HsmError):
     """A stream entry that does not decode to an event of the contract."""
+
+
+Kept = TypeVar("Kept", bound=HsmError)
+
+
+def to_keep(error: Kept) -> Kept:
+    """`error` without its tracebacks, which have all that the failed calls held in memory for as long as it is there.
+
+    Where one of those calls held what keeps it now, that would be a cycle: nobody knows when the collector finds it,
+    and in the middle of what it then ends a reading.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
 
 
 def unexpected(what: str, error: Exception) -> HsmError:

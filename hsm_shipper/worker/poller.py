@@ -18,6 +18,7 @@ from hsm_shipper.errors import (
     StateError,
     StreamError,
     StreamMoved,
+    to_keep,
 )
 from hsm_shipper.lustre.actions_file import ActionsFile
 from hsm_shipper.process.batched import batched
@@ -69,7 +70,7 @@ class Poller:
         try:
             self._settle(result)
         except HsmError as error:
-            result.error = error
+            result.error = to_keep(error)
         result.events.update(self._replica.shipped)
         if result.events:
             self._poll_log.clock(self._replica.appended_to, time.time())
@@ -313,7 +314,7 @@ class Poller:
                 self._replica.save_status(result.status)
         except StateError as error:
             if result.error is None:
-                result.error = error
+                result.error = to_keep(error)
             self._poll_log.state_error(error)
             result.status = result.status_after(before)
         self._status = result.status

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
 from hsm_shipper.contract.event import NEW, UPDATE
-from hsm_shipper.errors import ActionsError
+from hsm_shipper.errors import ActionsError, HsmError, StateUnwritable
+from hsm_shipper.lustre.actions_file import Reading
 from tests.simulator.debugfs import DebugfsActions, Listing
-from tests.support.core import OneMdt, line, lines
+from tests.support.core import FullDisk, OneMdt, line, lines
 
 LISTING = lines(range(1, 7))
 
@@ -51,6 +54,20 @@ class HeldMdt(OneMdt):
 @pytest.fixture
 def mdt(tmp_path: Path, client: redis.Redis) -> HeldMdt:
     return HeldMdt(tmp_path / "mds1", client)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Python's collector of cycles, which looks seldom in a worker, does not look at all."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def in_memory() -> dict[int, object]:
+    """Readings and errors that are still there, by `id`."""
+    return {id(found): found for found in gc.get_objects() if isinstance(found, Reading | HsmError)}
 
 
 def test_a_list_that_changes_is_read_anew_on_one_descriptor(mdt: HeldMdt) -> None:
@@ -129,3 +146,20 @@ def test_a_list_that_is_cut_short_and_ends_well_is_believed_at_its_second_poll(m
     for _ in range(2):
         mdt.poll(*LISTING[:1])
     assert mdt.told() == [f"PURGED 1/{rec} WAITING" for rec in range(2, 7)]
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_poll_that_failed_in_the_middle_of_a_list_has_ended_its_reading(
+    tmp_path: Path, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch)
+    mdt = HeldMdt(tmp_path / "mds1", client)
+    for _ in range(2):
+        mdt.poll()
+    disk.fill()
+    mdt.shows(*lines(range(1, 5001)))  # more than a chunk, of which nothing is known: shipped while it is read
+    before = in_memory()
+    error = mdt.poller.poll().error
+    assert isinstance(error, StateUnwritable), error
+    # Left to the collector it would end in the middle of a later one, and wait for that for ever.
+    assert in_memory().keys() - before.keys() == {id(error)}
