@@ -13,7 +13,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
@@ -238,7 +238,7 @@ def _usable(loaded: Mapping[object, object], source: str, warnings: list[str]) -
                 raise ConfigError(f"{source}: an unknown key that is no name", "write one 'key: value' a line")
             raise ConfigError(f"{source}: unknown key {name!r} (value {_shown(name, value)})", _nearest(name))
         else:
-            values[str(key)] = _convert(str(key), value, source, strict=True)
+            values[str(key)] = _convert(str(key), value, source)
     return values
 
 
@@ -249,7 +249,7 @@ def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> dict[s
             continue
         key = name.removeprefix(ENV_PREFIX).lower()
         if name == ENV_PREFIX + key.upper() and key in _TAKEN:
-            values[key] = _convert(key, environ[name], f"environment variable {name}", strict=False)
+            values[key] = _convert(key, environ[name], f"environment variable {name}")
         elif key in RETIRED_KEYS:
             warnings.append(f"environment variable {name} is of no use any more and changes nothing: remove it")
         else:
@@ -257,14 +257,20 @@ def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> dict[s
     return values
 
 
-def _convert(key: str, value: object, source: str, *, strict: bool) -> Any:
-    """`value` in the type of `key`; from the environment (not strict) text is read as that type."""
+def _convert(key: str, value: object, source: str) -> Any:
+    """`value` in the type of `key`.
+
+    Text that says a number is that number: the environment has nothing else, and files of earlier shippers may have it
+    in quotes.
+    """
     if key == "log_level" and isinstance(value, str):
         value = _LOG_LEVELS.get(value.upper(), value.upper())
     try:
-        return msgspec.convert(value, _TAKEN[key].type, strict=strict)
+        return msgspec.convert(value, _TAKEN[key].type, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{source}: {key}: {_shown(key, value)} cannot be used: {error}") from None
+        words = get_args(_TAKEN[key].type) if get_origin(_TAKEN[key].type) is Literal else ()
+        hint = f"it is one of {', '.join(words)}" if words else ""
+        raise ConfigError(f"{source}: {key}: {_shown(key, value)} cannot be used: {error}", hint) from None
 
 
 def _shown(key: str, value: object) -> str:
