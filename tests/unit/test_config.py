@@ -116,6 +116,14 @@ def test_a_file_that_is_no_mapping_of_keys_is_refused(load: Any, text: str) -> N
     assert "shipper.yaml" in refusal(load, text)
 
 
+def test_a_key_that_is_there_twice_is_said(load: Any) -> None:
+    """Who edits the sample file above what it has would go on with localhost, and not know it."""
+    loaded = load("redis_host: redis1\npoll_interval: 7\n\nredis_host: localhost\n")
+    assert loaded.config == Config(poll_interval_s=7.0)
+    (warning,) = loaded.warnings
+    assert "shipper.yaml: redis_host stands in line 1 and again in line 4: the last one counts" in warning
+
+
 def test_a_file_that_is_not_there_is_refused_if_it_was_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_config(tmp_path / "none.yaml", {})
