@@ -33,6 +33,9 @@ translated where they first reach our code (`state.database`, `stream`, `supervi
 
 import errno
 
+# ProtectHome= and PrivateTmp= of the units in deploy/systemd.
+_UNSEEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+
 
 def with_advice(text: str, advice: str) -> str:
     """What is wrong and what to do about it, in one line: servers and libraries end their words with a full stop."""
@@ -45,6 +48,13 @@ def writing_hint(error: OSError, otherwise: str) -> str:
     if error.errno != errno.EROFS:
         return otherwise
     return "a service of systemd writes only where its unit lets it: ReadWritePaths= (docs/operations.md)"
+
+
+def unseen_hint(path: str, otherwise: str = "") -> str:
+    """What to do where a file, or the socket of a Redis, is not found: `otherwise`, unless our units hide it."""
+    if not path.startswith(_UNSEEN):
+        return otherwise
+    return "our services of systemd do not see /home, /root, /run/user and /tmp: put it elsewhere (docs/operations.md)"
 
 
 class HsmError(Exception):

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from hsm_shipper.config import Config
-from hsm_shipper.errors import ConfigError, StreamUnavailable
+from hsm_shipper.errors import ConfigError, StreamUnavailable, unseen_hint
 from hsm_shipper.redis_settings import REPLY_TIMEOUT_S, TLS_KEYS
 from hsm_shipper.stream.certificates import check_certificates
 from hsm_shipper.stream.cluster import client_of_key
@@ -156,5 +156,7 @@ def _with_password(kwargs: Mapping[str, Any], key: str, file: str) -> dict[str, 
 def _read_secret(key: str, file: str) -> str:
     try:
         return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{key}: cannot read {file}: {error.strerror}", unseen_hint(file)) from None
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{key}: cannot read {file}: {error}") from None
