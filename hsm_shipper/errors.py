@@ -50,11 +50,11 @@ def writing_hint(error: OSError, otherwise: str) -> str:
     return "a service of systemd writes only where its unit lets it: ReadWritePaths= (docs/operations.md)"
 
 
-def unseen_hint(path: str, otherwise: str = "") -> str:
-    """What to do where a file, or the socket of a Redis, is not found: `otherwise`, unless our units hide it."""
+def unseen_hint(path: str, otherwise: str) -> str:
+    """What to do where a file, or the socket of a Redis, is not found: `otherwise`, and that our units may hide it."""
     if not path.startswith(_UNSEEN):
         return otherwise
-    return "our services of systemd do not see /home, /root, /run/user and /tmp: put it elsewhere (docs/operations.md)"
+    return f"{otherwise} (our services of systemd do not see /home, /root, /run/user and /tmp: docs/operations.md)"
 
 
 class HsmError(Exception):

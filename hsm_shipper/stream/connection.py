@@ -157,6 +157,7 @@ def _read_secret(key: str, file: str) -> str:
     try:
         return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
-        raise ConfigError(f"{key}: cannot read {file}: {error.strerror}", unseen_hint(file)) from None
+        hint = unseen_hint(file, "look at its owner")
+        raise ConfigError(f"{key}: cannot read {file}: {error.strerror}", hint) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{key}: cannot read {file}: {error}") from None

@@ -79,7 +79,7 @@ def test_a_socket_that_the_units_of_systemd_hide_is_said_to_be(path: str, unseen
         redis.Redis(unix_socket_path=f"{path}.none").ping()
     hint = reach_hint(missed.value, f"unix://{path}?db=1", "is Redis up?")
     assert ("do not see /home, /root, /run/user and /tmp" in hint) is unseen
-    assert (hint == "is Redis up?") is not unseen
+    assert hint.startswith("is Redis up?")
 
 
 def test_what_the_hint_names_is_what_the_units_hide() -> None:
@@ -87,4 +87,4 @@ def test_what_the_hint_names_is_what_the_units_hide() -> None:
         assert setting(UNITS / unit, "Service.ProtectHome") == setting(UNITS / unit, "Service.PrivateTmp") == "yes"
     assert unseen_hint("/etc/hsm-shipper/password", "look") == "look"
     for folder in ("/home/me", "/root", "/run/user/0", "/tmp", "/var/tmp"):
-        assert unseen_hint(f"{folder}/password").startswith("our services of systemd do not see")
+        assert unseen_hint(f"{folder}/password", "look").startswith("look (our services of systemd do not see")
