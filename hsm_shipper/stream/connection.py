@@ -157,7 +157,7 @@ def _read_secret(key: str, file: str) -> str:
     try:
         return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
-        hint = unseen_hint(file, "look at its owner")
+        hint = unseen_hint(file, "look at the path, and at its owner")
         raise ConfigError(f"{key}: cannot read {file}: {error.strerror}", hint) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{key}: cannot read {file}: {error}") from None
