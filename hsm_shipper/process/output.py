@@ -15,6 +15,8 @@ from typing import IO, Any
 from hsm_shipper.errors import HsmError
 
 EXIT_BROKEN_PIPE = 141
+LOOK_FOR_READER_S = 1.0
+"""How often to ask `nobody_reads`: as long as nothing is printed, nothing fails."""
 SHIPPER = "hsm-action-shipper"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from hsm_shipper.process.output import nobody_reads, print_out
+from hsm_shipper.process.output import LOOK_FOR_READER_S, nobody_reads, print_out
 from hsm_tools.fid_paths.paths import Paths, Pending
 from hsm_tools.tailing.hold_back import HoldBack
 from hsm_tools.tailing.view import EventView, Wanted
@@ -27,8 +27,6 @@ _HELD_MAX = 20_000
 _UNPRINTED_BATCHES = 4
 _HISTORY_BATCH = 1000
 _FULL_INTERVAL_S = 0.02
-# As long as nothing comes, nothing is printed, and so nothing fails.
-_LOOK_FOR_READER_S = 1.0
 _LEFT_OUT_INTERVAL_S = 60.0
 
 
@@ -124,7 +122,7 @@ def _receive(inbox: Inbox, due_s: float | None) -> list[StreamEvent] | _End | No
     """What comes next; None if nothing does before `due_s`, or for a second."""
     due_in_s = math.inf if due_s is None else due_s - time.monotonic()
     try:
-        return inbox.get(timeout=max(0.0, min(due_in_s, _LOOK_FOR_READER_S)))
+        return inbox.get(timeout=max(0.0, min(due_in_s, LOOK_FOR_READER_S)))
     except queue.Empty:
         return None
 
