@@ -13,8 +13,8 @@ from hsm_shipper.errors import ConfigError
 class PasswordFile(CredentialProvider):
     """Tells redis-py user and password for every connection that it makes.
 
-    `read` reads the file, and raises `ConfigError` where it cannot be read: at the beginning that is an error, later
-    the password stays what it was.
+    `read` reads the file, and raises `ConfigError` where it cannot be read: at the beginning that is an error, later,
+    or where nothing is in it, the password stays what it was.
     """
 
     def __init__(self, read: Callable[[], str], username: str | None) -> None:
@@ -24,8 +24,8 @@ class PasswordFile(CredentialProvider):
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         """As redis-py asks for them."""
-        with suppress(ConfigError):  # it is being replaced
-            self.password = self._read()
+        with suppress(ConfigError):  # it is being replaced, or written: then it may be empty for a moment
+            self.password = self._read() or self.password
         return (self._username, self.password) if self._username else (self.password,)
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:

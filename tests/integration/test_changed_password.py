@@ -35,6 +35,9 @@ def test_the_next_connection_has_the_new_one(private_server: PrivateServer, pass
         password.write_text("after\n")
         client.connection_pool.disconnect()
         assert client.ping()
+        password.write_text("")  # it is being written
+        client.connection_pool.disconnect()
+        assert client.ping()
         password.unlink()  # it is being replaced
         client.connection_pool.disconnect()
         assert client.ping()
