@@ -10,10 +10,10 @@ import difflib
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
@@ -147,7 +147,7 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] = os.enviro
     warnings: list[str] = []
     values: dict[str, Any] = {}
     if file is not None:
-        values |= _usable(_read(file), str(file), warnings)
+        values |= _usable(_read(file, warnings), str(file), warnings)
     values |= _from_environment(environ, warnings)
     mountpoint = values.pop(_MOUNTPOINT, None)
     config = msgspec.convert(values, Config)
@@ -174,7 +174,7 @@ def _has_default_file() -> bool:
         ) from None
 
 
-def _read(file: Path) -> dict[object, object]:
+def _read(file: Path, warnings: list[str]) -> dict[object, object]:
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
@@ -184,7 +184,7 @@ def _read(file: Path) -> dict[object, object]:
     try:
         loaded = msgspec.json.decode(text)  # what the command writes for its programs: JSON is YAML
     except (msgspec.DecodeError, RecursionError):
-        loaded = _from_yaml(file, text)
+        loaded = _from_yaml(file, text, warnings)
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
@@ -192,11 +192,14 @@ def _read(file: Path) -> dict[object, object]:
     return loaded
 
 
-def _from_yaml(file: Path, text: str) -> object:
+def _from_yaml(file: Path, text: str, warnings: list[str]) -> object:
     import yaml  # late: 10 ms at the start of every worker, and of a tool without a file
 
     try:
-        return yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        warnings += (f"{file}: {twice}" for twice in _twice(node))
+        return None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"configuration {file} is no YAML: {_without_content(error)}") from None
     except yaml.YAMLError as error:  # it shows no more than a character
@@ -206,6 +209,17 @@ def _from_yaml(file: Path, text: str) -> object:
         raise ConfigError(
             f"configuration {file} is no YAML: a value is no number, date or word that can be", hint
         ) from None
+
+
+def _twice(node: Any) -> Iterator[str]:
+    """What to say of a key that is there again, of YAML's node of a file: the upper edit changes nothing."""
+    lines: dict[str, int] = {}
+    for key, _ in node.value if node is not None and node.id == "mapping" else ():
+        if key.id == "scalar" and key.value in _TAKEN:
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                yield f"{key.value} stands in line {lines[key.value]} and again in line {line}: the last one counts"
+            lines[key.value] = line
 
 
 # Of the values of YAML's types: `0x_`, `2001-02-30`, `!!bool x`, `!!int ""`, a list in a list in a list...
@@ -238,7 +252,7 @@ def _usable(loaded: Mapping[object, object], source: str, warnings: list[str]) -
                 raise ConfigError(f"{source}: an unknown key that is no name", "write one 'key: value' a line")
             raise ConfigError(f"{source}: unknown key {name!r} (value {_shown(name, value)})", _nearest(name))
         else:
-            values[str(key)] = _convert(str(key), value, source, strict=True)
+            values[str(key)] = _convert(str(key), value, source)
     return values
 
 
@@ -249,7 +263,7 @@ def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> dict[s
             continue
         key = name.removeprefix(ENV_PREFIX).lower()
         if name == ENV_PREFIX + key.upper() and key in _TAKEN:
-            values[key] = _convert(key, environ[name], f"environment variable {name}", strict=False)
+            values[key] = _convert(key, environ[name], f"environment variable {name}")
         elif key in RETIRED_KEYS:
             warnings.append(f"environment variable {name} is of no use any more and changes nothing: remove it")
         else:
@@ -257,14 +271,20 @@ def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> dict[s
     return values
 
 
-def _convert(key: str, value: object, source: str, *, strict: bool) -> Any:
-    """`value` in the type of `key`; from the environment (not strict) text is read as that type."""
+def _convert(key: str, value: object, source: str) -> Any:
+    """`value` in the type of `key`.
+
+    Text that says a number is that number: the environment has nothing else, and files of earlier shippers may have it
+    in quotes.
+    """
     if key == "log_level" and isinstance(value, str):
         value = _LOG_LEVELS.get(value.upper(), value.upper())
     try:
-        return msgspec.convert(value, _TAKEN[key].type, strict=strict)
+        return msgspec.convert(value, _TAKEN[key].type, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{source}: {key}: {_shown(key, value)} cannot be used: {error}") from None
+        words = get_args(_TAKEN[key].type) if get_origin(_TAKEN[key].type) is Literal else ()
+        hint = f"it is one of {', '.join(words)}" if words else ""
+        raise ConfigError(f"{source}: {key}: {_shown(key, value)} cannot be used: {error}", hint) from None
 
 
 def _shown(key: str, value: object) -> str:

@@ -34,6 +34,9 @@ translated where they first reach our code (`state.database`, `stream`, `supervi
 import errno
 from typing import TypeVar
 
+# ProtectHome= and PrivateTmp= of the units in deploy/systemd.
+_UNSEEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+
 
 def with_advice(text: str, advice: str) -> str:
     """What is wrong and what to do about it, in one line: servers and libraries end their words with a full stop."""
@@ -46,6 +49,13 @@ def writing_hint(error: OSError, otherwise: str) -> str:
     if error.errno != errno.EROFS:
         return otherwise
     return "a service of systemd writes only where its unit lets it: ReadWritePaths= (docs/operations.md)"
+
+
+def unseen_hint(path: str, otherwise: str) -> str:
+    """What to do where a file, or the socket of a Redis, is not found: `otherwise`, and that our units may hide it."""
+    if not path.startswith(_UNSEEN):
+        return otherwise
+    return f"{otherwise} (our services of systemd do not see /home, /root, /run/user and /tmp: docs/operations.md)"
 
 
 class HsmError(Exception):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +24,8 @@ if TYPE_CHECKING:  # imported late: --help needs no Redis client
     from hsm_shipper.config import Config
     from hsm_tools.live_state.follow import LiveStreams
     from hsm_tools.statistics.stats_report import Stats
+
+_LINKS_MAX = 40  # as the kernel follows: path_resolution(7)
 
 _remarks = Remarks(PROGRAM)
 
@@ -75,7 +79,7 @@ def _report(args: argparse.Namespace, config: Config, wanted: ActionFilter) -> i
 
 
 def write_report(file: Path, text: str) -> None:
-    """Make `text` the content of `file`, readable by all, or leave it as it was.
+    """Make `text` the content of `file`, or of what it links to, readable by all, or leave it as it was.
 
     Raises `HsmError` if it cannot be written, `ConfigError` for a path that names no ordinary file.
     """
@@ -83,12 +87,28 @@ def write_report(file: Path, text: str) -> None:
     from hsm_shipper.process.whole_file import write_whole
 
     try:
-        if file.exists() and not file.is_file():
+        target = _behind_links(file)
+        if target is None or (target.exists() and not target.is_file()):
             raise ConfigError(f"{file} is no ordinary file", "name one, or print to standard output")
-        write_whole(file, text.encode(), 0o644)
+        write_whole(target, text.encode(), 0o644)
     except OSError as error:
         hint = "the file is as it was: check the folder, its permissions and its room"
         raise HsmError(f"cannot write {file}: {error.strerror}", hint) from None
+
+
+def _behind_links(file: Path) -> Path | None:
+    """What `file` is or links to; None for what is in /dev or /proc, be it what standard output is written to.
+
+    A file is replaced as a whole, and /dev/stdout would be, for all of this host.
+    """
+    for _ in range(_LINKS_MAX):
+        folder = file.parent.resolve()
+        if str(folder) == "/dev" or folder.parts[1:2] == ("proc",):
+            return None
+        if not file.is_symlink():
+            return file
+        file = folder / file.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
 def _replayed(config: Config, jobs: int) -> LiveStreams:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError, StreamUnavailable
 from hsm_shipper.process.exit_codes import EXIT_OK, exit_code
-from hsm_shipper.process.output import escape_stdout, print_out
+from hsm_shipper.process.output import LOOK_FOR_READER_S, escape_stdout, nobody_reads, print_out
 from hsm_shipper.process.termination import terminable
 from hsm_tools.command.filters import ActionFilter
 from hsm_tools.command.options import jobs, load
@@ -81,9 +81,16 @@ def _frames(updater: ViewUpdater, count: int | None, delay_s: float, status: str
         if printed == count:
             return EXIT_OK
         # A look that took longer than the delay is not made up for.
-        begun_s = time.monotonic()
-        due_s = max(due_s + delay_s, begun_s)
-        time.sleep(due_s - begun_s)
+        due_s = max(due_s + delay_s, time.monotonic())
+        _wait(due_s)
+
+
+def _wait(until_s: float) -> None:
+    """Wait for the next frame, which may be an hour away; `BrokenPipeError` where nobody is there to read it."""
+    while (left_s := until_s - time.monotonic()) > 0:
+        if nobody_reads():
+            raise BrokenPipeError
+        time.sleep(min(left_s, LOOK_FOR_READER_S))
 
 
 def _dashboard(args: argparse.Namespace, loaded: LoadedConfig, updater: ViewUpdater) -> int:

@@ -4,6 +4,7 @@ set -eu
 home=/opt/hsm-shipper
 package="@PACKAGE@"
 services="@SERVICES@"
+units="@UNITS@"
 start="@START@"
 case "${1-}" in
 configure) upgrade=${2:+yes} ;;
@@ -39,5 +40,12 @@ fi
 for other in /usr/local/bin/hsm-action-* /usr/local/bin/hsm-stream-*; do
     if [ -e "$other" ] || [ -L "$other" ]; then
         echo "hsm-shipper: $other is not of this package, and comes first in most people's PATH: remove it" >&2
+    fi
+done
+# Copied there by hand, for a shipper that pip installed or an earlier one. A link is a mask.
+for unit in $units; do
+    other=/etc/systemd/system/$unit
+    if [ -f "$other" ] && [ ! -L "$other" ]; then
+        echo "hsm-shipper: $other is not of this package, and hides its unit: remove it, then systemctl daemon-reload" >&2
     fi
 done

@@ -119,11 +119,11 @@ def _not_understood(mdt: str, actions: Path, scan: ListingScan, line: bytes) -> 
     if scan.not_understood == scan.lines:
         return problem(mdt, f"{actions} holds no HSM actions, the first line: {example}", "look at mdt_watch_glob")
     count = f"{scan.not_understood:,} of {scan.lines:,} lines"
-    return warning(
-        mdt,
-        f"{count} of {actions} are not understood, and not shipped, the first: {example}",
-        "a newer Lustre prints something new: please send us the line",
-    )
+    why, advice = "", "a newer Lustre prints something new: please send us the line"
+    if scan.example_lacks_place:  # of 100,000 random places of 32 bits a coordinator outside the kernel gives one twice
+        why = ", whose place another line has too"
+        advice = "the kernel gives each request a place of its own: ask whoever made the coordinator"
+    return warning(mdt, f"{count} of {actions} are not understood, and not shipped, the first{why}: {example}", advice)
 
 
 def _grace_delay(mdt: str, actions: Path, poll_interval_s: float) -> Finding:

@@ -23,7 +23,7 @@ from hsm_shipper.process.output import print_out, printable
 from hsm_shipper.state.maintenance_log import RecordedRun, last_runs
 from hsm_shipper.state.poll_status import PollStatus, read_poll_status, state_file, state_files
 from hsm_shipper.supervision.discovery import worker_programs
-from hsm_shipper.supervision.supervisord import DISCOVERY, Program, Supervisor
+from hsm_shipper.supervision.supervisord import DISCOVERY, WORKER_PREFIX, Program, Supervisor
 
 _MAINTENANCE = "maintenance"
 # A look may wait for a supervisord that is busy, or for a Redis that does not answer.
@@ -139,11 +139,17 @@ def _program_troubles(
     A look before its start was its predecessor's.
     """
     if program is None or program.state not in ("STARTING", "RUNNING"):
-        return [f"{name} is {program.state if program else 'missing'}: {consequence}"]
+        return [f"{name} {_how(program, name) if program else 'is missing'}: {consequence}"]
     silent_s = program.uptime_s if looked_s is None else min(looked_s, program.uptime_s)
     if silent_s <= late_s:
         return []
     return [f"{name} has not looked for {in_one_unit(silent_s)} and hangs: {consequence}"]
+
+
+def _how(program: Program, name: str) -> str:
+    """What a program is that does not run; of one that has ended by itself, `name` in the log has said why."""
+    ended = program.state in ("BACKOFF", "EXITED", "FATAL")
+    return f"is {program.state}" + (f" (why: the last line of {name} in the log)" if ended else "")
 
 
 def _stored(config: Config, troubles: list[str]) -> set[str]:
@@ -185,7 +191,7 @@ def _mdt_status(
     if asked and worker is None:
         troubles.append("no worker" if present else "not on this server: its state is about to be removed")
     if worker is not None and worker.state != "RUNNING":
-        troubles.append(f"worker is {worker.state}")
+        troubles.append(f"worker {_how(worker, WORKER_PREFIX + mdt)}")
     if present and asked and poll is None and not troubles:
         troubles.append("not polled yet")
     if overdue is not None:

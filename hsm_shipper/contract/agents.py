@@ -11,6 +11,8 @@ import re
 
 import msgspec
 
+from hsm_shipper.contract.kernel_line import unsigned
+
 # All of them are ints of 32 bits; what JSON does not hold as an integer is no line of the kernel's.
 _NUMBER = rb"\d{1,18}"
 _LINE = re.compile(
@@ -25,7 +27,7 @@ class Copytool(msgspec.Struct, frozen=True, kw_only=True):
 
     uuid: str
     archive_ids: list[int]
-    """The archives that it serves; empty for any."""
+    """The archives that it serves; empty for any. The kernel prints them as ints, as in lines of actions."""
     current: int
     """Requests that it works on now. Below 0 where requests end that it had before it registered again."""
     ok: int
@@ -47,7 +49,7 @@ def parse_agents(listing: bytes) -> tuple[list[Copytool], int]:
         copytools.append(
             Copytool(
                 uuid=match["uuid"].decode(errors="replace"),
-                archive_ids=[] if ids == b"ANY" else [int(archive_id) for archive_id in ids.split(b",")],
+                archive_ids=[] if ids == b"ANY" else [unsigned(int(archive_id)) for archive_id in ids.split(b",")],
                 current=int(match["current"]),
                 ok=int(match["ok"]),
                 errors=int(match["errors"]),

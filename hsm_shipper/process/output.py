@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
 from typing import IO, Any
 
 from hsm_shipper.errors import HsmError
 
 EXIT_BROKEN_PIPE = 141
+LOOK_FOR_READER_S = 1.0
+"""How often to ask `nobody_reads`: as long as nothing is printed, nothing fails."""
 SHIPPER = "hsm-action-shipper"
 
 
@@ -33,6 +36,13 @@ def print_out(text: str) -> None:
         raise OutputError(
             f"cannot write to standard output: {error.strerror}", "make room, or send it elsewhere"
         ) from None
+
+
+def nobody_reads() -> bool:
+    """Whether standard output is a pipe that nobody reads from any more, without writing to it (poll(2), POLLERR)."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 class OutputLines:

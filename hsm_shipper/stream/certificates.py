@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hsm_shipper.errors import ConfigError
+from hsm_shipper.errors import ConfigError, unseen_hint
 
 # Tags of ASN.1 (X.690). The other time that a certificate may have is GeneralizedTime, with a long year.
 _UTC_TIME = 0x17
 _VERSION = 0xA0
+
+_LOOK = "look at its owner and its content"
 
 
 class _Files:
@@ -69,10 +71,11 @@ class _Files:
         try:
             return Path(file).read_text(encoding="utf-8", errors="replace")
         except OSError as error:
-            raise self._unusable(option, file, error.strerror or str(error)) from None
+            hint = unseen_hint(str(file), _LOOK)
+            raise self._unusable(option, file, error.strerror or str(error), hint) from None
 
-    def _unusable(self, option: str, file: Any, why: str) -> ConfigError:
-        return ConfigError(f"{self.named(option)} {file} cannot be used: {why}", "look at its owner and its content")
+    def _unusable(self, option: str, file: Any, why: str, hint: str = _LOOK) -> ConfigError:
+        return ConfigError(f"{self.named(option)} {file} cannot be used: {why}", hint)
 
 
 def check_certificates(kwargs: Mapping[str, Any], keys: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,12 +12,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from hsm_shipper.config import Config
-from hsm_shipper.errors import ConfigError, StreamUnavailable
+from hsm_shipper.errors import ConfigError, StreamUnavailable, unseen_hint
 from hsm_shipper.redis_settings import REPLY_TIMEOUT_S, TLS_KEYS
 from hsm_shipper.stream.certificates import check_certificates
 from hsm_shipper.stream.cluster import client_of_key
 from hsm_shipper.stream.cluster_map import ClusterNodes
 from hsm_shipper.stream.one_server import greet
+from hsm_shipper.stream.password_file import PasswordFile
 from hsm_shipper.stream.redis_errors import tls_hint
 from hsm_shipper.stream.sentinel import SENTINEL_TIMEOUT_S, SentinelFinder, find_by
 
@@ -40,15 +42,15 @@ def client_kwargs(config: Config, more: Mapping[str, Any] | None = None) -> dict
     }
     if config.redis_username is not None:
         kwargs["username"] = config.redis_username
-    if config.redis_password_file is not None:
-        kwargs["password"] = _read_secret("redis_password_file", config.redis_password_file)
     if address.is_tls:
         kwargs |= _tls_kwargs(config)
     kwargs |= more or {}
     kwargs |= address.client_kwargs()
+    elsewhere = {*(more or {}), *address.options}
+    if config.redis_password_file is not None and "password" not in elsewhere:
+        kwargs = _with_password(kwargs, "redis_password_file", config.redis_password_file)
     if kwargs.get("ssl"):
         by_key = {option: key for key, option in TLS_KEYS.items() if getattr(config, key) is not None}
-        elsewhere = {*(more or {}), *address.options}
         check_certificates(kwargs, {option: key for option, key in by_key.items() if option not in elsewhere})
     return kwargs
 
@@ -123,11 +125,11 @@ def sentinel_finder(config: Config, kwargs: Mapping[str, Any], read_from: str = 
     told |= {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
     if config.redis_sentinel_username is not None:
         told["username"] = config.redis_sentinel_username
-    if config.redis_sentinel_password_file is not None:
-        told["password"] = _read_secret("redis_sentinel_password_file", config.redis_sentinel_password_file)
     options = address.options
     for name in ("username", "password"):
         told |= {name: options[f"sentinel_{name}"]} if f"sentinel_{name}" in options else {}
+    if config.redis_sentinel_password_file is not None and "password" not in told:
+        told = _with_password(told, "redis_sentinel_password_file", config.redis_sentinel_password_file)
     return SentinelFinder(address, read_from, told)
 
 
@@ -143,8 +145,19 @@ def _tls_kwargs(config: Config) -> dict[str, Any]:
     return kwargs
 
 
+def _with_password(kwargs: Mapping[str, Any], key: str, file: str) -> dict[str, Any]:
+    """`kwargs`, with the password that `file` holds whenever a connection is made."""
+    provider = PasswordFile(partial(_read_secret, key, file), kwargs.get("username"))
+    if not provider.password:  # nothing is no password: redis-py says none
+        return {**kwargs, "password": ""}
+    return {name: value for name, value in kwargs.items() if name != "username"} | {"credential_provider": provider}
+
+
 def _read_secret(key: str, file: str) -> str:
     try:
         return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        hint = unseen_hint(file, "look at the path, and at its owner")
+        raise ConfigError(f"{key}: cannot read {file}: {error.strerror}", hint) from None
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{key}: cannot read {file}: {error}") from None

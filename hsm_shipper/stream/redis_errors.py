@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import redis
 import redis.exceptions
 
+from hsm_shipper.errors import unseen_hint
+
 # The first word of a Redis error is its code (https://redis.io/docs/latest/develop/reference/protocol-spec/).
 _HINTS = {
     "OOM": "Redis is at its maxmemory: give it more, or trim the streams",
@@ -121,6 +123,8 @@ def reach_hint(error: BaseException, address: str, otherwise: str) -> str:
     cut = any(isinstance(cause, (ConnectionResetError, BrokenPipeError)) for cause in _causes(error))
     if address.startswith("redis") and (cut or "closed by server" in str(error)):
         return "is Redis up, and does it want TLS on that port (rediss://)?"
+    if any(isinstance(cause, FileNotFoundError) for cause in _causes(error)):
+        return unseen_hint(address.removeprefix("unix://"), otherwise)
     return otherwise
 
 

@@ -82,6 +82,11 @@ class ListingScan:
         """Lines so far, with those whose block has not ended yet."""
         return self.lines + self._rest.count(b"\n")
 
+    @property
+    def example_lacks_place(self) -> bool:
+        """Whether `example` is a line like any other, but for its place, which another line has too."""
+        return self.example is not None and parse_line(self.example) is not None
+
     def keep_blocks(self) -> None:
         """Have blocks that held new lines known from now on, where all of those lines are known by now."""
         for block, digest, digests in self._new_blocks:

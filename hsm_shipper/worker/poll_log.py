@@ -37,8 +37,9 @@ class PollLog:
             result.error = ActionsError(f"incomplete reading of {path}: {fault}", "nothing is purged on it")
         if scan.example is not None:
             example = printable(scan.example[:_EXAMPLE_BYTES].decode(errors="replace"))
-            text = f"{scan.not_understood} of {scan.lines} lines of {path} are not understood, the first: {example}"
-            self._errors.failed("understanding every line", text)
+            why = ", whose place another line has too" if scan.example_lacks_place else ""
+            count = f"{scan.not_understood} of {scan.lines} lines of {path}"
+            self._errors.failed("understanding every line", f"{count} are not understood, the first{why}: {example}")
         else:
             self._errors.worked("understanding every line")
         if decision.unconfirmed_absent and decision.doubt is not None:

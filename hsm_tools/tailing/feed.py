@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from hsm_shipper.process.output import print_out
+from hsm_shipper.process.output import LOOK_FOR_READER_S, nobody_reads, print_out
 from hsm_tools.fid_paths.paths import Paths, Pending
 from hsm_tools.tailing.hold_back import HoldBack
 from hsm_tools.tailing.view import EventView, Wanted
@@ -77,6 +77,8 @@ def show(
 ) -> None:
     """Print what comes in until it ends; raises what ended it, once everything that came before is printed.
 
+    `BrokenPipeError` where nobody reads any more, also if nothing comes.
+
     `paths`: None to show FIDs. `follow`: rather print events without paths than fall behind. `say` is called with
     what a person should know.
     """
@@ -92,6 +94,8 @@ def show(
                 end = received
             elif received:
                 held.put(view.select(received), time.monotonic())
+            elif nobody_reads():
+                raise BrokenPipeError
         lines = view.lines(held.leaving(time.monotonic()))
         if lines:
             print_out("\n".join(lines))
@@ -115,9 +119,10 @@ def _hold_back(paths: Paths | None, longest_wait_s: float, capacity: float) -> H
 
 
 def _receive(inbox: Inbox, due_s: float | None) -> list[StreamEvent] | _End | None:
-    """What comes next; None if nothing does before `due_s`."""
+    """What comes next; None if nothing does before `due_s`, or for a second."""
+    due_in_s = math.inf if due_s is None else due_s - time.monotonic()
     try:
-        return inbox.get(timeout=None if due_s is None else max(0.0, due_s - time.monotonic()))
+        return inbox.get(timeout=max(0.0, min(due_in_s, LOOK_FOR_READER_S)))
     except queue.Empty:
         return None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [ROOT / ".ci/run", *(ROOT / "deploy/packages" / name for name in ("command", "make-venv"))]
@@ -59,6 +60,15 @@ def test_packages_have_wheels_for_the_pythons_that_are_promised(project: Any, pa
     for place in ("nfpm.yaml", "make-venv"):
         named = re.findall(r"python(3\.\d+)\b", (packing / place).read_text())
         assert set(promised) <= set(named), place
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "why"),
+    [("msgspec", "0.20.0", "its errors are no ValueErrors: an entry that is no JSON ended a consumer")],
+)
+def test_releases_that_are_known_not_to_do_are_not_taken(project: Any, name: str, version: str, why: str) -> None:
+    (found,) = (bound for bound in map(Requirement, project["project"]["dependencies"]) if bound.name == name)
+    assert version not in found.specifier, why
 
 
 def test_every_command_is_in_the_shippers_package_and_every_tool_in_the_tools(project: Any, packing: Path) -> None:

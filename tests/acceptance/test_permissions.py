@@ -406,3 +406,9 @@ def test_the_hints_are_those_of_the_document() -> None:
         ("`hsm-action-shipper`: ", SHIPPER_COMMANDS),
     ):
         assert role(who).commands == commands.split()
+
+
+def test_what_a_user_must_be_allowed_stands_in_this_document_only() -> None:
+    """Another page had a list without `+select`, which the default database needs."""
+    others = {page.name for page in DOCUMENT.parent.glob("*.md") if re.search(r"`(\+\S+ ){2}", page.read_text())}
+    assert others == {DOCUMENT.name}

@@ -66,3 +66,13 @@ def test_a_configuration_that_cannot_be_used_is_for_a_person(server: SimulatedSe
         found = systemd.show(SHIPPER, "ActiveState", "ExecMainStatus", "NRestarts")
         assert found == {"ActiveState": "failed", "ExecMainStatus": "2", "NRestarts": "0"}
         assert "poll_interval" in systemd.log.read_text()
+
+
+def test_what_the_units_hide_is_said_where_it_is_missed(server: SimulatedServer) -> None:
+    """The password lies where root's shell, and `check` in it, would see it."""
+    server.configure(redis_password_file="/root/.redis.password")
+    server.add_mdt(MDT, action_line(1))
+    with closing(RealSystemd(server)) as systemd:
+        assert systemd.ctl(f"start {SHIPPER}") == 0, systemd.log.read_text()
+        eventually(lambda: "do not see /home, /root, /run/user and /tmp" in systemd.log.read_text())
+        assert "redis_password_file: cannot read /root/.redis.password" in systemd.log.read_text()

@@ -7,6 +7,8 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,22 +36,32 @@ files={root}/site.d/*.conf
 """
 
 
-def test_a_site_runs_it_by_its_own_supervisord(server: MetadataServer) -> None:
+@contextmanager
+def site(server: MetadataServer) -> Iterator[None]:
+    """A supervisord of the site's own that runs the include file, with the server's log for its log."""
     root = server.root
-    server.add_mdt("elm-MDT0000", action_line(1))
     (root / "site.d").mkdir()
     text = INCLUDE.read_text()
     log = re.findall(r"^stdout_logfile=(.*)$", text, re.MULTILINE)[0]
     (root / "site.d/hsm-action-shipper.conf").write_text(text.replace(log, str(server.log)))
     (root / "site.conf").write_text(_SITE.format(root=root))
-
-    site = subprocess.Popen(
+    process = subprocess.Popen(
         [str(SUPERVISORCTL.with_name("supervisord")), "-c", str(root / "site.conf")],
         env=clean_environment() | server.environ(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(DEADLINE_S)
+
+
+def test_a_site_runs_it_by_its_own_supervisord(server: MetadataServer) -> None:
+    root = server.root
+    server.add_mdt("elm-MDT0000", action_line(1))
+    with site(server):
         server.wait_events("elm-MDT0000", 1)
         eventually(lambda: "RUNNING" in control(root, "status"))
         pid = server.supervisor.pid()
@@ -63,10 +75,15 @@ def test_a_site_runs_it_by_its_own_supervisord(server: MetadataServer) -> None:
         os.kill(server.supervisor.pid(), signal.SIGKILL)  # they end with it, and it is started again
         eventually(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
         server.wait_running("elm-MDT0000")
-    finally:
-        site.terminate()
-        site.wait(DEADLINE_S)
     assert [event["event_type"] for event in server.events("elm-MDT0000")] == ["NEW"]
+
+
+def test_what_it_is_with_a_configuration_that_cannot_be_used_is_what_the_file_says(server: MetadataServer) -> None:
+    server.configure(poll_interval="never")
+    with site(server):
+        eventually(lambda: server.log.exists() and server.log.read_text().count("HSM_POLL_INTERVAL") > 1)
+        state = eventually(lambda: re.search("BACKOFF|EXITED|FATAL|RUNNING", control(server.root, "status")))
+    assert state and state[0] in INCLUDE.read_text()
 
 
 def control(root: Path, *arguments: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 
@@ -11,7 +12,7 @@ import pytest
 
 from hsm_shipper.cli import main
 from hsm_shipper.supervision import supervisord
-from hsm_shipper.supervision.supervisord import DISCOVERY
+from hsm_shipper.supervision.supervisord import DISCOVERY, WORKER_PREFIX
 from tests.simulator import ARCHIVE, SimulatedMdt
 from tests.support.shipper import MetadataServer, action_line
 from tests.support.site import MDT, SimulatedServer
@@ -140,6 +141,16 @@ def test_status_with_a_broken_state_file(server: MetadataServer, content: bytes)
     assert shown.returncode == 2
     assert "elm-MDT0000: cannot read state file" in shown.stdout
     assert "elm-MDT0000  none      never" in shown.stdout
+
+
+def test_status_of_a_worker_that_cannot_begin_says_where_the_reason_is(server: MetadataServer) -> None:
+    server.add_mdt("elm-MDT0000")
+    server.configure(redis_password_file=f"{server.root}/none")
+    server.start()
+    why = f"(why: the last line of {WORKER_PREFIX}elm-MDT0000 in the log)"
+    told = eventually(lambda: re.search(r"worker is (BACKOFF|FATAL)(.*)", server.run("status").stdout))
+    assert told and told[2].strip() == why
+    assert "mdt-elm-MDT0000: redis_password_file: cannot read" in server.log.read_text()
 
 
 def test_status_while_discovery_is_stopped(server: MetadataServer) -> None:

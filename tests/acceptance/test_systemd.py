@@ -25,7 +25,8 @@ from tests.support.waiting import DEADLINE_S, eventually
 ROOT = Path(__file__).parents[2]
 SHIPPER_UNIT = UNITS / "hsm-action-shipper.service"
 AUDITOR_UNIT = UNITS / "hsm-stream-reconciler.service"
-ALL_UNITS = sorted([*UNITS.iterdir(), ROOT / "deploy/prometheus/hsm-stream-stats.service"])
+EXPORTER_UNIT = ROOT / "deploy/prometheus/hsm-stream-stats.service"
+ALL_UNITS = sorted([*UNITS.iterdir(), EXPORTER_UNIT])
 
 systemd_analyze_needed = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="needs systemd-analyze (Debian: apt-get install systemd)"
@@ -150,9 +151,13 @@ def test_what_the_unit_leaves_is_enough(server: MetadataServer, private_server: 
     assert (server.state_dir / "elm-MDT0000.sqlite3").exists()
 
 
-def test_what_cannot_be_used_is_for_a_person_and_all_else_is_tried_again() -> None:
-    assert setting(SHIPPER_UNIT, "Service.Restart") == "on-failure"
-    assert setting(SHIPPER_UNIT, "Service.RestartPreventExitStatus") == "2"
+@pytest.mark.parametrize("unit", [SHIPPER_UNIT, EXPORTER_UNIT], ids=lambda unit: unit.name)
+def test_what_cannot_be_used_is_for_a_person_and_all_else_is_tried_again(unit: Path) -> None:
+    assert setting(unit, "Service.Restart") == "on-failure"
+    assert setting(unit, "Service.RestartPreventExitStatus") == "2"
+
+
+def test_the_shipper_is_never_given_up() -> None:
     assert setting(SHIPPER_UNIT, "Unit.StartLimitIntervalSec") == "0"
 
 

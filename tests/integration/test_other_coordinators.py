@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
+from hsm_shipper.commands.check import _actions_file
 from tests.support.core import FIXTURES, OneMdt, Wire, line
 
 LISTINGS = FIXTURES / "cray-external-coordinator"
@@ -84,3 +86,22 @@ def test_a_short_list_of_the_kernel_loses_at_once_what_it_lacks_after_a_restart(
     mdt.restart()
     mdt.poll(*listing[3:], line(9))
     assert sorted(mdt.told()) == ["NEW 1/9 WAITING", *(f"PURGED 1/{rec} WAITING" for rec in (1, 2, 3))]
+
+
+def test_two_requests_of_one_place_are_told_as_such(
+    mdt: OneMdt, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """A coordinator that takes the low half of a random cookie for a place gives one of 100,000 twice."""
+    told = {}
+    for name, twin in (("twin", line(7, "STARTED", fid="0x2:0x3:0x4", cookie=7)), ("torn", b"idx=1/8]")):
+        mdt.poll(line(7), twin, line(9))
+        told[name] = caplog.messages[-1]
+        actions = tmp_path / f"{name}-MDT0000/hsm/actions"
+        actions.parent.mkdir(parents=True)
+        actions.write_bytes(b"".join(each + b"\n" for each in (line(7), twin, line(9))))
+        told[f"{name}, by check"] = _actions_file(name, actions).text
+        mdt.poll(line(7), line(9))
+    assert {name for name, text in told.items() if "not understood" in text} == {*told}
+    assert {name for name, text in told.items() if "whose place another line has too" in text} == {
+        "twin", "twin, by check",
+    }  # fmt: skip

@@ -159,6 +159,38 @@ def test_what_cannot_be_written_leaves_the_old_file_and_no_draft(filled: Site, t
     assert done.returncode == 2 and "no ordinary file" in done.stderr
 
 
+def test_a_link_stays_and_what_it_leads_to_is_written(filled: Site, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    link, file = tmp_path / "hsm.prom", tmp_path / "real/hsm.prom"
+    link.symlink_to("real/hsm.prom")
+    assert filled.run("--format", "prometheus", "-o", str(link)).returncode == 0
+    assert link.is_symlink() and file.read_text().startswith("# HELP hsm_")
+    link.unlink()
+    link.symlink_to(link.name)
+    done = filled.run("-o", str(link))
+    assert done.returncode == 1 and "Too many levels of symbolic links" in done.stderr
+
+
+@pytest.mark.parametrize("end", ["/proc/self/fd/1", "/dev/stdout"])
+def test_nothing_in_dev_and_proc_is_replaced(filled: Site, tmp_path: Path, end: str) -> None:
+    """As of `-o /dev/stdout >>log`: root's would be a file from then on, for all of this host."""
+    link, log = tmp_path / "stdout", tmp_path / "log"
+    link.symlink_to(end)
+    log.write_text("kept\n")
+    with log.open("a") as out:
+        done = subprocess.run(
+            [COMMAND, *filled.where, "-o", str(link)],
+            env=ENVIRONMENT,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+    assert done.returncode == 2 and "no ordinary file" in done.stderr
+    assert link.is_symlink() and log.read_text() == "kept\n"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_one_line(filled: Site) -> None:
     with Path("/dev/full").open("w") as full:

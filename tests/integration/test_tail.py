@@ -150,6 +150,19 @@ def test_a_closed_pipe_ends_it_quietly(client: redis.Redis, where: list[str], st
     assert tail.stderr.read() == BANNER
 
 
+def test_a_pipe_that_is_closed_while_nothing_happens_ends_it_too(
+    client: redis.Redis, where: list[str], start: Start
+) -> None:
+    """As of `… --status failed | head -n 1`: the next failure may be days away."""
+    append(client)
+    tail = start(*where)
+    assert tail.stdout is not None and tail.stderr is not None
+    assert tail.stderr.readline() == BANNER
+    tail.stdout.close()
+    assert tail.wait(DEADLINE_S) == 141
+    assert tail.stderr.read() == ""
+
+
 def test_a_full_disk_is_one_clear_line(client: redis.Redis, where: list[str], start: Start) -> None:
     append(client)
     with Path("/dev/full").open("w") as full:

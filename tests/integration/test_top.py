@@ -120,6 +120,16 @@ def test_batch_goes_on_after_a_look_that_took_longer_than_the_delay(private_serv
     assert process.returncode == 0
 
 
+def test_a_pipe_that_is_closed_between_two_frames_ends_it(streams: Streams) -> None:
+    """As of `hsm-action-top -b -d 3600 | head`."""
+    streams.new(A, range(3))
+    with streams.start("-b", "-d", "3600") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("--- Lustre HSM")
+        process.stdout.close()
+        assert process.wait(DEADLINE_S) == 141
+
+
 @pytest.mark.parametrize("option", ["-d", "--interval"])  # the name of earlier releases
 def test_frames_are_separated_by_an_empty_line_and_counted(streams: Streams, option: str) -> None:
     streams.new(A, range(3))

@@ -35,9 +35,15 @@ def venvs(root: CleanRoot) -> set[str]:
 
 def test_apt_installs_it_with_nothing_but_python(root: CleanRoot, packages: Path) -> None:
     (root / "usr/local/bin/hsm-action-shipper").symlink_to("/opt/of-pip/bin/hsm-action-shipper")
+    (root / "etc/systemd/system").mkdir(parents=True, exist_ok=True)
+    (root / "etc/systemd/system/hsm-action-shipper.service").touch()
+    (root / "etc/systemd/system/hsm-stream-stats.service").symlink_to("/dev/null")  # masked
     (file,) = root.bring(deb(packages))
     said = root.run("sh", "-c", f"umask 077; apt-get install --yes {file}")
     assert "/usr/local/bin/hsm-action-shipper is not of this package" in said
+    assert re.findall(r"(/etc/systemd/system/\S+) is not of this package, and hides its unit", said) == [
+        "/etc/systemd/system/hsm-action-shipper.service"
+    ]
     unit = (root / "usr/lib/systemd/system/hsm-action-shipper.service").read_text()
     assert "\nExecStart=/usr/bin/hsm-action-shipper\n" in unit
     assert "say where Redis is in /etc/hsm-shipper/hsm-shipper.yaml" in said

@@ -86,10 +86,10 @@ def test_an_unknown_key_names_itself_its_value_and_the_nearest(load: Any) -> Non
         ("poll_interval", "yes"),
         ("aggressive_trim_threshold", "1.5"),
         ("redis_port", "65536"),
-        ("redis_port", "'6379'"),
+        ("redis_port", "'0x18eb'"),
         ("redis_db", "-1"),
         ("redis_host", "[a, b]"),
-        ("include_raw", "'true'"),
+        ("include_raw", "'often'"),
         ("log_level", "LOUD"),
         ("redis_stream_prefix", "'hsm:*'"),
         ("redis_stream_prefix", "'{hsm}'"),
@@ -114,6 +114,14 @@ def test_a_value_that_cannot_be_used_is_named_with_its_key(load: Any, key: str, 
 @pytest.mark.parametrize("text", ["- a\n- b", "just text", "a: [", "\x00", "{1: 2}", "? [a]\n: 1"])
 def test_a_file_that_is_no_mapping_of_keys_is_refused(load: Any, text: str) -> None:
     assert "shipper.yaml" in refusal(load, text)
+
+
+def test_a_key_that_is_there_twice_is_said(load: Any) -> None:
+    """Who edits the sample file above what it has would go on with localhost, and not know it."""
+    loaded = load("redis_host: redis1\npoll_interval: 7\n\nredis_host: localhost\n")
+    assert loaded.config == Config(poll_interval_s=7.0)
+    (warning,) = loaded.warnings
+    assert "shipper.yaml: redis_host stands in line 1 and again in line 4: the last one counts" in warning
 
 
 def test_a_file_that_is_not_there_is_refused_if_it_was_named(tmp_path: Path) -> None:
@@ -170,6 +178,29 @@ def test_keys_of_earlier_shippers_are_taken_and_change_nothing(load: Any, key: s
 def test_levels_of_earlier_files_are_taken(load: Any, word: str, level: str) -> None:
     for loaded in (load(f"log_level: {word}"), load("", HSM_LOG_LEVEL=word)):
         assert (loaded.config.log_level, loaded.warnings) == (level, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("redis_port: '7000'", "redis_port", 7000),
+        ("redis_db: '2'", "redis_db", 2),
+        ("poll_interval: '7'", "poll_interval_s", 7.0),
+        ("poll_interval: 1e1", "poll_interval_s", 10.0),  # text, to YAML
+        ("reconcile_interval: '3600'", "reconcile_interval_s", 3600.0),
+        ("aggressive_trim_threshold: '100'", "aggressive_trim_threshold", 100),
+        ("aggressive_trim_threshold: 1000.0", "aggressive_trim_threshold", 1000),
+    ],
+)
+def test_numbers_of_earlier_files_may_be_in_quotes(load: Any, text: str, key: str, value: float) -> None:
+    loaded = load(text)
+    assert (getattr(loaded.config, key), loaded.warnings) == (value, ())
+
+
+@pytest.mark.parametrize("key", ["log_level", "redis_read_from"])
+def test_a_word_that_is_none_of_a_key_is_told_which_are(load: Any, key: str) -> None:
+    told = {"log_level": "DEBUG, INFO, WARNING, ERROR", "redis_read_from": "primary, replica"}
+    assert refusal(load, f"{key}: LOUD").endswith(f"; it is one of {told[key]}")
 
 
 def test_the_mountpoint_of_an_earlier_tail_is_taken(load: Any) -> None:

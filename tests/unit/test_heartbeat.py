@@ -95,7 +95,7 @@ def test_agents_as_the_kernel_prints_them() -> None:
     )
     first, second = copytools
     assert (first.uuid, first.archive_ids) == ("80379a60-1f8a-743f-daf2-307cde793ec2", [])
-    assert second.archive_ids == [1, 2, -294967296]
+    assert second.archive_ids == [1, 2, 4_000_000_000]  # as of the actions that it is for
     assert (second.current, second.ok, second.errors, not_understood) == (3, 120, 7, 0)
     (late,), not_understood = parse_agents(b"uuid=a archive_id=1 requests=[current:-2 ok:0 errors:2]\n")
     assert (late.current, late.errors, not_understood) == (-2, 2, 0)

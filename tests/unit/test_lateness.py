@@ -76,6 +76,11 @@ def test_status_tells_of_it() -> None:
     ]
     assert _program_troubles("discovery", just_begun, "none", None, 60.0) == []
     assert _program_troubles("discovery", None, "none", 0.0, 60.0) == ["discovery is missing: none"]
+    for state, told in (
+        ("STOPPED", "discovery is STOPPED: none"),
+        ("BACKOFF", "discovery is BACKOFF (why: the last line of discovery in the log): none"),
+    ):
+        assert _program_troubles("discovery", Program(state, 0, 0), "none", None, 60.0) == [told]
 
 
 @pytest.mark.parametrize(("ahead_s", "how"), [(3600, "3,600 s ahead of"), (-3600, "3,600 s behind")])

@@ -6,7 +6,9 @@ import pytest
 import redis
 import redis.exceptions
 
+from hsm_shipper.errors import unseen_hint
 from hsm_shipper.stream.redis_errors import is_denied, is_full, permission_hint, reach_hint
+from tests.support.units import UNITS, setting
 
 KEYS = "hsm:actions:*"
 NEEDS = "+eval +xadd"
@@ -69,3 +71,20 @@ def test_a_full_server_is_told_from_others() -> None:
 )
 def test_where_one_side_may_speak_tls_that_is_asked(address: str, text: str, said: str) -> None:
     assert said in reach_hint(redis.ConnectionError(text), address, "otherwise")
+
+
+@pytest.mark.parametrize(("path", "unseen"), [("/tmp/redis.sock", True), ("/run/redis/redis.sock", False)])
+def test_a_socket_that_the_units_of_systemd_hide_is_said_to_be(path: str, unseen: bool) -> None:
+    with pytest.raises(redis.ConnectionError) as missed:
+        redis.Redis(unix_socket_path=f"{path}.none").ping()
+    hint = reach_hint(missed.value, f"unix://{path}?db=1", "is Redis up?")
+    assert ("do not see /home, /root, /run/user and /tmp" in hint) is unseen
+    assert hint.startswith("is Redis up?")
+
+
+def test_what_the_hint_names_is_what_the_units_hide() -> None:
+    for unit in ("hsm-action-shipper.service", "hsm-stream-reconciler.service"):
+        assert setting(UNITS / unit, "Service.ProtectHome") == setting(UNITS / unit, "Service.PrivateTmp") == "yes"
+    assert unseen_hint("/etc/hsm-shipper/password", "look") == "look"
+    for folder in ("/home/me", "/root", "/run/user/0", "/tmp", "/var/tmp"):
+        assert unseen_hint(f"{folder}/password", "look").startswith("look (our services of systemd do not see")
