@@ -86,7 +86,14 @@ def test_problems_that_do_not_fit_are_counted() -> None:
 
 @pytest.mark.parametrize(
     ("name", "width", "shown"),
-    [("short", 8, "short   "), ("too long a name", 8, "too lon~"), ("二二二", 4, "二 ~"), ("", 3, "   "), ("x", 0, "")],
+    [
+        ("short", 8, "short   "),
+        ("too long a name", 8, "too lon~"),
+        ("二二二", 4, "二 ~"),
+        ("二二二", 5, "二二~"),
+        ("", 3, "   "),
+        ("x", 0, ""),
+    ],
 )
 def test_a_cell_is_exactly_as_wide_as_its_column(name: str, width: int, shown: str) -> None:
     assert fitted(name, width) == shown
@@ -95,6 +102,7 @@ def test_a_cell_is_exactly_as_wide_as_its_column(name: str, width: int, shown: s
 def test_of_a_path_the_end_is_kept() -> None:
     assert fitted("/lustre/project/x.dat", 10, keep_end=True) == "~ect/x.dat"
     assert fitted("/l/二二.dat", 7, keep_end=True) == "~二.dat"
+    assert fitted("/l/二", 4, keep_end=True) == "~/二", "a letter of two columns is cut by one"
     assert fitted("/l/x", 6, keep_end=True) == "/l/x  "
     assert fitted("/l/x", 0, keep_end=True) == ""
 
