@@ -90,7 +90,7 @@ _OF_HEARTBEAT: dict[str, tuple[str, Callable[[Heartbeat], Number]]] = {
     "hsm_coordinator_loop_period_seconds": ("The coordinator's loop_period.", lambda it: it.loop_period_s),
     "hsm_copytools": (
         "Copytools that are registered.",
-        lambda it: None if it.copytools is None else len(it.copytools) + it.agents_not_understood,
+        lambda it: it.registered_copytools,
     ),
     "hsm_copytool_running_requests": ("Requests that the copytools work on.", lambda it: it.slots.worked_on),
 }

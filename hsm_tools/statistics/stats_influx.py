@@ -120,7 +120,7 @@ def _stream_lines(stats: Stats, stream: LiveStream, hosts: LabelWords) -> Iterat
             "max_requests": beat.max_requests,
             "active_requests": beat.slots.active,
             "lost_slots": beat.slots.lost,
-            "copytools": None if beat.copytools is None else len(beat.copytools) + beat.agents_not_understood,
+            "copytools": beat.registered_copytools,
             "copytool_errors": None
             if beat.copytools is None or beat.agents_not_understood
             else sum(it.errors for it in beat.copytools),

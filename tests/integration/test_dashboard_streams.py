@@ -97,6 +97,19 @@ def test_what_is_not_shipped_and_what_nobody_works_on_is_shown(streams: Streams)
     drive(streams, scenario)
 
 
+def test_a_copytool_that_is_not_understood_is_one_all_the_same(streams: Streams) -> None:
+    streams.beat(A, copytools=[], agents_not_understood=3)
+
+    async def scenario(top: Driver) -> None:
+        text = await top.shows("WARN  elm-MDT0000: 3 copytools are not understood")
+        assert "busy, 3 not understood" in text
+        await top.press("m")
+        await top.shows("--- MDTs and their Shippers ---", "polling")
+        assert top.page.grid.text.split("\n")[0].split()[-2] == "3", "the column TOOLS"
+
+    drive(streams, scenario)
+
+
 def test_a_heartbeat_that_cannot_be_read_is_not_missing(streams: Streams) -> None:
     streams.client.set(heartbeat_key(PREFIX, A), b"\x1b[2J")
 

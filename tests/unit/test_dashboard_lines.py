@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from msgspec import structs
 
 from hsm_tools.dashboard.data.streams_state import StreamsState
 from hsm_tools.dashboard.data.view_updater import ReplayProgress, StreamsView
@@ -10,7 +13,7 @@ from hsm_tools.dashboard.text_frame import Connection
 from hsm_tools.dashboard.widgets.header import events_line, health_lines, joined, problem_lines, progress_line
 from hsm_tools.dashboard.widgets.lines import Line, Span, fitted, folded, line
 from hsm_tools.live_state.health import worker_health
-from tests.support.dashboards import heartbeat, mdt_state, state
+from tests.support.dashboards import COPYTOOL, heartbeat, mdt_state, state
 
 NOW_S = 10_000.0
 
@@ -66,8 +69,23 @@ def test_workers_and_coordinators_are_counted_by_how_they_are() -> None:
         "Workers: 2 polling, 1 stale, 1 missing | Coordinators: 1 enabled, 1 stopped, 1 unknown | Copytools: 1, 1 busy"
     ]
     assert [text(shown) for shown in health_lines(state({}, NOW_S), 200)] == [
-        "Workers: 0 polling | Coordinators: unknown | Copytools: 0, 0 busy"
+        "Workers: 0 polling | Coordinators: unknown | Copytools: unknown"
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"copytools": None}, "Copytools: unknown"),
+        ({"copytools": []}, "Copytools: 0, 0 busy"),
+        ({"copytools": [], "agents_not_understood": 2}, "Copytools: 0, 0 busy, 2 not understood"),
+        ({"copytools": [structs.replace(COPYTOOL, current=-5)]}, "Copytools: 1, 0 busy"),  # it has registered again
+    ],
+)
+def test_of_copytools_it_shows_what_is_known(changes: dict[str, Any], shown: str) -> None:
+    beat = heartbeat("a-MDT0000", last_poll_at=NOW_S, **changes)
+    [lines] = health_lines(state({}, NOW_S, mdt_state(beat.mdt, NOW_S, beat)), 200)
+    assert text(lines).endswith(f" | {shown}")
 
 
 def test_problems_that_do_not_fit_are_counted() -> None:
