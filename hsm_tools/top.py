@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hsm_shipper.errors import ConfigError, StreamUnavailable
-from hsm_shipper.process.exit_codes import EXIT_OK, exit_code
+from hsm_shipper.process.exit_codes import EXIT_FAILED, EXIT_OK, exit_code
 from hsm_shipper.process.output import LOOK_FOR_READER_S, escape_stdout, nobody_reads, print_out
 from hsm_shipper.process.termination import terminable
 from hsm_tools.command.filters import ActionFilter
@@ -60,7 +60,10 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _frames(updater: ViewUpdater, count: int | None, delay_s: float, status: str | None) -> int:
-    """Print `count` frames, or frames for ever; each shows what is known, as soon as that is known at all."""
+    """Print `count` frames, or frames for ever; each shows what is known, as soon as that is known at all.
+
+    Returns the exit code: `EXIT_FAILED` if the last one shows but a part, for a stream cannot be read.
+    """
     from hsm_tools.dashboard.text_frame import frame
 
     due_s = time.monotonic()
@@ -79,7 +82,7 @@ def _frames(updater: ViewUpdater, count: int | None, delay_s: float, status: str
         print_out(f"\n{text}" if printed else text)
         printed += 1
         if printed == count:
-            return EXIT_OK
+            return EXIT_FAILED if any(mdt.trouble is not None for mdt in view.state.mdts) else EXIT_OK
         # A look that took longer than the delay is not made up for.
         due_s = max(due_s + delay_s, time.monotonic())
         _wait(due_s)

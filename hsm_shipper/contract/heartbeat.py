@@ -50,6 +50,11 @@ class Heartbeat(Poll, frozen=True, kw_only=True):  # type: ignore[misc]  # msgsp
         return Slots(*(getattr(self, name) for name in Slots._fields))
 
     @property
+    def registered_copytools(self) -> int | None:
+        """How many copytools are registered, those that are not understood as well; None: not known."""
+        return None if self.copytools is None else len(self.copytools) + self.agents_not_understood
+
+    @property
     def lost_slots(self) -> Slots | None:
         """The slots where some of them are lost: at three polls in a row, or where it is not known since when.
 

@@ -104,7 +104,8 @@ def _remarks(report: MdtReport) -> list[str]:
         if comparison is not None:
             remarks += [remark for kind in Kind if (remark := _remark(kind, name, comparison))]
     if report.counts is not None and report.counts.malformed:
-        remarks.append(f"{report.counts.malformed:,} malformed entries: {_some(report.counts.malformed_ids)}")
+        malformed = report.counts.malformed
+        remarks.append(f"{malformed:,} malformed entries: {_some(report.counts.malformed_ids, malformed)}")
     if report.remark is not None:
         remarks.append(report.remark)
     return remarks + report.troubles
@@ -119,8 +120,8 @@ def _remark(kind: Kind, name: str, comparison: Comparison) -> str | None:
     )
 
 
-def _some(examples: tuple[str, ...], total: int | None = None) -> str:
-    more = ", …" if total is not None and total > len(examples) else ""
+def _some(examples: tuple[str, ...], total: int) -> str:
+    more = ", …" if total > len(examples) else ""
     return ", ".join(examples) + more
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -9,6 +10,7 @@ _QUIET_S = 1.0
 _INTERVAL_S = 0.1
 _BAR_COLUMNS = 30
 _CLEAR = "\r\x1b[K"
+_USUAL_COLUMNS = 80
 
 
 class ProgressBar:
@@ -48,5 +50,14 @@ class ProgressBar:
         if self._on_terminal and now_s >= self._due_s:
             self._due_s = now_s + _INTERVAL_S
             self._drawn = True
-            sys.stderr.write(f"{_CLEAR}{text}")
+            # In a second line it would stay for good, ten times a second.
+            sys.stderr.write(f"{_CLEAR}{text[: _columns() - 1]}")
             sys.stderr.flush()
+
+
+def _columns() -> int:
+    """Of the terminal as it is now; of one that does not tell, such as a serial console, as many as most have."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
+    except OSError:
+        return _USUAL_COLUMNS

@@ -33,8 +33,8 @@ keys (h shows them all):
 
 exit codes:
   0    it was quit, or everything was printed that was to be
-  1    Redis refused, or did not answer at the start of --run-once or --batch; a process that read streams was killed;
-       or the output could not be written
+  1    Redis refused, or did not answer at the start of --run-once or --batch; the last frame says that a stream cannot
+       be read; a process that read streams was killed; or the output could not be written
   2    an option or the configuration cannot be used, or there is no terminal
   130  interrupted by Ctrl+C
   141  whoever read the output has closed it

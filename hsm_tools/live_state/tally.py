@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from hsm_shipper.contract.action_state import ActionState
-from hsm_shipper.contract.event import PURGED, Event
+from hsm_shipper.contract.event import PURGED, UPDATE, Event
 from hsm_shipper.contract.fold import Entry
 from hsm_tools.command.kernel_words import FAILED, FINAL_STATUSES, STARTED
 
@@ -87,8 +87,11 @@ class EventKind(NamedTuple):
 
 
 # Of one event: type (REFRESH for an UPDATE that is one), action, status (of a PURGED the last one), and the seconds
-# from first seen to that status where it is timed and began with this event.
+# from first seen to that status where it is timed and began with this event; `_UNTOLD_S` where nobody tells the first.
 Told = tuple[str, str | None, str | None, float | None]
+
+
+_UNTOLD_S = math.inf
 
 
 class Tally:
@@ -104,6 +107,7 @@ class Tally:
         """Number of entries that are no events."""
         self._events: Counter[EventKind] = Counter()
         self._durations: dict[tuple[str, str], Durations] = {}
+        self._failures: Counter[str] = Counter()
 
     @property
     def events(self) -> Counter[EventKind]:
@@ -120,7 +124,8 @@ class Tally:
     @property
     def failures(self) -> Counter[str]:
         """Number of times that an action became FAILED, by action."""
-        return Counter({action: len(times) for (action, status), times in self.durations.items() if status == FAILED})
+        self._settle()
+        return self._failures
 
     def add(self, page: Sequence[Entry], told: Iterable[Told], malformed: int = 0) -> None:
         """Count the events of the next entries, by what they told; so many of them were no events."""
@@ -137,6 +142,7 @@ class Tally:
         self._recent.clear()
         self._events.clear()
         self._durations.clear()
+        self._failures.clear()
         self.malformed = 0
 
     def _settle(self) -> None:
@@ -146,7 +152,12 @@ class Tally:
             if kind not in self._events and len(self._events) >= _KINDS_MAX:
                 kind = EventKind(event_type, OTHER, OTHER)
             self._events[kind] += count
-            if seconds is not None and action and status:
+            if seconds is None or not action or not status:
+                continue
+            if status == FAILED:
+                is_kept = action in self._failures or len(self._failures) < _KINDS_MAX
+                self._failures[action if is_kept else OTHER] += count
+            if seconds != _UNTOLD_S:
                 self._add_duration(action, status, seconds, count)
 
     def _add_duration(self, action: str, status: str, seconds: float, count: int) -> None:
@@ -176,6 +187,9 @@ def told_by(event: Event, before: ActionState | None = None, after: ActionState 
     if first_seen is None or status_since is None or status_since != event.timestamp:
         # An UPDATE that says something else of the same status is later than its status.
         return (event_type, action, status, None)
+    if before is None and event_type == UPDATE and event.host is None:
+        # An earlier shipper's, whose NEW has been trimmed: that the fold takes it for the first is no time of 0 s.
+        return (event_type, action, status, _UNTOLD_S)
     return (event_type, action, status, status_since - first_seen)
 
 

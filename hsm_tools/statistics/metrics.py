@@ -22,11 +22,10 @@ from prometheus_client.core import (
 from hsm_shipper.contract.heartbeat import Heartbeat
 from hsm_tools.command.kernel_words import ACTIONS, STARTED
 from hsm_tools.live_state.live_stream import LiveStream
-from hsm_tools.live_state.summary import ActionGroup
 from hsm_tools.live_state.tally import Durations
 from hsm_tools.reader.replica import ReplicaState
 from hsm_tools.statistics.label_words import LabelWords
-from hsm_tools.statistics.stats_report import ARCHIVES_MAX, ArchiveKey, ReportSource, Stats, by_archive
+from hsm_tools.statistics.stats_report import ARCHIVES_MAX, ArchiveKey, ReportSource, Stats, by_archive, by_words
 
 _MDT = ("mdt",)
 # From the shortest that a poll tells apart to the week that a tape library out of order takes.
@@ -91,7 +90,7 @@ _OF_HEARTBEAT: dict[str, tuple[str, Callable[[Heartbeat], Number]]] = {
     "hsm_coordinator_loop_period_seconds": ("The coordinator's loop_period.", lambda it: it.loop_period_s),
     "hsm_copytools": (
         "Copytools that are registered.",
-        lambda it: None if it.copytools is None else len(it.copytools) + it.agents_not_understood,
+        lambda it: it.registered_copytools,
     ),
     "hsm_copytool_running_requests": ("Requests that the copytools work on.", lambda it: it.slots.worked_on),
 }
@@ -132,7 +131,7 @@ class MetricsMaker:
             "When that status of them began that has lasted longest.",
             labels=labels,
         )
-        for values, group in self._by_words(stats).items():
+        for values, group in by_words(stats, self._words).items():
             count.add_metric(values, group.count)
             _add(first_seen, values, group.oldest_first_seen)
             _add(status_since, values, group.oldest_status_since)
@@ -147,13 +146,6 @@ class MetricsMaker:
         for key, group in by_archive(stats, self._words, self._archives).items():
             count.add_metric(key, group.count)
         return count
-
-    def _by_words(self, stats: Stats) -> dict[tuple[str, ...], ActionGroup]:
-        found: dict[tuple[str, ...], ActionGroup] = {}
-        for key, group in stats.by_status.items():
-            values = (key.mdt, self._words(key.action), self._words(key.status))
-            found.setdefault(values, ActionGroup()).add(group)
-        return found
 
     def _workers(self, beats: Iterable[tuple[str, Heartbeat]]) -> Iterator[Metric]:
         worker = InfoMetricFamily("hsm_worker", "Which server polls the MDT.")

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from hsm_shipper.process.output import printable
 from hsm_tools.live_state.live_stream import LiveStream
 from hsm_tools.statistics.label_words import LabelWords
-from hsm_tools.statistics.stats_report import ARCHIVES_MAX, Stats, by_archive, rates, times
+from hsm_tools.statistics.stats_report import ARCHIVES_MAX, Stats, by_archive, by_words, rates, times
 
 _WORDS_MAX = 64
 _HOSTS_MAX = 256
@@ -49,10 +49,11 @@ def _lines(stats: Stats) -> Iterator[str]:
     if stats.replica is not None:
         linked = None if stats.replica.is_linked is None else int(stats.replica.is_linked)
         yield from line("hsm_replica", {}, {"is_linked": linked, "silent_seconds": stats.replica.silent_s})
-    for (mdt, action, status), group in stats.by_status.items():
+    # Of two points with the same tags and time InfluxDB keeps one: what is called the same is one group.
+    for key, group in by_words(stats, words).items():
         yield from line(
             "hsm_live_actions",
-            {"mdt": mdt, "action": words(action), "status": words(status)},
+            key._asdict(),
             {
                 "count": group.count,
                 "oldest_age_seconds": stats.age_s(group.oldest_first_seen),
@@ -67,14 +68,17 @@ def _lines(stats: Stats) -> Iterator[str]:
         )
     for stream in stats.streams:
         yield from _stream_lines(stats, stream, hosts)
-    for one in times(stats):
+    for one in times(stats, words):
         yield from line(
             "hsm_action_times",
-            {"action": words(one.action), "status": words(one.status)},
+            {"action": one.action, "status": one.status},
             {
                 "count": len(one.durations),
                 # Always with a point: a field that is an integer at one time and not at another is refused.
-                **{f"{name}_seconds": seconds and float(seconds) for name, seconds in one.percentiles().items()},
+                **{
+                    f"{name}_seconds": None if seconds is None else float(seconds)
+                    for name, seconds in one.percentiles().items()
+                },
             },
         )
 
@@ -116,7 +120,7 @@ def _stream_lines(stats: Stats, stream: LiveStream, hosts: LabelWords) -> Iterat
             "max_requests": beat.max_requests,
             "active_requests": beat.slots.active,
             "lost_slots": beat.slots.lost,
-            "copytools": None if beat.copytools is None else len(beat.copytools) + beat.agents_not_understood,
+            "copytools": beat.registered_copytools,
             "copytool_errors": None
             if beat.copytools is None or beat.agents_not_understood
             else sum(it.errors for it in beat.copytools),

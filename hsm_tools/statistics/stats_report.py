@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -128,12 +128,23 @@ def by_archive(stats: Stats, words: LabelWords, archives: LabelWords) -> dict[Ar
     return found
 
 
-def times(stats: Stats) -> list[Times]:
-    """Of all streams together, for as long back as they reach; the start first, then how it ended."""
+def by_words(stats: Stats, words: LabelWords) -> dict[StatusKey, ActionGroup]:
+    """The live actions that are wanted by action and status; few words, as these let pass."""
+    found: dict[StatusKey, ActionGroup] = {}
+    for (mdt, action, status), group in stats.by_status.items():
+        found.setdefault(StatusKey(mdt, words(action), words(status)), ActionGroup()).add(group)
+    return found
+
+
+def times(stats: Stats, words: Callable[[str], str] = str) -> list[Times]:
+    """Of all streams together, for as long back as they reach; the start first, then how it ended.
+
+    `words` says what actions are called.
+    """
     merged: dict[tuple[str, str], Durations] = {}
     for stream in stats.streams:
-        for key, durations in stream.tally.durations.items():
-            merged.setdefault(key, Durations()).merge(durations)
+        for (action, status), durations in stream.tally.durations.items():
+            merged.setdefault((words(action), status), Durations()).merge(durations)
     found = [Times(action, status, durations) for (action, status), durations in merged.items()]
     return sorted(found, key=lambda one: (one.action, one.status != STARTED, one.status))
 

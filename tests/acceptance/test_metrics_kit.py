@@ -166,15 +166,53 @@ def test_every_alert_is_tested() -> None:
     assert {name for name in alert_expressions() if name not in tested} == set()
 
 
+def of_all(expression: str) -> str:
+    """A query of the dashboard for everything that its variables let choose."""
+    variables = {"$__rate_interval": "5m", "$fs": "elm", "$mdt": ".*", "$redis": ".*", "$prefix": ".*"}
+    for variable, value in variables.items():
+        expression = expression.replace(variable, value)
+    assert "$" not in expression
+    return expression
+
+
+@promtool_needed
+def test_a_number_of_the_dashboard_is_zero_only_if_something_says_so(tmp_path: Path) -> None:
+    panels = {panel["title"]: panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] == "stat"}
+    told = {title: [of_all(target["expr"]) for target in panel["targets"]] for title, panel in panels.items()}
+    source = 'redis="r",prefix="p",mdt="elm-MDT000'
+    series = [f'hsm_worker_up{{{source}0"}}', f'hsm_worker_heartbeat_readable{{{source}0"}}']
+    series += [f'hsm_coordinator_state{{{source}0",state="enabled"}}']
+    nobody = [f'hsm_worker_up{{{source}1"}}', f'hsm_worker_heartbeat_readable{{{source}2"}}']
+    well = [{"series": name, "values": "1x9"} for name in series]
+    unwell = [{"series": name, "values": "0x9"} for name in nobody]
+    unwell.append({"series": f'hsm_coordinator_state{{{source}1",state="stopped"}}', "values": "1x9"})
+    counted = told["MDTs not polled"] + told["Coordinators not enabled"]
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": given,
+            "promql_expr_test": [
+                {"expr": expression, "eval_time": "5m", "exp_samples": [] if value is None else [{"value": value}]}
+                for expression in expressions
+            ],
+        }
+        for given, expressions, value in (
+            ([], [expression for one in told.values() for expression in one], None),
+            (well, counted, 0),
+            (well + unwell, counted, 1),
+        )
+    ]
+    file = tmp_path / "tests.yaml"
+    file.write_text(json.dumps({"rule_files": [], "tests": tests}))
+    promtool("test", "rules", file)
+
+
 @promtool_needed
 def test_every_query_of_the_dashboard_is_promql(tmp_path: Path) -> None:
-    variables = {"$__rate_interval": "5m", "$fs": "elm", "$mdt": ".*", "$redis": ".*", "$prefix": ".*"}
-    rules = []
-    for number, expression in enumerate(dashboard_expressions()):
-        for variable, value in variables.items():
-            expression = expression.replace(variable, value)
-        assert "$" not in expression
-        rules.append({"record": f"panel:{number}", "expr": expression})
+    rules = [
+        {"record": f"panel:{number}", "expr": of_all(expression)}
+        for number, expression in enumerate(dashboard_expressions())
+    ]
     file = tmp_path / "rules.yaml"
     file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
     promtool("check", "rules", file)

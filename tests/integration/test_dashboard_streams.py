@@ -97,6 +97,19 @@ def test_what_is_not_shipped_and_what_nobody_works_on_is_shown(streams: Streams)
     drive(streams, scenario)
 
 
+def test_a_copytool_that_is_not_understood_is_one_all_the_same(streams: Streams) -> None:
+    streams.beat(A, copytools=[], agents_not_understood=3)
+
+    async def scenario(top: Driver) -> None:
+        text = await top.shows("WARN  elm-MDT0000: 3 copytools are not understood")
+        assert "busy, 3 not understood" in text
+        await top.press("m")
+        await top.shows("--- MDTs and their Shippers ---", "polling")
+        assert top.page.grid.text.split("\n")[0].split()[-2] == "3", "the column TOOLS"
+
+    drive(streams, scenario)
+
+
 def test_a_heartbeat_that_cannot_be_read_is_not_missing(streams: Streams) -> None:
     streams.client.set(heartbeat_key(PREFIX, A), b"\x1b[2J")
 
@@ -193,6 +206,29 @@ def test_nothing_from_a_stream_is_markup_or_reaches_the_terminal_raw(redis_serve
         assert all(line.isprintable() for line in top.text.splitlines())
 
     drive(streams, scenario)
+
+
+@pytest.mark.parametrize("lines", [16, 20, 24])
+def test_the_mdt_under_the_cursor_is_in_sight_whatever_is_wrong(
+    redis_server: RedisServer, redis_db: int, lines: int
+) -> None:
+    streams = Streams(redis_server, redis_db)
+    mdts = [f"elm-MDT{number:04x}" for number in range(6)]
+    for number, mdt in enumerate(mdts):
+        streams.new(mdt, [1])
+        streams.beat(mdt, hsm_control="disabled", lines_not_understood=number)
+
+    async def scenario(top: Driver) -> None:
+        await top.shows("Live Actions: 6 |")
+        await top.press("m")
+        await top.shows("--- MDTs and their Shippers ---")
+        for mdt in mdts[1:]:
+            await top.press("down")
+            await top.shows(f"{mdt}: 1 entries", "Copytool 80379a60")
+        grid = top.page.grid
+        assert any(mdts[-1] in grid.render_line(y).text for y in range(grid.size.height))
+
+    drive(streams, scenario, (80, lines))
 
 
 def test_forty_mdts_scroll_and_the_cursor_stays_on_its_row(redis_server: RedisServer, redis_db: int) -> None:

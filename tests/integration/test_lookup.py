@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
@@ -56,6 +58,16 @@ def test_a_history_goes_back_to_the_new(streams: Streams, asked: Lookup) -> None
     history = asked.history(A, live(streams.client, 1))
     assert kinds(history) == [("NEW", "WAITING"), ("UPDATE", "STARTED"), ("UPDATE", "FAILED")]
     assert (history.is_whole, history.cut_short) == (True, False)
+
+
+def test_a_new_of_the_same_moment_is_its_beginning(streams: Streams, asked: Lookup) -> None:
+    """What an outage held back is appended at once: one millisecond, and ids that do not compare as text."""
+    now_ms = 1000 * int(time.time())
+    for number, told in ((9, event(A, 1)), (10, event(A, 1, "UPDATE", "STARTED"))):
+        streams.client.xadd(KEY, {"data": msgspec.json.encode(told)}, id=f"{now_ms}-{number}")
+    history = asked.history(A, live(streams.client, 1))
+    assert kinds(history) == [("NEW", "WAITING"), ("UPDATE", "STARTED")]
+    assert history.is_whole
 
 
 def test_another_action_in_the_same_place_is_not_its_history(streams: Streams, asked: Lookup) -> None:

@@ -67,6 +67,18 @@ def test_influx_lines_of_a_hostile_stream_are_well_formed(hostile: Site) -> None
         assert re.fullmatch(rf"hsm_[a-z_]+(?:,{tag})* {field}(?:,{field})* [0-9]{{19}}", line), line
 
 
+def test_influx_has_no_two_points_of_one_series(hostile: Site) -> None:
+    """It keeps but one of two that have the same tags and time."""
+    for rec in range(2):
+        hostile.add(400 + rec, "STARTED", action=f"no word {rec}")
+        hostile.add(400 + rec, "SUCCEED", "UPDATE", action=f"no word {rec}", after=20 + rec)
+    lines = hostile.output("--format", "influx").splitlines()
+    series = [re.split(r"(?<!\\) ", line)[0] for line in lines]
+    assert sorted(series) == sorted({*series})
+    counts = [int(count) for count in re.findall(r"^hsm_live_actions,\S* count=(\d+)i", "\n".join(lines), re.MULTILINE)]
+    assert sum(counts) == hostile.report()["summary"]["total_live_actions"]
+
+
 def test_a_field_of_influx_never_changes_its_type(filled: Site) -> None:
     def kinds(text: str) -> dict[tuple[str, str], set[str]]:
         found: dict[tuple[str, str], set[str]] = {}
@@ -77,6 +89,8 @@ def test_a_field_of_influx_never_changes_its_type(filled: Site) -> None:
                 found.setdefault((measurement, name), set()).add(kind)
         return found
 
+    for rec in range(20, 30):
+        filled.add(rec, "STARTED")  # which it was when it was first seen: after 0 seconds
     before = kinds(filled.output("--format", "influx"))
     for rec in range(10, 20):
         filled.add(rec, "STARTED", ago=9000, after=rec * 97)

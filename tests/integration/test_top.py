@@ -183,6 +183,24 @@ def test_without_redis_it_is_one_line_and_exit_code_1(options: list[str]) -> Non
     assert done.stderr.startswith("hsm-action-top: no answer from Redis at redis://127.0.0.1:")
 
 
+@pytest.mark.parametrize("options", [["--run-once"], ["-b", "-n", "2", "-d", "0.1"]])
+def test_a_part_is_no_success(private_server: PrivateServer, options: list[str]) -> None:
+    server = private_server()
+    streams = Streams(server, 0)
+    for mdt in (A, B):
+        streams.new(mdt, range(3))
+        streams.beat(mdt)
+    streams.where = ["--redis-url", f"redis://one:word@{server.host}:{server.port}/0"]
+    user = ["one", "on", ">word", "resetkeys", f"%R~hsm:actions:{A}*", "%R~*heartbeat", "+@all"]
+    streams.client.execute_command("ACL", "SETUSER", *user)  # type: ignore[no-untyped-call]
+    done = streams.run(*options)
+    assert f"{A} | ARCHIVE | WAITING    |          3 " in done.stdout
+    assert f"ALERT {B}: hsm:actions:{B} cannot be read" in done.stdout.splitlines()[-1]
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    streams.client.execute_command("ACL", "SETUSER", "one", "allkeys")  # type: ignore[no-untyped-call]
+    assert streams.run(*options).returncode == 0
+
+
 def test_batch_survives_a_restart_of_redis_with_the_last_state_shown(private_server: PrivateServer) -> None:
     server = private_server(appendonly="yes")
     streams = Streams(server, 0)

@@ -302,6 +302,8 @@ def test_many_examples_are_a_few() -> None:
     assert "9 actions not in the stream, but in the state file: 1/1 " in text and text.endswith(
         "1/3 0x1:0x3:0x0:ARCHIVE WAITING, …"
     )
+    audited = report(replace(COUNTS, malformed=28, malformed_ids=("1-0", "2-0")), listing={})
+    assert to_text([audited]).endswith("28 malformed entries: 1-0, 2-0, …")
 
 
 def test_the_json_of_what_is_not_known() -> None:

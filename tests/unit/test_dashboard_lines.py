@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from msgspec import structs
 
 from hsm_tools.dashboard.data.streams_state import StreamsState
 from hsm_tools.dashboard.data.view_updater import ReplayProgress, StreamsView
@@ -10,7 +13,7 @@ from hsm_tools.dashboard.text_frame import Connection
 from hsm_tools.dashboard.widgets.header import events_line, health_lines, joined, problem_lines, progress_line
 from hsm_tools.dashboard.widgets.lines import Line, Span, fitted, folded, line
 from hsm_tools.live_state.health import worker_health
-from tests.support.dashboards import heartbeat, mdt_state, state
+from tests.support.dashboards import COPYTOOL, heartbeat, mdt_state, state
 
 NOW_S = 10_000.0
 
@@ -66,8 +69,23 @@ def test_workers_and_coordinators_are_counted_by_how_they_are() -> None:
         "Workers: 2 polling, 1 stale, 1 missing | Coordinators: 1 enabled, 1 stopped, 1 unknown | Copytools: 1, 1 busy"
     ]
     assert [text(shown) for shown in health_lines(state({}, NOW_S), 200)] == [
-        "Workers: 0 polling | Coordinators: unknown | Copytools: 0, 0 busy"
+        "Workers: 0 polling | Coordinators: unknown | Copytools: unknown"
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"copytools": None}, "Copytools: unknown"),
+        ({"copytools": []}, "Copytools: 0, 0 busy"),
+        ({"copytools": [], "agents_not_understood": 2}, "Copytools: 0, 0 busy, 2 not understood"),
+        ({"copytools": [structs.replace(COPYTOOL, current=-5)]}, "Copytools: 1, 0 busy"),  # it has registered again
+    ],
+)
+def test_of_copytools_it_shows_what_is_known(changes: dict[str, Any], shown: str) -> None:
+    beat = heartbeat("a-MDT0000", last_poll_at=NOW_S, **changes)
+    [lines] = health_lines(state({}, NOW_S, mdt_state(beat.mdt, NOW_S, beat)), 200)
+    assert text(lines).endswith(f" | {shown}")
 
 
 def test_problems_that_do_not_fit_are_counted() -> None:
@@ -86,7 +104,14 @@ def test_problems_that_do_not_fit_are_counted() -> None:
 
 @pytest.mark.parametrize(
     ("name", "width", "shown"),
-    [("short", 8, "short   "), ("too long a name", 8, "too lon~"), ("二二二", 4, "二 ~"), ("", 3, "   "), ("x", 0, "")],
+    [
+        ("short", 8, "short   "),
+        ("too long a name", 8, "too lon~"),
+        ("二二二", 4, "二 ~"),
+        ("二二二", 5, "二二~"),
+        ("", 3, "   "),
+        ("x", 0, ""),
+    ],
 )
 def test_a_cell_is_exactly_as_wide_as_its_column(name: str, width: int, shown: str) -> None:
     assert fitted(name, width) == shown
@@ -95,6 +120,7 @@ def test_a_cell_is_exactly_as_wide_as_its_column(name: str, width: int, shown: s
 def test_of_a_path_the_end_is_kept() -> None:
     assert fitted("/lustre/project/x.dat", 10, keep_end=True) == "~ect/x.dat"
     assert fitted("/l/二二.dat", 7, keep_end=True) == "~二.dat"
+    assert fitted("/l/二", 4, keep_end=True) == "~/二", "a letter of two columns is cut by one"
     assert fitted("/l/x", 6, keep_end=True) == "/l/x  "
     assert fitted("/l/x", 0, keep_end=True) == ""
 

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hsm_shipper.contract.event import Event
-from hsm_shipper.contract.fold import Entry
+from hsm_shipper.contract.fold import ActionFold, Entry
+from hsm_tools.live_state.observer import ToolsObserver
 from hsm_tools.live_state.tally import OTHER, Arrivals, Durations, EventKind, Tally, told_by
+from tests.support.core import earlier_event, line
 
 
 def event(kind: Any = "NEW", status: str = "WAITING", at: int = 1000, **more: Any) -> Event:
     """An event of an action first seen at 1000, whose status began with it."""
-    fields: dict[str, Any] = {"action": "RESTORE", "timestamp": at, "first_seen": 1000, "status_since": at} | more
+    fields: dict[str, Any] = {
+        "action": "RESTORE",
+        "timestamp": at,
+        "first_seen": 1000,
+        "status_since": at,
+        "host": "mds1",
+    }
+    fields |= more
     return Event(event_type=kind, status=status, **fields)
 
 
@@ -90,6 +100,20 @@ def test_what_is_forgotten_is_counted_no_more() -> None:
     assert (found.events.total(), found.durations, found.malformed, found.last) == (0, {}, 0, b"3-0")
     tell(found, event())
     assert found.events.total() == 1
+
+
+def test_an_earlier_shippers_action_whose_beginning_was_trimmed_has_taken_no_known_time() -> None:
+    entries: list[Entry] = [
+        (b"%d-0" % at, msgspec.json.encode(earlier_event(line(rec, status), kind, at)))
+        for at, rec, kind, status in (
+            (1010, 1, "UPDATE", "STARTED"), (1020, 2, "UPDATE", "FAILED"), (1030, 3, "NEW", "WAITING"),
+            (1090, 3, "UPDATE", "FAILED"),
+        )
+    ]  # fmt: skip
+    found = Tally()
+    ActionFold(ToolsObserver(found)).fold_page(entries)
+    assert {key: times.percentiles([1.0]) for key, times in found.durations.items()} == {("ARCHIVE", "FAILED"): [60]}
+    assert found.failures == {"ARCHIVE": 2}
 
 
 # Durations

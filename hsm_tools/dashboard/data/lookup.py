@@ -13,6 +13,7 @@ from hsm_shipper.config import Config
 from hsm_shipper.contract.action_state import ActionState
 from hsm_shipper.contract.event import NEW, Event, decode
 from hsm_shipper.contract.redis_keys import data_of, stream_key
+from hsm_shipper.contract.stream_ids import pack_id
 from hsm_shipper.errors import MalformedEvent
 from hsm_tools.fid_paths.fid2path import is_fid
 from hsm_tools.reader.outages import one_try_failed
@@ -86,6 +87,7 @@ class Lookup:
         needle = _needle(action)
         key = stream_key(self._prefix, mdt)
         oldest_ms = 0 if action.first_seen is None else (action.first_seen - _CLOCK_DIFFERENCE_S) * 1000
+        newest = pack_id(action.entry_id)
         found: list[Entry] = []
         searched, end = 0, "+"
         until = action.entry_id
@@ -97,7 +99,7 @@ class Lookup:
             for entry in _events(page, needle):
                 if is_of(action, entry.event):
                     found.append(entry)
-                    if entry.event.event_type == NEW and entry.entry_id <= action.entry_id:
+                    if entry.event.event_type == NEW and pack_id(entry.entry_id) <= newest:
                         return History(tuple(reversed(found)), searched, True, False, until)
             if len(page) < _PAGE_ENTRIES or int(page[-1][0].partition(b"-")[0]) < oldest_ms:
                 return History(tuple(reversed(found)), searched, False, False, until)

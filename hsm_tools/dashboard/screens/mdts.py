@@ -81,7 +81,7 @@ def _row(mdt: MdtState, now_s: float) -> GridRow:
             Span(f"{mdt.live:,}"),
             Span(f"{beat.backlog:,}", styles.ODD if beat.backlog else styles.PLAIN),
             Span(frame.name(control), style),
-            Span("?" if beat.copytools is None else str(len(beat.copytools))),
+            Span("?" if beat.registered_copytools is None else str(beat.registered_copytools)),
         )
     return GridRow(mdt.mdt, (Span(mdt.mdt), _STATES[mdt.health.state], *told, Span(f"{mdt.length:,}")))
 

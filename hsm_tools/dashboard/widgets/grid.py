@@ -56,7 +56,8 @@ class Grid(Widget, can_focus=True):
         Binding("end", "move(1000000000)", show=False),
         Binding("enter", "choose", show=False),
     ]
-    DEFAULT_CSS = "Grid { height: 1fr; }"
+    # At least the row under the cursor, with its heading and titles: where there is no room, what is below is cut.
+    DEFAULT_CSS = "Grid { height: 1fr; min-height: 4; }"
 
     class Chosen(Message):
         """Enter was pressed on a row."""

@@ -116,9 +116,14 @@ def _coordinators(state: StreamsState) -> list[Span | str]:
 
 def _copytools(state: StreamsState) -> list[Span | str]:
     """One copytool may serve every MDT of its file system."""
-    tools = [tool for mdt in state.mdts if mdt.heartbeat is not None for tool in mdt.heartbeat.copytools or ()]
-    busy = {tool.uuid for tool in tools if tool.current}
-    return [f"Copytools: {len({tool.uuid for tool in tools})}, {len(busy)} busy"]
+    beats = [mdt.heartbeat for mdt in state.mdts if mdt.heartbeat is not None and mdt.heartbeat.copytools is not None]
+    if not beats:
+        return [f"Copytools: {_UNKNOWN}"]
+    tools = [tool for beat in beats for tool in beat.copytools or ()]
+    busy = {tool.uuid for tool in tools if tool.current > 0}
+    not_understood = max(beat.agents_not_understood for beat in beats)
+    more = f", {not_understood} not understood" if not_understood else ""
+    return [f"Copytools: {len({tool.uuid for tool in tools})}, {len(busy)} busy{more}"]
 
 
 def problem_lines(view: StreamsView, now_s: float, width: int, most: int) -> list[Line]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rich.cells import chop_cells, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Size
@@ -48,11 +48,11 @@ def strip(spans: Sequence[Span], width: int, base: Style = PLAIN) -> Strip:
 
 def fitted(text: str, width: int, *, right: bool = False, keep_end: bool = False) -> str:
     """`text` in exactly `width` columns; where its end, or with `keep_end` its beginning, is cut, there is a tilde."""
-    wanted = set_cell_size(text, width)
-    if len(wanted) < len(text):
+    if cell_len(text) > width:
         if keep_end and width:
             return f"~{set_cell_size(text[::-1], width - 1)[::-1]}"
         return f"{set_cell_size(text, width - 1)}~" if width else ""
+    wanted = set_cell_size(text, width)
     return f"{' ' * (len(wanted) - len(text))}{text}" if right else wanted
 
 
