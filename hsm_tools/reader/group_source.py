@@ -29,6 +29,8 @@ _RECLAIM_INTERVAL_PART = 0.25
 # Far longer than it takes to create a group on all streams of a cluster, one by one.
 SETTLING_S = 1.0
 _LOOK_AGAIN = frozenset({"NOGROUP", "WRONGTYPE", "UNBLOCKED"})
+# To XGROUP CREATE: somebody else has made the group; there is no such stream; there is something else.
+_NOT_CREATED = frozenset({"BUSYGROUP", "ERR", "WRONGTYPE"})
 
 logger = logging.getLogger("hsm_tools.consumer")
 
@@ -57,6 +59,7 @@ class GroupSource:
         self._longest_block_s = longest_block_s
         self._settling_s = settling_s
         self._established = False  # whether the group has begun: a stream without it was born since
+        self._to_begin: frozenset[bytes] = frozenset()  # the streams on which we have begun to make it
         self._given: dict[bytes, bytes] = {}  # the last id that was given to us, by stream
         self._pending: dict[bytes, bytes] = {}  # the id after which our pending entries are to be read, by stream
         self._claims: dict[bytes, bytes] = {}  # where the search for abandoned entries goes on, by stream
@@ -223,10 +226,12 @@ class GroupSource:
         if self._settling_s and not self._established and with_group and without:
             yield Pause(self._settling_s)  # another consumer may be beginning the group just now
             with_group, without = yield from self._inspect(ordered)
-        created = yield from self._create(without, first=not self._established and not with_group)
+        if not self._established and not with_group:
+            self._to_begin = frozenset(without)
+        created = yield from self._create(without)
         if not self._established and not ordered:
             logger.info("no stream matches %s yet: waiting for one", self._finder.pattern)
-        self._established = True
+        self._established, self._to_begin = True, frozenset()
         for key in with_group | created:
             if key not in self._given:
                 self._given[key] = self._pending[key] = BEGINNING
@@ -250,23 +255,24 @@ class GroupSource:
                 with_group.add(key) if has_it else without.append(key)
         return with_group, without
 
-    def _create(self, keys: list[bytes], *, first: bool) -> Steps[set[bytes]]:
+    def _create(self, keys: list[bytes]) -> Steps[set[bytes]]:
         """Create the group on streams; the keys of those where it is then.
 
         All at once: of two consumers that begin the group together, none may see a half of it, and take the other
         half for streams that were born since. A cluster has no transaction over several slots: there the other waits
-        for `settling_s` and looks again.
+        for `settling_s` and looks again, and what one node refuses for now is begun later, as if it were now.
         """
         if not keys:
             return set()
-        begin = {key: self._start.group_id(key) if first else BEGINNING for key in keys}
+        begin = {key: self._start.group_id(key) if key in self._to_begin else BEGINNING for key in keys}
         commands = [("XGROUP", "CREATE", key, self._group, entry_id) for key, entry_id in begin.items()]
         created = set()
         for key, reply in zip(keys, (yield Pipeline(commands, transaction=True)), strict=True):
-            if isinstance(reply, redis.RedisError) and error_code(reply) != "BUSYGROUP":
-                if type(reply) is not redis.ResponseError:
+            if isinstance(reply, redis.RedisError):
+                if error_code(reply) not in _NOT_CREATED:
                     raise reply
-                continue  # the stream has gone meanwhile
+                if error_code(reply) != "BUSYGROUP":
+                    continue  # the stream has gone meanwhile
             created.add(key)
             if key in self._given:
                 logger.warning(

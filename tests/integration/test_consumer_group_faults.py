@@ -134,6 +134,29 @@ def test_acknowledgements_that_cannot_be_sent_are_said_at_the_end(
     assert pending(server.client()) == 3
 
 
+@pytest.mark.parametrize("first_write", ["to create the group", "to read by it"])
+def test_a_primary_that_takes_no_writes_for_a_while_is_waited_for(
+    private_server: PrivateServer, readers: Readers, caplog: pytest.LogCaptureFixture, first_write: str
+) -> None:
+    """As after a failover, until the new primary has replicas (min-replicas-to-write)."""
+    server = private_server()
+    client = server.client()
+    add(client, MDT0, range(3))
+    group = readers(server.host, server.port, 0).group("g", from_beginning=True)
+    events = group.events(block_ms=50)
+    read = take(events, 3) if first_write == "to read by it" else []
+    client.config_set("min-replicas-to-write", 1)
+    group.ack(*read)
+    idle_until(events, lambda: said(caplog))
+    assert "NOREPLICAS" in said(caplog)[0] and said(caplog)[0].endswith(
+        "too few replicas are in step (min-replicas-to-write): look at the replicas"
+    )
+    client.config_set("min-replicas-to-write", 0)
+    add(client, MDT0, [3])
+    assert numbers(handled(group, 4 - len(read), events)) == [*range(len(read), 4)]
+    assert pending(client) == 0
+
+
 def test_a_server_that_rolled_back_gives_again_what_it_forgot(private_server: PrivateServer, readers: Readers) -> None:
     server = private_server()
     client = server.client()
