@@ -229,7 +229,7 @@ class ConsumerGroup(ConsumerGroupBase):
         self._runner.run(self._ack(events))
 
     def deliveries(self, event: StreamEvent) -> int:
-        """How often an event was given to a consumer so far; 0 once it is acknowledged. One round trip.
+        """How often an event was given to a consumer so far; 0 once it is acknowledged, or gone. One round trip.
 
         Raises `StreamUnavailable` without a server, `StreamRefused` if it refuses.
         """

@@ -102,7 +102,12 @@ class GroupSource:
 
     def deliveries(self, key: bytes, entry_id: bytes) -> Steps[int]:
         """How often an entry was given to a consumer; 0 if it is not pending."""
-        reply = yield Command(("XPENDING", key, self._group, entry_id, entry_id, 1))
+        try:
+            reply = yield Command(("XPENDING", key, self._group, entry_id, entry_id, 1))
+        except redis.ResponseError as error:
+            if error_code(error) not in _LOOK_AGAIN:
+                raise
+            return 0  # the stream is gone, or the group, and with it what was pending
         return int(reply[0][3]) if reply else 0
 
     def read(self, limit_s: float) -> Steps[list[Page]]:

@@ -71,6 +71,19 @@ def test_a_flush_and_a_destroyed_group_are_said_and_lose_nothing(
     ]
 
 
+def test_what_was_given_of_a_stream_that_is_gone_is_pending_no_more(client: redis.Redis, reader: StreamReader) -> None:
+    add(client, MDT0, [0])
+    group = reader.group("g", from_beginning=True)
+    [event] = take(group.events(block_ms=50), 1)
+    assert group.deliveries(event) == 1
+    client.xgroup_destroy(MDT0, "g")
+    assert group.deliveries(event) == 0
+    client.flushdb()
+    assert group.deliveries(event) == 0
+    client.set(MDT0, "no stream")
+    assert group.deliveries(event) == 0
+
+
 def test_a_stream_made_anew_between_two_looks_is_given_whole(client: redis.Redis, reader: StreamReader) -> None:
     add(client, MDT0, range(3))
     group = reader.group("g")
