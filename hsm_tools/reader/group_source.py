@@ -18,7 +18,7 @@ import redis
 from hsm_shipper.contract.acl_commands import GROUP_COMMANDS
 from hsm_shipper.stream.redis_errors import error_code
 from hsm_tools.reader.finding import StreamFinder, type_found
-from hsm_tools.reader.positions import BEGINNING, id_parts
+from hsm_tools.reader.positions import BEGINNING, GroupProgress, StreamInfo, id_parts
 from hsm_tools.reader.starts import Start
 from hsm_tools.reader.steps import Command, Pause, Pipeline, Steps, pages, pairs
 from hsm_tools.reader.streams import IDLE_LOOK_INTERVAL_S, Page
@@ -62,6 +62,7 @@ class GroupSource:
         self._to_begin: frozenset[bytes] = frozenset()  # the streams on which we have begun to make it
         self._given: dict[bytes, bytes] = {}  # the last id that was given to us, by stream
         self._pending: dict[bytes, bytes] = {}  # the id after which our pending entries are to be read, by stream
+        self._progress: dict[bytes, GroupProgress] = {}  # of the group, by stream
         self._claims: dict[bytes, bytes] = {}  # where the search for abandoned entries goes on, by stream
         self._acks: dict[bytes, list[bytes]] = {}  # not sent yet
         self._look_due_s = self._claim_due_s = -math.inf
@@ -201,8 +202,7 @@ class GroupSource:
             del self._claims[key]
         else:
             self._claims[key] = next_id
-        if removed and removed[0]:
-            self._say_removed(key, len(removed[0]))
+        self._say_removed(key, sum(map(len, removed)))
         found = [entry for entry in entries if entry is not None and entry[1] is not None]  # 6.2: nil for one removed
         if found:
             self.reclaimed += len(found)
@@ -215,13 +215,15 @@ class GroupSource:
     def _without_removed(self, key: bytes, entries: list[Any]) -> list[Any]:
         """Pending entries may have been trimmed or deleted: these are acknowledged, for nobody can handle them."""
         left = [entry for entry in entries if entry[1] is not None]
-        if len(left) < len(entries):
-            self.add_acks((key, entry_id) for entry_id, fields in entries if fields is None)
-            self._say_removed(key, len(entries) - len(left))
+        self.add_acks((key, entry_id) for entry_id, fields in entries if fields is None)
+        self._say_removed(key, len(entries) - len(left))
         return left
 
     def _say_removed(self, key: bytes, count: int) -> None:
-        logger.warning("%s: %d entries were removed before group %s had handled them", key.decode(), count, self._group)
+        if count:
+            logger.warning(
+                "%s: %d entries were removed before group %s had handled them", key.decode(), count, self._group
+            )
 
     def _look(self) -> Steps[None]:
         """Find the streams, and create the group where it is missing."""
@@ -249,16 +251,29 @@ class GroupSource:
         """The streams that have the group, and those that have it not."""
         replies = []
         if ordered:
-            replies = yield Pipeline([c for key in ordered for c in (("XINFO", "GROUPS", key), ("TYPE", key))])
+            looks = (("XINFO", "GROUPS"), ("TYPE",), ("XINFO", "STREAM"))
+            replies = yield Pipeline([(*look, key) for key in ordered for look in looks])
         with_group, without = set[bytes](), list[bytes]()
-        for key, reply, kind in zip(ordered, replies[::2], replies[1::2], strict=True):
+        for key, reply, kind, info in zip(ordered, replies[::3], replies[1::3], replies[2::3], strict=True):
             what = type_found(kind, reply)
             if what not in ("stream", None):
                 self._drop(key, what)
             elif not isinstance(reply, Exception):
-                has_it = any(dict(pairs(group))[b"name"] == self._group.encode() for group in reply)
-                with_group.add(key) if has_it else without.append(key)
+                groups = {told[b"name"]: told for told in map(dict, map(pairs, reply))}
+                ours = groups.get(self._group.encode())
+                if ours is None:
+                    without.append(key)
+                else:
+                    with_group.add(key)
+                    self._note_progress(key, ours, info)
         return with_group, without
+
+    def _note_progress(self, key: bytes, group: dict[bytes, Any], info: Any) -> None:
+        """Say what was removed before any consumer was given it."""
+        if isinstance(info, Exception):
+            return  # it is gone meanwhile; or our user may not ask, who needed no `+xinfo|stream` in earlier releases
+        progress = self._progress.setdefault(key, GroupProgress())
+        self._say_removed(key, progress.removed_unread(group, StreamInfo.of(info)))
 
     def _create(self, keys: list[bytes]) -> Steps[set[bytes]]:
         """Create the group on streams; the keys of those where it is then.
@@ -279,6 +294,7 @@ class GroupSource:
                 if error_code(reply) != "BUSYGROUP":
                     continue  # the stream has gone meanwhile
             created.add(key)
+            self._progress.pop(key, None)
             if key in self._given:
                 logger.warning(
                     "%s has lost its group %s (recreated, or the group destroyed): all that it holds is given again",
@@ -290,7 +306,7 @@ class GroupSource:
     def _drop(self, key: bytes, what: str | None) -> None:
         if self._given.pop(key, None) is None:
             return
-        for by_stream in (self._pending, self._claims):
+        for by_stream in (self._pending, self._claims, self._progress):
             by_stream.pop(key, None)
         if what == "none":
             logger.warning(

@@ -11,11 +11,14 @@ Pure bookkeeping: `consumer` reads, and shows what `XINFO STREAM` says now and t
   never too much. (Whether the entry at our position is still there tells nothing: an ordinary trim removes it.)
 
 Redis before 7.0 has no `entries-added`: there only ids that go backwards are noticed.
+
+Of a consumer group the server itself keeps the number of the entry that it was given last (`GroupProgress`).
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hsm_tools.reader.steps import pairs
@@ -147,4 +150,34 @@ class Position:
         ahead = 0 if at_end else info.length
         missed = max(0, info.entries_added - self.number - ahead)
         self.number += missed
+        return missed
+
+
+class GroupProgress:
+    """How far a consumer group was given a stream, by what `XINFO GROUPS` tells.
+
+    Redis 7.0 counts the entries that it gives (`entries-read`), and none that were removed before: it lags behind for
+    ever by those. By how many is seen where the group was given everything.
+    """
+
+    def __init__(self) -> None:
+        self._uncounted = 0
+        self._told = 0
+
+    def removed_unread(self, group: Mapping[bytes, Any], info: StreamInfo) -> int:
+        """How many entries were removed before anybody was given them, each counted in one answer only.
+
+        0 where the server does not know. `info` is what it said of the stream just after it told of the group.
+        """
+        given: int | None = group.get(b"entries-read")
+        given_id = id_parts(group[b"last-delivered-id"])
+        if given is None or info.entries_added is None or info.removed is None:
+            return 0
+        if given_id >= id_parts(info.last_id):
+            self._uncounted = info.entries_added - given
+            return 0
+        if info.first_id is not None and id_parts(info.first_id) <= given_id:
+            return 0  # what was removed lies behind it
+        missed = max(0, info.removed - max(given + self._uncounted, self._told))
+        self._told = max(self._told, info.removed)
         return missed

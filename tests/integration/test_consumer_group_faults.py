@@ -12,7 +12,7 @@ from hsm_tools.consumer import StreamReader
 from tests.conftest import PrivateServer
 from tests.support.both_readers import Readers, reader, readers
 from tests.support.group_takes import handled, nothing_comes, pending
-from tests.support.readings import DURABLE, MDT0, MDT1, add, idle_until, numbers, said, take
+from tests.support.readings import DURABLE, MDT0, MDT1, add, idle_until, numbers, said, stay_idle, take
 from tests.support.servers import RedisServer
 
 __all__ = ["reader", "readers"]
@@ -49,6 +49,28 @@ def test_pending_entries_that_were_trimmed_are_acknowledged_and_said(
     assert nothing_comes(group)
     assert f"{MDT0}: 3 entries were removed before group g had handled them" in said(caplog)
     assert pending(client) == 0
+
+
+def test_entries_that_were_trimmed_before_the_group_was_given_them_are_said_once(
+    client: redis.Redis, reader: StreamReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(client, MDT0, range(10))
+    group = reader.group("g", "one", from_beginning=True, batch_size=3)
+    [*batch] = next(group.batches(block_ms=50))
+    group.ack(*batch)
+    group.close()
+    client.xtrim(MDT0, maxlen=5, approximate=False)
+    group = reader.group("g", "two")
+    events = group.events(block_ms=50)
+    assert numbers(handled(group, 5, events)) == [5, 6, 7, 8, 9]
+    removed = f"{MDT0}: 2 entries were removed before group g had handled them"
+    assert said(caplog) == [removed]
+    stay_idle(client, events)
+    client.xtrim(MDT0, maxlen=0, approximate=False)  # what was handled may go
+    add(client, MDT0, [10])
+    assert numbers(handled(group, 1, events)) == [10]
+    stay_idle(client, events)
+    assert said(caplog) == [removed]
 
 
 def test_a_flush_and_a_destroyed_group_are_said_and_lose_nothing(
