@@ -135,6 +135,20 @@ class Position:
         if not self._landmarks:
             self._landmarks.append(self.id)
 
+    def overtaken(self, info: StreamInfo) -> bool:
+        """Whether entries behind it may have been removed, of which nobody knows the number.
+
+        Then it goes on to the first entry that is left: what is removed from now on can be counted.
+        """
+        if self.number is not None or self.id in (BEGINNING, info.last_id):
+            return False
+        ahead = info.last_id if info.first_id is None else id_before(info.first_id)
+        if id_parts(ahead) <= id_parts(self.id):
+            return False
+        self.id = ahead
+        self.number = info.removed
+        return True
+
     def missed(self, info: StreamInfo) -> int:
         """How many entries were removed before they could be read, each counted in one answer only."""
         self.exists = True

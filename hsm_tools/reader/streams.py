@@ -183,23 +183,21 @@ class StreamSet:
                 self._history[key] = info
             if saved:
                 yield from self._follow_up(key, info)
-                self._say_gap(key, info)
         elif key in self._start.saved_keys:
             self._positions[key] = self._start.saved_position(key)
             yield from self._follow_up(key, info)
 
     def _say_gap(self, key: bytes, info: StreamInfo) -> None:
-        """Say what a saved position has lost; how many entries that were, the server does not know."""
+        """Say what may be lost behind a position; how many entries that were, the server does not know."""
         position = self._positions[key]
-        if position.number is not None or position.id == info.last_id:
+        read_to = position.id.decode()
+        if not position.overtaken(info):
             return
         if info.first_id is None:
             consequence = "all that followed was removed before it could be read"
-        elif id_parts(info.first_id) > id_parts(position.id):
-            consequence = f"entries up to {info.first_id.decode()}, the first one left, may have been removed unread"
         else:
-            return
-        logger.warning("%s: since the saved position %s %s", key.decode(), position.id.decode(), consequence)
+            consequence = f"entries up to {info.first_id.decode()}, the first one left, may have been removed unread"
+        logger.warning("%s: since the position %s %s", key.decode(), read_to, consequence)
 
     def _inspect(self, keys: set[bytes]) -> Steps[dict[bytes, StreamInfo | str]]:
         """What there is under each key: a stream, or its type (`none`, `string`, ...); left out when in transition."""
@@ -219,6 +217,7 @@ class StreamSet:
         if isinstance(info, StreamInfo):
             if position.went_back(info):
                 yield from self._rewind(key, info)
+            self._say_gap(key, info)
             missed = position.missed(info)
             if missed:
                 logger.warning("%s: %d entries were removed before they could be read", stream, missed)

@@ -100,6 +100,12 @@ def test_one_id_holds_for_every_stream(client: redis.Redis, reader: StreamReader
     assert numbers(take(late, 1)) == [30]
 
 
+def look_again(reader: StreamReader) -> None:
+    """Have the next read look at the streams first, as now and then it does by itself."""
+    streams: Any = reader._streams
+    streams._look_due_s = 0.0
+
+
 @pytest.mark.parametrize(
     ("start", "reason"),
     [
@@ -148,15 +154,49 @@ def test_a_trim_ahead_of_a_saved_position_is_said(
     assert numbers(resumed(reader, {MDT0: ids[2]})) == [6, 7, 8, 9]
     [line] = said(caplog)
     assert line == (
-        f"{MDT0}: since the saved position {ids[2]} entries up to {ids[6]}, "
-        "the first one left, may have been removed unread"
+        f"{MDT0}: since the position {ids[2]} entries up to {ids[6]}, the first one left, may have been removed unread"
     )
     caplog.clear()
     client.xtrim(MDT0, maxlen=0, approximate=False)
     assert resumed(reader, {MDT0: ids[7]}) == []
     assert said(caplog) == [
-        f"{MDT0}: since the saved position {ids[7]} all that followed was removed before it could be read"
+        f"{MDT0}: since the position {ids[7]} all that followed was removed before it could be read"
     ]
+    assert reader.position == {MDT0: ids[9]}
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_trim_that_overtakes_a_reader_that_has_not_caught_up_is_said_and_the_next_one_counted(
+    client: redis.Redis, reader: StreamReader, caplog: pytest.LogCaptureFixture, saved: bool
+) -> None:
+    ids = add(client, MDT0, range(13_000))
+    batches = reader.batches(start={MDT0: ids[0]} if saved else ids[0], block_ms=50)
+    assert numbers(next(batches))[-1] == 5000
+    client.xtrim(MDT0, minid=ids[6000], approximate=False)
+    look_again(reader)
+    assert numbers(next(batches))[0] == 6000
+    client.xtrim(MDT0, minid=ids[12_000], approximate=False)
+    look_again(reader)
+    assert numbers(next(batches)) == [*range(12_000, 13_000)]
+    assert said(caplog) == [
+        f"{MDT0}: since the position {ids[5000]} entries up to {ids[6000]}, "
+        "the first one left, may have been removed unread",
+        f"{MDT0}: 1000 entries were removed before they could be read",
+    ]
+
+
+def test_what_was_trimmed_before_one_id_is_none_of_its_business(
+    client: redis.Redis, reader: StreamReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = add(client, MDT0, range(10))
+    add(client, MDT1, range(10))
+    client.xtrim(MDT0, minid=ids[6], approximate=False)
+    client.xtrim(MDT1, maxlen=0, approximate=False)
+    batches = reader.batches(start=ids[2], block_ms=50)
+    assert numbers(next(batches)) == [6, 7, 8, 9]
+    look_again(reader)
+    assert next(batches) == []
+    assert said(caplog) == []
 
 
 def test_an_ordinary_trim_up_to_a_saved_position_says_nothing(

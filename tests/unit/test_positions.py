@@ -122,6 +122,16 @@ def test_after_a_deletion_every_entry_is_new() -> None:
     assert position.missed(reborn) == 3, "it was trimmed before it was seen again"
 
 
+def test_a_server_without_entries_added_tells_each_gap_once() -> None:
+    position = Position(b"2-0", None)
+    assert not position.overtaken(StreamInfo(b"9-0", 8, None, b"2-0"))
+    assert position.overtaken(StreamInfo(b"9-0", 3, None, b"7-0"))
+    assert not position.overtaken(StreamInfo(b"9-0", 4, None, b"7-0"))
+    assert position.overtaken(StreamInfo(b"9-0", 0, None)) and position.id == b"9-0"
+    assert not position.overtaken(StreamInfo(b"9-0", 0, None))
+    assert not Position(BEGINNING, None).overtaken(StreamInfo(b"9-0", 1, None, b"9-0"))
+
+
 def test_a_server_without_entries_added_counts_nothing() -> None:
     position = Position.at_beginning(StreamInfo(b"9-0", 9, None))
     position.advance(b"5-0", 5)
