@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from hsm_shipper.process.exit_codes import EXIT_OK, exit_code
-from hsm_shipper.process.output import escape_stdout, print_out, printable
+from hsm_shipper.process.output import escape_stdout, print_err, print_out, printable
 from hsm_shipper.process.termination import terminable
 from hsm_tools.command.colour import colours_for_stdout
 from hsm_tools.command.filters import ActionFilter, glob_matcher
@@ -109,13 +109,13 @@ def _tail(
     mounts: dict[str, str],
 ) -> None:
     from hsm_tools.fid_paths.paths import Paths
-    from hsm_tools.tailing.feed import new_inbox, read_into, show, wake
+    from hsm_tools.tailing.feed import new_inbox, read_into, show, wake, watch_output
 
     inbox = new_inbox()
     paths = Paths(mounts, _remarks.say, lambda: wake(inbox)) if args.paths else None
     with closing(reader), closing(paths) if paths else nullcontext(), _remarks.log_to_the_end():
         read_into(inbox, batches)
-        show(inbox, view, paths, args.path_wait, _remarks.say, follow=args.follow)
+        show(inbox, view, paths, args.path_wait, _remarks.say, watch_output(inbox), follow=args.follow)
 
 
 def _announce(prefix: str) -> None:
@@ -123,7 +123,7 @@ def _announce(prefix: str) -> None:
     if sys.stdout.isatty():
         print_out(banner)
     else:
-        sys.stderr.write(f"{banner}\n")
+        print_err(banner)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import queue
+import select
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -66,24 +68,46 @@ def read_into(inbox: Inbox, batches: Iterable[list[StreamEvent]]) -> None:
     threading.Thread(target=read, name="reader", daemon=True).start()
 
 
+def watch_output(inbox: Inbox) -> threading.Event:
+    """What is set once nobody reads the pipe or socket that is standard output; `show` is woken by it.
+
+    A write would tell as well, but there may be none for days. A terminal that goes sends SIGHUP.
+    """
+    unread = threading.Event()
+
+    def watch() -> None:
+        output = select.poll()
+        output.register(sys.stdout, 0)  # errors alone, as which poll(2) tells of a closed other end
+        output.poll()
+        unread.set()
+        wake(inbox)
+
+    if not sys.stdout.isatty():
+        threading.Thread(target=watch, name="output", daemon=True).start()
+    return unread
+
+
 def show(
     inbox: Inbox,
     view: EventView,
     paths: Paths | None,
     longest_wait_s: float,
     say: Callable[[str], None],
+    unread: threading.Event,
     *,
     follow: bool,
 ) -> None:
     """Print what comes in until it ends; raises what ended it, once everything that came before is printed.
 
     `paths`: None to show FIDs. `follow`: rather print events without paths than fall behind. `say` is called with
-    what a person should know.
+    what a person should know. `BrokenPipeError` when `unread` is set.
     """
     held = _hold_back(paths, longest_wait_s, _HELD_MAX if follow else math.inf)
     left_out = _LeftOut(view, say)
     end: _End | None = None
     while end is None or len(held):
+        if unread.is_set():
+            raise BrokenPipeError
         if end is None and not follow and len(held) >= _HELD_MAX:
             time.sleep(_FULL_INTERVAL_S)  # the reading waits, too
         else:
