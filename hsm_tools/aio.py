@@ -4,7 +4,7 @@
 
     async with AsyncStreamReader(host="redis") as reader:
         async for event in reader.events():
-            print(event.mdt, event.data["fid"], event.data["status"])
+            print(event.mdt, event.data.get("fid"), event.data.get("status"))
 
 Only what waits is written here; all else is the blocking reader's own logic, and is said there. A task may be cancelled
 anywhere: nothing is lost by it, and a reading whose `__anext__` was cancelled (by `asyncio.timeout`, say) goes on at

@@ -3,7 +3,7 @@
     from lustre_hsm_action_stream.consumer import StreamReader
 
     for event in StreamReader(host="redis").events():
-        print(event.mdt, event.data["fid"], event.data["status"])
+        print(event.mdt, event.data.get("fid"), event.data.get("status"))
 
 Events of one stream come in order, and none is skipped that the server still has:
 
