@@ -3,7 +3,7 @@
 Pure bookkeeping: `consumer` reads, and shows what `XINFO STREAM` says now and then.
 
 - *Went back in time*: `last-generated-id` is below our position, or fewer entries were ever added than we have
-  counted. The server was rolled back, or the stream was deleted and created again.
+  counted, or been told of. The server was rolled back, or the stream was deleted and created again.
 - *Entries missed*: `entries-added` counts every entry that was ever appended, and unlike `max-deleted-entry-id` it
   also tells of trims. We count along, so each position carries the number of its entry. Standing at the last id, any
   difference is exactly the number of entries that were removed before we read them. With more to read, `added - ours`
@@ -79,6 +79,7 @@ class Position:
         self.id = entry_id
         self.number = number
         self.exists = exists
+        self._added = 0  # how many entries had ever been added, when the server told last
         self._landmarks = deque([entry_id], _LANDMARKS_MAX)
 
     @classmethod
@@ -114,7 +115,7 @@ class Position:
         """Whether the stream's history is not the one that was read up to here."""
         if id_parts(info.last_id) < id_parts(self.id):
             return True
-        return self.number is not None and info.entries_added is not None and info.entries_added < self.number
+        return info.entries_added is not None and info.entries_added < max(self.number or 0, self._added)
 
     def landmarks(self, info: StreamInfo) -> list[bytes]:
         """Ids of entries that were read and may still be in the stream, the newest first.
@@ -130,6 +131,7 @@ class Position:
         """Read on after `landmark`, or from the first entry; the number is found again by `missed`."""
         self.id = landmark or BEGINNING
         self.number = None
+        self._added = 0
         while self._landmarks and self._landmarks[-1] != self.id:
             self._landmarks.pop()
         if not self._landmarks:
@@ -154,6 +156,7 @@ class Position:
         self.exists = True
         if info.entries_added is None:
             return 0
+        self._added = info.entries_added
         at_end = id_parts(info.last_id) == id_parts(self.id)
         if self.number is None:
             if at_end:

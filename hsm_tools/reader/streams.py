@@ -176,13 +176,11 @@ class StreamSet:
 
     def _begin(self, key: bytes, info: StreamInfo | str) -> Steps[None]:
         """Take up a stream at the first look; one that a saved position names may be gone by now."""
-        saved = self._start.saved is not None
         if isinstance(info, StreamInfo):
             self._positions[key] = position = self._start.position(key, info)
             if not self.caught_up and position.id != info.last_id:
                 self._history[key] = info
-            if saved:
-                yield from self._follow_up(key, info)
+            yield from self._follow_up(key, info)
         elif key in self._start.saved_keys:
             self._positions[key] = self._start.saved_position(key)
             yield from self._follow_up(key, info)

@@ -185,6 +185,24 @@ def test_a_trim_that_overtakes_a_reader_that_has_not_caught_up_is_said_and_the_n
     ]
 
 
+@pytest.mark.parametrize("start", ["beginning", "saved", "id"])
+def test_a_stream_made_anew_before_it_was_read_to_its_end_is_noticed(
+    client: redis.Redis, reader: StreamReader, caplog: pytest.LogCaptureFixture, start: str
+) -> None:
+    """It has more entries by now than were read of the old one, and all behind them."""
+    ids = add(client, MDT0, range(12_000))
+    begin: Any = {"beginning": None, "saved": {MDT0: ids[0]}, "id": ids[0]}[start]
+    batches = reader.batches(from_beginning=begin is None, start=begin, block_ms=50)
+    assert len(next(batches)) == 5000
+    client.delete(MDT0)
+    add(client, MDT0, range(20_000, 26_000))
+    look_again(reader)
+    assert numbers([*next(batches), *next(batches)]) == [*range(20_000, 26_000)]
+    assert said(caplog) == [
+        f"{MDT0} went back in time (rolled back, or deleted and created again): it is read again from its first entry"
+    ]
+
+
 def test_what_was_trimmed_before_one_id_is_none_of_its_business(
     client: redis.Redis, reader: StreamReader, caplog: pytest.LogCaptureFixture
 ) -> None:
