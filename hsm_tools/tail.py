@@ -120,10 +120,8 @@ def _tail(
 
 def _announce(prefix: str) -> None:
     banner = f"Tailing streams with prefix '{printable(prefix)}:*'. Press Ctrl+C to exit."
-    if sys.stdout.isatty():
-        print_out(banner)
-    else:
-        print_err(banner)
+    tell = print_out if sys.stdout.isatty() else print_err
+    tell(banner)
 
 
 if __name__ == "__main__":
