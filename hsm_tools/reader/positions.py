@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from hsm_shipper.contract.stream_head import Head
 from hsm_tools.reader.steps import pairs
 
 BEGINNING = b"0-0"
@@ -32,13 +33,15 @@ _LANDMARKS_MAX = 64
 class StreamInfo(NamedTuple):
     """What `XINFO STREAM` says of a stream.
 
-    `entries_added` is None where the server does not tell, `first_id` where there is no entry.
+    `entries_added` and `max_deleted_id` (of XDEL alone) are None where the server does not tell, `first_id` where there
+    is no entry.
     """
 
     last_id: bytes
     length: int
     entries_added: int | None
     first_id: bytes | None = None
+    max_deleted_id: bytes | None = None
 
     @classmethod
     def of(cls, reply: Any) -> StreamInfo:
@@ -46,7 +49,14 @@ class StreamInfo(NamedTuple):
         told = dict(pairs(reply))
         first = told[b"first-entry"]
         entry_id = first[0] if first else None
-        return cls(told[b"last-generated-id"], told[b"length"], told.get(b"entries-added"), entry_id)
+        last_id, max_deleted_id = told[b"last-generated-id"], told.get(b"max-deleted-entry-id")
+        return cls(last_id, told[b"length"], told.get(b"entries-added"), entry_id, max_deleted_id)
+
+    @property
+    def head(self) -> Head:
+        """The same for whoever asks whether entries were lost; of its newest entry it tells nothing."""
+        first_id, max_deleted_id = (told and told.decode() for told in (self.first_id, self.max_deleted_id))
+        return Head(self.last_id.decode(), None, None, first_id or None, self.length, max_deleted_id or None)
 
     @property
     def removed(self) -> int | None:
