@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from hsm_shipper.errors import ConfigError, StreamRefused
+from hsm_shipper.errors import ConfigError, StreamRefused, StreamUnavailable
 from hsm_tools.consumer import StreamEvent, StreamReader
 from tests.conftest import PrivateServer
 from tests.support.both_readers import Readers, reader, readers
@@ -52,6 +53,17 @@ def test_an_event_counts_as_read_once_it_was_handed_out_and_a_batch_as_a_whole(
     assert reader.position == {MDT0: ids[4999]}
     assert len(next(batches)) == 2000
     assert reader.position == {MDT0: ids[-1]}
+
+
+def test_before_the_streams_were_looked_at_the_position_is_the_saved_one(readers: Readers) -> None:
+    reader, saved = readers("127.0.0.1", 1), {MDT0: "1-1", MDT1: "2-2"}
+    for begin in (reader.events, reader.batches, reader.history, partial(reader.history, last=2)):
+        reading: Any = begin(start=saved)
+        assert reader.position == saved
+        if begin not in (reader.events, reader.batches):
+            with pytest.raises(StreamUnavailable):
+                next(reading)
+            assert reader.position == saved
 
 
 def test_streams_without_a_new_event_are_in_the_position_too(client: redis.Redis, reader: StreamReader) -> None:
