@@ -84,7 +84,8 @@ class StreamSet:
 
     def read(self, limit_s: float) -> Steps[list[Page]]:
         """The next entries of all streams; [] when none came within `limit_s` or, if that is less, about a second."""
-        until_s = time.monotonic() + min(limit_s, self._longest_block_s)
+        begun_s = time.monotonic()
+        until_s = begun_s + min(limit_s, self._longest_block_s)
         while True:
             if self._server_is_new or time.monotonic() >= self._look_due_s:
                 yield from self.look()
@@ -97,8 +98,11 @@ class StreamSet:
             self._advance(key, entries)
         if not read:
             self._history.clear()
+            if self._bounded and self._looked_at_s < begun_s:
+                yield from self.look()  # the last one: what was removed meanwhile is said
             self._look_due_s = min(self._look_due_s, self._looked_at_s + IDLE_LOOK_INTERVAL_S)
-        self.caught_up = self.caught_up or not self._history
+        if not (self._bounded and read):
+            self.caught_up = self.caught_up or not self._history
         return read
 
     def passed_over(self, key: bytes, entry_id: bytes) -> None:
