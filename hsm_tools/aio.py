@@ -4,7 +4,7 @@
 
     async with AsyncStreamReader(host="redis") as reader:
         async for event in reader.events():
-            print(event.mdt, event.data["fid"], event.data["status"])
+            print(event.mdt, event.data.get("fid"), event.data.get("status"))
 
 Only what waits is written here; all else is the blocking reader's own logic, and is said there. A task may be cancelled
 anywhere: nothing is lost by it, and a reading whose `__anext__` was cancelled (by `asyncio.timeout`, say) goes on at
@@ -39,7 +39,8 @@ class AsyncBatches(AsyncIterator[list[StreamEvent]]):
     def __init__(
         self, reader: AsyncStreamReader, reading: EventReading, left: deque[StreamEvent] | None = None
     ) -> None:
-        self._reading = reading
+        self.reading = reading
+        """What it reads by."""
         self._left = deque[StreamEvent]() if left is None else left
         self._runner = reader._runner(reading)
         self._siblings = reader.readings
@@ -52,19 +53,19 @@ class AsyncBatches(AsyncIterator[list[StreamEvent]]):
             self._left.clear()
             return batch
         batch = await self.next_batch()
-        self._reading.all_handed_out()
+        self.reading.all_handed_out()
         return batch
 
     @property
     def ended(self) -> bool:
         """Whether the reading is over."""
-        return self._reading.ending.is_set()
+        return self.reading.ending.is_set()
 
     async def next_batch(self) -> list[StreamEvent]:
         """The next batch, of which nothing counts as handed out yet."""
         self._in_use = True
         try:
-            batch = await self._runner.run(self._reading.next_batch())
+            batch = await self._runner.run(self.reading.next_batch())
         finally:
             self._in_use = False
         if batch is None:
@@ -74,7 +75,7 @@ class AsyncBatches(AsyncIterator[list[StreamEvent]]):
 
     async def aclose(self) -> None:
         """End the reading and close its connection; one that another task waits in ends within a second or so."""
-        self._reading.ending.set()
+        self.reading.ending.set()
         if not self._in_use:
             self._siblings.discard(self)
             await self._runner.close()
@@ -172,8 +173,8 @@ class AsyncStreamReader(Reader):
         self._closed = True
         for group in list(self.groups):
             await group.aclose()
-        for reading in list(self.readings):
-            await reading.aclose()
+        for batches in list(self.readings):
+            await batches.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -222,7 +223,8 @@ class AsyncConsumerGroup(ConsumerGroupBase):
     async def aclose(self) -> None:
         """As `ConsumerGroup.close`."""
         self._reader.groups.discard(self)
-        self._end()
+        for batches in [batches for batches in self._reader.readings if batches.reading in self._readings]:
+            await batches.aclose()
         await self._runner.run(self._finish())
         await self._runner.close()
 

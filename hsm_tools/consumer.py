@@ -3,7 +3,7 @@
     from lustre_hsm_action_stream.consumer import StreamReader
 
     for event in StreamReader(host="redis").events():
-        print(event.mdt, event.data["fid"], event.data["status"])
+        print(event.mdt, event.data.get("fid"), event.data.get("status"))
 
 Events of one stream come in order, and none is skipped that the server still has:
 
@@ -23,7 +23,7 @@ Events of one stream come in order, and none is skipped that the server still ha
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
 from typing import Any, Literal, Self, TypeVar, cast, overload
 from weakref import WeakKeyDictionary, WeakSet
@@ -150,10 +150,17 @@ class StreamReader(Reader):
         self._closed = True
         for group in list(self.groups):
             group.close()
-        for generator, reading in list(self._readings.items()):
+        self.end(self._readings.values())
+
+    def end(self, readings: Iterable[EventReading]) -> None:
+        """End some of the readings, and close their connections."""
+        ending = {*readings}
+        for reading in ending:
             reading.ending.set()
-            with suppress(ValueError):  # "generator already executing": in another thread, which sees the flag
-                generator.close()
+        for generator, reading in list(self._readings.items()):
+            if reading in ending:
+                with suppress(ValueError):  # "generator already executing": in another thread, which sees the flag
+                    generator.close()
 
     def __enter__(self) -> Self:
         return self
@@ -229,7 +236,7 @@ class ConsumerGroup(ConsumerGroupBase):
         self._runner.run(self._ack(events))
 
     def deliveries(self, event: StreamEvent) -> int:
-        """How often an event was given to a consumer so far; 0 once it is acknowledged. One round trip.
+        """How often an event was given to a consumer so far; 0 once it is acknowledged, or gone. One round trip.
 
         Raises `StreamUnavailable` without a server, `StreamRefused` if it refuses.
         """
@@ -237,7 +244,7 @@ class ConsumerGroup(ConsumerGroupBase):
 
     def close(self) -> None:
         """End the readings, and acknowledge what could not be acknowledged before; the reader stays open."""
-        self._end()
+        self._reader.end(self._readings)
         self._runner.run(self._finish())
         self._runner.close()
 

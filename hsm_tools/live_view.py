@@ -5,8 +5,8 @@
         print(len(live), live.counts())
 
 The same that hsm-action-top shows: a look costs one round trip, and what was added since is folded. A stream whose past
-is not the one that was folded (flushed, rolled back, trimmed before it was read) is folded anew, so that nothing stays
-live that is gone.
+is not the one that was folded (flushed, rolled back, trimmed before it was read or by somebody else) is folded anew, so
+that nothing stays live that is gone.
 """
 
 from __future__ import annotations

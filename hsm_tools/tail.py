@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from hsm_shipper.process.exit_codes import EXIT_OK, exit_code
-from hsm_shipper.process.output import escape_stdout, print_out, printable
+from hsm_shipper.process.output import escape_stdout, print_err, print_out, printable
 from hsm_shipper.process.termination import terminable
 from hsm_tools.command.colour import colours_for_stdout
 from hsm_tools.command.filters import ActionFilter, glob_matcher
@@ -120,10 +120,8 @@ def _tail(
 
 def _announce(prefix: str) -> None:
     banner = f"Tailing streams with prefix '{printable(prefix)}:*'. Press Ctrl+C to exit."
-    if sys.stdout.isatty():
-        print_out(banner)
-    else:
-        sys.stderr.write(f"{banner}\n")
+    tell = print_out if sys.stdout.isatty() else print_err
+    tell(banner)
 
 
 if __name__ == "__main__":

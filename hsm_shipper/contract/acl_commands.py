@@ -11,4 +11,7 @@ LIVE_COMMANDS = "+select +scan +exists +get +xinfo|stream +xrange"
 CLUSTER_SHIPPER_COMMANDS = "+cluster|slots +asking"
 """Beside the others, where Redis is a cluster; `CLUSTER_READER_COMMANDS` for all that search for streams."""
 CLUSTER_READER_COMMANDS = "+cluster|slots +cluster|nodes +asking"
-GROUP_COMMANDS = "+select +scan +type +xinfo|groups +xgroup|create +xreadgroup +xautoclaim +xpending +xack +multi +exec"
+GROUP_COMMANDS = (
+    "+select +scan +type +xinfo|groups +xinfo|stream "
+    "+xgroup|create +xreadgroup +xautoclaim +xpending +xack +multi +exec"
+)

@@ -39,10 +39,10 @@ def print_out(text: str) -> None:
 
 
 def nobody_reads() -> bool:
-    """Whether standard output is a pipe that nobody reads from any more, without writing to it (poll(2), POLLERR)."""
+    """Whether standard output is a pipe or a socket that nobody reads from any more, without writing to it."""
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
+    poll.register(sys.stdout.fileno(), 0)  # poll(2) tells POLLERR of such a pipe, and POLLHUP of such a socket
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 class OutputLines:

@@ -47,7 +47,9 @@ _FULL_IN_SCRIPT = "-OOM command not allowed"
 
 def error_code(error: redis.RedisError) -> str:
     """First word of the server's error reply; only of use for an error that came from a server."""
-    return error.status_code or str(error).partition(" ")[0]
+    # redis-py puts the command before what a transaction was refused with; for asyncio that is a tuple.
+    said = str(error).rpartition(" of pipeline caused error: ")[2].lstrip("('\"")
+    return error.status_code or said.partition(" ")[0]
 
 
 def own_hint(error: BaseException) -> str:

@@ -1,8 +1,8 @@
 """Follows streams: what is live on every MDT, now and after every `refresh`.
 
 Each look asks the server for the ends of all streams and their heartbeats in one round trip, and folds what was added.
-It waits for nothing to come, so that whoever calls decides how often. A stream whose past is not the
-one that was folded (trimmed past our position, flushed, rolled back, made anew) is folded again from its first entry.
+It waits for nothing to come, so that whoever calls decides how often. A stream whose past is not the one that was
+folded (trimmed past our position or by somebody else, flushed, rolled back, made anew) is folded from its first entry.
 """
 
 from __future__ import annotations

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 from hsm_shipper.contract.fold import ActionFold
 from hsm_shipper.contract.heartbeat import Heartbeat
+from hsm_shipper.contract.stream_head import Head, has_losses
 from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id
 from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream
@@ -18,6 +20,16 @@ from hsm_tools.live_state.tally import Tally
 from hsm_tools.reader.positions import StreamInfo
 
 logger = logging.getLogger(__name__)
+
+
+class _Known(NamedTuple):
+    """A stream when losses were looked for last."""
+
+    live: ActionFold
+    """By which fold: one that was begun anew has to know nothing of what was."""
+    head: Head
+    entries: int
+    """How many were folded."""
 
 
 class LiveStream:
@@ -42,6 +54,7 @@ class LiveStream:
         """Entries that a process beside this one has folded, which is not yet done with it."""
         self._stream = stream
         self._on_page = on_page
+        self._known: _Known | None = None
         self._folded: FoldedStream | None = None  # which is to be unpacked, if anybody asks for it
         self._replay = self._beginning()
 
@@ -108,6 +121,28 @@ class LiveStream:
         if last_id != self.folded_to:
             _ = self.live  # which is what the fold goes on from
             self._replay.go_on(last_id)
+        if self._has_losses(end):
+            logger.warning("stream %s has lost entries to somebody else: it is folded from its first entry", self.key)
+            self._begin_anew()
+            self._replay.go_on(last_id)
+            self._known = self._known_now(end)
+
+    def _has_losses(self, end: StreamInfo) -> bool:
+        """Whether somebody has removed entries that live actions need, since this was asked last.
+
+        The worker finds it out as well, and begins anew: of what it was about to tell the end, it may tell none then.
+        """
+        known, self._known = self._known, self._known_now(end)
+        if known is None or known.live is not self._known.live:
+            return False
+        return has_losses(known.head, self._known.head, self._known.entries - known.entries, self._needs_before)
+
+    def _known_now(self, end: StreamInfo) -> _Known:
+        return _Known(self._replay.live, end.head, self.entries)
+
+    def _needs_before(self, entry_id: str | None) -> bool:
+        oldest = next(iter(self.live), None)
+        return oldest is not None and (entry_id is None or pack_id(oldest.entry) < pack_id(entry_id))
 
     def folded(self) -> FoldedStream:
         """All of it, for `take_over` in another process."""
@@ -124,6 +159,7 @@ class LiveStream:
         self._begin_anew()
         self._replay.continue_from(folded.reached)
         self._folded = folded
+        self._known = self._known_now(end)
         return True
 
     def _begin_anew(self) -> None:

@@ -81,7 +81,7 @@ class EventReading:
         """Set, from any thread, to end the reading at its next turn: within a second or so."""
         self.current: StreamEvent | None = None
         """The event that was handed out last of the batch."""
-        self._progress = _Progress([], 0, {})
+        self._progress = _Progress([], 0, source.position)
         self._decoder = decoder
         self._prefix = prefix
         self._outage = Outage(address)

@@ -56,10 +56,6 @@ class ConsumerGroupBase:
         self._readings.add(reading)
         return reading
 
-    def _end(self) -> None:
-        for reading in self._readings:
-            reading.ending.set()
-
     def _ack(self, events: Iterable[StreamEvent]) -> Steps[None]:
         self._source.add_acks((event.stream.encode(), event.id.encode()) for event in events)
         try:

@@ -18,7 +18,7 @@ import redis
 from hsm_shipper.contract.acl_commands import GROUP_COMMANDS
 from hsm_shipper.stream.redis_errors import error_code
 from hsm_tools.reader.finding import StreamFinder, type_found
-from hsm_tools.reader.positions import BEGINNING, id_parts
+from hsm_tools.reader.positions import BEGINNING, GroupProgress, StreamInfo, id_parts
 from hsm_tools.reader.starts import Start
 from hsm_tools.reader.steps import Command, Pause, Pipeline, Steps, pages, pairs
 from hsm_tools.reader.streams import IDLE_LOOK_INTERVAL_S, Page
@@ -29,6 +29,8 @@ _RECLAIM_INTERVAL_PART = 0.25
 # Far longer than it takes to create a group on all streams of a cluster, one by one.
 SETTLING_S = 1.0
 _LOOK_AGAIN = frozenset({"NOGROUP", "WRONGTYPE", "UNBLOCKED"})
+# To XGROUP CREATE: somebody else has made the group; there is no such stream; there is something else.
+_NOT_CREATED = frozenset({"BUSYGROUP", "ERR", "WRONGTYPE"})
 
 logger = logging.getLogger("hsm_tools.consumer")
 
@@ -57,8 +59,10 @@ class GroupSource:
         self._longest_block_s = longest_block_s
         self._settling_s = settling_s
         self._established = False  # whether the group has begun: a stream without it was born since
+        self._to_begin: frozenset[bytes] = frozenset()  # the streams on which we have begun to make it
         self._given: dict[bytes, bytes] = {}  # the last id that was given to us, by stream
         self._pending: dict[bytes, bytes] = {}  # the id after which our pending entries are to be read, by stream
+        self._progress: dict[bytes, GroupProgress] = {}  # of the group, by stream
         self._claims: dict[bytes, bytes] = {}  # where the search for abandoned entries goes on, by stream
         self._acks: dict[bytes, list[bytes]] = {}  # not sent yet
         self._look_due_s = self._claim_due_s = -math.inf
@@ -99,7 +103,12 @@ class GroupSource:
 
     def deliveries(self, key: bytes, entry_id: bytes) -> Steps[int]:
         """How often an entry was given to a consumer; 0 if it is not pending."""
-        reply = yield Command(("XPENDING", key, self._group, entry_id, entry_id, 1))
+        try:
+            reply = yield Command(("XPENDING", key, self._group, entry_id, entry_id, 1))
+        except redis.ResponseError as error:
+            if error_code(error) not in _LOOK_AGAIN:
+                raise
+            return 0  # the stream is gone, or the group, and with it what was pending
         return int(reply[0][3]) if reply else 0
 
     def read(self, limit_s: float) -> Steps[list[Page]]:
@@ -193,8 +202,7 @@ class GroupSource:
             del self._claims[key]
         else:
             self._claims[key] = next_id
-        if removed and removed[0]:
-            self._say_removed(key, len(removed[0]))
+        self._say_removed(key, sum(map(len, removed)))
         found = [entry for entry in entries if entry is not None and entry[1] is not None]  # 6.2: nil for one removed
         if found:
             self.reclaimed += len(found)
@@ -207,13 +215,15 @@ class GroupSource:
     def _without_removed(self, key: bytes, entries: list[Any]) -> list[Any]:
         """Pending entries may have been trimmed or deleted: these are acknowledged, for nobody can handle them."""
         left = [entry for entry in entries if entry[1] is not None]
-        if len(left) < len(entries):
-            self.add_acks((key, entry_id) for entry_id, fields in entries if fields is None)
-            self._say_removed(key, len(entries) - len(left))
+        self.add_acks((key, entry_id) for entry_id, fields in entries if fields is None)
+        self._say_removed(key, len(entries) - len(left))
         return left
 
     def _say_removed(self, key: bytes, count: int) -> None:
-        logger.warning("%s: %d entries were removed before group %s had handled them", key.decode(), count, self._group)
+        if count:
+            logger.warning(
+                "%s: %d entries were removed before group %s had handled them", key.decode(), count, self._group
+            )
 
     def _look(self) -> Steps[None]:
         """Find the streams, and create the group where it is missing."""
@@ -223,10 +233,12 @@ class GroupSource:
         if self._settling_s and not self._established and with_group and without:
             yield Pause(self._settling_s)  # another consumer may be beginning the group just now
             with_group, without = yield from self._inspect(ordered)
-        created = yield from self._create(without, first=not self._established and not with_group)
+        if not self._established and not with_group:
+            self._to_begin = frozenset(without)
+        created = yield from self._create(without)
         if not self._established and not ordered:
             logger.info("no stream matches %s yet: waiting for one", self._finder.pattern)
-        self._established = True
+        self._established, self._to_begin = True, frozenset()
         for key in with_group | created:
             if key not in self._given:
                 self._given[key] = self._pending[key] = BEGINNING
@@ -239,35 +251,50 @@ class GroupSource:
         """The streams that have the group, and those that have it not."""
         replies = []
         if ordered:
-            replies = yield Pipeline([c for key in ordered for c in (("XINFO", "GROUPS", key), ("TYPE", key))])
+            looks = (("XINFO", "GROUPS"), ("TYPE",), ("XINFO", "STREAM"))
+            replies = yield Pipeline([(*look, key) for key in ordered for look in looks])
         with_group, without = set[bytes](), list[bytes]()
-        for key, reply, kind in zip(ordered, replies[::2], replies[1::2], strict=True):
+        for key, reply, kind, info in zip(ordered, replies[::3], replies[1::3], replies[2::3], strict=True):
             what = type_found(kind, reply)
             if what not in ("stream", None):
                 self._drop(key, what)
             elif not isinstance(reply, Exception):
-                has_it = any(dict(pairs(group))[b"name"] == self._group.encode() for group in reply)
-                with_group.add(key) if has_it else without.append(key)
+                groups = {told[b"name"]: told for told in map(dict, map(pairs, reply))}
+                ours = groups.get(self._group.encode())
+                if ours is None:
+                    without.append(key)
+                else:
+                    with_group.add(key)
+                    self._note_progress(key, ours, info)
         return with_group, without
 
-    def _create(self, keys: list[bytes], *, first: bool) -> Steps[set[bytes]]:
+    def _note_progress(self, key: bytes, group: dict[bytes, Any], info: Any) -> None:
+        """Say what was removed before any consumer was given it."""
+        if isinstance(info, Exception):
+            return  # it is gone meanwhile; or our user may not ask, who needed no `+xinfo|stream` in earlier releases
+        progress = self._progress.setdefault(key, GroupProgress())
+        self._say_removed(key, progress.removed_unread(group, StreamInfo.of(info)))
+
+    def _create(self, keys: list[bytes]) -> Steps[set[bytes]]:
         """Create the group on streams; the keys of those where it is then.
 
         All at once: of two consumers that begin the group together, none may see a half of it, and take the other
         half for streams that were born since. A cluster has no transaction over several slots: there the other waits
-        for `settling_s` and looks again.
+        for `settling_s` and looks again, and what one node refuses for now is begun later, as if it were now.
         """
         if not keys:
             return set()
-        begin = {key: self._start.group_id(key) if first else BEGINNING for key in keys}
+        begin = {key: self._start.group_id(key) if key in self._to_begin else BEGINNING for key in keys}
         commands = [("XGROUP", "CREATE", key, self._group, entry_id) for key, entry_id in begin.items()]
         created = set()
         for key, reply in zip(keys, (yield Pipeline(commands, transaction=True)), strict=True):
-            if isinstance(reply, redis.RedisError) and error_code(reply) != "BUSYGROUP":
-                if type(reply) is not redis.ResponseError:
+            if isinstance(reply, redis.RedisError):
+                if error_code(reply) not in _NOT_CREATED:
                     raise reply
-                continue  # the stream has gone meanwhile
+                if error_code(reply) != "BUSYGROUP":
+                    continue  # the stream has gone meanwhile
             created.add(key)
+            self._progress.pop(key, None)
             if key in self._given:
                 logger.warning(
                     "%s has lost its group %s (recreated, or the group destroyed): all that it holds is given again",
@@ -279,7 +306,7 @@ class GroupSource:
     def _drop(self, key: bytes, what: str | None) -> None:
         if self._given.pop(key, None) is None:
             return
-        for by_stream in (self._pending, self._claims):
+        for by_stream in (self._pending, self._claims, self._progress):
             by_stream.pop(key, None)
         if what == "none":
             logger.warning(

@@ -29,8 +29,7 @@ class NewestEntries:
     def __init__(self, streams: StreamSet, count: int, is_wanted: IsWanted) -> None:
         self.commands, self.writes = streams.commands, streams.writes
         self.caught_up = False
-        self.position: dict[bytes, bytes] = {}
-        self.position_before: dict[bytes, bytes] = {}
+        self.position = self.position_before = streams.position
         self._streams = streams
         self._count = count
         self._is_wanted = is_wanted

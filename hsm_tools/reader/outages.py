@@ -10,14 +10,25 @@ from redis.backoff import EqualJitterBackoff
 
 from hsm_shipper.contract.acl_commands import LIVE_COMMANDS, READER_COMMANDS
 from hsm_shipper.errors import StreamRefused, StreamUnavailable
-from hsm_shipper.stream.redis_errors import error_code, is_denied, own_hint, permission_hint, reach_hint, tls_hint
+from hsm_shipper.stream.redis_errors import (
+    error_code,
+    is_denied,
+    own_hint,
+    permission_hint,
+    reach_hint,
+    refusal_hint,
+    tls_hint,
+)
 
 _DELAYS = EqualJitterBackoff(cap=30.0, base=0.1)
 _DOUBLINGS_MAX = 60  # further ones change nothing, and redis-py takes 2 ** 1024 for a number that a float holds
 
-# Error codes (first word of the reply) that redis-py has no class for: a script that runs too long, and a blocked
-# client of a server that has just become a replica.
+# Error codes (first word of the reply): a script that runs too long, and a blocked client of a server that has just
+# become a replica.
 _PASSING_CODES = frozenset({"BUSY", "UNBLOCKED"})
+# A server that takes no writes for now, which only groups meet: too few replicas in step, as after each failover with
+# min-replicas-to-write, a disk that is full, or memory. Nothing has to be done about it where readers are.
+_NO_WRITES_NOW = frozenset({"NOREPLICAS", "MISCONF", "OOM"})
 
 logger = logging.getLogger("hsm_tools.consumer")
 
@@ -36,7 +47,7 @@ def passes(error: redis.RedisError) -> bool:
         redis.exceptions.ClusterDownError,  # also: a replica without its master
         redis.exceptions.TryAgainError,
     )
-    return isinstance(error, passing) or error_code(error) in _PASSING_CODES
+    return isinstance(error, passing) or error_code(error) in _PASSING_CODES | _NO_WRITES_NOW
 
 
 def may_be_another_server(reply: object) -> bool:
@@ -98,7 +109,8 @@ class Outage:
         if self._tries == 0:
             self._started_s = now_s
             text = f"no answer from Redis at {self.address} ({error}): trying again until there is one"
-            hint = reach_hint(_meant(error), self.address, "")
+            takes_no_writes = error_code(error) in _NO_WRITES_NOW
+            hint = refusal_hint(error) if takes_no_writes else reach_hint(_meant(error), self.address, "")
             logger.warning("%s", f"{text}; {hint}" if hint else text)
         self._tries += 1
         self._next_try_s = now_s + retry_delay_s(self._tries)

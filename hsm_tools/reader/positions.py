@@ -3,7 +3,7 @@
 Pure bookkeeping: `consumer` reads, and shows what `XINFO STREAM` says now and then.
 
 - *Went back in time*: `last-generated-id` is below our position, or fewer entries were ever added than we have
-  counted. The server was rolled back, or the stream was deleted and created again.
+  counted, or been told of. The server was rolled back, or the stream was deleted and created again.
 - *Entries missed*: `entries-added` counts every entry that was ever appended, and unlike `max-deleted-entry-id` it
   also tells of trims. We count along, so each position carries the number of its entry. Standing at the last id, any
   difference is exactly the number of entries that were removed before we read them. With more to read, `added - ours`
@@ -11,13 +11,17 @@ Pure bookkeeping: `consumer` reads, and shows what `XINFO STREAM` says now and t
   never too much. (Whether the entry at our position is still there tells nothing: an ordinary trim removes it.)
 
 Redis before 7.0 has no `entries-added`: there only ids that go backwards are noticed.
+
+Of a consumer group the server itself keeps the number of the entry that it was given last (`GroupProgress`).
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from hsm_shipper.contract.stream_head import Head
 from hsm_tools.reader.steps import pairs
 
 BEGINNING = b"0-0"
@@ -29,13 +33,15 @@ _LANDMARKS_MAX = 64
 class StreamInfo(NamedTuple):
     """What `XINFO STREAM` says of a stream.
 
-    `entries_added` is None where the server does not tell, `first_id` where there is no entry.
+    `entries_added` and `max_deleted_id` (of XDEL alone) are None where the server does not tell, `first_id` where there
+    is no entry.
     """
 
     last_id: bytes
     length: int
     entries_added: int | None
     first_id: bytes | None = None
+    max_deleted_id: bytes | None = None
 
     @classmethod
     def of(cls, reply: Any) -> StreamInfo:
@@ -43,7 +49,14 @@ class StreamInfo(NamedTuple):
         told = dict(pairs(reply))
         first = told[b"first-entry"]
         entry_id = first[0] if first else None
-        return cls(told[b"last-generated-id"], told[b"length"], told.get(b"entries-added"), entry_id)
+        last_id, max_deleted_id = told[b"last-generated-id"], told.get(b"max-deleted-entry-id")
+        return cls(last_id, told[b"length"], told.get(b"entries-added"), entry_id, max_deleted_id)
+
+    @property
+    def head(self) -> Head:
+        """The same for whoever asks whether entries were lost; of its newest entry it tells nothing."""
+        first_id, max_deleted_id = (told and told.decode() for told in (self.first_id, self.max_deleted_id))
+        return Head(self.last_id.decode(), None, None, first_id or None, self.length, max_deleted_id or None)
 
     @property
     def removed(self) -> int | None:
@@ -76,6 +89,7 @@ class Position:
         self.id = entry_id
         self.number = number
         self.exists = exists
+        self._added = 0  # how many entries had ever been added, when the server told last
         self._landmarks = deque([entry_id], _LANDMARKS_MAX)
 
     @classmethod
@@ -111,7 +125,7 @@ class Position:
         """Whether the stream's history is not the one that was read up to here."""
         if id_parts(info.last_id) < id_parts(self.id):
             return True
-        return self.number is not None and info.entries_added is not None and info.entries_added < self.number
+        return info.entries_added is not None and info.entries_added < max(self.number or 0, self._added)
 
     def landmarks(self, info: StreamInfo) -> list[bytes]:
         """Ids of entries that were read and may still be in the stream, the newest first.
@@ -127,16 +141,32 @@ class Position:
         """Read on after `landmark`, or from the first entry; the number is found again by `missed`."""
         self.id = landmark or BEGINNING
         self.number = None
+        self._added = 0
         while self._landmarks and self._landmarks[-1] != self.id:
             self._landmarks.pop()
         if not self._landmarks:
             self._landmarks.append(self.id)
+
+    def overtaken(self, info: StreamInfo) -> bool:
+        """Whether entries behind it may have been removed, of which nobody knows the number.
+
+        Then it goes on to the first entry that is left: what is removed from now on can be counted.
+        """
+        if self.number is not None or self.id in (BEGINNING, info.last_id):
+            return False
+        ahead = info.last_id if info.first_id is None else id_before(info.first_id)
+        if id_parts(ahead) <= id_parts(self.id):
+            return False
+        self.id = ahead
+        self.number = info.removed
+        return True
 
     def missed(self, info: StreamInfo) -> int:
         """How many entries were removed before they could be read, each counted in one answer only."""
         self.exists = True
         if info.entries_added is None:
             return 0
+        self._added = info.entries_added
         at_end = id_parts(info.last_id) == id_parts(self.id)
         if self.number is None:
             if at_end:
@@ -147,4 +177,34 @@ class Position:
         ahead = 0 if at_end else info.length
         missed = max(0, info.entries_added - self.number - ahead)
         self.number += missed
+        return missed
+
+
+class GroupProgress:
+    """How far a consumer group was given a stream, by what `XINFO GROUPS` tells.
+
+    Redis 7.0 counts the entries that it gives (`entries-read`), and none that were removed before: it lags behind for
+    ever by those. By how many is seen where the group was given everything.
+    """
+
+    def __init__(self) -> None:
+        self._uncounted = 0
+        self._told = 0
+
+    def removed_unread(self, group: Mapping[bytes, Any], info: StreamInfo) -> int:
+        """How many entries were removed before anybody was given them, each counted in one answer only.
+
+        0 where the server does not know. `info` is what it said of the stream just after it told of the group.
+        """
+        given: int | None = group.get(b"entries-read")
+        given_id = id_parts(group[b"last-delivered-id"])
+        if given is None or info.entries_added is None or info.removed is None:
+            return 0
+        if given_id >= id_parts(info.last_id):
+            self._uncounted = info.entries_added - given
+            return 0
+        if info.first_id is not None and id_parts(info.first_id) <= given_id:
+            return 0  # what was removed lies behind it
+        missed = max(0, info.removed - max(given + self._uncounted, self._told))
+        self._told = max(self._told, info.removed)
         return missed

@@ -74,7 +74,8 @@ class Reader:
 
         An event counts as read once it has been handed out, a batch of `batches` as a whole. So save the position
         after you have handled what you were given, and never before: `handle(event); save(reader.position)`. It can
-        be written as JSON, and given to `start`. It is empty until the streams were looked at for the first time.
+        be written as JSON, and given to `start`. Until the streams were looked at for the first time it is the
+        one that was given as `start`, else empty.
         """
         return {} if self._reading is None else self._reading.position
 

@@ -52,7 +52,9 @@ class Start:
             return Position.at_end(info)
         if self._after == BEGINNING:
             return Position.at_beginning(info)
-        return Position(self._after, None)
+        position = Position(self._after, None)
+        position.overtaken(info)  # what was removed before we came is none of our business
+        return position
 
     def saved_position(self, key: bytes) -> Position:
         """Where a saved position stands in a stream; one that it does not name was born since."""

@@ -84,7 +84,8 @@ class StreamSet:
 
     def read(self, limit_s: float) -> Steps[list[Page]]:
         """The next entries of all streams; [] when none came within `limit_s` or, if that is less, about a second."""
-        until_s = time.monotonic() + min(limit_s, self._longest_block_s)
+        begun_s = time.monotonic()
+        until_s = begun_s + min(limit_s, self._longest_block_s)
         while True:
             if self._server_is_new or time.monotonic() >= self._look_due_s:
                 yield from self.look()
@@ -97,8 +98,11 @@ class StreamSet:
             self._advance(key, entries)
         if not read:
             self._history.clear()
+            if self._bounded and self._looked_at_s < begun_s:
+                yield from self.look()  # the last one: what was removed meanwhile is said
             self._look_due_s = min(self._look_due_s, self._looked_at_s + IDLE_LOOK_INTERVAL_S)
-        self.caught_up = self.caught_up or not self._history
+        if not (self._bounded and read):
+            self.caught_up = self.caught_up or not self._history
         return read
 
     def passed_over(self, key: bytes, entry_id: bytes) -> None:
@@ -176,30 +180,26 @@ class StreamSet:
 
     def _begin(self, key: bytes, info: StreamInfo | str) -> Steps[None]:
         """Take up a stream at the first look; one that a saved position names may be gone by now."""
-        saved = self._start.saved is not None
         if isinstance(info, StreamInfo):
             self._positions[key] = position = self._start.position(key, info)
             if not self.caught_up and position.id != info.last_id:
                 self._history[key] = info
-            if saved:
-                yield from self._follow_up(key, info)
-                self._say_gap(key, info)
+            yield from self._follow_up(key, info)
         elif key in self._start.saved_keys:
             self._positions[key] = self._start.saved_position(key)
             yield from self._follow_up(key, info)
 
     def _say_gap(self, key: bytes, info: StreamInfo) -> None:
-        """Say what a saved position has lost; how many entries that were, the server does not know."""
+        """Say what may be lost behind a position; how many entries that were, the server does not know."""
         position = self._positions[key]
-        if position.number is not None or position.id == info.last_id:
+        read_to = position.id.decode()
+        if not position.overtaken(info):
             return
         if info.first_id is None:
             consequence = "all that followed was removed before it could be read"
-        elif id_parts(info.first_id) > id_parts(position.id):
-            consequence = f"entries up to {info.first_id.decode()}, the first one left, may have been removed unread"
         else:
-            return
-        logger.warning("%s: since the saved position %s %s", key.decode(), position.id.decode(), consequence)
+            consequence = f"entries up to {info.first_id.decode()}, the first one left, may have been removed unread"
+        logger.warning("%s: since the position %s %s", key.decode(), read_to, consequence)
 
     def _inspect(self, keys: set[bytes]) -> Steps[dict[bytes, StreamInfo | str]]:
         """What there is under each key: a stream, or its type (`none`, `string`, ...); left out when in transition."""
@@ -219,6 +219,7 @@ class StreamSet:
         if isinstance(info, StreamInfo):
             if position.went_back(info):
                 yield from self._rewind(key, info)
+            self._say_gap(key, info)
             missed = position.missed(info)
             if missed:
                 logger.warning("%s: %d entries were removed before they could be read", stream, missed)

@@ -94,11 +94,11 @@ def show(
                 end = received
             elif received:
                 held.put(view.select(received), time.monotonic())
-            elif nobody_reads():
-                raise BrokenPipeError
         lines = view.lines(held.leaving(time.monotonic()))
         if lines:
             print_out("\n".join(lines))
+        elif nobody_reads():
+            raise BrokenPipeError
         left_out.report(is_over=end is not None and not len(held))
     if end.error is not None:
         raise end.error

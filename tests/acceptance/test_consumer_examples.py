@@ -77,7 +77,8 @@ def test_every_program_is_run_here() -> None:
 
 def test_the_failure_alerter_misses_nothing_while_it_is_away(mdt: OneMdt, url: str, run: Run, tmp_path: Path) -> None:
     mdt.poll(line(1), line(2))
-    position = tmp_path / "position.json"
+    position, another = tmp_path / "position.json", tmp_path / "position.new"
+    another.write_text("of another program")
     first = run("alert_on_failure.py", url, position)
     eventually(position.exists)
     mdt.poll(line(1, "FAILED"), line(2, "STARTED"))
@@ -90,6 +91,21 @@ def test_the_failure_alerter_misses_nothing_while_it_is_away(mdt: OneMdt, url: s
     assert again.stdout is not None
     assert FIDS[2] in again.stdout.readline()
     assert interrupt(again) == ("", "")
+    assert another.read_text() == "of another program"
+
+
+def test_the_failure_alerter_that_never_reached_redis_does_not_begin_with_what_is_long_past(
+    mdt: OneMdt, url: str, run: Run, tmp_path: Path
+) -> None:
+    mdt.poll(line(1, "FAILED"), line(2))
+    position = tmp_path / "position.json"
+    away = run("alert_on_failure.py", "redis://127.0.0.1:1/0", position)
+    assert "no answer from Redis" in away.communicate(timeout=DEADLINE_S)[1]
+    alerter = run("alert_on_failure.py", url, position)
+    eventually(position.exists)
+    mdt.poll(line(1, "FAILED"), line(2, "FAILED"))
+    assert alerter.stdout is not None
+    assert FIDS[2] in alerter.stdout.readline()
 
 
 class Webhook:
@@ -186,6 +202,26 @@ def test_what_has_waited_longest(mdt: OneMdt, url: str, run: Run) -> None:
     assert lines[:2] == ["elm-MDT0000 ARCHIVE STARTED 1", "elm-MDT0000 ARCHIVE WAITING 2"]
     assert lines[2] == "elm-MDT0000 is not polled: this is how it was when its shipper stopped"
     assert sorted(lines[3:]) == [f"elm-MDT0000 ARCHIVE of {FIDS[n]} has waited N s" for n in (1, 3)]
+
+
+def test_who_waits_again_has_not_waited_since_it_was_first_seen(mdt: OneMdt, url: str, run: Run) -> None:
+    waiting = {"event_type": "NEW", "cat_idx": 1, "action": "ARCHIVE", "status": "WAITING"}
+    for n, times in enumerate(({"first_seen": 100, "status_since": 900}, {"timestamp": 500}, {"first_seen": 1})):
+        mdt.client.xadd(KEY, {"data": json.dumps(waiting | {"rec_idx": n, "fid": FIDS[n]} | times)})
+    out, err = run("oldest_waiting.py", url).communicate(timeout=DEADLINE_S)
+    assert err == ""
+    assert [text.split()[3] for text in out.splitlines()[2:]] == [FIDS[1], FIDS[0]]
+
+
+def test_the_first_lines_take_what_an_earlier_shipper_wrote(mdt: OneMdt, url: str, tmp_path: Path) -> None:
+    mdt.client.xadd(KEY, {"data": json.dumps({"event_type": "PURGED", "action_key": f"{FIDS[1]}:ARCHIVE"})})
+    first = re.search("```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert first is not None
+    whole = first[1].replace('StreamReader(host="redis").events()', f"StreamReader(redis_url={url!r}).history()")
+    done = subprocess.run(
+        [sys.executable, "-c", whole], capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert (done.stdout, done.stderr) == ("elm-MDT0000 None None None\n", "")
 
 
 def test_the_busiest_mdts(mdt: OneMdt, url: str, run: Run) -> None:

@@ -206,6 +206,21 @@ def test_a_group_overlooks_no_event_in_a_failover(filled: RedisCluster, readers:
             assert [info["pending"] for info in client.xinfo_groups(key)] == [0]
 
 
+def test_a_group_that_one_node_cannot_make_yet_begins_there_later_and_not_with_its_history(
+    filled: RedisCluster, readers: Readers, caplog: pytest.LogCaptureFixture
+) -> None:
+    with readers(redis_url=filled.url) as reader, reader.group("g") as group, filled.client_of(KEYS[0]) as refusing:
+        events = group.events(block_ms=100)
+        refusing.config_set("min-replicas-to-write", 9)
+        try:
+            eventually(lambda: next(events) is None and "NOREPLICAS" in caplog.text)
+        finally:
+            refusing.config_set("min-replicas-to-write", 0)
+        eventually(lambda: next(events) is None and refusing.xinfo_groups(KEYS[0]))
+        append(filled, MDTS[0], 3)
+        assert recs(eventually(lambda: until_quiet(events))) == [(MDTS[0], 3)]
+
+
 def test_a_group_that_was_begun_by_half_is_waited_for(
     filled: RedisCluster, readers: Readers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,20 @@ def test_with_ends_the_readings_and_their_connections(
         reader.events()
 
 
+def test_with_a_group_end_its_readings_and_their_connections(client: redis.Redis, reader: StreamReader) -> None:
+    add(client, MDT0, range(5))
+    others = reader.events(from_beginning=True)
+    next(others)
+    before = connections(client)
+    group = reader.group("g", from_beginning=True)
+    events = group.events()
+    next(events)
+    group.close()
+    eventually(lambda: connections(client) == before)
+    assert [*events] == [] and numbers([next(others)]) == [1]
+    assert numbers([next(reader.group("g").events())]) == [0]
+
+
 def test_another_thread_ends_a_reading_that_waits(
     client: redis.Redis,
     redis_server: RedisServer,

@@ -12,7 +12,7 @@ from hsm_tools.consumer import StreamReader
 from tests.conftest import PrivateServer
 from tests.support.both_readers import Readers, reader, readers
 from tests.support.group_takes import handled, nothing_comes, pending
-from tests.support.readings import DURABLE, MDT0, MDT1, add, idle_until, numbers, said, take
+from tests.support.readings import DURABLE, MDT0, MDT1, add, idle_until, numbers, said, stay_idle, take
 from tests.support.servers import RedisServer
 
 __all__ = ["reader", "readers"]
@@ -51,6 +51,28 @@ def test_pending_entries_that_were_trimmed_are_acknowledged_and_said(
     assert pending(client) == 0
 
 
+def test_entries_that_were_trimmed_before_the_group_was_given_them_are_said_once(
+    client: redis.Redis, reader: StreamReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(client, MDT0, range(10))
+    group = reader.group("g", "one", from_beginning=True, batch_size=3)
+    [*batch] = next(group.batches(block_ms=50))
+    group.ack(*batch)
+    group.close()
+    client.xtrim(MDT0, maxlen=5, approximate=False)
+    group = reader.group("g", "two")
+    events = group.events(block_ms=50)
+    assert numbers(handled(group, 5, events)) == [5, 6, 7, 8, 9]
+    removed = f"{MDT0}: 2 entries were removed before group g had handled them"
+    assert said(caplog) == [removed]
+    stay_idle(client, events)
+    client.xtrim(MDT0, maxlen=0, approximate=False)  # what was handled may go
+    add(client, MDT0, [10])
+    assert numbers(handled(group, 1, events)) == [10]
+    stay_idle(client, events)
+    assert said(caplog) == [removed]
+
+
 def test_a_flush_and_a_destroyed_group_are_said_and_lose_nothing(
     client: redis.Redis, reader: StreamReader, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -69,6 +91,19 @@ def test_a_flush_and_a_destroyed_group_are_said_and_lose_nothing(
     assert said(caplog) == [
         f"{MDT0} has lost its group g (recreated, or the group destroyed): all that it holds is given again"
     ]
+
+
+def test_what_was_given_of_a_stream_that_is_gone_is_pending_no_more(client: redis.Redis, reader: StreamReader) -> None:
+    add(client, MDT0, [0])
+    group = reader.group("g", from_beginning=True)
+    [event] = take(group.events(block_ms=50), 1)
+    assert group.deliveries(event) == 1
+    client.xgroup_destroy(MDT0, "g")
+    assert group.deliveries(event) == 0
+    client.flushdb()
+    assert group.deliveries(event) == 0
+    client.set(MDT0, "no stream")
+    assert group.deliveries(event) == 0
 
 
 def test_a_stream_made_anew_between_two_looks_is_given_whole(client: redis.Redis, reader: StreamReader) -> None:
@@ -132,6 +167,29 @@ def test_acknowledgements_that_cannot_be_sent_are_said_at_the_end(
     assert line.startswith("3 acknowledgements to group g could not be sent (")
     server.start()
     assert pending(server.client()) == 3
+
+
+@pytest.mark.parametrize("first_write", ["to create the group", "to read by it"])
+def test_a_primary_that_takes_no_writes_for_a_while_is_waited_for(
+    private_server: PrivateServer, readers: Readers, caplog: pytest.LogCaptureFixture, first_write: str
+) -> None:
+    """As after a failover, until the new primary has replicas (min-replicas-to-write)."""
+    server = private_server()
+    client = server.client()
+    add(client, MDT0, range(3))
+    group = readers(server.host, server.port, 0).group("g", from_beginning=True)
+    events = group.events(block_ms=50)
+    read = take(events, 3) if first_write == "to read by it" else []
+    client.config_set("min-replicas-to-write", 1)
+    group.ack(*read)
+    idle_until(events, lambda: said(caplog))
+    assert "NOREPLICAS" in said(caplog)[0] and said(caplog)[0].endswith(
+        "too few replicas are in step (min-replicas-to-write): look at the replicas"
+    )
+    client.config_set("min-replicas-to-write", 0)
+    add(client, MDT0, [3])
+    assert numbers(handled(group, 4 - len(read), events)) == [*range(len(read), 4)]
+    assert pending(client) == 0
 
 
 def test_a_server_that_rolled_back_gives_again_what_it_forgot(private_server: PrivateServer, readers: Readers) -> None:

@@ -120,11 +120,14 @@ def test_a_group_may_come_before_the_first_stream_and_makes_none(client: redis.R
     assert numbers(handled(group, 3)) == [0, 1, 2]
 
 
-def test_the_permissions_that_are_asked_for_suffice(private_server: PrivateServer, readers: Readers) -> None:
+@pytest.mark.parametrize("not_in_earlier_releases", ["", "+xinfo|stream"])
+def test_the_permissions_that_are_asked_for_suffice(
+    private_server: PrivateServer, readers: Readers, not_in_earlier_releases: str
+) -> None:
     server = private_server()
     admin = server.client()
     add(admin, MDT0, [1])
-    commands = GROUP_COMMANDS.split()
+    commands = [command for command in GROUP_COMMANDS.split() if command != not_in_earlier_releases]
     admin.acl_setuser("viewer", enabled=True, passwords="+pw", keys=["hsm:actions:*"], commands=commands)
     reader = readers(server.host, server.port, 0, username="viewer", password="pw")
     group = reader.group("g", from_beginning=True, reclaim_after_s=0.1)

@@ -70,14 +70,19 @@ def test_history_after_an_id(client: redis.Redis, reader: StreamReader) -> None:
     assert [*reader.history(start=ids[9])] == []
 
 
-def test_history_of_a_stream_trimmed_meanwhile_ends(client: redis.Redis, reader: StreamReader) -> None:
+def test_history_of_a_stream_trimmed_meanwhile_ends_and_says_so(
+    client: redis.Redis, reader: StreamReader, caplog: pytest.LogCaptureFixture
+) -> None:
     add(client, MDT0, range(12_000))
     events = reader.history()
     next(events)
     client.xtrim(MDT0, maxlen=0, approximate=False)
     add(client, MDT0, [12_000])
     assert len([*events]) == 4999
+    assert said(caplog) == [f"{MDT0}: 7000 entries were removed before they could be read"]
+    caplog.clear()
     assert numbers(resumed(reader, reader.position)) == [12_000]
+    assert said(caplog) == []
 
 
 @pytest.mark.parametrize("last", [0, 1, 2, 7, 2500, 4999, 5000, 6000])

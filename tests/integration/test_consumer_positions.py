@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from hsm_shipper.errors import ConfigError, StreamRefused
+from hsm_shipper.errors import ConfigError, StreamRefused, StreamUnavailable
 from hsm_tools.consumer import StreamEvent, StreamReader
 from tests.conftest import PrivateServer
 from tests.support.both_readers import Readers, reader, readers
@@ -52,6 +53,17 @@ def test_an_event_counts_as_read_once_it_was_handed_out_and_a_batch_as_a_whole(
     assert reader.position == {MDT0: ids[4999]}
     assert len(next(batches)) == 2000
     assert reader.position == {MDT0: ids[-1]}
+
+
+def test_before_the_streams_were_looked_at_the_position_is_the_saved_one(readers: Readers) -> None:
+    reader, saved = readers("127.0.0.1", 1), {MDT0: "1-1", MDT1: "2-2"}
+    for begin in (reader.events, reader.batches, reader.history, partial(reader.history, last=2)):
+        reading: Any = begin(start=saved)
+        assert reader.position == saved
+        if begin not in (reader.events, reader.batches):
+            with pytest.raises(StreamUnavailable):
+                next(reading)
+            assert reader.position == saved
 
 
 def test_streams_without_a_new_event_are_in_the_position_too(client: redis.Redis, reader: StreamReader) -> None:
@@ -98,6 +110,12 @@ def test_one_id_holds_for_every_stream(client: redis.Redis, reader: StreamReader
     assert next(late) is None
     add(client, MDT0, [30], ids="{}-1")
     assert numbers(take(late, 1)) == [30]
+
+
+def look_again(reader: StreamReader) -> None:
+    """Have the next read look at the streams first, as now and then it does by itself."""
+    streams: Any = reader._streams
+    streams._look_due_s = 0.0
 
 
 @pytest.mark.parametrize(
@@ -148,15 +166,67 @@ def test_a_trim_ahead_of_a_saved_position_is_said(
     assert numbers(resumed(reader, {MDT0: ids[2]})) == [6, 7, 8, 9]
     [line] = said(caplog)
     assert line == (
-        f"{MDT0}: since the saved position {ids[2]} entries up to {ids[6]}, "
-        "the first one left, may have been removed unread"
+        f"{MDT0}: since the position {ids[2]} entries up to {ids[6]}, the first one left, may have been removed unread"
     )
     caplog.clear()
     client.xtrim(MDT0, maxlen=0, approximate=False)
     assert resumed(reader, {MDT0: ids[7]}) == []
     assert said(caplog) == [
-        f"{MDT0}: since the saved position {ids[7]} all that followed was removed before it could be read"
+        f"{MDT0}: since the position {ids[7]} all that followed was removed before it could be read"
     ]
+    assert reader.position == {MDT0: ids[9]}
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_trim_that_overtakes_a_reader_that_has_not_caught_up_is_said_and_the_next_one_counted(
+    client: redis.Redis, reader: StreamReader, caplog: pytest.LogCaptureFixture, saved: bool
+) -> None:
+    ids = add(client, MDT0, range(13_000))
+    batches = reader.batches(start={MDT0: ids[0]} if saved else ids[0], block_ms=50)
+    assert numbers(next(batches))[-1] == 5000
+    client.xtrim(MDT0, minid=ids[6000], approximate=False)
+    look_again(reader)
+    assert numbers(next(batches))[0] == 6000
+    client.xtrim(MDT0, minid=ids[12_000], approximate=False)
+    look_again(reader)
+    assert numbers(next(batches)) == [*range(12_000, 13_000)]
+    assert said(caplog) == [
+        f"{MDT0}: since the position {ids[5000]} entries up to {ids[6000]}, "
+        "the first one left, may have been removed unread",
+        f"{MDT0}: 1000 entries were removed before they could be read",
+    ]
+
+
+@pytest.mark.parametrize("start", ["beginning", "saved", "id"])
+def test_a_stream_made_anew_before_it_was_read_to_its_end_is_noticed(
+    client: redis.Redis, reader: StreamReader, caplog: pytest.LogCaptureFixture, start: str
+) -> None:
+    """It has more entries by now than were read of the old one, and all behind them."""
+    ids = add(client, MDT0, range(12_000))
+    begin: Any = {"beginning": None, "saved": {MDT0: ids[0]}, "id": ids[0]}[start]
+    batches = reader.batches(from_beginning=begin is None, start=begin, block_ms=50)
+    assert len(next(batches)) == 5000
+    client.delete(MDT0)
+    add(client, MDT0, range(20_000, 26_000))
+    look_again(reader)
+    assert numbers([*next(batches), *next(batches)]) == [*range(20_000, 26_000)]
+    assert said(caplog) == [
+        f"{MDT0} went back in time (rolled back, or deleted and created again): it is read again from its first entry"
+    ]
+
+
+def test_what_was_trimmed_before_one_id_is_none_of_its_business(
+    client: redis.Redis, reader: StreamReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = add(client, MDT0, range(10))
+    add(client, MDT1, range(10))
+    client.xtrim(MDT0, minid=ids[6], approximate=False)
+    client.xtrim(MDT1, maxlen=0, approximate=False)
+    batches = reader.batches(start=ids[2], block_ms=50)
+    assert numbers(next(batches)) == [6, 7, 8, 9]
+    look_again(reader)
+    assert next(batches) == []
+    assert said(caplog) == []
 
 
 def test_an_ordinary_trim_up_to_a_saved_position_says_nothing(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -17,7 +19,7 @@ from hsm_shipper.errors import StreamRefused, StreamUnavailable
 from hsm_tools.live_state.follow import LiveStreams
 from hsm_tools.live_state.tally import EventKind
 from tests.conftest import PrivateServer
-from tests.support.core import KEY, MDT, add, digest, earlier_event, line
+from tests.support.core import KEY, MDT, OneMdt, add, digest, earlier_event, line, shipper_client
 from tests.support.dashboards import heartbeat
 from tests.support.servers import RedisServer
 from tests.support.truth import judge_stream
@@ -111,6 +113,41 @@ def test_an_end_that_was_trimmed_before_it_was_read_is_noticed(streams: LiveStre
     client.xtrim(KEY, minid=ids[-1], approximate=False)
     check(streams, client)
     assert sorted(statuses(streams[MDT].live)) == [1, 3]
+
+
+def test_what_somebody_else_removed_is_live_no_more(
+    streams: LiveStreams, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = add(client, *map(event, range(1, 9)))
+    check(streams, client)
+    for remove in (
+        partial(client.xdel, KEY, ids[4]),
+        partial(client.xdel, KEY, ids[2]),  # below the highest that was deleted
+        partial(client.xtrim, KEY, maxlen=2, approximate=False),
+        partial(client.xtrim, KEY, maxlen=0, approximate=False),
+    ):
+        remove()
+        check(streams, client)
+        assert caplog.messages == [f"stream {KEY} has lost entries to somebody else: it is folded from its first entry"]
+        caplog.clear()
+        add(client, event(9))
+        check(streams, client)
+        assert caplog.messages == []
+
+
+def test_what_left_a_list_in_no_order_while_somebody_trimmed_is_live_no_more(
+    streams: LiveStreams, client: redis.Redis, redis_server: RedisServer, redis_db: int, tmp_path: Path
+) -> None:
+    """Its second reading finds the worker begun anew: of what the stream no longer tells, it tells no end."""
+    mdt = OneMdt(tmp_path / "mds1", shipper_client(redis_server, redis_db))
+    listing = [line(rec) for rec in (5, 4, 3, 2, 1)]
+    mdt.poll(*listing)
+    check(streams, client)
+    client.xtrim(KEY, maxlen=1, approximate=False)
+    for _ in range(4):
+        mdt.poll(*listing[1:])
+    check(streams, client)
+    assert sorted(statuses(streams[MDT].live)) == [1, 2, 3, 4]
 
 
 def test_a_stream_that_maintenance_has_emptied_is_empty_and_goes_on(streams: LiveStreams, client: redis.Redis) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -31,12 +32,14 @@ def where(redis_server: RedisServer, redis_db: int) -> list[str]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts the command with its output in pipes, or where `stdout` says."""
+    """Starts the command with its output in pipes, or where `stdout` and `stderr` say."""
     started: list[subprocess.Popen[str]] = []
 
-    def make(*options: str, stdout: int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
+    def make(
+        *options: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE, **environment: str
+    ) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [COMMAND, *options], stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, text=True,
+            [COMMAND, *options], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True,
             cwd=tmp_path, env=ENVIRONMENT | environment,
         )  # fmt: skip
         started.append(process)
@@ -150,17 +153,36 @@ def test_a_closed_pipe_ends_it_quietly(client: redis.Redis, where: list[str], st
     assert tail.stderr.read() == BANNER
 
 
-def test_a_pipe_that_is_closed_while_nothing_happens_ends_it_too(
-    client: redis.Redis, where: list[str], start: Start
+@pytest.mark.parametrize("socket_in_place_of_a_pipe", [False, True])
+def test_it_ends_when_its_reader_does_although_nothing_happens(
+    client: redis.Redis, where: list[str], start: Start, socket_in_place_of_a_pipe: bool
 ) -> None:
-    """As of `… --status failed | head -n 1`: the next failure may be days away."""
     append(client)
-    tail = start(*where)
-    assert tail.stdout is not None and tail.stderr is not None
+    ours, theirs = (end.detach() for end in socket.socketpair()) if socket_in_place_of_a_pipe else os.pipe()
+    tail = start(*where, stdout=theirs)
+    os.close(theirs)
+    assert tail.stderr is not None
     assert tail.stderr.readline() == BANNER
-    tail.stdout.close()
+    os.close(ours)
     assert tail.wait(DEADLINE_S) == 141
     assert tail.stderr.read() == ""
+
+
+@pytest.mark.parametrize("reader_is_gone", [False, True])
+def test_what_standard_error_does_not_take_changes_nothing(
+    client: redis.Redis, where: list[str], start: Start, reader_is_gone: bool
+) -> None:
+    append(client)
+    if reader_is_gone:
+        reading, err = os.pipe()
+        os.close(reading)
+    else:
+        err = os.open("/dev/full", os.O_WRONLY)
+    tail = start("--from-beginning", *where, stderr=err)
+    os.close(err)
+    assert "ARCHIVE" in read_line(tail)
+    append(client, status="LATER")
+    assert "LATER" in read_line(tail)
 
 
 def test_a_full_disk_is_one_clear_line(client: redis.Redis, where: list[str], start: Start) -> None:

@@ -130,16 +130,16 @@ def test_a_signal_ends_it_quietly_and_leaves_no_child(
 
 
 def test_a_closed_pipe_ends_it_quietly_and_leaves_no_child(tails: Tails, world: World) -> None:
-    world.set("delay_s", "30")
+    world.set("delay_s", "300")
     tails.append(fid="?")
-    tail = tails.start("--from-beginning", *PATHS, **world.environment)
+    tails.append(fid=fid(1))
+    tail = tails.start("--from-beginning", *PATIENT, **world.environment)
     assert tail.stdout is not None and tail.stderr is not None
     assert files(read_line(tail)) == ["[?]"]
+    eventually(world.running)
     tail.stdout.close()
-    tails.append(fid=fid(1))
     assert tail.wait(DEADLINE_S) == 141
     assert tail.stderr.read() == BANNER
-    assert world.pids
     eventually(lambda: not world.running())
 
 

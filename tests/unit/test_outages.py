@@ -22,6 +22,13 @@ from hsm_tools.reader.outages import Outage, passes, refusal, retry_delay_s
         exceptions.TryAgainError("Multiple keys request during rehashing of slot"),
         redis.ResponseError("BUSY Redis is busy running a script."),
         redis.ResponseError("UNBLOCKED force unblock from blocking operation, instance state changed"),
+        redis.ResponseError("NOREPLICAS Not enough good replicas to write."),
+        redis.ResponseError(
+            "Command # 1 (XGROUP CREATE hsm:actions:elm-MDT0000 g $) of pipeline caused error: "
+            "('NOREPLICAS Not enough good replicas to write.',)"
+        ),
+        redis.ResponseError("MISCONF Redis is configured to save RDB snapshots, but it's unable to persist to disk."),
+        exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'.", status_code="OOM"),
     ],
 )
 def test_what_passes_is_tried_again(error: redis.RedisError) -> None:
@@ -55,6 +62,14 @@ def test_who_waits_for_a_server_is_told_where_tls_may_be_amiss(caplog: pytest.Lo
         "certificate (redis_tls_cert_file)?"
     )
     assert plain.endswith("trying again until there is one")
+
+
+@pytest.mark.parametrize(("code", "advice"), [("NOREPLICAS", "look at the replicas"), ("MISCONF", "log and its disk")])
+def test_who_waits_for_a_server_that_takes_no_writes_is_told_why(
+    caplog: pytest.LogCaptureFixture, code: str, advice: str
+) -> None:
+    Outage("rediss://localhost:6380/1").failed(redis.ResponseError(f"{code} it says so"))
+    assert advice in caplog.messages[0] and "certificate" not in caplog.messages[0]
 
 
 def test_waits_grow_from_a_tenth_of_a_second_to_half_a_minute() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm_tools.reader.positions import BEGINNING, Position, StreamInfo, id_parts
+from hsm_tools.reader.positions import BEGINNING, GroupProgress, Position, StreamInfo, id_parts
 
 
 class Stream:
@@ -24,7 +24,7 @@ class Stream:
 
     @property
     def info(self) -> StreamInfo:
-        return StreamInfo(_id(self.added), len(self.ids), self.added)
+        return StreamInfo(_id(self.added), len(self.ids), self.added, _id(self.ids[0]) if self.ids else None)
 
 
 def _id(n: int) -> bytes:
@@ -122,8 +122,69 @@ def test_after_a_deletion_every_entry_is_new() -> None:
     assert position.missed(reborn) == 3, "it was trimmed before it was seen again"
 
 
+def test_a_server_without_entries_added_tells_each_gap_once() -> None:
+    position = Position(b"2-0", None)
+    assert not position.overtaken(StreamInfo(b"9-0", 8, None, b"2-0"))
+    assert position.overtaken(StreamInfo(b"9-0", 3, None, b"7-0"))
+    assert not position.overtaken(StreamInfo(b"9-0", 4, None, b"7-0"))
+    assert position.overtaken(StreamInfo(b"9-0", 0, None)) and position.id == b"9-0"
+    assert not position.overtaken(StreamInfo(b"9-0", 0, None))
+    assert not Position(BEGINNING, None).overtaken(StreamInfo(b"9-0", 1, None, b"9-0"))
+
+
 def test_a_server_without_entries_added_counts_nothing() -> None:
     position = Position.at_beginning(StreamInfo(b"9-0", 9, None))
     position.advance(b"5-0", 5)
     assert position.missed(StreamInfo(b"20-0", 1, None)) == 0
     assert position.missed(StreamInfo(b"20-0", 1, 20)) == 0, "nothing to compare with yet"
+
+
+class Group:
+    """A consumer group as a server keeps it; Redis 7.0 `adds_up` what it gives."""
+
+    def __init__(self, stream: Stream, *, adds_up: bool) -> None:
+        self._stream = stream
+        self._adds_up = adds_up
+        self._read = stream.added
+        self.at = stream.added
+
+    def give(self, count: int) -> list[int]:
+        given = self._stream.after(_id(self.at), count)
+        if given:
+            self.at = given[-1]
+            self._read = self._read + len(given) if self._adds_up else self.at
+        return given
+
+    @property
+    def told(self) -> dict[bytes, object]:
+        return {b"name": b"g", b"last-delivered-id": _id(self.at), b"entries-read": self._read}
+
+
+@given(before=st.integers(0, 20), adds_up=st.booleans(), steps=_steps)
+def test_what_no_consumer_of_a_group_was_given_is_counted_once(
+    before: int, adds_up: bool, steps: list[tuple[str, int]]
+) -> None:
+    stream = Stream()
+    stream.add(before)
+    group, progress = Group(stream, adds_up=adds_up), GroupProgress()
+    wanted: set[int] = set()
+    given: list[int] = []
+    counted = 0
+    for step, n in steps:
+        if step == "add":
+            wanted |= set(range(stream.added + 1, stream.added + n + 1))
+            stream.add(n)
+        elif step == "trim":
+            del stream.ids[:n]
+            counted += progress.removed_unread(group.told, stream.info)
+            assert counted == len({entry for entry in wanted - set(given) if entry not in stream.ids})
+        elif step == "read":
+            given += group.give(stream.added)  # to the end: where it stops before it, Redis 7.0 is believed
+            counted += progress.removed_unread(group.told, stream.info)
+            assert wanted == {*given} or counted == len(wanted - set(given))
+
+
+def test_a_server_that_does_not_know_how_far_a_group_is_counts_nothing() -> None:
+    behind = {b"last-delivered-id": b"1-0", b"entries-read": None}
+    assert GroupProgress().removed_unread(behind, StreamInfo(b"9-0", 1, 9, b"9-0")) == 0
+    assert GroupProgress().removed_unread({b"last-delivered-id": b"1-0"}, StreamInfo(b"9-0", 1, None, b"9-0")) == 0
