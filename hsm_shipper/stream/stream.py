@@ -184,7 +184,8 @@ class ActionStream:
                 on_head(now)
 
     def _check_held(self, now: Head, held: Head, pages: PageReader) -> None:
-        if now.end == held.end:
+        # Trimmed to nothing, as maintenance does where nothing is live, it still ends where it did.
+        if now.end == held.end or (now.newest_id is None and now.last_id == held.last_id):
             return
         where = f"stream {self.key} at {self.address}"
         if pack_id(now.last_id) < pack_id(held.last_id):

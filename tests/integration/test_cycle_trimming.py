@@ -49,6 +49,30 @@ def test_an_empty_list_empties_the_stream(world: World) -> None:
     assert world.stream_is_true()
 
 
+def test_a_stream_that_was_emptied_is_maintained_again_before_the_next_poll(world: World) -> None:
+    put(world, 1)
+    world.server.poll()
+    world.lines.clear()
+    world.server.poll()
+    world.server.poll()
+    for trimmed in (2, 0):
+        result = cycle(world)
+        assert (result.trimmed, result.length) == (trimmed, 0)
+    put(world, 99)
+    assert world.server.poll().error is None
+    assert world.stream_is_true()
+
+
+def test_of_a_stream_that_somebody_emptied_what_is_live_is_appended_again(world: World) -> None:
+    put(world, 1, 2)
+    world.server.poll()
+    world.client.xtrim(KEY, maxlen=0, approximate=False)
+    assert cycle(world).missing == 2
+    result = world.server.poll()
+    assert (result.error, result.events) == (None, {"NEW": 2})
+    assert world.stream_is_true()
+
+
 def test_an_entry_appended_while_an_empty_stream_is_trimmed_stays(world: World) -> None:
     put(world, *range(1, 60))
     world.server.poll()
