@@ -218,7 +218,8 @@ class ActionStream:
             for info in self._client.xinfo_groups(self.key):
                 pending = self._client.xpending(self.key, info["name"])
                 needs = text_of(pending["min"]) if pending["pending"] else next_id(text_of(info["last-delivered-id"]))
-                found.append(GroupPosition(text_of(info["name"]), needs))
+                name = info["name"].decode(errors="backslashreplace")  # may be any bytes; this is for people
+                found.append(GroupPosition(name, needs))
         return found
 
     @contextlib.contextmanager

@@ -115,6 +115,13 @@ def test_a_consumer_group_keeps_what_it_still_needs(world: World, pending: bool)
     assert result.length <= length_bound(1), "too far behind: it is said, and it loses them"
 
 
+def test_a_group_may_have_any_name(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    a_past(world, 200)
+    world.client.xgroup_create(KEY, b"caf\xe9", id="0")
+    cycle(world, consumer_group_backlog_max=100)
+    assert "consumer group caf\\xe9 is " in caplog.text
+
+
 def test_what_a_group_has_acknowledged_goes(world: World) -> None:
     a_past(world, 2000)
     world.client.xgroup_create(KEY, "quick", id="0")
