@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from hsm_shipper.contract.stream_ids import next_id
 from hsm_shipper.contract.trim_bound import length_bound
 from tests.faults.world import KEY, World
 from tests.support.cycles import a_past, cycle, put
@@ -120,6 +121,23 @@ def test_a_group_may_have_any_name(world: World, caplog: pytest.LogCaptureFixtur
     world.client.xgroup_create(KEY, b"caf\xe9", id="0")
     cycle(world, consumer_group_backlog_max=100)
     assert "consumer group caf\\xe9 is " in caplog.text
+
+
+def test_what_a_group_has_pending_and_is_gone_keeps_nothing(world: World) -> None:
+    """A consumer died, and the group lost what it held; the others go on."""
+    put(world, 1)
+    world.server.poll()
+    world.client.xgroup_create(KEY, "group", id="0")
+    world.client.xreadgroup("group", "dead", {KEY: ">"})
+    (lost,) = entries_of(world.client, KEY)
+    a_past(world, 2000)
+    cycle(world)
+    world.server.poll()
+    world.client.xtrim(KEY, minid=next_id(lost[0]), approximate=False)
+    while given := cast(list[Any], world.client.xreadgroup("group", "other", {KEY: ">"})):
+        world.client.xack(KEY, "group", *(entry_id for entry_id, _ in given[0][1]))
+    assert world.client.xpending(KEY, "group")["min"] == lost[0].encode()
+    assert cycle(world).length <= length_bound(1)
 
 
 def test_what_a_group_has_acknowledged_goes(world: World) -> None:
