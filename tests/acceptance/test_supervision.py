@@ -173,6 +173,19 @@ def test_a_worker_that_gave_up_is_started_again(server: MetadataServer) -> None:
     server.wait_events("elm-MDT0000", 1)
 
 
+def test_an_arrival_that_fails_keeps_no_other_worker_from_starting_again(server: MetadataServer) -> None:
+    with FileLock(worker_lock_path(server.state_dir, "elm-MDT0000"), "this test"):
+        server.add_mdt("elm-MDT0000")
+        server.start()
+        eventually(lambda: (worker := server.worker("elm-MDT0000")) and worker.state in ("FATAL", "EXITED"))
+        (server.run_dir / "mdt.d/zz.conf").write_text("neither a section nor a key")
+        server.add_mdt("elm-MDT0001")
+        eventually(lambda: "supervisord refused reloadConfig" in server.log.read_text())
+    server.wait_running("elm-MDT0000")
+    (server.run_dir / "mdt.d/zz.conf").unlink()
+    server.wait_running("elm-MDT0000", "elm-MDT0001")
+
+
 def test_a_worker_that_an_operator_stopped_stays_stopped(server: MetadataServer) -> None:
     server.add_mdt("elm-MDT0000")
     server.start()
