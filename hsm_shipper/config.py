@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 import socket
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,7 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] = os.enviro
     warnings: list[str] = []
     values: dict[str, Any] = {}
     if file is not None:
-        values |= _usable(_read(file), str(file), warnings)
+        values |= _usable(_read(file, warnings), str(file), warnings)
     values |= _from_environment(environ, warnings)
     mountpoint = values.pop(_MOUNTPOINT, None)
     config = msgspec.convert(values, Config)
@@ -174,7 +175,7 @@ def _has_default_file() -> bool:
         ) from None
 
 
-def _read(file: Path) -> dict[object, object]:
+def _read(file: Path, warnings: list[str]) -> dict[object, object]:
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
@@ -184,7 +185,7 @@ def _read(file: Path) -> dict[object, object]:
     try:
         loaded = msgspec.json.decode(text)  # what the command writes for its programs: JSON is YAML
     except (msgspec.DecodeError, RecursionError):
-        loaded = _from_yaml(file, text)
+        loaded = _from_yaml(file, text, warnings)
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
@@ -192,11 +193,17 @@ def _read(file: Path) -> dict[object, object]:
     return loaded
 
 
-def _from_yaml(file: Path, text: str) -> object:
+def _from_yaml(file: Path, text: str, warnings: list[str]) -> object:
     import yaml  # late: 10 ms at the start of every worker, and of a tool without a file
 
     try:
-        return yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if isinstance(node, yaml.MappingNode):  # YAML forbids what PyYAML takes: the same key again
+            counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            twice = [key for key, count in counts.items() if count > 1 and key in _TAKEN]
+            warnings += [f"{file}: {key} is there more than once: the last one counts" for key in twice]
+        return loader.construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"configuration {file} is no YAML: {_without_content(error)}") from None
     except yaml.YAMLError as error:  # it shows no more than a character

@@ -275,3 +275,10 @@ def test_a_path_that_cannot_be_handed_to_the_programs_is_refused(load: Any, key:
         assert f"{key}: " in refusal(load, url, **{f"HSM_{key.upper()}": refused})
     config = load(url, **{f"HSM_{key.upper()}": "/etc/café"}).config
     assert msgspec.json.decode(msgspec.json.encode(config))[key] == "/etc/café"
+
+
+def test_a_key_that_is_there_twice_is_said(load: Any) -> None:
+    loaded = load("redis_host: old\npoll_interval: 5\nredis_host: new\n")
+    assert loaded.config.redis_host == "new"
+    (warning,) = loaded.warnings
+    assert warning.endswith(": redis_host is there more than once: the last one counts")
