@@ -123,7 +123,14 @@ def _supervisord(config: Config, run_lock: FileLock, log: Path) -> int:
     never_fail_at_stderr()
     supervisor.loggers.open = _open_unfailing
     as_root = ["-u", "0"] if os.getuid() == 0 else []  # without, it warns that it stays root, as it must
-    supervisor.supervisord.main(["-c", str(SUPERVISORD_CONF), *as_root])
+    try:
+        supervisor.supervisord.main(["-c", str(SUPERVISORD_CONF), *as_root])
+    except SystemExit:
+        # Its way to say that its configuration cannot be used, or its socket: ours can, and a start makes both anew.
+        folder.clear()
+        raise SupervisorError(
+            "supervisord gave up, at the start or at a reload: the lines above say why", "start it again"
+        ) from None
     folder.clear()
     return 0
 
