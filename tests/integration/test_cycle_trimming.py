@@ -38,6 +38,13 @@ def test_what_is_within_its_bound_is_not_refreshed(world: World) -> None:
     assert result.length == 801 <= length_bound(1)
 
 
+def test_an_mdt_that_never_had_a_request_has_nothing_to_trim(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.server.poll()
+    assert not world.client.exists(KEY)
+    caplog.clear()
+    assert (cycle(world).trimmed, caplog.text) == (0, "")
+
+
 def test_an_empty_list_empties_the_stream(world: World) -> None:
     put(world, *range(1, 60))
     world.server.poll()
