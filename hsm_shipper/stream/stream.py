@@ -214,9 +214,10 @@ class ActionStream:
         with self.translated("look at the consumer groups of"):
             if not self._client.exists(self.key):
                 return []
-            oldest = cast(list[Any], self._client.xrange(self.key, count=1))
+            groups = self._client.xinfo_groups(self.key)
+            oldest = cast(list[Any], self._client.xrange(self.key, count=1)) if groups else []
             found = []
-            for info in self._client.xinfo_groups(self.key):
+            for info in groups:
                 needs = next_id(text_of(info["last-delivered-id"]))
                 if oldest:
                     # What was trimmed stays pending until somebody claims it, perhaps for ever: nobody can be given it.
