@@ -74,6 +74,8 @@ class Maintenance:
             self._jobs.remove(mdt)
             _log.info("%s is not maintained here any more", mdt)
             self._growth.forget(mdt)
+            self._errors.forget(mdt)
+            self._refreshing.discard(mdt)
         arrived = set(filter(self._is_filled, owned - kept))
         if arrived:
             self._begin(arrived)

@@ -46,6 +46,21 @@ def test_a_run_that_fails_as_nobody_foresaw_is_said_and_tried_again_soon(
     kept.stop()
 
 
+def test_a_run_that_failed_before_its_mdt_left_has_not_recovered_when_it_returns(
+    kept: Maintenance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    kept._jobs.add(MDT)
+    monkeypatch.setattr(main, "MaintenanceRun", lambda *_: fails)
+    kept._run(MDT)
+    kept.step()
+    assert not kept._jobs.mdts()
+    caplog.clear()
+    kept._errors.worked(MDT)
+    assert caplog.text == ""
+    kept.stop()
+
+
 def test_an_order_that_fails_does_not_end_the_obeying(
     kept: Maintenance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
