@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from hsm_shipper.errors import AlreadyRunning, ConfigError, StateUnwritable, writing_hint
+from hsm_shipper.errors import AlreadyRunning, ConfigError, StateUnwritable, may_pass, writing_hint
 from hsm_shipper.process.own_files import refuse_link
 
 SHIPPER_LOCK = "shipper.lock"
 # What the holder of that lock remarks if it polls once, without supervisord.
 ONCE = "--run-once"
-# The command ends with 1 then, and systemd tries again; what cannot be used (2) is for a person.
-_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
 def worker_lock_path(state_dir: Path, mdt: str) -> Path:
@@ -101,7 +98,7 @@ class FileLock:
 
     def _unusable(self, what: str, error: OSError) -> ConfigError | StateUnwritable:
         message = f"cannot {what} lock file {self.path}: {error.strerror}"
-        if error.errno in _PASSING:
+        if may_pass(error):
             return StateUnwritable(message, "make room on its file system; else look into the kernel's log")
         return ConfigError(message, writing_hint(error, "check it, and the folder's owner"))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from hsm_shipper.config import Config
-from hsm_shipper.errors import ConfigError, SupervisorError, writing_hint
+from hsm_shipper.errors import ConfigError, SupervisorError, may_pass, writing_hint
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process.output import OutputLines, Unfailing, never_fail_at_stderr, print_err
 from hsm_shipper.process.own_files import open_for_append
@@ -145,8 +145,10 @@ def _open_log(path: Path) -> IO[bytes]:
     try:
         return os.fdopen(open_for_append(path), "ab", buffering=0)
     except OSError as error:
-        hint = writing_hint(error, "set log_file, or check its folder")
-        raise ConfigError(f"cannot write log file {path}: {error.strerror}", hint) from None
+        message = f"cannot write log file {path}: {error.strerror}"
+        if may_pass(error):
+            raise SupervisorError(message, "make room on its file system") from None
+        raise ConfigError(message, writing_hint(error, "set log_file, or check its folder")) from None
 
 
 def _open_unfailing(path: str, mode: str) -> IO[bytes]:
