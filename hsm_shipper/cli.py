@@ -75,7 +75,7 @@ trimmed. The next poll of each MDT makes its healing true. Prints a line for eac
 _MAINTAIN_EPILOG = """\
 exit status:
   0   every run worked
-  1   at least one failed, and the message says which
+  1   at least one failed, and the message says which; or a folder of mdt_watch_glob cannot be read
   2   no shipper runs here (then: --run-once --maintenance-now), no such MDT is here, or the command line or
       configuration cannot be used
   141 whoever read the output has closed it; every stream has been maintained all the same

@@ -330,9 +330,9 @@ def _check(config: Config) -> None:
 
 
 def _can_be_named(path: str) -> bool:
-    """Whether the kernel can be asked for it: YAML knows letters that no file name has."""
+    """Whether there is such a path, and one that can be handed to the programs, as JSON: in UTF-8."""
     try:
-        return b"\0" not in os.fsencode(path)
+        return b"\0" not in path.encode()
     except UnicodeEncodeError:
         return False
 
@@ -346,7 +346,7 @@ def _check_paths(config: Config) -> None:
         if not path.startswith("/"):
             raise ConfigError(f"{key}: {_shown(key, path)} is not absolute", "give a path that begins with '/'")
         if not _can_be_named(path):
-            raise ConfigError(f"{key}: {_shown(key, path)} cannot be used", "no file can have that name")
+            raise ConfigError(f"{key}: {_shown(key, path)} cannot be used", "give a path in UTF-8, without a NUL")
         # supervisord expands '%' in paths, and ends them at a blank.
         if key not in FILE_KEYS and (not path.isprintable() or " " in path or "%" in path):
             raise ConfigError(f"{key}: {_shown(key, path)} cannot be used", "give a path without blanks and '%'")

@@ -47,12 +47,12 @@ def _weekdays(field: str) -> str:
     """Days by name: crontab counts from Sunday (0 or 7), APScheduler from Monday."""
     days: set[int] = set()
     for part in field.lower().split(","):
-        span, _, step = part.partition("/")
-        first, _, last = span.partition("-")
-        begin, end = (0, 6) if span == "*" else (_weekday(first), _weekday(last or first))
+        span, slash, step = part.partition("/")
+        first, dash, last = span.partition("-")
+        begin, end = (0, 6) if span == "*" else (_weekday(first), _weekday(last if dash else first))
         if end < begin:
             end += 7  # fri-sun
-        days |= {day % 7 for day in range(begin, end + 1, int(step or 1))}
+        days |= {day % 7 for day in range(begin, end + 1, int(step) if slash else 1)}
     return ",".join(_DAYS[day] for day in sorted(days))
 
 

@@ -58,6 +58,14 @@ def unseen_hint(path: str, otherwise: str) -> str:
     return f"{otherwise} (our services of systemd do not see /home, /root, /run/user and /tmp: docs/operations.md)"
 
 
+def may_pass(error: OSError) -> bool:
+    """Whether it is no fault of a configuration: no room, or an I/O error.
+
+    The command ends with 1 for it, and systemd tries again; what cannot be used (2) waits for a person.
+    """
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
 class HsmError(Exception):
     """Base of the tree: `str()` is one line, what was tried on what, followed by what to do about it."""
 

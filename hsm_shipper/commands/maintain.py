@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hsm_shipper.config import Config, load_config
-from hsm_shipper.errors import AlreadyRunning, CalledOff, ConfigError, HsmError, NotRunning
-from hsm_shipper.lustre.mdts import find_mdts
+from hsm_shipper.errors import ActionsError, AlreadyRunning, CalledOff, ConfigError, HsmError, NotRunning
+from hsm_shipper.lustre.mdts import Present, find_mdts
 from hsm_shipper.maintenance.run import MaintenanceRun
 from hsm_shipper.process import log
 from hsm_shipper.process.command_line import without_urls
@@ -37,7 +37,7 @@ _LOOK_AGAIN_S = 0.5
 def main(config: Config, mdts: Sequence[str]) -> int:
     """Maintain `mdts`, or without any all that are here; print a line for each, and return the exit status.
 
-    Raises `ConfigError` if one of them is not here.
+    Raises `ConfigError` if one of them is not here, `ActionsError` if that cannot be seen.
     """
     try:
         Supervisor(config.run_path, config.state_path).pid()
@@ -51,9 +51,14 @@ def main(config: Config, mdts: Sequence[str]) -> int:
     log.setup(SHIPPER, config)
     logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))  # the results are printed
     stop = StopSignal()
+    present = find_mdts(config.mdt_watch_glob)
+    chosen = _chosen(config, present, mdts)
     status = EXIT_OK
+    if present.unreadable and not mdts:  # one that is not seen is not maintained
+        say("; ".join(present.unreadable))
+        status = EXIT_FAILED
     lines = OutputLines()
-    for mdt, actions in _chosen(config, mdts).items():
+    for mdt, actions in chosen.items():
         try:
             lines.print_out(_maintain(config, mdt, actions, stop))
         except CalledOff as reason:
@@ -68,16 +73,16 @@ def main(config: Config, mdts: Sequence[str]) -> int:
     return status
 
 
-def _chosen(config: Config, mdts: Sequence[str]) -> dict[str, Path]:
-    present = find_mdts(config.mdt_watch_glob).mdts
-    missing = [mdt for mdt in mdts if mdt not in present]
+def _chosen(config: Config, present: Present, mdts: Sequence[str]) -> dict[str, Path]:
+    missing = without_urls(", ".join(mdt for mdt in mdts if mdt not in present.mdts))
+    if missing and present.unreadable:
+        why = "; ".join(present.unreadable)
+        raise ActionsError(f"{missing}: whether it is on this server cannot be seen: {why}", "run it as root")
     if missing:
-        raise ConfigError(
-            f"{without_urls(', '.join(missing))}: not on this server", f"here: {', '.join(present) or 'none'}"
-        )
-    if not present:
+        raise ConfigError(f"{missing}: not on this server", f"here: {', '.join(present.mdts) or 'none'}")
+    if not present.mdts and not present.unreadable:
         say(f"no MDT on this server: nothing matches {config.mdt_watch_glob}")
-    return {mdt: present[mdt] for mdt in mdts or present}
+    return {mdt: present.mdts[mdt] for mdt in mdts or present.mdts}
 
 
 def _maintain(config: Config, mdt: str, actions: Path, stop: StopSignal) -> str:

@@ -39,6 +39,7 @@ from hsm_shipper.process.stop_signal import StopSignal
 from hsm_shipper.state.forget import stored_mdts
 from hsm_shipper.state.maintenance_log import RecordedRun, last_runs
 from hsm_shipper.state.poll_status import read_poll_status, state_file
+from hsm_shipper.state.rows import is_filled
 from hsm_shipper.stream.connection import Clients, address
 from hsm_shipper.stream.maintenance_lock import TTL_S
 
@@ -73,9 +74,12 @@ class Maintenance:
             self._jobs.remove(mdt)
             _log.info("%s is not maintained here any more", mdt)
             self._growth.forget(mdt)
-        if owned - kept:
-            self._begin(owned - kept)
-        self._run_too_long(owned)
+            self._errors.forget(mdt)
+            self._refreshing.discard(mdt)
+        arrived = set(filter(self._is_filled, owned - kept))
+        if arrived:
+            self._begin(arrived)
+        self._run_too_long(owned & self._jobs.mdts())
         self._jobs.look_at_the_clock()
 
     def run_all(self) -> None:
@@ -95,6 +99,13 @@ class Maintenance:
         present = find_mdts(self._config.mdt_watch_glob)  # what is odd about it is discovery's to say
         self._actions = self._actions | present.mdts if present.unreadable else present.mdts
         return self._actions.keys() & stored_mdts(self._config.state_path)
+
+    def _is_filled(self, mdt: str) -> bool:
+        """Whether its worker has been in the stream: before that a run, as of one that was missed, could but fail."""
+        try:
+            return is_filled(state_file(self._config.state_path, mdt))
+        except StateError:
+            return False  # its worker is about to migrate it or to make it anew, and status tells
 
     def _begin(self, mdts: Set[str]) -> None:
         for mdt in sorted(mdts):

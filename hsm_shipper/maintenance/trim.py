@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from hsm_shipper.contract.action_state import ActionState
-from hsm_shipper.contract.stream_ids import pack_id, unpack_id
+from hsm_shipper.contract.stream_ids import EMPTY_ID, pack_id, unpack_id
 from hsm_shipper.contract.trim_bound import length_bound
 from hsm_shipper.stream.replay import Replay
 from hsm_shipper.stream.stream import ActionStream, GroupPosition
@@ -65,6 +65,8 @@ def trim(stream: ActionStream, replay: Replay, end: int, keep_going: Callable[[]
 
     Stops where the stream is found to be behind the fold: then it is another stream, and nothing is known of it.
     """
+    if replay.until == EMPTY_ID:  # of an MDT that never had a request there is no stream
+        return 0
     removed = 0
     for chunk_end in [*replay.index.chunk_ends(end), end]:
         keep_going()

@@ -110,3 +110,7 @@ class RepeatedErrors:
         if failing is not None:
             elapsed_s = self._monotonic() - failing.since
             self._logger.info("%s: recovered after %d failures (%.0f s)", key, failing.times, elapsed_s)
+
+    def forget(self, key: str) -> None:
+        """Whether `key` works is nobody's business any more: should it come back, it begins anew."""
+        self._failing.pop(key, None)

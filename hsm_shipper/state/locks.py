@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from hsm_shipper.errors import AlreadyRunning, ConfigError, writing_hint
+from hsm_shipper.errors import AlreadyRunning, ConfigError, StateUnwritable, may_pass, writing_hint
 from hsm_shipper.process.own_files import refuse_link
 
 SHIPPER_LOCK = "shipper.lock"
@@ -64,7 +64,8 @@ def _is_alive(pid: str) -> bool:
 class FileLock:
     """An exclusive lock on `path`, which holds its holder's pid for people; taken at once or not at all.
 
-    Raises `AlreadyRunning`, naming the holder, if another process has it.
+    Raises `AlreadyRunning`, naming the holder, if another process has it; if it cannot be used `ConfigError`, or
+    `StateUnwritable` where that may pass (no room, an I/O error).
     """
 
     def __init__(self, path: Path, what: str) -> None:
@@ -75,15 +76,18 @@ class FileLock:
         while not self.is_at_path():
             os.close(self.fd)
             self.fd = self._take()
-        self.write_pid()
+        try:
+            self.write_pid()
+        except BaseException:
+            self.release()  # this process lives on, and would keep everybody out, itself as well
+            raise
 
     def _take(self) -> int:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fd = self._open()
         except OSError as error:
-            message = f"cannot open lock file {self.path}: {error.strerror}"
-            raise ConfigError(message, writing_hint(error, "check it, and the folder's owner")) from None
+            raise self._unusable("open", error) from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -91,6 +95,12 @@ class FileLock:
             os.close(fd)
             raise AlreadyRunning(f"{self._what} is already running (pid {holder}, lock {self.path})") from None
         return fd
+
+    def _unusable(self, what: str, error: OSError) -> ConfigError | StateUnwritable:
+        message = f"cannot {what} lock file {self.path}: {error.strerror}"
+        if may_pass(error):
+            return StateUnwritable(message, "make room on its file system; else look into the kernel's log")
+        return ConfigError(message, writing_hint(error, "check it, and the folder's owner"))
 
     def _open(self) -> int:
         """The file, made if it is not there. What is not ours alone would lose its content to our pid.
@@ -129,9 +139,16 @@ class FileLock:
         again.release()
 
     def write_pid(self, remark: str = "") -> None:
-        """Record this process as the holder; again after a fork that carries the lock on."""
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, f"{f'{os.getpid()} {remark}'.rstrip()}\n".encode(), 0)
+        """Record this process as the holder; again after a fork that carries the lock on.
+
+        Over what the holder before has written: that takes no room, of which there may be none.
+        """
+        text = f"{f'{os.getpid()} {remark}'.rstrip()}\n".encode()
+        try:
+            os.pwrite(self.fd, text, 0)
+            os.ftruncate(self.fd, len(text))
+        except OSError as error:
+            raise self._unusable("write", error) from None
 
     def release(self) -> None:
         """Let go."""

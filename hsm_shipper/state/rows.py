@@ -18,6 +18,7 @@ from hsm_shipper.errors import StateError
 from hsm_shipper.process.batched import batched
 from hsm_shipper.state import values as values
 from hsm_shipper.state.content_sum import ContentSum
+from hsm_shipper.state.database import read
 from hsm_shipper.state.outbox_rows import OUTBOX_SUM_COLUMNS, OutboxSum, read_outbox_sum
 from hsm_shipper.state.poll_status import status_in
 
@@ -147,6 +148,14 @@ def read_filled_position(connection: sqlite3.Connection, path: Path) -> Head:
     if head is None:
         raise StateError(f"state file {path} is not filled yet", "its worker has to poll first")
     return head
+
+
+def is_filled(path: Path) -> bool:
+    """Whether the worker of the state file `path` has caught up with its stream since it was made. Raises `StateError`.
+
+    Waits for no writer.
+    """
+    return read(path, "stream_position", read_position) is not None
 
 
 def check_values(connection: sqlite3.Connection) -> None:

@@ -98,11 +98,23 @@ def check_certificates(kwargs: Mapping[str, Any], keys: Mapping[str, str]) -> No
 
 def valid_until(file: Path) -> datetime | None:
     """When the certificate in a PEM file expires, of a chain the first; None where that cannot be told."""
+    return next(iter(all_valid_until(file)), None)
+
+
+def all_valid_until(file: Path) -> list[datetime | None]:
+    """When each certificate in a PEM file expires, in order; None for one that does not tell, none without a file."""
     try:
-        _, _, rest = file.read_text(encoding="utf-8", errors="replace").partition("-----BEGIN CERTIFICATE-----")
-        body, end, _ = rest.partition("-----END CERTIFICATE-----")
-        return _not_after(ssl.PEM_cert_to_DER_cert(f"{ssl.PEM_HEADER}{body}{end}"))
-    except (OSError, ValueError, IndexError):
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    bodies = [part.partition("-----END CERTIFICATE-----")[0] for part in text.split("-----BEGIN CERTIFICATE-----")[1:]]
+    return list(map(_end_of, bodies))
+
+
+def _end_of(body: str) -> datetime | None:
+    try:
+        return _not_after(ssl.PEM_cert_to_DER_cert(f"{ssl.PEM_HEADER}{body}{ssl.PEM_FOOTER}"))
+    except (ValueError, IndexError):
         return None
 
 

@@ -48,7 +48,7 @@ _PASSING = (
 
 
 class GroupPosition(NamedTuple):
-    """A consumer group, and the id of the first entry that it has pending or was not given yet."""
+    """A consumer group, and the id of the first entry in the stream that it has pending or was not given yet."""
 
     name: str
     needs_from: str
@@ -184,7 +184,8 @@ class ActionStream:
                 on_head(now)
 
     def _check_held(self, now: Head, held: Head, pages: PageReader) -> None:
-        if now.end == held.end:
+        # Trimmed to nothing, as maintenance does where nothing is live, it still ends where it did.
+        if now.end == held.end or (now.newest_id is None and now.last_id == held.last_id):
             return
         where = f"stream {self.key} at {self.address}"
         if pack_id(now.last_id) < pack_id(held.last_id):
@@ -213,11 +214,17 @@ class ActionStream:
         with self.translated("look at the consumer groups of"):
             if not self._client.exists(self.key):
                 return []
+            groups = self._client.xinfo_groups(self.key)
+            oldest = cast(list[Any], self._client.xrange(self.key, count=1)) if groups else []
             found = []
-            for info in self._client.xinfo_groups(self.key):
-                pending = self._client.xpending(self.key, info["name"])
-                needs = text_of(pending["min"]) if pending["pending"] else next_id(text_of(info["last-delivered-id"]))
-                found.append(GroupPosition(text_of(info["name"]), needs))
+            for info in groups:
+                needs = next_id(text_of(info["last-delivered-id"]))
+                if oldest:
+                    # What was trimmed stays pending until somebody claims it, perhaps for ever: nobody can be given it.
+                    its: list[Any] = self._client.xpending_range(self.key, info["name"], oldest[0][0], "+", 1)
+                    needs = text_of(its[0]["message_id"]) if its else needs
+                name = info["name"].decode(errors="backslashreplace")  # may be any bytes; this is for people
+                found.append(GroupPosition(name, needs))
         return found
 
     @contextlib.contextmanager

@@ -112,10 +112,10 @@ class Discovery:
     def _act(self, plan: Plan, seen: Seen) -> float:
         leaving = [mdt for mdt in plan.remove if not self._try(mdt, self._remove)]
         forgetting = [mdt for mdt in plan.forget if not self._try(mdt, self._forget)]
-        if plan.add:
-            self._add({mdt: seen.wanted[mdt] for mdt in plan.add})
         for mdt in plan.restart:
             self._try(mdt, self._restart)
+        if plan.add:  # last: where supervisord cannot read its files again, none is added
+            self._add({mdt: seen.wanted[mdt] for mdt in plan.add})
         if leaving:
             return _LEAVING_S
         # What was removed is looked at once more, so that its state is forgotten now and not a poll later.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from hsm_shipper.config import Config
-from hsm_shipper.errors import ConfigError, SupervisorError, writing_hint
+from hsm_shipper.errors import ConfigError, SupervisorError, may_pass, writing_hint
 from hsm_shipper.lustre.mdts import find_mdts
 from hsm_shipper.process.output import OutputLines, Unfailing, never_fail_at_stderr, print_err
 from hsm_shipper.process.own_files import open_for_append
@@ -123,7 +123,14 @@ def _supervisord(config: Config, run_lock: FileLock, log: Path) -> int:
     never_fail_at_stderr()
     supervisor.loggers.open = _open_unfailing
     as_root = ["-u", "0"] if os.getuid() == 0 else []  # without, it warns that it stays root, as it must
-    supervisor.supervisord.main(["-c", str(SUPERVISORD_CONF), *as_root])
+    try:
+        supervisor.supervisord.main(["-c", str(SUPERVISORD_CONF), *as_root])
+    except SystemExit:
+        # Its way to say that its configuration cannot be used, or its socket: ours can, and a start makes both anew.
+        folder.clear()
+        raise SupervisorError(
+            "supervisord gave up, at the start or at a reload: the lines above say why", "start it again"
+        ) from None
     folder.clear()
     return 0
 
@@ -138,8 +145,10 @@ def _open_log(path: Path) -> IO[bytes]:
     try:
         return os.fdopen(open_for_append(path), "ab", buffering=0)
     except OSError as error:
-        hint = writing_hint(error, "set log_file, or check its folder")
-        raise ConfigError(f"cannot write log file {path}: {error.strerror}", hint) from None
+        message = f"cannot write log file {path}: {error.strerror}"
+        if may_pass(error):
+            raise SupervisorError(message, "make room on its file system") from None
+        raise ConfigError(message, writing_hint(error, "set log_file, or check its folder")) from None
 
 
 def _open_unfailing(path: str, mode: str) -> IO[bytes]:

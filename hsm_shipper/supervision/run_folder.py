@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from hsm_shipper.config import Config
-from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError
+from hsm_shipper.errors import AlreadyRunning, ConfigError, HsmError, SupervisorError, may_pass
 from hsm_shipper.process.last_look import last_look_path
 from hsm_shipper.process.own_files import open_for_append
 from hsm_shipper.process.whole_file import write_whole
@@ -47,11 +47,11 @@ class RunFolder:
         """Set when another shipper has the folder: this one must end, and leave there what is there."""
 
     def prepare(self) -> None:
-        """Have what supervisord needs there. Raises `ConfigError`."""
+        """Have what supervisord needs there. Raises what `write_config` does."""
         try:
             (self.path / _SUPERVISORD_PID_FILE).unlink(missing_ok=True)  # supervisord would follow a link
         except OSError as error:
-            raise ConfigError(f"cannot remove {self.path / _SUPERVISORD_PID_FILE}: {error.strerror}") from None
+            raise _unusable("remove", self.path / _SUPERVISORD_PID_FILE, error) from None
         self.write_config()
 
     def is_left_over(self) -> bool:
@@ -59,12 +59,15 @@ class RunFolder:
         return (self.path / CONFIG_FILE).exists()
 
     def write_config(self) -> None:
-        """The configuration for all programs: they start again at any time, when the file may be half edited."""
+        """The configuration for all programs: they start again at any time, when the file may be half edited.
+
+        Raises `ConfigError`, or `SupervisorError` where it may pass (no room).
+        """
         path = self.path / CONFIG_FILE
         try:
             write_whole(path, msgspec.json.encode(self._config) + b"\n", 0o600)  # JSON is YAML; has passwords
         except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error.strerror}", "check the folder's owner") from None
+            raise _unusable("write", path, error) from None
 
     def put_back(self) -> Iterator[str]:
         """Put back what is missing, all but the socket and the log; yields what was. Raises `HsmError` or `OSError`."""
@@ -179,6 +182,13 @@ class _Keeper:
             os.dup2(descriptor, 2)
             os.close(descriptor)
         yield log.name
+
+
+def _unusable(what: str, path: Path, error: OSError) -> ConfigError | SupervisorError:
+    message = f"cannot {what} {path}: {error.strerror}"
+    if may_pass(error):
+        return SupervisorError(message, "make room on its file system")
+    return ConfigError(message, "check the folder's owner")
 
 
 def _stat(path: Path) -> os.stat_result | None:

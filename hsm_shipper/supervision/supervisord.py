@@ -203,7 +203,9 @@ class ProgramFiles:
         programs = {}
         for path in self.folder.glob(f"{WORKER_PREFIX}*.conf"):
             with _translated("read", path):
-                programs[path.stem.removeprefix(WORKER_PREFIX)] = path.read_text(encoding="utf-8")
+                # What somebody left there that is no text is not what is wanted, and so is put right.
+                text = path.read_text(encoding="utf-8", errors="replace")
+                programs[path.stem.removeprefix(WORKER_PREFIX)] = text
         return programs
 
     def write(self, programs: Mapping[str, str]) -> None:

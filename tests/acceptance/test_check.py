@@ -194,6 +194,16 @@ def test_check_leaves_a_stream_as_it_is(good_server: MetadataServer) -> None:
     assert good_server.redis.keys() == [b"hsm:actions:elm-MDT0000"]
 
 
+def test_check_looks_at_the_stream_of_each_mdt(good_server: MetadataServer) -> None:
+    for mdt in ("elm-MDT0000", "elm-MDT0001", "elm-MDT0002"):
+        good_server.add_mdt(mdt, action_line(1))
+    good_server.redis.set("hsm:actions:elm-MDT0001", "somebody's")
+    assert good_server.run("check").returncode == 2
+    [told] = findings(good_server, "elm-MDT0001", level="problem")
+    assert "hsm:actions:elm-MDT0001 cannot be looked at: WRONGTYPE" in told and "the key is no stream" in told
+    assert findings(good_server, "elm-MDT0002", level="problem") == []
+
+
 @pytest.mark.parametrize("control", ["stopped", "disabled"])
 def test_check_remarks_a_coordinator_that_does_nothing(good_server: MetadataServer, control: str) -> None:
     good_server.add_mdt("elm-MDT0000", action_line(1))

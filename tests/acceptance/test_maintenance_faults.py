@@ -68,6 +68,23 @@ def test_waiting_for_another_run_can_be_interrupted(server: SimulatedServer, mdt
     assert "interrupted" in stderr and "Traceback" not in stderr
 
 
+def test_maintain_says_what_it_cannot_look_into(server: SimulatedServer, mdt: SimulatedMdt) -> None:
+    server.start_polled(mdt)
+    hidden = server.mds.actions_path("elm-MDT0001").parents[1]
+    hidden.symlink_to(hidden)  # ELOOP, for root as well
+    said = f"cannot look at {hidden}/hsm/actions: Too many levels of symbolic links"
+    done = server.run("maintain")
+    assert (done.returncode, done.stdout.partition(":")[0]) == (1, MDT)
+    assert said in done.stderr
+    assert server.run("maintain", MDT).returncode == 0
+    done = server.run("maintain", "elm-MDT0001")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"elm-MDT0001: whether it is on this server cannot be seen: {said}" in done.stderr
+    mdt.unmount()
+    done = server.run("maintain")
+    assert done.returncode == 1 and "no MDT on this server" not in done.stderr
+
+
 def test_another_servers_run_is_waited_for(server: SimulatedServer, mdt: SimulatedMdt) -> None:
     """The maintenance program says who holds the lock, and comes back when it has expired."""
     server.start_polled(mdt)

@@ -97,6 +97,21 @@ def test_the_log_is_rotated_by_the_pid_file_of_the_default_configuration() -> No
     assert f"{Config().run_dir}/supervisord.pid" in LOGROTATE.read_text()
 
 
+def test_a_pid_file_that_a_killed_shipper_left_ends_nobody(tmp_path: Path) -> None:
+    script = LOGROTATE.read_text().partition("    postrotate\n")[2].partition("    endscript\n")[0]
+    script = script.replace("/run/hsm-shipper", str(tmp_path))
+    with subprocess.Popen(["sleep", str(DEADLINE_S)]) as somebody_else:
+        try:
+            for left in (None, "", str(somebody_else.pid), "4194304"):
+                if left is not None:
+                    (tmp_path / "supervisord.pid").write_text(f"{left}\n")
+                done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+                assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        finally:
+            somebody_else.terminate()
+    assert somebody_else.returncode == -signal.SIGTERM
+
+
 @pytest.mark.skipif(shutil.which("logrotate") is None, reason="needs logrotate (Debian: apt-get install logrotate)")
 def test_a_rotated_log_goes_on(server: MetadataServer) -> None:
     logs = server.root / "logs"

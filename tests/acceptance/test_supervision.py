@@ -173,6 +173,33 @@ def test_a_worker_that_gave_up_is_started_again(server: MetadataServer) -> None:
     server.wait_events("elm-MDT0000", 1)
 
 
+def test_an_arrival_that_fails_keeps_no_other_worker_from_starting_again(server: MetadataServer) -> None:
+    with FileLock(worker_lock_path(server.state_dir, "elm-MDT0000"), "this test"):
+        server.add_mdt("elm-MDT0000")
+        server.start()
+        eventually(lambda: (worker := server.worker("elm-MDT0000")) and worker.state in ("FATAL", "EXITED"))
+        (server.run_dir / "mdt.d/zz.conf").write_text("neither a section nor a key")
+        server.add_mdt("elm-MDT0001")
+        eventually(lambda: "supervisord refused reloadConfig" in server.log.read_text())
+    server.wait_running("elm-MDT0000")
+    (server.run_dir / "mdt.d/zz.conf").unlink()
+    server.wait_running("elm-MDT0000", "elm-MDT0001")
+
+
+def test_a_reload_that_fails_is_no_configuration_for_a_person(server: MetadataServer) -> None:
+    """What ends with 1 systemd starts again, and a start makes anew what could not be read."""
+    server.add_mdt("elm-MDT0000")
+    server.start()
+    server.wait_running("elm-MDT0000")
+    (server.run_dir / "mdt.d/zz.conf").write_text("neither a section nor a key")
+    assert server.stop(signal.SIGHUP) == 1
+    said = server.log.read_text()
+    assert "zz.conf" in said and "error: supervisord gave up, at the start or at a reload" in said
+    server.start()
+    server.wait_running("elm-MDT0000")
+    assert "the one before was killed" not in server.log.read_text()
+
+
 def test_a_worker_that_an_operator_stopped_stays_stopped(server: MetadataServer) -> None:
     server.add_mdt("elm-MDT0000")
     server.start()

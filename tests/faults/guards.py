@@ -309,9 +309,16 @@ MUTATIONS = [
     ),
     Mutation(
         "stream/stream.py",
-        'if pending["pending"] else next_id',
-        "if False else next_id",
+        'text_of(its[0]["message_id"]) if its else needs',
+        "needs",
         "what a consumer has not acknowledged is needed",
+        "tests/integration/test_cycle_trimming.py",
+    ),
+    Mutation(
+        "stream/stream.py",
+        'info["name"], oldest[0][0], "+", 1)',
+        'info["name"], "-", "+", 1)',
+        "what it has not acknowledged and is gone is not",
         "tests/integration/test_cycle_trimming.py",
     ),
     Mutation(

@@ -174,6 +174,7 @@ def _check_config(found: Any) -> None:
     assert found.redis_address.client_kwargs()
     for path in (getattr(found, key) for key in FILE_KEYS):
         assert path is None or (b"\0" not in os.fsencode(path) and path.startswith("/"))
+    assert msgspec.json.encode(found), "so the programs are given it"
     assert str(found.redis_address).isprintable()
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from hsm_shipper.contract.stream_ids import next_id
 from hsm_shipper.contract.trim_bound import length_bound
 from tests.faults.world import KEY, World
 from tests.support.cycles import a_past, cycle, put
@@ -37,6 +38,13 @@ def test_what_is_within_its_bound_is_not_refreshed(world: World) -> None:
     assert result.length == 801 <= length_bound(1)
 
 
+def test_an_mdt_that_never_had_a_request_has_nothing_to_trim(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.server.poll()
+    assert not world.client.exists(KEY)
+    caplog.clear()
+    assert (cycle(world).trimmed, caplog.text) == (0, "")
+
+
 def test_an_empty_list_empties_the_stream(world: World) -> None:
     put(world, *range(1, 60))
     world.server.poll()
@@ -46,6 +54,30 @@ def test_an_empty_list_empties_the_stream(world: World) -> None:
     assert cycle(world).length == 0
     put(world, 99)
     assert world.server.poll().error is None
+    assert world.stream_is_true()
+
+
+def test_a_stream_that_was_emptied_is_maintained_again_before_the_next_poll(world: World) -> None:
+    put(world, 1)
+    world.server.poll()
+    world.lines.clear()
+    world.server.poll()
+    world.server.poll()
+    for trimmed in (2, 0):
+        result = cycle(world)
+        assert (result.trimmed, result.length) == (trimmed, 0)
+    put(world, 99)
+    assert world.server.poll().error is None
+    assert world.stream_is_true()
+
+
+def test_of_a_stream_that_somebody_emptied_what_is_live_is_appended_again(world: World) -> None:
+    put(world, 1, 2)
+    world.server.poll()
+    world.client.xtrim(KEY, maxlen=0, approximate=False)
+    assert cycle(world).missing == 2
+    result = world.server.poll()
+    assert (result.error, result.events) == (None, {"NEW": 2})
     assert world.stream_is_true()
 
 
@@ -89,6 +121,30 @@ def test_a_consumer_group_keeps_what_it_still_needs(world: World, pending: bool)
     assert cycle(world).length == 4002, "nothing went"
     result = cycle(world, consumer_group_backlog_max=1000)
     assert result.length <= length_bound(1), "too far behind: it is said, and it loses them"
+
+
+def test_a_group_may_have_any_name(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    a_past(world, 200)
+    world.client.xgroup_create(KEY, b"caf\xe9", id="0")
+    cycle(world, consumer_group_backlog_max=100)
+    assert "consumer group caf\\xe9 is " in caplog.text
+
+
+def test_what_a_group_has_pending_and_is_gone_keeps_nothing(world: World) -> None:
+    """A consumer died, and the group lost what it held; the others go on."""
+    put(world, 1)
+    world.server.poll()
+    world.client.xgroup_create(KEY, "group", id="0")
+    world.client.xreadgroup("group", "dead", {KEY: ">"})
+    (lost,) = entries_of(world.client, KEY)
+    a_past(world, 2000)
+    cycle(world)
+    world.server.poll()
+    world.client.xtrim(KEY, minid=next_id(lost[0]), approximate=False)
+    while given := cast(list[Any], world.client.xreadgroup("group", "other", {KEY: ">"})):
+        world.client.xack(KEY, "group", *(entry_id for entry_id, _ in given[0][1]))
+    assert world.client.xpending(KEY, "group")["min"] == lost[0].encode()
+    assert cycle(world).length <= length_bound(1)
 
 
 def test_what_a_group_has_acknowledged_goes(world: World) -> None:

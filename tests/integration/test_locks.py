@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from hsm_shipper.errors import AlreadyRunning, ControlLost, NotRunning, SupervisorError
+from hsm_shipper.errors import (
+    AlreadyRunning,
+    ConfigError,
+    ControlLost,
+    HsmError,
+    NotRunning,
+    StateUnwritable,
+    SupervisorError,
+)
 from hsm_shipper.state.locks import ONCE, SHIPPER_LOCK, FileLock, Holder, holder
 from hsm_shipper.supervision.supervisord import Supervisor
 
@@ -40,6 +49,38 @@ def test_a_lock_can_be_taken_again_where_its_file_was_removed(tmp_path: Path) ->
         path.unlink()
         with FileLock(path, "another"), pytest.raises(AlreadyRunning):
             lock.take_again()
+
+
+def test_a_lock_without_room_for_its_holder_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Maintenance and discovery live on, and take it again once there is room."""
+
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "lock"
+    path.write_text("4194304\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", no_room)
+        with pytest.raises(StateUnwritable, match=r"cannot write lock file .*: No space left on device; make room"):
+            FileLock(path, "this test")
+    assert path.read_text() == "4194304\n", "what is cut off first is room for another"
+    with FileLock(path, "this test"):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.ENOSPC, StateUnwritable), (errno.EDQUOT, StateUnwritable), (errno.EACCES, ConfigError)],
+)
+def test_what_may_pass_is_not_for_a_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[HsmError]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(kind, match="cannot open lock file"):
+        FileLock(tmp_path / "state/lock", "this test")
 
 
 def test_without_a_socket_the_lock_tells_whether_a_shipper_runs(tmp_path: Path) -> None:

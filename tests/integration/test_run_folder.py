@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from hsm_shipper.config import Config, load_config
-from hsm_shipper.errors import AlreadyRunning, ConfigError
+from hsm_shipper.errors import AlreadyRunning, ConfigError, SupervisorError
 from hsm_shipper.state.locks import FileLock
 from hsm_shipper.supervision.run_folder import CONFIG_FILE, PID_FILE, RunFolder, make_keeper
 
@@ -60,6 +61,15 @@ def test_what_there_is_no_room_for_is_put_back_whole_later(folder: RunFolder, co
         list(folder.put_back())
     assert list(folder.put_back()) == ALL[1:]
     assert load_config(folder.path / CONFIG_FILE, {}).config == config
+
+
+def test_a_full_disk_is_no_configuration_for_a_person(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("hsm_shipper.supervision.run_folder.write_whole", no_room)
+    with pytest.raises(SupervisorError, match=r"cannot write .*/config\.json: No space left on device; make room"):
+        folder.write_config()
 
 
 def test_a_folder_that_another_has_by_now_is_left_as_it_is(folder: RunFolder, config: Config) -> None:

@@ -210,6 +210,21 @@ def test_check_tells_until_when_certificates_are_valid(authority: Authority, tmp
     assert list(certificate_findings(Config())) == []
 
 
+def test_authorities_that_are_exchanged_lie_side_by_side(authority: Authority, tmp_path: Path) -> None:
+    """The old one has expired, or is about to; of a chain of ours it would be what counts."""
+    both = tmp_path / "both.pem"
+    late, soon, good = (
+        authority.issue(name, days=days)[0].read_text() for name, days in (("l", -1), ("s", 10), ("g", 99))
+    )
+    for content, level in ((late + good, Level.OK), (good + late, Level.OK), (soon + late, Level.WARNING)):
+        both.write_text(content)
+        [finding] = certificate_findings(Config(redis_tls_ca_file=str(both)))
+        assert (finding.level, "the last of its 2 certificates" in finding.text) == (level, True)
+    both.write_text(late + good)
+    [finding] = certificate_findings(Config(redis_tls_cert_file=str(both)))
+    assert finding.level is Level.PROBLEM
+
+
 def test_a_certificate_that_is_renewed_in_place_needs_no_restart(
     strict: TlsServer, mine: dict[str, Any], authority: Authority, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from hsm_shipper.config import KEYS, RETIRED_KEYS, Config, load_config
 from hsm_shipper.errors import ConfigError
+from hsm_shipper.redis_settings import FILE_KEYS
 
 SAMPLE = Path(__file__).parents[2] / "deploy/hsm-shipper.yaml"
 
@@ -296,3 +297,12 @@ def test_a_user_whose_name_cannot_be_sent_is_refused(load: Any, key: str) -> Non
     for refused in ("me\udcff", "\ud800"):
         assert f"{key}: what it holds is no UTF-8" in refusal(load, url, **{f"HSM_{key.upper()}": refused})
     assert getattr(load(url, **{f"HSM_{key.upper()}": "bücher😀"}).config, key) == "bücher😀"
+
+
+@pytest.mark.parametrize("key", FILE_KEYS)
+def test_a_path_that_cannot_be_handed_to_the_programs_is_refused(load: Any, key: str) -> None:
+    url = "redis_url: rediss+sentinel://h/hsm\n"
+    for refused in ("/etc/caf\udce9", "/etc/\0"):
+        assert f"{key}: " in refusal(load, url, **{f"HSM_{key.upper()}": refused})
+    config = load(url, **{f"HSM_{key.upper()}": "/etc/café"}).config
+    assert msgspec.json.decode(msgspec.json.encode(config))[key] == "/etc/café"

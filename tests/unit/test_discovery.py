@@ -243,6 +243,8 @@ def test_program_files(tmp_path: Path) -> None:
     program = worker_program("elm-MDT0000", Path("/a%b/it's/elm-MDT0000/hsm/actions"))
     files.write({"elm-MDT0000": program, "el.m-MDT0001": program})
     assert files.written() == {"elm-MDT0000": program, "el.m-MDT0001": program}
+    (files.folder / "mdt-elm-MDT0000.conf").write_bytes(b"\xff")
+    assert files.written() == {"elm-MDT0000": "\ufffd", "el.m-MDT0001": program}
     files.remove("elm-MDT0000")
     files.remove("elm-MDT0000")
     assert files.written().keys() == {"el.m-MDT0001"}

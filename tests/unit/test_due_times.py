@@ -90,6 +90,8 @@ def test_cron_means_what_crontab_says(expression: str, first: str, second: str) 
         "0 0 30 2 *",
         "a b c d e",
         "0 0 * * -",
+        "0 0 * * mon-",
+        "0 0 * * mon-fri/",
     ],
 )
 def test_what_is_no_cron_expression_is_refused_in_one_line(expression: str) -> None:

@@ -218,14 +218,13 @@ class RedisModel:
             for name, group in sorted(stream.groups.items())
         ]  # fmt: skip
 
-    def _xpending(self, key: bytes, name: bytes) -> list[Any]:
+    def _xpending(self, key: bytes, name: bytes, start: bytes, end: bytes, count: bytes) -> list[Any]:
         stream = self._stream(key)
         if stream is None or name not in stream.groups:
             raise redis.ResponseError(f"NOGROUP No such key {key!r} or consumer group {name!r}")
-        pending = stream.groups[name].pending
-        if not pending:
-            return [0, None, None, None]
-        return [len(pending), _text(pending[0]), _text(pending[-1]), [[b"c", str(len(pending)).encode()]]]
+        assert end == b"+"
+        found = [packed for packed in stream.groups[name].pending if packed >= pack_id(start)]
+        return [[_text(packed), b"c", 0, 1] for packed in found[: int(count)]]
 
     def _xreadgroup(self, *args: bytes) -> list[Any] | None:
         _, name, _, _, count, _, key, _ = args  # GROUP name consumer COUNT n STREAMS key >
