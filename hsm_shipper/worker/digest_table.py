@@ -10,14 +10,11 @@ _DIGEST_BYTES = 16
 _WORDS = _DIGEST_BYTES // 4
 _NO_DIGEST = bytes(_DIGEST_BYTES)  # no line has this MD5, but with a chance of 2^-128
 _FEWEST_CELLS = 1024
-_MANY_CELLS = 256 * 1024
-# Of the cells, as many may be filled, and as many are where there are new ones: the rest is for MD5s that come and go.
-_FULL = 0.8
-_FITS = 0.7
+_MANY_CELLS = 1024 * 1024
 
 
 class DigestTable:
-    """A whole number from 1 on for each of many MD5s, no two the same, in 22 to 27 bytes for each of them.
+    """A whole number from 1 on for each of many MD5s, no two the same, in some 28 bytes for each of them.
 
     The MD5s lie one behind the other, in order of their numbers. Beside them is a hash table with open addressing: the
     number of an MD5 is in the cell that its first bytes name, or, where that is taken, in one of the next. A number
@@ -120,10 +117,10 @@ class DigestTable:
 
     def _fit(self, more: int) -> None:
         """Have cells for so many MD5s more: where there are too few, without those of what is gone."""
-        if self._filled + more <= _FULL * len(self._cells):
+        if 3 * (self._filled + more) <= 2 * len(self._cells):
             return
         size = _FEWEST_CELLS
-        while self._count + more > _FITS * size:
+        while size < 2 * (self._count + more):
             size *= 4 if size < _MANY_CELLS else 2  # small ones are to grow seldom, and large ones to take little
         self._cells = array("I")  # both would be in memory else
         cells = self._cells = array("I", [self.NONE]) * size

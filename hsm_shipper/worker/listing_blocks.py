@@ -13,7 +13,7 @@ BLOCK_MIN_BYTES = 1024
 # Some 35 lines. A listing without such a line is cut all the same, at the next line.
 BLOCK_MAX_BYTES = 8 * 1024
 # Blocks are known in runs of so many as well: most of a listing stays what it is, and one SHA-256 says so of a run.
-RUN_BYTES = 32 * 1024
+RUN_BYTES = 64 * 1024
 
 # The end of `idx=CAT/REC]` and what follows it; before it is the digit of the tens.
 _CUT = b"0] fid=["

@@ -65,6 +65,7 @@ class Snapshot:
             elif is_seen(before):
                 self.scan.puzzle(new.line)
             elif same_action(before, new.record):
+                before.fid = new.record.fid  # one object for both: many lines may be held
                 held.append((new, before))
             elif before.place in self.scan.contested:
                 self.scan.puzzle(new.line)
