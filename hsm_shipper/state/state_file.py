@@ -67,8 +67,8 @@ _CHECKPOINT_PAGES = 16_384
 # Where room is short: 1 MB.
 _CHECKPOINT_PAGES_IF_TIGHT = 256
 
-# SQLite before 3.32 takes 999 parameters; more than these are no faster, and a statement of 900 takes 140 KB, of which the
-# last 128 different ones are kept.
+# SQLite before 3.32 takes 999 parameters. More than these are no faster, and a statement of 900 takes 140 KB, of which
+# the last 128 different ones are kept.
 _PLACES_PER_QUERY = 300
 _PLACES_STEP = 100
 _STATUS_COLUMNS = PollStatus.__struct_fields__
