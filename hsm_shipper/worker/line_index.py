@@ -16,7 +16,7 @@ from hsm_shipper.worker.place_set import PlaceSet
 
 
 class LineIndex:
-    """The live lines by MD5, and the blocks that they stand in: some 34 bytes and a twentieth of a block each.
+    """The live lines by MD5, and the blocks that they stand in: some 40 bytes and a twentieth of a block each.
 
     350,000 have to fit beside a metadata server's real work. Each has a slot, a whole number, and is in one block: the
     one that held it last. A block that a line has left, or whose line is known no more, says nothing any longer.
