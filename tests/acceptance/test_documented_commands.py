@@ -73,7 +73,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedServer
         mdt.mount(server.mds)
     server.start()
     eventually(lambda: len(server.redis.keys("*heartbeat")) == 2)
-    eventually(lambda: server.run("status").returncode == 0)  # to supervisord a program is STARTING for its first second
+    # To supervisord a program is STARTING for its first second.
+    eventually(lambda: server.run("status").returncode == 0)
     yield server
     server.close()
     redis.kill()
