@@ -183,12 +183,16 @@ Kept = TypeVar("Kept", bound=HsmError)
 
 
 def to_keep(error: Kept) -> Kept:
-    """`error` without its tracebacks, which have all that the failed calls held in memory for as long as it is there.
+    """`error` without its causes and tracebacks, which keep all that the failed calls held while they are there.
 
     Where one of those calls held what keeps it now, that would be a cycle: nobody knows when the collector finds it,
     and in the middle of what it then ends a reading.
     """
-    error.__traceback__ = error.__cause__ = error.__context__ = None
+    chain: list[BaseException] = [error]
+    while chain:  # a cause may hold itself: from Python 3.12 on, by the frames of the context managers that it passed
+        one = chain.pop()
+        chain += filter(None, (one.__cause__, one.__context__))
+        one.__traceback__ = one.__cause__ = one.__context__ = None
     return error
 
 
