@@ -9,7 +9,7 @@ from pathlib import Path
 from hsm_shipper.commands.findings import Finding, ok, problem, warning
 from hsm_shipper.config import Config
 from hsm_shipper.redis_settings import TLS_KEYS
-from hsm_shipper.stream.certificates import all_valid_until
+from hsm_shipper.stream.certificates import valid_until
 
 _SOON = timedelta(days=30)
 _RENEW = "renew it in place: a running shipper reads the file with every connection, twice a minute"
@@ -25,7 +25,7 @@ def certificate_findings(config: Config, now: datetime | None = None) -> Iterato
         option = TLS_KEYS[key]
         in_url = address.options.get(option)
         file = in_url or getattr(config, key)
-        ends = [] if file is None else all_valid_until(Path(file))
+        ends = [] if file is None else valid_until(Path(file))
         # Of a chain the first is ours. Of authorities any may be the one that counts: old and new ones lie side by side
         # while they are exchanged, and what has expired is then nothing that is wrong.
         told = [end for end in (ends if option == "ssl_ca_certs" else ends[:1]) if end is not None]

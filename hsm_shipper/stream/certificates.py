@@ -96,12 +96,7 @@ def check_certificates(kwargs: Mapping[str, Any], keys: Mapping[str, str]) -> No
         files.check_authorities()
 
 
-def valid_until(file: Path) -> datetime | None:
-    """When the certificate in a PEM file expires, of a chain the first; None where that cannot be told."""
-    return next(iter(all_valid_until(file)), None)
-
-
-def all_valid_until(file: Path) -> list[datetime | None]:
+def valid_until(file: Path) -> list[datetime | None]:
     """When each certificate in a PEM file expires, in order; None for one that does not tell, none without a file."""
     try:
         text = file.read_text(encoding="utf-8", errors="replace")

@@ -134,9 +134,9 @@ class BlockTable:
         first = len(self.members)
         for flags in (self._known, self._left):
             flags.extend(bytes(_GROWTH_BLOCKS))
-        for column in (self._seen_in, self.members, self._first_slot, self._slot_span, self._line_count):
-            column.extend([0] * _GROWTH_BLOCKS)
-        for column in (self._first_place, self._last_place):
+        slots = (self._first_slot, self._slot_span)
+        extents = (self._line_count, self._first_place, self._last_place)
+        for column in (self._seen_in, self.members, *slots, *extents):
             column.extend([0] * _GROWTH_BLOCKS)
         self._free.extend(reversed(range(first, first + _GROWTH_BLOCKS)))
 
